@@ -1,0 +1,93 @@
+//! One clock per client: wall time aligned with the Redis server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Milliseconds since the Unix epoch, the unit of every stored time (spec: layout, notation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// Wraps milliseconds since the epoch.
+    pub const fn from_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
+    /// Returns milliseconds since the epoch.
+    pub const fn as_millis(self) -> i64 {
+        self.0
+    }
+
+    /// Returns the time from now until `self`, zero when it has passed.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl std::ops::Add<Duration> for Timestamp {
+    type Output = Self;
+
+    fn add(self, delta: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(delta.as_millis()).unwrap_or(i64::MAX)),
+        )
+    }
+}
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Differences up to this are taken for measuring noise, so that clocks of one host stay equal.
+const NOISE: i64 = 50;
+
+/// The time source of a client, its queues and its workers.
+///
+/// Different machines compare each other's timestamps through Redis, so the clock follows the
+/// server's: the client measures the offset when it connects and keeps it fresh. Cloning gives
+/// another handle of the same clock.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    offset: Arc<AtomicI64>,
+    shift: Arc<AtomicI64>,
+}
+
+impl Clock {
+    /// Returns the current server-aligned time.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
+    pub fn now(&self) -> Timestamp {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+        Timestamp(
+            wall.saturating_add(self.offset.load(Ordering::Relaxed))
+                .saturating_add(self.shift.load(Ordering::Relaxed)),
+        )
+    }
+
+    /// Moves this clock by `millis` for tests: time travel for delays, backoff and limits that
+    /// this client writes or compares. Server-side expiry does not move.
+    pub fn advance(&self, millis: i64) {
+        self.shift.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// Adopts a measurement of the server's clock taken `round_trip` around `server`.
+    pub(crate) fn align(&self, server: Timestamp, round_trip: Duration) {
+        let unshifted = self.now().0.saturating_sub(
+            self.offset
+                .load(Ordering::Relaxed)
+                .saturating_add(self.shift.load(Ordering::Relaxed)),
+        );
+        let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
+        let offset = server.0.saturating_add(half).saturating_sub(unshifted);
+        let offset = if offset.abs() <= NOISE + half { 0 } else { offset };
+        self.offset.store(offset, Ordering::Relaxed);
+    }
+}
