@@ -1,1 +1,17 @@
-//! Test kit.
+//! What oxbull's tests run against: private Redis servers they may kill and freeze, a proxy that
+//! loses replies on purpose, and peers written in Node.js.
+//!
+//! Nothing here depends on oxbull, so a bug in oxbull cannot hide itself in the tools that look
+//! for it. Everything started here ends with the value that owns it, and also when the test
+//! process is killed.
+
+mod error;
+mod redis;
+mod resp;
+mod wait;
+mod watchdog;
+
+pub use error::{KitError, Result};
+pub use redis::{RedisServer, RedisServerBuilder, TlsFiles};
+pub use resp::{Connection, Value};
+pub use wait::{Progress, eventually, free_port, unique};
