@@ -6,12 +6,14 @@
 //! process is killed.
 
 mod error;
+mod proxy;
 mod redis;
 mod resp;
 mod wait;
 mod watchdog;
 
 pub use error::{KitError, Result};
+pub use proxy::{Command, Direction, Proxy, ProxyStats, Rule, RuleHandle};
 pub use redis::{RedisServer, RedisServerBuilder, TlsFiles};
 pub use resp::{Connection, Value};
 pub use wait::{Progress, eventually, free_port, unique};
