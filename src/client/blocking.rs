@@ -1,0 +1,196 @@
+//! Blocking reads: each on a socket of its own that dies with the call that waits on it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::time::{sleep, timeout};
+
+use super::call::{Loss, Verdict, classify, name_of, split};
+use super::connect::{self, Opened, Settings, Use};
+use super::info::seconds;
+use super::link::jittered;
+use crate::error::{Error, Result};
+
+/// How much later than its own timeout a blocking read may answer.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A connection for commands that wait at the server.
+///
+/// It connects when used. A read that fails, is late or is dropped while it waits closes the
+/// socket; the next read opens another, with the same name. What such a read may have taken
+/// from the server is lost, so its owner must look at the queue before it blocks again.
+#[derive(Debug)]
+pub(crate) struct BlockingConnection {
+    settings: Arc<Settings>,
+    role: Use,
+    open: Option<Socket>,
+    failures: u32,
+    id: BlockedId,
+}
+
+/// Tells which of the server's clients a blocking connection is; follows its reconnects.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BlockedId(Arc<AtomicI64>);
+
+impl BlockedId {
+    /// Returns the server's id of the connection while it is open and known.
+    pub(crate) fn get(&self) -> Option<i64> {
+        Some(self.0.load(Ordering::Acquire)).filter(|id| *id != 0)
+    }
+}
+
+struct Socket(Opened, BlockedId);
+
+impl std::fmt::Debug for Socket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Socket").field(&self.1.get()).finish()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.1.0.store(0, Ordering::Release);
+    }
+}
+
+impl BlockingConnection {
+    pub(super) fn new(settings: Arc<Settings>, name: Option<&str>) -> Self {
+        Self {
+            settings,
+            role: Use {
+                name: name.map(str::to_owned),
+                main: false,
+            },
+            open: None,
+            failures: 0,
+            id: BlockedId::default(),
+        }
+    }
+
+    /// Returns a handle that names this connection to [`unblock`](super::Client::unblock).
+    pub(crate) fn id(&self) -> BlockedId {
+        self.id.clone()
+    }
+
+    /// Waits up to `timeout` for the lowest member of the first non-empty sorted set of `keys`.
+    ///
+    /// # Errors
+    /// Any error may have cost a popped member. After a failure, the next call waits for the
+    /// reconnect backoff before it connects.
+    ///
+    /// # Cancel safety
+    /// Dropping the call while it waits closes the connection; a member popped at that moment
+    /// is lost.
+    pub(crate) async fn bzpopmin(
+        &mut self,
+        keys: &[&str],
+        timeout: Duration,
+    ) -> Result<Option<(String, String, f64)>> {
+        let value = self
+            .read(timeout, |timeout| {
+                let mut cmd = redis::cmd("BZPOPMIN");
+                cmd.arg(keys).arg(seconds(timeout));
+                cmd
+            })
+            .await?;
+        match value {
+            Value::Nil => Ok(None),
+            other => redis::from_redis_value(other)
+                .map(Some)
+                .map_err(|error| Error::Protocol(format!("BZPOPMIN: {error}"))),
+        }
+    }
+
+    /// Sends the command that `build` makes for the timeout the server accepts, and waits for
+    /// its answer a little longer than that.
+    pub(crate) async fn read(
+        &mut self,
+        wait: Duration,
+        build: impl FnOnce(Duration) -> Cmd,
+    ) -> Result<Value> {
+        let mut socket = match self.open.take() {
+            Some(socket) => socket,
+            None => self.connect().await?,
+        };
+        let wait = socket.0.server.block_timeout(wait);
+        let cmd = build(wait);
+        let opened = &mut socket.0;
+        let limit = wait.saturating_add(GRACE);
+        let answer = tokio::select! {
+            // The answer first: the driver may deliver it and end in one step.
+            biased;
+            answer = timeout(limit, opened.connection.send_packed_command(&cmd)) => match answer {
+                Ok(result) => split(result),
+                Err(_) => Err(Loss::Late(limit)),
+            },
+            () = &mut opened.driver => Err(Loss::Broken("closed by the server".to_owned())),
+        };
+        match answer {
+            Ok(Value::ServerError(error)) => match classify(name_of(&cmd), &error) {
+                Verdict::Reconnect(error) => {
+                    self.failures = self.failures.saturating_add(1);
+                    Err(error)
+                }
+                verdict => {
+                    self.open = Some(socket);
+                    Err(verdict.into_error())
+                }
+            },
+            Ok(value) => {
+                self.failures = 0;
+                self.open = Some(socket);
+                Ok(value)
+            }
+            Err(loss) => {
+                self.failures = self.failures.saturating_add(1);
+                self.log_lost(&loss);
+                Err(Error::Indeterminate(loss.into()))
+            }
+        }
+    }
+
+    /// Closes the socket.
+    pub(crate) fn close(&mut self) {
+        self.open = None;
+    }
+
+    async fn connect(&mut self) -> Result<Socket> {
+        if self.failures > 0 {
+            sleep(jittered(self.settings.config.backoff(self.failures))).await;
+        }
+        match connect::open(&self.settings, &self.role).await {
+            Ok(opened) => {
+                let id = opened.client_id.unwrap_or(0);
+                self.id.0.store(id, Ordering::Release);
+                Ok(Socket(opened, self.id.clone()))
+            }
+            Err(error) => {
+                self.failures = self.failures.saturating_add(1);
+                if let Some(skipped) = self.settings.causes.failed.admit() {
+                    tracing::error!(
+                        server = %self.settings.address,
+                        name = self.role.name.as_deref(),
+                        %error,
+                        skipped,
+                        "redis connection failed"
+                    );
+                }
+                Err(error.to_error())
+            }
+        }
+    }
+
+    fn log_lost(&self, loss: &Loss) {
+        if let Some(skipped) = self.settings.causes.disconnected.admit() {
+            tracing::warn!(
+                server = %self.settings.address,
+                name = self.role.name.as_deref(),
+                %loss,
+                skipped,
+                "redis connection lost"
+            );
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What became of a request: how server errors and lost connections are told apart.
+
+use std::time::Duration;
+
+use redis::{ErrorKind, RedisError, ServerError, Value};
+
+use crate::error::Error;
+
+/// Says whether a request may be sent again after its outcome was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Asking twice leaves what asking once leaves.
+    Safe,
+    /// Asking twice may do the work twice: a loss is reported instead.
+    Once,
+}
+
+/// Why a request gave no value, by what is known about its execution.
+#[derive(Debug)]
+pub(crate) enum CallError {
+    /// The request was certainly not executed.
+    NotExecuted(Error),
+    /// The connection was lost before the answer: it may have been executed.
+    Unknown(Error),
+    /// The server answered with an error.
+    Answered(Error),
+}
+
+impl CallError {
+    /// Wraps the cause of a lost answer.
+    pub(crate) fn unknown(cause: impl Into<crate::error::BoxError>) -> Self {
+        Self::Unknown(Error::Indeterminate(cause.into()))
+    }
+
+    /// Returns the error inside.
+    pub(crate) fn error(&self) -> &Error {
+        let (Self::NotExecuted(error) | Self::Unknown(error) | Self::Answered(error)) = self;
+        error
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(error: CallError) -> Self {
+        let (CallError::NotExecuted(error)
+        | CallError::Unknown(error)
+        | CallError::Answered(error)) = error;
+        error
+    }
+}
+
+/// The answer did not come: the connection it was due on must not be used again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Loss {
+    /// The socket failed or was closed.
+    #[error("the connection was lost: {0}")]
+    Broken(String),
+    /// Nothing came in time; an answer that comes later has no reader.
+    #[error("no answer within {0:?}")]
+    Late(Duration),
+}
+
+/// What a server error asks the caller to do.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// This server cannot serve us now, and did not execute the request: look for it anew.
+    Reconnect(Error),
+    /// The script is not in the server's cache.
+    NoScript(Error),
+    /// The request is refused.
+    Refused(Error),
+}
+
+impl Verdict {
+    /// Returns the error, whatever should be done about it.
+    pub(super) fn into_error(self) -> Error {
+        let (Self::Reconnect(error) | Self::NoScript(error) | Self::Refused(error)) = self;
+        error
+    }
+}
+
+/// Sorts a server's error `answer` to `command` (its name, for the message).
+pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
+    let detail = answer.details().unwrap_or("");
+    let text = scrub(&format!("{} {detail}", answer.code()));
+    match answer.code() {
+        // READONLY on the socket of a demoted master, and a server that is not serving yet.
+        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "UNBLOCKED" | "TRYAGAIN" => {
+            Verdict::Reconnect(Error::Overloaded(text))
+        }
+        "NOSCRIPT" => Verdict::NoScript(Error::Server(text)),
+        "OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" => Verdict::Refused(Error::Overloaded(text)),
+        "NOAUTH" | "WRONGPASS" | "NOPERM" => {
+            Verdict::Refused(Error::Denied(format!("{command}: {text}")))
+        }
+        "ERR" if detail.contains("max number of clients") => {
+            Verdict::Reconnect(Error::Overloaded(text))
+        }
+        // Inside a script, older servers wrap the code in a general error.
+        _ if detail.contains("-OOM ") || detail.contains("OOM command not allowed") => {
+            Verdict::Refused(Error::Overloaded(text))
+        }
+        _ => Verdict::Refused(Error::Server(text)),
+    }
+}
+
+/// Cuts the echo of a request's arguments from a server's text: they are job data or secrets.
+pub(super) fn scrub(text: &str) -> String {
+    let text = text
+        .split_once(", with args beginning with")
+        .map_or(text, |(head, _)| head);
+    text.trim_end().to_owned()
+}
+
+/// Splits what the crate returns into the server's answer and a lost connection.
+pub(super) fn split(result: Result<Value, RedisError>) -> Result<Value, Loss> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(error) => match server_error(&error) {
+            Some(answer) => Ok(Value::ServerError(answer)),
+            None => Err(Loss::Broken(describe(&error))),
+        },
+    }
+}
+
+/// Finds the server's own error inside a client error.
+pub(super) fn server_error(error: &RedisError) -> Option<ServerError> {
+    use std::error::Error as _;
+
+    error
+        .source()
+        .and_then(|source| source.downcast_ref::<ServerError>())
+        .cloned()
+}
+
+/// Words a client-side error without repeating what was sent.
+pub(super) fn describe(error: &RedisError) -> String {
+    match error.kind() {
+        ErrorKind::Parse => "the reply could not be parsed".to_owned(),
+        _ => scrub(&error.to_string()),
+    }
+}
+
+/// Returns the name of a command, with its subcommand left out.
+pub(super) fn name_of(cmd: &redis::Cmd) -> &str {
+    match cmd.args_iter().next() {
+        Some(redis::Arg::Simple(name)) => std::str::from_utf8(name).unwrap_or("?"),
+        _ => "?",
+    }
+}

@@ -1,0 +1,97 @@
+//! Commands and replies for modules that do not know the redis crate.
+
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::time::{Instant, timeout};
+
+use super::Health;
+use super::call::Repeat;
+use super::link::Connection;
+use crate::error::{Error, Result};
+
+/// One command with its arguments.
+pub(crate) struct Command(Cmd);
+
+impl Command {
+    /// Starts a command.
+    pub(crate) fn new(name: &str) -> Self {
+        Self(redis::cmd(name))
+    }
+
+    /// Appends text or bytes.
+    pub(crate) fn arg(mut self, value: impl AsRef<[u8]>) -> Self {
+        self.0.arg(value.as_ref());
+        self
+    }
+
+    /// Appends a number.
+    pub(crate) fn int(mut self, value: u64) -> Self {
+        self.0.arg(value);
+        self
+    }
+}
+
+/// A reply that is no error.
+pub(crate) struct Reply(Value);
+
+impl Reply {
+    /// Reads a whole number.
+    pub(crate) fn int(self) -> Result<i64> {
+        self.read("a number")
+    }
+
+    /// Reads a count as "at least one".
+    pub(crate) fn flag(self) -> Result<bool> {
+        self.int().map(|count| count > 0)
+    }
+
+    /// Reads a value that may be missing.
+    pub(crate) fn bytes(self) -> Result<Option<Vec<u8>>> {
+        self.read("a value")
+    }
+
+    /// Reads field and value pairs.
+    pub(crate) fn pairs(self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.read("pairs")
+    }
+
+    /// Reads one page of a scan: the next cursor and the keys.
+    pub(crate) fn page(self) -> Result<(u64, Vec<Vec<u8>>)> {
+        self.read("a page of a scan")
+    }
+
+    fn read<T: redis::FromRedisValue>(self, expected: &str) -> Result<T> {
+        redis::from_redis_value(self.0)
+            .map_err(|_| Error::Protocol(format!("the reply is not {expected}")))
+    }
+}
+
+impl Connection {
+    /// Sends a command, as [`Connection::request`].
+    pub(crate) async fn call(&self, command: Command, safety: Repeat) -> Result<Reply> {
+        Ok(Reply(self.request(&command.0, safety).await?))
+    }
+
+    /// Asks for a sign of life within `deadline`.
+    pub(crate) async fn health(&self, deadline: Duration) -> Health {
+        let started = Instant::now();
+        let ping = Command::new("PING");
+        let error = match timeout(deadline, self.call(ping, Repeat::Safe)).await {
+            Ok(result) => result.err(),
+            Err(_) => Some(Error::Timeout(deadline)),
+        };
+        Health {
+            latency: started.elapsed(),
+            error,
+            eviction_policy: self
+                .current()
+                .and_then(|generation| generation.server.eviction_policy.clone()),
+        }
+    }
+
+    /// Returns the database that this connection works on.
+    pub(crate) fn db(&self) -> u32 {
+        self.settings().config.db
+    }
+}

@@ -1,0 +1,370 @@
+//! One attempt to get a usable connection: socket, TLS, login, ready check.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
+use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisError, Value};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use super::call::{classify, describe, server_error};
+use super::config::{Address, ClientConfig};
+use super::info::{Role, ServerInfo};
+use super::log::Causes;
+use super::tls;
+use crate::clock::{Clock, Timestamp};
+use crate::error::{BoxError, Error, Result};
+
+/// How long a silent peer keeps a connection: the kernel's probes begin after this.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Requests that may wait for the socket before callers do.
+const QUEUED: usize = 1024;
+
+/// What every connection of one client shares.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) config: ClientConfig,
+    pub(super) address: Address,
+    pub(super) purpose: Purpose,
+    pub(super) clock: Clock,
+    pub(super) causes: Causes,
+    tls: Option<Connector>,
+}
+
+/// What a server is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Queues: the server must not drop keys.
+    Queues,
+    /// Cached values only.
+    Cache,
+}
+
+struct Connector(TlsConnector);
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TlsConnector")
+    }
+}
+
+impl Settings {
+    /// Checks a configuration and prepares what its connections need.
+    pub(super) fn new(config: ClientConfig, purpose: Purpose, clock: Clock) -> Result<Self> {
+        let address = config.validate()?.clone();
+        let tls = tls::connector(&config)?.map(Connector);
+        Ok(Self {
+            config,
+            address,
+            purpose,
+            clock,
+            causes: Causes::default(),
+            tls,
+        })
+    }
+}
+
+/// Why an attempt failed; cheap to clone for everyone who waits for a connection.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub(super) struct ConnectError {
+    class: Class,
+    text: Arc<str>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Unreachable,
+    Busy,
+    Denied,
+    Unsuitable,
+}
+
+impl ConnectError {
+    pub(super) fn unreachable(text: impl Into<Arc<str>>) -> Self {
+        Self {
+            class: Class::Unreachable,
+            text: text.into(),
+        }
+    }
+
+    /// Says whether trying again is pointless until someone changes something.
+    pub(super) fn is_fatal(&self) -> bool {
+        matches!(self.class, Class::Denied | Class::Unsuitable)
+    }
+
+    /// Returns the error for callers.
+    pub(super) fn to_error(&self) -> Error {
+        match self.class {
+            Class::Unreachable | Class::Busy => Error::Unreachable(BoxError::from(self.clone())),
+            Class::Denied => Error::Denied(self.text.to_string()),
+            Class::Unsuitable => Error::Unsuitable(self.text.to_string()),
+        }
+    }
+}
+
+impl From<Error> for ConnectError {
+    fn from(error: Error) -> Self {
+        let (class, text) = match error {
+            Error::Denied(text) => (Class::Denied, text),
+            Error::Unsuitable(text) => (Class::Unsuitable, text),
+            Error::Overloaded(text) => (Class::Busy, text),
+            other => (Class::Unreachable, other.to_string()),
+        };
+        Self {
+            class,
+            text: text.into(),
+        }
+    }
+}
+
+impl From<RedisError> for ConnectError {
+    fn from(error: RedisError) -> Self {
+        if let Some(answer) = server_error(&error) {
+            return Self::from(classify("AUTH", &answer).into_error());
+        }
+        let text = describe(&error);
+        let denied = error.kind() == redis::ErrorKind::AuthenticationFailed;
+        Self {
+            class: if denied {
+                Class::Denied
+            } else {
+                Class::Unreachable
+            },
+            text: text.into(),
+        }
+    }
+}
+
+/// A usable connection; its socket lives as long as `driver`, which moves its bytes.
+pub(super) struct Opened {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) driver: Driver,
+    pub(super) server: Arc<ServerInfo>,
+    pub(super) client_id: Option<i64>,
+}
+
+/// Moves bytes between a connection's callers and its socket; dropping it closes the socket.
+pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a connection is for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Use {
+    /// The name to show in the server's client list.
+    pub(super) name: Option<String>,
+    /// Whether the clock is measured over it and its warnings are told.
+    pub(super) main: bool,
+}
+
+/// Connects once, within the connect timeout.
+pub(super) async fn open(settings: &Settings, role: &Use) -> Result<Opened, ConnectError> {
+    let limit = settings.config.connect_timeout;
+    match timeout(limit, attempt(settings, role)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::unreachable(format!(
+            "{} did not accept a connection within {limit:?}",
+            settings.address
+        ))),
+    }
+}
+
+async fn attempt(settings: &Settings, role: &Use) -> Result<Opened, ConnectError> {
+    let address = &settings.address;
+    let socket = TcpStream::connect((address.host.as_str(), address.port))
+        .await
+        .map_err(|error| ConnectError::unreachable(format!("{address}: {error}")))?;
+    tune(&socket, &settings.config)
+        .map_err(|error| ConnectError::unreachable(format!("{address}: {error}")))?;
+    match &settings.tls {
+        None => login(settings, role, socket).await,
+        Some(Connector(connector)) => {
+            let stream = tls::handshake(connector, &address.host, socket)
+                .await
+                .map_err(|error| ConnectError::unreachable(format!("{address}: tls: {error}")))?;
+            login(settings, role, stream).await
+        }
+    }
+}
+
+/// Makes the kernel notice a vanished peer, also while nothing is sent.
+fn tune(socket: &TcpStream, config: &ClientConfig) -> std::io::Result<()> {
+    socket.set_nodelay(true)?;
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE)
+            .with_interval(KEEPALIVE / 3),
+    )?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(Some(config.command_deadline.max(KEEPALIVE)))?;
+    Ok(())
+}
+
+async fn login<S>(settings: &Settings, role: &Use, stream: S) -> Result<Opened, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let config = &settings.config;
+    let mut info = RedisConnectionInfo::default()
+        .set_db(i64::from(config.db))
+        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    if let Some(username) = &config.username {
+        info = info.set_username(username);
+    }
+    if let Some(password) = &config.password {
+        info = info.set_password(password.reveal());
+    }
+    // Deadlines are kept above this layer, where a late connection can be thrown away.
+    let async_config = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_connection_timeout(None)
+        .set_pipeline_buffer_size(QUEUED);
+    let (mut connection, driver) =
+        MultiplexedConnection::new_with_config(&info, stream, async_config).await?;
+    let mut driver: Driver = Box::pin(driver);
+    let prepared = tokio::select! {
+        prepared = prepare(settings, role, &mut connection) => prepared?,
+        () = &mut driver => {
+            return Err(ConnectError::unreachable("the server closed the new connection"));
+        }
+    };
+    Ok(Opened {
+        connection,
+        driver,
+        server: Arc::new(prepared.server),
+        client_id: prepared.client_id,
+    })
+}
+
+struct Prepared {
+    server: ServerInfo,
+    client_id: Option<i64>,
+}
+
+/// Asks the server about itself and introduces the connection, in one round trip.
+async fn prepare(
+    settings: &Settings,
+    role: &Use,
+    connection: &mut MultiplexedConnection,
+) -> Result<Prepared, ConnectError> {
+    let config = &settings.config;
+    let ask_info = config.ready_check || !config.skip_version_check;
+    let mut pipe = Pipeline::new();
+    // The first answer also shows whether the login is enough to do anything.
+    pipe.cmd("PING");
+    pipe.cmd("TIME");
+    pipe.cmd("CLIENT").arg("ID");
+    if ask_info {
+        pipe.cmd("INFO");
+    }
+    if let Some(name) = &role.name {
+        pipe.cmd("CLIENT").arg("SETNAME").arg(name);
+    }
+    let sent = Instant::now();
+    let mut answers = connection
+        .send_packed_commands(&pipe, 0, pipe.len())
+        .await?
+        .into_iter();
+    let round_trip = sent.elapsed();
+    if let Some(Value::ServerError(error)) = answers.next() {
+        let verdict = classify("PING", &error);
+        // A user without PING is fine; one that is not logged in is not.
+        if error.code() != "NOPERM" {
+            return Err(ConnectError::from(verdict.into_error()));
+        }
+    }
+    if let Some(server) = answers.next().as_ref().and_then(time)
+        && role.main
+    {
+        settings.clock.align(server, round_trip);
+    }
+    let client_id = match answers.next() {
+        Some(Value::Int(id)) => Some(id),
+        _ => None,
+    };
+    let server = match ask_info.then(|| answers.next()).flatten() {
+        Some(Value::BulkString(text)) => ServerInfo::parse(&String::from_utf8_lossy(&text)),
+        Some(Value::VerbatimString { text, .. }) => ServerInfo::parse(&text),
+        Some(Value::ServerError(error)) if error.code() != "NOPERM" => {
+            return Err(ConnectError::from(classify("INFO", &error).into_error()));
+        }
+        _ => ServerInfo::unknown(),
+    };
+    check(settings, role, &server)?;
+    Ok(Prepared { server, client_id })
+}
+
+/// Decides whether the server is ready and suitable.
+fn check(settings: &Settings, role: &Use, server: &ServerInfo) -> Result<(), ConnectError> {
+    let config = &settings.config;
+    if config.ready_check {
+        if server.loading {
+            return Err(ConnectError::from(Error::Overloaded(
+                "the server is loading its data set".to_owned(),
+            )));
+        }
+        if server.role == Role::Replica {
+            return Err(ConnectError::from(Error::Overloaded(
+                "the server is a replica and refuses writes".to_owned(),
+            )));
+        }
+    }
+    if config.skip_version_check {
+        return Ok(());
+    }
+    server.check_version()?;
+    if settings.purpose == Purpose::Cache {
+        return Ok(());
+    }
+    let evicts = server.evicts();
+    if let Some(policy) = evicts
+        && config.strict_eviction
+    {
+        return Err(ConnectError::from(Error::Unsuitable(format!(
+            "its memory policy {policy} deletes keys of queues, it should be noeviction"
+        ))));
+    }
+    if !role.main || (evicts.is_none() && !server.is_dated()) {
+        return Ok(());
+    }
+    if settings.causes.warned.admit().is_some() {
+        if let Some(policy) = evicts {
+            tracing::warn!(
+                server = %settings.address,
+                policy,
+                "IMPORTANT! the server's memory policy can delete keys of queues and so lose \
+                 jobs; it should be noeviction"
+            );
+        }
+        if server.is_dated() {
+            tracing::warn!(
+                server = %settings.address,
+                version = %server.version,
+                "the server is old, at least 6.2.0 is recommended"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Decodes the answer of TIME.
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
+    let Value::Array(parts) = value else {
+        return None;
+    };
+    let number = |part: &Value| -> Option<i64> { redis::from_redis_value_ref(part).ok() };
+    match parts.as_slice() {
+        [seconds, micros] => Some(Timestamp::from_millis(
+            number(seconds)?
+                .checked_mul(1000)?
+                .checked_add(number(micros)? / 1000)?,
+        )),
+        _ => None,
+    }
+}

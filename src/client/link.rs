@@ -1,0 +1,551 @@
+//! A connection that comes back: one task owns the socket, reconnects it, and throws it away
+//! when it cannot be trusted any more.
+
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{Cmd, Pipeline, Value};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::call::{CallError, Loss, Repeat, Verdict, classify, name_of, split};
+use super::connect::{self, ConnectError, Settings, Use};
+use super::info::ServerInfo;
+use super::script::Script;
+use crate::clock::Timestamp;
+use crate::error::Error;
+
+/// A connection that lived this long was sound: the next backoff starts anew.
+const STEADY: Duration = Duration::from_secs(2);
+/// How often an idle main connection proves itself and refreshes the clock.
+const CLOCK_PERIOD: Duration = Duration::from_secs(60);
+
+/// One socket's lifetime. Requests that saw it die never touch its successor's replies.
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) connection: MultiplexedConnection,
+    pub(super) server: Arc<ServerInfo>,
+    pub(super) client_id: Option<i64>,
+    /// Cancelled when the socket must not be used any more; its owner then closes it.
+    dead: CancellationToken,
+}
+
+impl Generation {
+    /// Sends one command; without an answer in time, the connection is thrown away.
+    async fn send(&self, cmd: &Cmd, deadline: Duration) -> Result<Value, Loss> {
+        let mut connection = self.connection.clone();
+        let result = match timeout(deadline, connection.send_packed_command(cmd)).await {
+            Ok(result) => split(result),
+            Err(_) => Err(Loss::Late(deadline)),
+        };
+        result.inspect_err(|_| self.dead.cancel())
+    }
+
+    /// Sends several commands at once.
+    async fn send_all(&self, pipe: &Pipeline, deadline: Duration) -> Result<Vec<Value>, Loss> {
+        let mut connection = self.connection.clone();
+        let answers = connection.send_packed_commands(pipe, 0, pipe.len());
+        let result = match timeout(deadline, answers).await {
+            Ok(result) => result.map_err(|error| Loss::Broken(super::call::describe(&error))),
+            Err(_) => Err(Loss::Late(deadline)),
+        };
+        result.inspect_err(|_| self.dead.cancel())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// No usable socket; `failures` counts attempts since the client exists.
+    Down {
+        failures: u64,
+        error: Option<ConnectError>,
+    },
+    Up(Arc<Generation>),
+    Closed,
+}
+
+/// A shared, self-healing connection. Clones share the socket, which closes when the last one
+/// is dropped, when it is killed, or when the client it comes from is closed.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    handle: Arc<Handle>,
+}
+
+/// What the clones share; the task does not hold it, so that dropping them ends the task.
+#[derive(Debug)]
+struct Handle {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.stop.cancel();
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    settings: Arc<Settings>,
+    role: Use,
+    state: watch::Sender<State>,
+    running: AtomicBool,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Connection {
+    /// Prepares a connection; it is opened by its first request.
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        role: Use,
+        stop: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        let inner = Inner {
+            settings,
+            role,
+            state: watch::Sender::new(State::Down {
+                failures: 0,
+                error: None,
+            }),
+            running: AtomicBool::new(false),
+            stop,
+            tasks,
+        };
+        Self {
+            handle: Arc::new(Handle {
+                inner: Arc::new(inner),
+            }),
+        }
+    }
+
+    /// Sends a command until its fate is known, within the bounds of the configuration.
+    ///
+    /// # Cancel safety
+    /// A dropped call may or may not be executed; no other caller gets its answer.
+    pub(crate) async fn request(&self, cmd: &Cmd, safety: Repeat) -> Result<Value, CallError> {
+        let mut trial = Trial::new(self, safety);
+        loop {
+            let generation = trial.live().await?;
+            match generation.send(cmd, trial.deadline).await {
+                Err(loss) => trial.lost(loss)?,
+                Ok(Value::ServerError(error)) => match classify(name_of(cmd), &error) {
+                    Verdict::Reconnect(error) => trial.rejected(&generation, error)?,
+                    verdict => return Err(trial.answered(verdict.into_error())),
+                },
+                Ok(value) => return Ok(value),
+            }
+        }
+    }
+
+    /// Sends several commands in one write and returns each one's answer.
+    ///
+    /// They are not atomic: after an error of one, the others have run.
+    pub(crate) async fn pipeline(
+        &self,
+        pipe: &Pipeline,
+        safety: Repeat,
+    ) -> Result<Vec<Result<Value, Error>>, CallError> {
+        if pipe.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut trial = Trial::new(self, safety);
+        loop {
+            let generation = trial.live().await?;
+            let values = match generation.send_all(pipe, trial.deadline).await {
+                Ok(values) => values,
+                Err(loss) => {
+                    trial.lost(loss)?;
+                    continue;
+                }
+            };
+            let names = pipe.cmd_iter().map(name_of);
+            let mut unserved = None;
+            let mut answers = Vec::with_capacity(values.len());
+            for (value, name) in values.into_iter().zip(names) {
+                answers.push(match value {
+                    Value::ServerError(error) => match classify(name, &error) {
+                        Verdict::Reconnect(error) => {
+                            unserved = Some(error.to_string());
+                            Err(error)
+                        }
+                        verdict => Err(verdict.into_error()),
+                    },
+                    value => Ok(value),
+                });
+            }
+            match unserved {
+                Some(text) if safety == Repeat::Safe && trial.may_repeat() => {
+                    trial.rejected(&generation, Error::Overloaded(text))?;
+                }
+                Some(_) => {
+                    generation.dead.cancel();
+                    return Ok(answers);
+                }
+                None => return Ok(answers),
+            }
+        }
+    }
+
+    /// Runs a script by its hash; `build` appends the number of keys, the keys and arguments.
+    ///
+    /// A server that does not know the script gets its text, once per call.
+    pub(crate) async fn eval(
+        &self,
+        script: &'static Script,
+        build: impl Fn(&mut Cmd),
+        safety: Repeat,
+    ) -> Result<Value, CallError> {
+        let mut cmd = redis::cmd("EVALSHA");
+        cmd.arg(script.hash());
+        build(&mut cmd);
+        let mut trial = Trial::new(self, safety);
+        let mut by_text = false;
+        loop {
+            let generation = trial.live().await?;
+            match generation.send(&cmd, trial.deadline).await {
+                Err(loss) => trial.lost(loss)?,
+                Ok(Value::ServerError(error)) => match classify(script.name(), &error) {
+                    Verdict::Reconnect(error) => trial.rejected(&generation, error)?,
+                    Verdict::NoScript(_) if !by_text => {
+                        by_text = true;
+                        cmd = redis::cmd("EVAL");
+                        cmd.arg(script.source());
+                        build(&mut cmd);
+                    }
+                    verdict => return Err(trial.answered(verdict.into_error())),
+                },
+                Ok(value) => return Ok(value),
+            }
+        }
+    }
+
+    /// Waits until there is a usable connection and returns it.
+    pub(super) async fn generation(&self, within: Duration) -> Result<Arc<Generation>, Error> {
+        self.live(Instant::now() + within, None).await
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.handle.inner.settings
+    }
+
+    /// Returns the socket in use, if there is one.
+    pub(super) fn current(&self) -> Option<Arc<Generation>> {
+        match &*self.handle.inner.state.borrow() {
+            State::Up(generation) => Some(Arc::clone(generation)),
+            State::Down { .. } | State::Closed => None,
+        }
+    }
+
+    /// Closes the socket at once and for good; pending and later requests fail.
+    pub(crate) fn kill(&self) {
+        self.handle.inner.stop.cancel();
+        self.handle.inner.state.send_replace(State::Closed);
+    }
+
+    /// Throws the current socket away; the next one is opened in the background.
+    #[cfg(test)]
+    pub(crate) fn discard(&self) {
+        if let Some(generation) = self.current() {
+            generation.dead.cancel();
+        }
+    }
+
+    /// Returns a live generation, waiting until `deadline` and for at most `retries` failures.
+    async fn live(
+        &self,
+        deadline: Instant,
+        retries: Option<u32>,
+    ) -> Result<Arc<Generation>, Error> {
+        let inner = &self.handle.inner;
+        if let State::Up(generation) = &*inner.state.borrow()
+            && !generation.dead.is_cancelled()
+        {
+            return Ok(Arc::clone(generation));
+        }
+        let mut changes = inner.state.subscribe();
+        let mut base = None;
+        let mut last: Option<ConnectError> = None;
+        loop {
+            inner.ensure_running()?;
+            match &*changes.borrow_and_update() {
+                State::Up(generation) if !generation.dead.is_cancelled() => {
+                    return Ok(Arc::clone(generation));
+                }
+                State::Up(_) => {}
+                State::Closed => return Err(Error::Closed),
+                State::Down { failures, error } => {
+                    last.clone_from(error);
+                    let failed = failures.saturating_sub(*base.get_or_insert(*failures));
+                    if let Some(error) = error
+                        && failed > 0
+                        && (error.is_fatal() || retries.is_some_and(|most| failed > most.into()))
+                    {
+                        return Err(error.to_error());
+                    }
+                }
+            }
+            if timeout_at(deadline, changes.changed()).await.is_err() {
+                let error = last.unwrap_or_else(|| {
+                    ConnectError::unreachable("no connection before the deadline")
+                });
+                return Err(error.to_error());
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Starts the task that owns the socket, unless it runs already.
+    ///
+    /// It runs on the caller's runtime. When that runtime ends, the next caller starts another.
+    fn ensure_running(self: &Arc<Self>) -> Result<(), Error> {
+        if self.stop.is_cancelled() {
+            self.state.send_replace(State::Closed);
+            return Err(Error::Closed);
+        }
+        if !self.running.swap(true, Ordering::AcqRel) {
+            let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+                self.running.store(false, Ordering::Release);
+                return Err(Error::Unreachable("there is no tokio runtime here".into()));
+            };
+            self.tasks.spawn_on(supervise(Arc::clone(self)), &runtime);
+        }
+        Ok(())
+    }
+
+    /// Opens sockets, one at a time, until the connection is closed.
+    async fn run(&self) {
+        let config = &self.settings.config;
+        let mut unsteady = 0_u32;
+        let mut failures = 0_u64;
+        loop {
+            match connect::open(&self.settings, &self.role).await {
+                Ok(opened) => {
+                    let since = Instant::now();
+                    self.log_connected(&opened.server, unsteady);
+                    self.serve(opened, failures).await;
+                    self.log_lost();
+                    if since.elapsed() >= STEADY {
+                        unsteady = 0;
+                    }
+                }
+                Err(error) => {
+                    failures += 1;
+                    self.log_failed(&error);
+                    self.state.send_replace(State::Down {
+                        failures,
+                        error: Some(error),
+                    });
+                }
+            }
+            unsteady = unsteady.saturating_add(1);
+            sleep(jittered(config.backoff(unsteady))).await;
+        }
+    }
+
+    /// Offers a socket to the callers until it ends or is thrown away.
+    async fn serve(&self, opened: connect::Opened, failures: u64) {
+        let dead = CancellationToken::new();
+        let generation = Arc::new(Generation {
+            connection: opened.connection,
+            server: opened.server,
+            client_id: opened.client_id,
+            dead: dead.clone(),
+        });
+        self.state.send_replace(State::Up(Arc::clone(&generation)));
+        tokio::select! {
+            () = opened.driver => {}
+            () = dead.cancelled() => {}
+            () = self.keep_clock(&generation), if self.role.main => {}
+        }
+        // First dead, then down: whoever still holds it must not take it for usable.
+        dead.cancel();
+        self.state.send_replace(State::Down {
+            failures,
+            error: None,
+        });
+    }
+
+    /// Measures the server's clock now and then; ends when the server does not answer.
+    async fn keep_clock(&self, generation: &Generation) {
+        loop {
+            sleep(CLOCK_PERIOD).await;
+            let deadline = self.settings.config.command_deadline;
+            if measure(&self.settings, generation, deadline).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn log_connected(&self, server: &ServerInfo, attempts: u32) {
+        if let Some(skipped) = self.settings.causes.connected.admit() {
+            tracing::info!(
+                server = %self.settings.address,
+                name = self.role.name.as_deref(),
+                version = %server.version,
+                attempts,
+                skipped,
+                "redis connected"
+            );
+        }
+    }
+
+    fn log_lost(&self) {
+        if let Some(skipped) = self.settings.causes.disconnected.admit() {
+            tracing::warn!(
+                server = %self.settings.address,
+                name = self.role.name.as_deref(),
+                skipped,
+                "redis connection lost"
+            );
+        }
+    }
+
+    fn log_failed(&self, error: &ConnectError) {
+        if let Some(skipped) = self.settings.causes.failed.admit() {
+            tracing::error!(
+                server = %self.settings.address,
+                name = self.role.name.as_deref(),
+                %error,
+                skipped,
+                "redis connection failed"
+            );
+        }
+    }
+}
+
+/// Runs a connection's task to its end, also when its runtime drops it.
+async fn supervise(inner: Arc<Inner>) {
+    let ended = Ended(&inner);
+    tokio::select! {
+        biased;
+        () = inner.stop.cancelled() => {}
+        () = inner.run() => {}
+    }
+    drop(ended);
+}
+
+struct Ended<'a>(&'a Inner);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let stopped = self.0.stop.is_cancelled();
+        self.0.state.send_modify(|state| match state {
+            _ if stopped => *state = State::Closed,
+            State::Up(generation) => {
+                generation.dead.cancel();
+                *state = State::Down {
+                    failures: 0,
+                    error: None,
+                };
+            }
+            State::Down { .. } | State::Closed => {}
+        });
+        self.0.running.store(false, Ordering::Release);
+    }
+}
+
+/// Asks for the server's time and aligns the client's clock with it.
+pub(super) async fn measure(
+    settings: &Settings,
+    generation: &Generation,
+    deadline: Duration,
+) -> Result<Option<Timestamp>, Loss> {
+    let sent = Instant::now();
+    let value = generation.send(&redis::cmd("TIME"), deadline).await?;
+    let server = connect::time(&value);
+    if let Some(server) = server {
+        settings.clock.align(server, sent.elapsed());
+    }
+    Ok(server)
+}
+
+/// Shortens a wait by up to half, so that clients that lost one server do not return as one.
+pub(super) fn jittered(wait: Duration) -> Duration {
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    let share = u32::try_from(random % 1024).unwrap_or(0);
+    wait - wait / 2 * share / 1024
+}
+
+/// One request's way to an answer.
+struct Trial<'a> {
+    connection: &'a Connection,
+    safety: Repeat,
+    deadline: Duration,
+    end: Instant,
+    left: u32,
+    /// Whether an earlier sending may have been executed.
+    ambiguous: bool,
+}
+
+impl<'a> Trial<'a> {
+    fn new(connection: &'a Connection, safety: Repeat) -> Self {
+        let config = &connection.handle.inner.settings.config;
+        Self {
+            connection,
+            safety,
+            deadline: config.command_deadline,
+            end: Instant::now() + config.command_deadline,
+            left: config.retries,
+            ambiguous: false,
+        }
+    }
+
+    fn may_repeat(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Waits for a connection.
+    async fn live(&mut self) -> Result<Arc<Generation>, CallError> {
+        self.connection
+            .live(self.end, Some(self.left))
+            .await
+            .map_err(|error| self.unsent(error))
+    }
+
+    /// Decides after a lost answer: repeat, or give up with the outcome unknown.
+    fn lost(&mut self, loss: Loss) -> Result<(), CallError> {
+        self.ambiguous = true;
+        if self.safety == Repeat::Once || self.left == 0 {
+            return Err(CallError::unknown(loss));
+        }
+        self.left -= 1;
+        // A late answer used up the first deadline; the repetition gets one more, together.
+        self.end = self.end.max(Instant::now() + self.deadline / 2);
+        Ok(())
+    }
+
+    /// Decides after an answer that says this server cannot serve: look for it anew.
+    fn rejected(&mut self, generation: &Generation, error: Error) -> Result<(), CallError> {
+        generation.dead.cancel();
+        if self.left == 0 {
+            return Err(self.unsent(error));
+        }
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// Words a request that was not executed this time.
+    fn unsent(&self, error: Error) -> CallError {
+        if self.ambiguous {
+            CallError::unknown(error)
+        } else {
+            CallError::NotExecuted(error)
+        }
+    }
+
+    /// Words a refusal: after a lost answer it says nothing about the earlier sending.
+    fn answered(&self, error: Error) -> CallError {
+        if self.ambiguous {
+            CallError::unknown(error)
+        } else {
+            CallError::Answered(error)
+        }
+    }
+}

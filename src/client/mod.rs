@@ -1,0 +1,295 @@
+//! The shared Redis client: connections that come back, deadlines, and honest outcomes.
+//!
+//! A [`Client`] opens **one** connection, shared by all its clones. A cache server of its own
+//! ([`ClientConfig::cache`]) adds one when it is first used, and each worker adds one to wait
+//! for jobs and one to keep its locks.
+
+mod blocking;
+mod call;
+mod command;
+mod config;
+mod connect;
+mod env;
+mod info;
+mod link;
+mod log;
+mod script;
+mod tls;
+mod url;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use redis::{Cmd, Pipeline, Value};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Address, ClientConfig, TlsOptions, Topology};
+pub use info::{Flavor, Role, ServerInfo, Version};
+
+#[allow(unused_imports, reason = "used by queues and workers")]
+pub(crate) use blocking::{BlockedId, BlockingConnection};
+pub(crate) use call::{CallError, Repeat};
+pub(crate) use command::{Command, Reply};
+pub(crate) use link::Connection;
+#[allow(unused_imports, reason = "used by queues and workers")]
+pub(crate) use log::Throttle;
+pub(crate) use script::Script;
+
+use crate::clock::Clock;
+use crate::error::{Error, Result};
+use connect::{Purpose, Settings, Use};
+
+/// How long closing waits for its tasks, which end at once unless their runtime is stuck.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A handle of the process's connection to Redis, cheap to clone and to share.
+///
+/// A lost connection is opened again in the background, with the waits of
+/// [`ClientConfig::reconnect_backoff`].
+///
+/// # Examples
+/// ```no_run
+/// # async fn run() -> oxbull::Result<()> {
+/// use oxbull::client::{Client, ClientConfig};
+///
+/// let client = Client::connect(ClientConfig::from_env()?).await?;
+/// client.kv().set_text("greeting", "hello").await?;
+/// client.close().await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    settings: Arc<Settings>,
+    main: Connection,
+    cache: OnceLock<Connection>,
+    cache_settings: Option<Arc<Settings>>,
+    server: Arc<ServerInfo>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Client {
+    /// Connects, trying again until [`ClientConfig::start_deadline`] while the server cannot be
+    /// reached, is loading its data or is a replica.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the configuration, [`Error::Denied`] for the credentials,
+    /// [`Error::Unsuitable`] for a server that is too old or evicts keys in strict mode,
+    /// [`Error::Unreachable`] with the last reason.
+    pub async fn connect(config: ClientConfig) -> Result<Self> {
+        let mut config = config;
+        let cache = config.cache.take();
+        let clock = Clock::default();
+        let cache_settings = cache
+            .map(|config| Settings::new(*config, Purpose::Cache, Clock::default()))
+            .transpose()?
+            .map(Arc::new);
+        let settings = Arc::new(Settings::new(config, Purpose::Queues, clock)?);
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let main = Connection::new(
+            Arc::clone(&settings),
+            Use {
+                name: None,
+                main: true,
+            },
+            stop.child_token(),
+            tasks.clone(),
+        );
+        let first = main.generation(settings.config.start_deadline).await?;
+        Ok(Self {
+            shared: Arc::new(Shared {
+                server: Arc::clone(&first.server),
+                settings,
+                main,
+                cache: OnceLock::new(),
+                cache_settings,
+                stop,
+                tasks,
+            }),
+        })
+    }
+
+    /// Connects as the environment says ([`ClientConfig::from_env`]).
+    ///
+    /// # Errors
+    /// As [`Client::connect`].
+    pub async fn from_env() -> Result<Self> {
+        Self::connect(ClientConfig::from_env()?).await
+    }
+
+    /// Returns the clock that follows the server's.
+    pub fn clock(&self) -> &Clock {
+        &self.shared.settings.clock
+    }
+
+    /// Returns what the server told when this connection was made.
+    pub fn server(&self) -> Arc<ServerInfo> {
+        self.shared.main.current().map_or_else(
+            || Arc::clone(&self.shared.server),
+            |generation| Arc::clone(&generation.server),
+        )
+    }
+
+    /// Returns the values of the queue server: sessions, states, counters.
+    pub fn kv(&self) -> crate::kv::Kv {
+        crate::kv::Kv::new(self.shared.main.clone())
+    }
+
+    /// Returns the values of the cache server, or of the only one.
+    pub fn cache(&self) -> crate::kv::Kv {
+        let Some(settings) = &self.shared.cache_settings else {
+            return self.kv();
+        };
+        let connection = self.shared.cache.get_or_init(|| {
+            Connection::new(
+                Arc::clone(settings),
+                Use {
+                    name: None,
+                    main: true,
+                },
+                self.shared.stop.child_token(),
+                self.shared.tasks.clone(),
+            )
+        });
+        crate::kv::Kv::new(connection.clone())
+    }
+
+    /// Hands out the connection for anything this crate has no call for.
+    ///
+    /// It belongs to the current socket: after an error ask for it again. It has no deadline
+    /// and must not be given blocking commands, which would hold up every other user.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] when there is no connection in time.
+    pub async fn raw(&self) -> Result<redis::aio::MultiplexedConnection> {
+        let within = self.shared.settings.config.command_deadline;
+        let generation = self.shared.main.generation(within).await?;
+        Ok(generation.connection.clone())
+    }
+
+    /// Asks the server for a sign of life and tells how it went, within `deadline`.
+    pub async fn health(&self, deadline: Duration) -> Health {
+        self.shared.main.health(deadline).await
+    }
+
+    /// Closes every connection of this client and its clones; later calls fail with
+    /// [`Error::Closed`]. Answers that are still due are lost, so close queues and workers
+    /// before. Returns at once whether the server is up or not.
+    pub async fn close(&self) {
+        self.shared.stop.cancel();
+        self.shared.tasks.close();
+        if timeout(CLOSE_DEADLINE, self.shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("redis connections are still closing: their runtime does not run");
+        }
+    }
+}
+
+/// The outcome of a health check.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Health {
+    /// How long the check took.
+    pub latency: Duration,
+    /// Why the server is not usable, if it is not.
+    pub error: Option<Error>,
+    /// The memory policy, when known: other than `noeviction`, queue keys can be lost.
+    pub eviction_policy: Option<String>,
+}
+
+impl Health {
+    /// Says whether the server answered.
+    pub fn is_up(&self) -> bool {
+        self.error.is_none()
+    }
+}
+
+impl Client {
+    /// Returns the shared connection.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.shared.main
+    }
+
+    /// See [`Connection::request`].
+    pub(crate) async fn request(&self, cmd: &Cmd, safety: Repeat) -> Result<Value, CallError> {
+        self.shared.main.request(cmd, safety).await
+    }
+
+    /// See [`Connection::pipeline`].
+    pub(crate) async fn pipeline(
+        &self,
+        pipe: &Pipeline,
+        safety: Repeat,
+    ) -> Result<Vec<Result<Value, Error>>, CallError> {
+        self.shared.main.pipeline(pipe, safety).await
+    }
+
+    /// See [`Connection::eval`].
+    pub(crate) async fn eval(
+        &self,
+        script: &'static Script,
+        build: impl Fn(&mut Cmd),
+        safety: Repeat,
+    ) -> Result<Value, CallError> {
+        self.shared.main.eval(script, build, safety).await
+    }
+
+    /// Prepares a connection of its own, shown under `name` in the server's client list.
+    ///
+    /// Its task runs on the runtime of its first request.
+    pub(crate) fn dedicated(&self, name: Option<&str>) -> Connection {
+        Connection::new(
+            Arc::clone(&self.shared.settings),
+            Use {
+                name: name.map(str::to_owned),
+                main: false,
+            },
+            self.shared.stop.child_token(),
+            self.shared.tasks.clone(),
+        )
+    }
+
+    /// Prepares a connection for reads that wait at the server.
+    pub(crate) fn blocking(&self, name: Option<&str>) -> BlockingConnection {
+        BlockingConnection::new(Arc::clone(&self.shared.settings), name)
+    }
+
+    /// Ends the wait of a blocking connection as if it had timed out; says whether it waited.
+    ///
+    /// # Errors
+    /// As for every request; a user without the permission gets `Ok(false)`.
+    pub(crate) async fn unblock(&self, id: &BlockedId) -> Result<bool> {
+        let Some(id) = id.get() else {
+            return Ok(false);
+        };
+        let mut cmd = redis::cmd("CLIENT");
+        cmd.arg("UNBLOCK").arg(id).arg("TIMEOUT");
+        match self.request(&cmd, Repeat::Safe).await {
+            Ok(value) => Ok(matches!(value, Value::Int(1))),
+            Err(CallError::Answered(Error::Denied(_))) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Measures the server's clock again.
+    pub(crate) async fn sync_clock(&self) -> Result<()> {
+        let settings = &self.shared.settings;
+        let within = settings.config.command_deadline;
+        let generation = self.shared.main.generation(within).await?;
+        link::measure(settings, &generation, within)
+            .await
+            .map(drop)
+            .map_err(|loss| Error::Unreachable(loss.into()))
+    }
+}
