@@ -1,1 +1,9 @@
-//! Workers.
+//! The background work of a social-selling platform on Instagram, built on oxbull's public API.
+//!
+//! - [`graph`]: the Instagram Graph API: typed requests and failures.
+//! - [`simulator`]: a local stand-in for that API, which can be slow, fail and limit rates.
+//! - [`jobs`]: per queue, the job's data and result and the work itself.
+
+pub mod graph;
+pub mod jobs;
+pub mod simulator;

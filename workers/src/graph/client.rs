@@ -1,0 +1,283 @@
+//! The HTTP side: connections, deadline, authorization, and reading answers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+
+use super::{AccessToken, AccountId, ApiError, GraphError};
+
+/// The largest answer read, in bytes; the requests made here have answers of a few kilobytes.
+const LARGEST_ANSWER: usize = 1024 * 1024;
+
+/// Where the API is and how long to wait for it.
+#[derive(Debug, Clone)]
+pub struct GraphOptions {
+    base_url: String,
+    deadline: Duration,
+    connect_deadline: Duration,
+}
+
+impl GraphOptions {
+    /// Options for the API at a base URL that includes the version, with a deadline of 15 s a
+    /// request, 5 s of them to connect.
+    pub fn new(base_url: impl Into<String>) -> Self {
+        Self {
+            base_url: base_url.into(),
+            deadline: Duration::from_secs(15),
+            connect_deadline: Duration::from_secs(5),
+        }
+    }
+
+    /// Sets how long one request may take, from connecting to the last byte of the answer.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self.connect_deadline = self.connect_deadline.min(deadline);
+        self
+    }
+}
+
+/// The client could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The base URL is not an absolute `http` or `https` URL without credentials.
+    #[error("graph api url: {0}")]
+    Url(String),
+    /// TLS could not be set up.
+    #[error("tls for the graph api")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP client could not be set up.
+    #[error("http client for the graph api")]
+    Http(#[source] reqwest::Error),
+}
+
+/// A handle on the API; cheap to clone, shares its connections.
+#[derive(Debug, Clone)]
+pub struct GraphClient {
+    http: reqwest::Client,
+    base: Url,
+    deadline: Duration,
+}
+
+impl GraphClient {
+    /// Sets up the client; connects to nothing yet.
+    ///
+    /// # Errors
+    /// [`SetupError`] when the base URL or the TLS configuration is unusable.
+    pub fn new(options: GraphOptions) -> Result<Self, SetupError> {
+        let base = base_url(&options.base_url)?;
+        let mut builder = reqwest::Client::builder();
+        if is_loopback(&base) {
+            // A proxy of the environment cannot reach what listens on this machine only.
+            builder = builder.no_proxy();
+        }
+        let http = builder
+            .user_agent(concat!("oxbull-workers/", env!("CARGO_PKG_VERSION")))
+            .timeout(options.deadline)
+            .connect_timeout(options.connect_deadline)
+            // A redirect would carry the token to another address.
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_backend_preconfigured(tls()?)
+            .build()
+            .map_err(SetupError::Http)?;
+        Ok(Self {
+            http,
+            base,
+            deadline: options.deadline,
+        })
+    }
+
+    /// The requests of one account, authorized by its token.
+    pub fn account<'a>(&'a self, id: &'a AccountId, token: &'a AccessToken) -> AccountApi<'a> {
+        AccountApi {
+            graph: self,
+            id,
+            token,
+        }
+    }
+
+    fn url(&self, path: &[&str]) -> Result<Url, GraphError> {
+        let mut url = self.base.clone();
+        url.path_segments_mut()
+            .map_err(|()| GraphError::Unexpected("the base url has no path".to_owned()))?
+            .pop_if_empty()
+            .extend(path);
+        Ok(url)
+    }
+
+    fn broken(&self, error: reqwest::Error) -> GraphError {
+        if error.is_timeout() {
+            GraphError::Deadline(self.deadline)
+        } else {
+            GraphError::Unreachable(error.without_url())
+        }
+    }
+}
+
+/// Only ring is compiled in, and the process-wide provider belongs to the application.
+fn tls() -> Result<rustls::ClientConfig, SetupError> {
+    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(SetupError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    url.host_str().is_some_and(|host| {
+        host == "localhost"
+            || host
+                .trim_matches(['[', ']'])
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    })
+}
+
+fn base_url(text: &str) -> Result<Url, SetupError> {
+    let url = Url::parse(text).map_err(|error| SetupError::Url(error.to_string()))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(SetupError::Url("must be http or https".to_owned()));
+    }
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(SetupError::Url(
+            "must have neither credentials nor a query".to_owned(),
+        ));
+    }
+    Ok(url)
+}
+
+/// The API narrowed to one account and its token; made by [`GraphClient::account`].
+#[derive(Debug, Clone, Copy)]
+pub struct AccountApi<'a> {
+    graph: &'a GraphClient,
+    id: &'a AccountId,
+    token: &'a AccessToken,
+}
+
+impl AccountApi<'_> {
+    /// The account.
+    pub fn id(&self) -> &AccountId {
+        self.id
+    }
+
+    pub(super) async fn read<A: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &[&str],
+        query: &[(&str, &str)],
+    ) -> Result<A, GraphError> {
+        let request = self
+            .graph
+            .http
+            .request(Method::GET, self.graph.url(path)?)
+            .query(query);
+        self.send(operation, request).await
+    }
+
+    pub(super) async fn write<A: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<A, GraphError> {
+        let request = self
+            .graph
+            .http
+            .request(Method::POST, self.graph.url(path)?)
+            .json(body);
+        self.send(operation, request).await
+    }
+
+    async fn send<A: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<A, GraphError> {
+        let start = Instant::now();
+        let answer = self.exchange(request).await;
+        let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        match &answer {
+            Ok(_) => tracing::debug!(operation, account = %self.id, elapsed_ms, "graph request"),
+            Err(error) => {
+                tracing::debug!(operation, account = %self.id, elapsed_ms, %error, "graph request");
+            }
+        }
+        answer
+    }
+
+    async fn exchange<A: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<A, GraphError> {
+        let mut response = request
+            .bearer_auth(self.token.reveal())
+            .send()
+            .await
+            .map_err(|error| self.graph.broken(error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| self.graph.broken(error))?
+        {
+            if body.len() + chunk.len() > LARGEST_ANSWER {
+                return Err(GraphError::Unexpected(format!(
+                    "more than {LARGEST_ANSWER} bytes"
+                )));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        if !response.status().is_success() {
+            return Err(ApiError::read(response.status(), response.headers(), &body).into());
+        }
+        serde_json::from_slice(&body).map_err(|error| GraphError::Unexpected(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(url: &str) -> Result<GraphClient, SetupError> {
+        GraphClient::new(GraphOptions::new(url))
+    }
+
+    /// The version is part of the base URL, with or without a slash at its end.
+    #[test]
+    fn paths_are_appended_to_the_base() {
+        for base in ["http://h/v23.0", "http://h/v23.0/"] {
+            let url = client(base).unwrap().url(&["178", "media"]).unwrap();
+            assert_eq!(url.as_str(), "http://h/v23.0/178/media");
+        }
+    }
+
+    /// Credentials in a URL would end up in logs, so they are refused at start.
+    #[test]
+    fn urls_with_credentials_or_odd_schemes_are_refused() {
+        for bad in [
+            "graph",
+            "ftp://h",
+            "http://u:p@h",
+            "http://h?access_token=x",
+        ] {
+            assert!(client(bad).is_err(), "{bad} was accepted");
+        }
+    }
+
+    /// A configured token must not show up when the client is logged.
+    #[test]
+    fn debug_output_of_an_account_hides_the_token() {
+        let graph = client("https://h").unwrap();
+        let id = AccountId::new("1").unwrap();
+        let token = AccessToken::new("s3cret");
+        assert!(!format!("{:?}", graph.account(&id, &token)).contains("s3cret"));
+    }
+}

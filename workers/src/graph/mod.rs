@@ -1,0 +1,35 @@
+//! The Instagram Graph API as this application uses it: typed requests, typed failures.
+//!
+//! A [`GraphClient`] holds the connections; [`GraphClient::account`] narrows it to one account and
+//! its token, and has one method per request. Every request has a deadline. The token travels in
+//! the `Authorization` header only: it is in no URL, no log line and no `Debug` output.
+//!
+//! ```no_run
+//! use oxbull_workers::graph::{AccessToken, AccountId, GraphClient, GraphOptions, NewImage};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let graph = GraphClient::new(GraphOptions::new("https://graph.instagram.com/v23.0"))?;
+//! let account = AccountId::new("17841400000000001")?;
+//! let token = AccessToken::new("secret");
+//! let container = graph
+//!     .account(&account, &token)
+//!     .create_image_container(&NewImage::new("https://cdn.example/shoes.jpg"))
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod error;
+mod ids;
+mod insights;
+mod media;
+mod token;
+mod usage;
+
+pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
+pub use error::{ApiError, Failure, GraphError, LimitScope};
+pub use ids::{AccountId, ContainerId, InvalidId, MediaId};
+pub use insights::AccountInsights;
+pub use media::{ContainerState, ContainerStatus, Media, NewImage};
+pub use token::{AccessToken, AccessTokens, MissingToken, TokenFileError};

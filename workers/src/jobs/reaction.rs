@@ -1,0 +1,78 @@
+//! What a failed Graph API request means for a job.
+
+use std::time::Duration;
+
+use crate::graph::{Failure, LimitScope};
+
+/// The wait when the API limits our rate and does not say for how long.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+
+/// The shortest wait after a limit, so that a job never spins on one.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+
+/// What to do with a job whose request failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// Fail it for good; trying again cannot help.
+    Fail,
+    /// Fail this attempt; backoff picks the next.
+    Retry,
+    /// Put it off without using an attempt: only its account is limited.
+    PutOff(Duration),
+    /// Put it back and hold the whole queue: every account is limited.
+    HoldQueue(Duration),
+}
+
+impl From<Failure> for Reaction {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Permanent | Failure::ExpiredToken => Self::Fail,
+            Failure::Transient => Self::Retry,
+            Failure::RateLimited { scope, wait } => {
+                let wait = wait.unwrap_or(DEFAULT_LIMIT).max(SHORTEST_LIMIT);
+                match scope {
+                    LimitScope::Account => Self::PutOff(wait),
+                    LimitScope::Application => Self::HoldQueue(wait),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(scope: LimitScope, wait: Option<u64>) -> Reaction {
+        Failure::RateLimited {
+            scope,
+            wait: wait.map(Duration::from_secs),
+        }
+        .into()
+    }
+
+    /// One account's limit must not hold up the others; the application's must hold up all.
+    #[test]
+    fn limits_put_off_one_job_or_hold_the_queue() {
+        assert_eq!(
+            limited(LimitScope::Account, Some(7)),
+            Reaction::PutOff(Duration::from_secs(7))
+        );
+        assert_eq!(
+            limited(LimitScope::Account, Some(0)),
+            Reaction::PutOff(SHORTEST_LIMIT)
+        );
+        assert_eq!(
+            limited(LimitScope::Application, None),
+            Reaction::HoldQueue(DEFAULT_LIMIT)
+        );
+    }
+
+    /// An expired token cannot heal by itself, so its jobs fail at once.
+    #[test]
+    fn permanent_failures_fail_and_passing_ones_retry() {
+        assert_eq!(Reaction::from(Failure::Permanent), Reaction::Fail);
+        assert_eq!(Reaction::from(Failure::ExpiredToken), Reaction::Fail);
+        assert_eq!(Reaction::from(Failure::Transient), Reaction::Retry);
+    }
+}

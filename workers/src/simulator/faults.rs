@@ -1,0 +1,162 @@
+//! What a simulator can be told to do wrong.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A request of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// Creating a container.
+    CreateContainer,
+    /// Reading a container's status.
+    ContainerStatus,
+    /// Publishing a container.
+    Publish,
+    /// Reading a published post.
+    Permalink,
+    /// Listing an account's latest posts.
+    RecentMedia,
+    /// Reading an account's counters.
+    Profile,
+    /// Reading an account's insights.
+    Insights,
+}
+
+/// A rule: which requests it concerns, how often, and what happens to them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fault {
+    /// Only this operation; all when absent.
+    #[serde(default)]
+    operation: Option<Operation>,
+    /// Only requests for this account; all when absent.
+    #[serde(default)]
+    account: Option<String>,
+    /// How many requests it takes effect on; without end when absent.
+    #[serde(default)]
+    times: Option<u32>,
+    effect: Effect,
+}
+
+/// What happens to a request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// It takes this much longer, in milliseconds, and then goes on.
+    Slow(u64),
+    /// It is refused with an error of the API.
+    Error {
+        /// HTTP status.
+        status: u16,
+        /// The API's code.
+        code: i64,
+        /// The API's subcode.
+        #[serde(default)]
+        subcode: Option<i64>,
+    },
+    /// It is refused as over the account's rate, with the usual headers and a `Retry-After` of
+    /// this many seconds.
+    RateLimit(u64),
+    /// It is done, and the connection breaks before the answer is through.
+    LoseReply,
+}
+
+impl Fault {
+    fn new(effect: Effect) -> Self {
+        Self {
+            operation: None,
+            account: None,
+            times: None,
+            effect,
+        }
+    }
+
+    /// Refuses with an HTTP status and an API code.
+    pub fn error(status: u16, code: i64) -> Self {
+        Self::new(Effect::Error {
+            status,
+            code,
+            subcode: None,
+        })
+    }
+
+    /// Refuses as over the account's rate, to be asked again after `wait` (whole seconds).
+    pub fn rate_limit(wait: Duration) -> Self {
+        Self::new(Effect::RateLimit(wait.as_secs()))
+    }
+
+    /// Makes requests slower.
+    pub fn slow(by: Duration) -> Self {
+        Self::new(Effect::Slow(
+            u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
+        ))
+    }
+
+    /// Does what is asked and loses the answer.
+    pub fn lose_reply() -> Self {
+        Self::new(Effect::LoseReply)
+    }
+
+    /// Sets the subcode of an error.
+    #[must_use]
+    pub fn subcode(mut self, value: i64) -> Self {
+        if let Effect::Error { subcode, .. } = &mut self.effect {
+            *subcode = Some(value);
+        }
+        self
+    }
+
+    /// Concerns one operation only.
+    #[must_use]
+    pub fn on(mut self, operation: Operation) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
+    /// Concerns one account only.
+    #[must_use]
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.account = Some(account.into());
+        self
+    }
+
+    /// Takes effect this many times.
+    #[must_use]
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = Some(times);
+        self
+    }
+
+    /// Takes the effect for a request if the rule concerns it and is not used up.
+    pub(super) fn take(&mut self, operation: Operation, account: &str) -> Option<Effect> {
+        let concerned = self.operation.is_none_or(|only| only == operation)
+            && self.account.as_deref().is_none_or(|only| only == account);
+        if !concerned || self.times == Some(0) {
+            return None;
+        }
+        if let Some(times) = &mut self.times {
+            *times -= 1;
+        }
+        Some(self.effect.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fault over HTTP is the JSON that the module's documentation promises.
+    #[test]
+    fn faults_read_from_plain_json() {
+        let mut fault: Fault = serde_json::from_str(
+            r#"{"operation":"publish","times":1,"effect":{"error":{"status":500,"code":2}}}"#,
+        )
+        .unwrap();
+        assert!(fault.take(Operation::Permalink, "1").is_none());
+        assert!(fault.take(Operation::Publish, "1").is_some());
+        assert!(fault.take(Operation::Publish, "1").is_none());
+        assert!(serde_json::from_str::<Fault>(r#"{"effect":"lose_reply"}"#).is_ok());
+        assert!(serde_json::from_str::<Fault>(r#"{"effect":{"slow":20}}"#).is_ok());
+    }
+}

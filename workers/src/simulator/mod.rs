@@ -1,0 +1,198 @@
+//! A local stand-in for the Instagram Graph API, for tests, the demo and trying things out.
+//!
+//! It keeps containers and posts as the API does: a new container is in progress for some polls,
+//! then finished; it is published at most once. It counts what it is asked and can be told to be
+//! slow, to fail, to lose replies and to limit rates, by [`Fault`]s, from Rust or over HTTP:
+//!
+//! | request | answer |
+//! |---|---|
+//! | `POST /_simulator/faults` with a [`Fault`] as JSON | arms it |
+//! | `DELETE /_simulator/faults` | disarms all |
+//! | `GET /_simulator/counters` | [`Counters`] |
+//! | `GET /_simulator/published` | the list of [`PublishedPost`]s |
+//!
+//! ```
+//! use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> std::io::Result<()> {
+//! let simulator = Simulator::start(SimulatorOptions::new().polls(2)).await?;
+//! simulator.arm(Fault::error(500, 2).on(Operation::Publish).times(1));
+//! println!("listening on {}", simulator.url());
+//! assert_eq!(simulator.published().len(), 0);
+//! simulator.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod faults;
+mod replies;
+mod routes;
+mod world;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use faults::{Effect, Fault, Operation};
+pub use world::{Counters, PublishedPost};
+
+use world::World;
+
+/// The API version in the simulator's base URL.
+const VERSION: &str = "v23.0";
+
+/// How long requests under way may take once the simulator is told to stop.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// How a simulator behaves when no fault is armed.
+#[derive(Debug, Clone)]
+pub struct SimulatorOptions {
+    address: SocketAddr,
+    polls: u32,
+    latency: Duration,
+    rate: Option<Rate>,
+}
+
+/// Requests accepted per account in a window of time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rate {
+    pub(crate) requests: u32,
+    pub(crate) window: Duration,
+}
+
+impl Default for SimulatorOptions {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            polls: 1,
+            latency: Duration::ZERO,
+            rate: None,
+        }
+    }
+}
+
+impl SimulatorOptions {
+    /// A free port on loopback, one poll until a container is finished, no latency, no limit.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the address to listen on.
+    #[must_use]
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
+    /// Sets how many status requests find a new container still in progress.
+    #[must_use]
+    pub fn polls(mut self, polls: u32) -> Self {
+        self.polls = polls;
+        self
+    }
+
+    /// Sets how long every request takes at least.
+    #[must_use]
+    pub fn latency(mut self, latency: Duration) -> Self {
+        self.latency = latency;
+        self
+    }
+
+    /// Limits each account to a number of requests per window, with usage headers on every answer.
+    #[must_use]
+    pub fn rate(mut self, requests: u32, window: Duration) -> Self {
+        self.rate = Some(Rate { requests, window });
+        self
+    }
+}
+
+/// A running simulator. Dropping it stops it; [`Simulator::stop`] waits until it has.
+#[derive(Debug)]
+pub struct Simulator {
+    url: String,
+    world: Arc<World>,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Simulator {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub async fn start(options: SimulatorOptions) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(options.address).await?;
+        let url = format!("http://{}/{VERSION}", listener.local_addr()?);
+        let world = Arc::new(World::new(options));
+        let stopping = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let router = routes::router(Arc::clone(&world));
+        let stop = stopping.clone();
+        tasks.spawn(async move {
+            let serving = axum::serve(listener, router)
+                .with_graceful_shutdown(stop.clone().cancelled_owned());
+            // Whoever still waits for a slow answer gets a moment, then loses the connection.
+            let over = async {
+                stop.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            tokio::select! {
+                served = serving => {
+                    if let Err(error) = served {
+                        tracing::error!(%error, "simulator stopped listening");
+                    }
+                }
+                () = over => {}
+            }
+        });
+        tasks.close();
+        Ok(Self {
+            url,
+            world,
+            stopping,
+            tasks,
+        })
+    }
+
+    /// The base URL of the API, with its version.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Arms a fault; of several that match a request, the one armed first takes effect.
+    pub fn arm(&self, fault: Fault) {
+        self.world.arm(fault);
+    }
+
+    /// Disarms all faults.
+    pub fn disarm(&self) {
+        self.world.disarm();
+    }
+
+    /// What has been asked so far.
+    pub fn counters(&self) -> Counters {
+        self.world.counters()
+    }
+
+    /// What has been published so far, in order.
+    pub fn published(&self) -> Vec<PublishedPost> {
+        self.world.published()
+    }
+
+    /// Stops listening and returns once it has.
+    pub async fn stop(self) {
+        self.stopping.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        self.stopping.cancel();
+    }
+}

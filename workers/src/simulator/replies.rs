@@ -1,0 +1,59 @@
+//! Answers in the API's shapes.
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// The header that tells an account how much of its rate is used.
+const BUSINESS_USAGE: &str = "x-business-use-case-usage";
+
+/// An error in the API's shape; `text` is for people.
+pub(super) fn error(status: u16, code: i64, subcode: Option<i64>, text: &str) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut error = json!({
+        "message": text,
+        "type": if code == 190 { "OAuthException" } else { "IGApiException" },
+        "code": code,
+        "fbtrace_id": "simulator",
+    });
+    if let (Some(subcode), Some(fields)) = (subcode, error.as_object_mut()) {
+        fields.insert("error_subcode".to_owned(), subcode.into());
+    }
+    (status, Json(json!({ "error": error }))).into_response()
+}
+
+/// Refuses an account that is over its rate until `seconds` from now.
+pub(super) fn rate_limited(account: &str, seconds: u64) -> Response {
+    let mut response = error(400, 80_002, None, "there have been too many calls");
+    if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    usage(&mut response, account, 100, seconds.div_ceil(60));
+    response
+}
+
+/// Adds the usage of an account's rate, in percent, and the minutes it is blocked for.
+pub(super) fn usage(response: &mut Response, account: &str, percent: u32, minutes: u64) {
+    let usage = json!({
+        account: [{
+            "type": "instagram",
+            "call_count": percent,
+            "total_cputime": 0,
+            "total_time": 0,
+            "estimated_time_to_regain_access": minutes,
+        }]
+    });
+    if let Ok(value) = HeaderValue::from_str(&usage.to_string()) {
+        response.headers_mut().insert(BUSINESS_USAGE, value);
+    }
+}
+
+/// An answer whose body breaks off, so that the caller never learns what happened.
+pub(super) fn lost() -> Response {
+    let broken = futures::stream::once(async {
+        Err::<Vec<u8>, _>(std::io::Error::other("lost on request"))
+    });
+    Response::new(Body::from_stream(broken))
+}

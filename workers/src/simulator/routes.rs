@@ -1,0 +1,210 @@
+//! The HTTP side of the simulator.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::replies;
+use super::world::{NewContainer, World};
+use super::{Counters, Fault, Operation, PublishedPost, VERSION};
+
+type Shared = State<Arc<World>>;
+
+pub(super) fn router(world: Arc<World>) -> Router {
+    let api = Router::new()
+        .route("/{id}", get(object))
+        .route("/{id}/media", post(create_container).get(recent_media))
+        .route("/{id}/media_publish", post(publish))
+        .route("/{id}/insights", get(insights));
+    Router::new()
+        .nest(&format!("/{VERSION}"), api)
+        .route("/_simulator/faults", post(arm).delete(disarm))
+        .route("/_simulator/counters", get(counters))
+        .route("/_simulator/published", get(published))
+        .with_state(world)
+}
+
+/// Who asks: the account, and whether the request is authorized as it should be.
+struct Caller {
+    account: String,
+    authorized: bool,
+    token_in_url: bool,
+}
+
+impl Caller {
+    fn new(account: String, headers: &HeaderMap, query: Option<&str>) -> Self {
+        let authorized = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .is_some_and(|token| !token.is_empty());
+        Self {
+            account,
+            authorized,
+            token_in_url: query.is_some_and(|query| query.contains("access_token")),
+        }
+    }
+}
+
+/// Runs one request of the API: checks the caller, applies faults and rates, then does it.
+async fn serve(
+    world: &World,
+    operation: Operation,
+    caller: Caller,
+    act: impl FnOnce() -> Response,
+) -> Response {
+    if caller.token_in_url {
+        return replies::error(400, 100, None, "tokens are accepted in the header only");
+    }
+    if !caller.authorized {
+        return replies::error(401, 190, None, "an access token is required");
+    }
+    let treatment = match world.admit(operation, &caller.account) {
+        Ok(treatment) => treatment,
+        Err(refusal) => return refusal,
+    };
+    if !treatment.slow.is_zero() {
+        tokio::time::sleep(treatment.slow).await;
+    }
+    let mut response = act();
+    if treatment.lose_reply {
+        return replies::lost();
+    }
+    World::mark_usage(&mut response, &treatment, &caller.account);
+    response
+}
+
+async fn create_container(
+    State(world): Shared,
+    Path(account): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    Json(content): Json<NewContainer>,
+) -> Response {
+    let caller = Caller::new(account.clone(), &headers, query.as_deref());
+    serve(&world, Operation::CreateContainer, caller, || {
+        world.create_container(&account, content)
+    })
+    .await
+}
+
+#[derive(Deserialize)]
+struct Publication {
+    creation_id: String,
+}
+
+async fn publish(
+    State(world): Shared,
+    Path(account): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    Json(publication): Json<Publication>,
+) -> Response {
+    let caller = Caller::new(account.clone(), &headers, query.as_deref());
+    serve(&world, Operation::Publish, caller, || {
+        world.publish(&account, &publication.creation_id)
+    })
+    .await
+}
+
+async fn recent_media(
+    State(world): Shared,
+    Path(account): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let caller = Caller::new(account.clone(), &headers, query.as_deref());
+    serve(&world, Operation::RecentMedia, caller, || {
+        world.recent_media(&account)
+    })
+    .await
+}
+
+/// `GET /{id}` reads a container, a post or an account, whichever has the id.
+async fn object(
+    State(world): Shared,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let (operation, account) = world.owner(&id);
+    let caller = Caller::new(account, &headers, query.as_deref());
+    serve(&world, operation, caller, || match operation {
+        Operation::ContainerStatus => world.container_status(&id),
+        Operation::Permalink => world.media(&id),
+        _ => Json(profile(&id)).into_response(),
+    })
+    .await
+}
+
+async fn insights(
+    State(world): Shared,
+    Path(account): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let caller = Caller::new(account.clone(), &headers, query.as_deref());
+    serve(&world, Operation::Insights, caller, || {
+        Json(insights_of(&account)).into_response()
+    })
+    .await
+}
+
+/// Numbers that depend on the account alone, so that tests can expect them.
+fn seed(account: &str) -> u64 {
+    account
+        .bytes()
+        .fold(7, |seed, byte| (seed * 31 + u64::from(byte)) % 99_991)
+}
+
+fn profile(account: &str) -> Value {
+    let seed = seed(account);
+    json!({
+        "id": account,
+        "username": format!("shop_{seed}"),
+        "followers_count": 100 + seed,
+        "media_count": seed % 900,
+    })
+}
+
+/// Accounts whose id ends in 9 have no `profile_views`, as the API leaves out metrics of small
+/// accounts.
+fn insights_of(account: &str) -> Value {
+    let seed = seed(account);
+    let mut metrics = vec![("reach", seed * 3), ("views", seed * 5)];
+    if !account.ends_with('9') {
+        metrics.push(("profile_views", seed / 2));
+    }
+    let data: Vec<_> = metrics
+        .into_iter()
+        .map(|(name, value)| {
+            json!({ "name": name, "period": "day", "total_value": { "value": value } })
+        })
+        .collect();
+    json!({ "data": data })
+}
+
+async fn arm(State(world): Shared, Json(fault): Json<Fault>) -> StatusCode {
+    world.arm(fault);
+    StatusCode::NO_CONTENT
+}
+
+async fn disarm(State(world): Shared) -> StatusCode {
+    world.disarm();
+    StatusCode::NO_CONTENT
+}
+
+async fn counters(State(world): Shared) -> Json<Counters> {
+    Json(world.counters())
+}
+
+async fn published(State(world): Shared) -> Json<Vec<PublishedPost>> {
+    Json(world.published())
+}

@@ -1,0 +1,129 @@
+//! The client's requests and its reading of failures.
+
+use std::time::Duration;
+
+use oxbull_workers::graph::{ContainerState, Failure, GraphError, LimitScope, NewImage};
+use oxbull_workers::simulator::{Fault, Operation, SimulatorOptions};
+
+use crate::support::{Fixture, TestResult};
+
+fn image() -> NewImage {
+    NewImage::new("https://cdn.example/shoes.jpg").caption(Some("New shoes".to_owned()))
+}
+
+/// The four requests of a publication, in order; the API wants a finished container.
+#[tokio::test]
+async fn container_becomes_a_post_with_a_permalink() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let api = fixture.api();
+    let container = api.create_image_container(&image()).await?;
+    let early = api.publish(&container).await.unwrap_err();
+    assert_eq!(early.failure(), Failure::Transient);
+    assert_eq!(
+        api.container_status(&container).await?.state,
+        ContainerState::InProgress
+    );
+    assert_eq!(
+        api.container_status(&container).await?.state,
+        ContainerState::Finished
+    );
+    let media = api.publish(&container).await?;
+    assert!(api.media(&media).await?.permalink.is_some());
+    assert_eq!(api.recent_media().await?[0].id, media);
+    assert_eq!(
+        api.container_status(&container).await?.state,
+        ContainerState::Published
+    );
+    Ok(())
+}
+
+/// A container is published once; asking again is refused and changes nothing.
+#[tokio::test]
+async fn publishing_a_container_again_is_refused() -> TestResult {
+    let fixture = Fixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await?;
+    let api = fixture.api();
+    let container = api.create_image_container(&image()).await?;
+    api.publish(&container).await?;
+    let again = api.publish(&container).await.unwrap_err();
+    assert_eq!(again.failure(), Failure::Permanent);
+    let counters = fixture.simulator.counters();
+    assert_eq!(
+        (counters.publications, counters.repeated_publications),
+        (1, 1)
+    );
+    Ok(())
+}
+
+/// An API that does not answer costs a request its deadline, not more.
+#[tokio::test]
+async fn silent_api_costs_the_deadline() -> TestResult {
+    let deadline = Duration::from_millis(100);
+    let fixture = Fixture::with(SimulatorOptions::new(), deadline).await?;
+    let slow = Fault::slow(Duration::from_secs(60)).on(Operation::CreateContainer);
+    fixture.simulator.arm(slow);
+    let error = fixture
+        .api()
+        .create_image_container(&image())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, GraphError::Deadline(limit) if limit == deadline));
+    assert!(error.is_ambiguous());
+    assert_eq!(error.failure(), Failure::Transient);
+    Ok(())
+}
+
+/// A lost answer is told apart from a refusal, since the request may have been carried out.
+#[tokio::test]
+async fn lost_answer_is_ambiguous() -> TestResult {
+    let fixture = Fixture::start().await?;
+    fixture.simulator.arm(Fault::lose_reply().times(1));
+    let error = fixture
+        .api()
+        .create_image_container(&image())
+        .await
+        .unwrap_err();
+    assert!(error.is_ambiguous());
+    assert_eq!(fixture.simulator.counters().containers, 1);
+    Ok(())
+}
+
+/// The wait that the API asks for reaches the caller.
+#[tokio::test]
+async fn rate_limit_names_the_wait() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let limit = Fault::rate_limit(Duration::from_secs(9)).times(1);
+    fixture.simulator.arm(limit);
+    let error = fixture.api().insights().await.unwrap_err();
+    let expected = Failure::RateLimited {
+        scope: LimitScope::Account,
+        wait: Some(Duration::from_secs(9)),
+    };
+    assert_eq!(error.failure(), expected);
+    fixture.api().insights().await?;
+    Ok(())
+}
+
+/// Each account has its own rate, refused by headers that say how long to wait.
+#[tokio::test]
+async fn requests_over_the_rate_are_refused() -> TestResult {
+    let options = SimulatorOptions::new().rate(2, Duration::from_secs(3600));
+    let fixture = Fixture::with(options, Duration::from_secs(10)).await?;
+    fixture.api().insights().await?;
+    let error = fixture.api().insights().await.unwrap_err();
+    assert!(matches!(error.failure(), Failure::RateLimited { .. }));
+    assert_eq!(fixture.simulator.counters().refused, 1);
+    Ok(())
+}
+
+/// An error ends up in logs and in the job's failure reason; the token must not.
+#[tokio::test]
+async fn errors_show_no_token() -> TestResult {
+    let fixture = Fixture::with(SimulatorOptions::new(), Duration::from_secs(2)).await?;
+    let api = fixture.api();
+    let expired = Fault::error(401, 190).subcode(463).times(1);
+    fixture.simulator.arm(expired);
+    let error = api.insights().await.unwrap_err();
+    assert_eq!(error.failure(), Failure::ExpiredToken);
+    assert!(!format!("{error:?} {error}").contains("s3cret"));
+    Ok(())
+}
