@@ -6,6 +6,7 @@
 //! process is killed.
 
 mod error;
+mod node;
 mod proxy;
 mod redis;
 mod resp;
@@ -13,6 +14,7 @@ mod wait;
 mod watchdog;
 
 pub use error::{KitError, Result};
+pub use node::{BullMq, NodePeer, NodePeerBuilder, PeerError};
 pub use proxy::{Command, Direction, Proxy, ProxyStats, Rule, RuleHandle};
 pub use redis::{RedisServer, RedisServerBuilder, TlsFiles};
 pub use resp::{Connection, Value};

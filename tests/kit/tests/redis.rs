@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oxbull_testkit::{Connection, RedisServer, TlsFiles};
+use oxbull_testkit::{Connection, RedisServer, TlsFiles, eventually};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
 
@@ -103,5 +103,38 @@ async fn used_cpu_grows_with_work() -> TestResult {
     let before = server.used_cpu_us().await?;
     server.cli(&["DEBUG", "POPULATE", "300000"]).await?;
     assert!(server.used_cpu_us().await? > before);
+    Ok(())
+}
+
+/// A test process that is killed cannot run destructors; its servers must end all the same.
+#[tokio::test]
+async fn server_ends_when_its_test_process_is_killed() -> TestResult {
+    const REPORT: &str = "OXBULL_TESTKIT_VICTIM_REPORT";
+    if let Some(report) = std::env::var_os(REPORT) {
+        let server = RedisServer::start().await?;
+        let text = format!("{} {}", server.port(), server.dir().display());
+        std::fs::write(&report, text + "\n")?;
+        return std::future::pending().await;
+    }
+    let dir = tempfile::tempdir()?;
+    let report = dir.path().join("report");
+    let mut victim = std::process::Command::new(std::env::current_exe()?)
+        .args(["--exact", "server_ends_when_its_test_process_is_killed"])
+        .env(REPORT, &report)
+        .stdout(std::process::Stdio::null())
+        .spawn()?;
+    let soon = Duration::from_secs(60);
+    let text = eventually(soon, async || {
+        let text = std::fs::read_to_string(&report).ok()?;
+        text.ends_with('\n').then_some(text)
+    })
+    .await;
+    victim.kill()?;
+    victim.wait()?;
+    let text = text?;
+    let (port, server_dir) = text.trim().split_once(' ').ok_or("no port in the report")?;
+    let port: u16 = port.parse()?;
+    eventually(soon, async || Connection::open(port).await.is_err()).await?;
+    eventually(soon, async || !std::path::Path::new(server_dir).exists()).await?;
     Ok(())
 }
