@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oxbull_testkit::{BullMq, NodePeer, RedisServer, eventually};
+use oxbull_testkit::{BullMq, KitError, NodePeer, Proxy, RedisServer, eventually};
 use serde_json::{Value, json};
 
 type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -187,5 +187,102 @@ async fn dead_peer_fails_calls_and_says_why() -> TestResult {
         peer.call("peer.info", json!({})).await.is_err()
     })
     .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn jobs_say_what_happens_to_them() -> TestResult {
+    let table = [
+        ("ok", "completed", 1),
+        ("log:x;data:{\"do\":\"ok\"}", "completed", 1),
+        ("sleep:1;block:1", "completed", 1),
+        ("failTimes:2", "completed", 3),
+        ("delayOnce:1", "completed", 2),
+        ("waitOnce", "completed", 2),
+        ("rateLimitOnce:1", "completed", 2),
+        ("waitChildren", "completed", 1),
+        ("fail", "failed", 3),
+        ("unrecoverable", "failed", 1),
+    ];
+    let server = RedisServer::start().await?;
+    for version in BullMq::ALL {
+        let queue = version.package();
+        let peer = NodePeer::bullmq(version, server.port()).await?;
+        peer.call(
+            "worker.start",
+            json!({ "queue": queue, "effectsKey": queue }),
+        )
+        .await?;
+        for (behaviour, state, starts) in table {
+            let add =
+                json!({ "queue": queue, "data": { "do": behaviour }, "opts": { "attempts": 3 } });
+            let job = peer.call("queue.add", add).await?;
+            let id = json!({ "queue": queue, "id": job["id"] });
+            eventually(SOON, async || {
+                match peer.call("queue.getState", id.clone()).await? {
+                    now if now == state => Ok(()),
+                    now => Err(KitError::new(format!("{behaviour}: {now}"))),
+                }
+            })
+            .await?;
+            let job_id = job["id"].as_str().ok_or("no id")?;
+            let started = server
+                .int(&["HGET", &format!("{queue}:started"), job_id])
+                .await?;
+            assert_eq!(started, starts, "{version:?} {behaviour}");
+        }
+    }
+    Ok(())
+}
+
+/// A peer behind the proxy: what `BullMQ` sends and gets is framed right, and it reconnects.
+#[tokio::test]
+async fn peer_works_through_a_proxy_that_resets_it() -> TestResult {
+    let server = RedisServer::start().await?;
+    let proxy = Proxy::start(server.port()).await?;
+    for version in BullMq::ALL {
+        let queue = version.package();
+        let peer = NodePeer::bullmq_through(version, &server, proxy.port()).await?;
+        peer.call(
+            "worker.start",
+            json!({ "queue": queue, "effectsKey": queue }),
+        )
+        .await?;
+        peer.call("queue.add", json!({ "queue": queue })).await?;
+        peer.wait_event_named(SOON, "worker.completed").await?;
+        proxy.kill_all();
+        peer.wait_event_named(SOON, "peer.error").await?;
+        peer.call("queue.add", json!({ "queue": queue })).await?;
+        peer.wait_event_named(SOON, "worker.completed").await?;
+        assert_eq!(server.int(&["HLEN", &format!("{queue}:done")]).await?, 2);
+    }
+    assert!(proxy.stats().count("EVALSHA") > 0);
+    assert_eq!(proxy.stats().count("HINCRBY"), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn manual_worker_gives_jobs_back() -> TestResult {
+    let server = RedisServer::start().await?;
+    for version in BullMq::ALL {
+        let queue = version.package();
+        let peer = NodePeer::bullmq(version, server.port()).await?;
+        peer.call("queue.add", json!({ "queue": queue })).await?;
+        peer.call("manual.open", json!({ "queue": queue })).await?;
+        let get = json!({ "token": "t" });
+        peer.call("manual.getNextJob", get.clone()).await?;
+        let own = json!({ "id": "1", "token": "t", "duration": 60_000, "progress": 5 });
+        peer.call("manual.extendLock", own.clone()).await?;
+        peer.call("manual.updateProgress", own.clone()).await?;
+        assert_eq!(
+            peer.call("manual.moveToWaitingChildren", own.clone())
+                .await?,
+            false
+        );
+        peer.call("manual.moveToWait", own.clone()).await?;
+        let again = peer.call("manual.getNextJob", get).await?;
+        assert_eq!((&again["id"], &again["progress"]), (&json!("1"), &json!(5)));
+        assert_eq!(again["attemptsStarted"], 2);
+    }
     Ok(())
 }
