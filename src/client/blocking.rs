@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use redis::{Cmd, Value};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::call::{Loss, Verdict, classify, name_of, split};
 use super::connect::{self, Opened, Settings, Use};
@@ -24,7 +25,8 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct BlockingConnection {
     settings: Arc<Settings>,
-    role: Use,
+    usage: Use,
+    stop: CancellationToken,
     open: Option<Socket>,
     failures: u32,
     id: BlockedId,
@@ -56,13 +58,18 @@ impl Drop for Socket {
 }
 
 impl BlockingConnection {
-    pub(super) fn new(settings: Arc<Settings>, name: Option<&str>) -> Self {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        name: Option<&str>,
+        stop: CancellationToken,
+    ) -> Self {
         Self {
             settings,
-            role: Use {
+            usage: Use {
                 name: name.map(str::to_owned),
                 main: false,
             },
+            stop,
             open: None,
             failures: 0,
             id: BlockedId::default(),
@@ -106,6 +113,22 @@ impl BlockingConnection {
     /// Sends the command that `build` makes for the timeout the server accepts, and waits for
     /// its answer a little longer than that.
     pub(crate) async fn read(
+        &mut self,
+        wait: Duration,
+        build: impl FnOnce(Duration) -> Cmd,
+    ) -> Result<Value> {
+        let stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                self.close();
+                Err(Error::Closed)
+            }
+            value = self.read_open(wait, build) => value,
+        }
+    }
+
+    async fn read_open(
         &mut self,
         wait: Duration,
         build: impl FnOnce(Duration) -> Cmd,
@@ -160,7 +183,7 @@ impl BlockingConnection {
         if self.failures > 0 {
             sleep(jittered(self.settings.config.backoff(self.failures))).await;
         }
-        match connect::open(&self.settings, &self.role).await {
+        match connect::open(&self.settings, &self.usage).await {
             Ok(opened) => {
                 let id = opened.client_id.unwrap_or(0);
                 self.id.0.store(id, Ordering::Release);
@@ -171,7 +194,7 @@ impl BlockingConnection {
                 if let Some(skipped) = self.settings.causes.failed.admit() {
                     tracing::error!(
                         server = %self.settings.address,
-                        name = self.role.name.as_deref(),
+                        name = self.usage.name.as_deref(),
                         %error,
                         skipped,
                         "redis connection failed"
@@ -186,7 +209,7 @@ impl BlockingConnection {
         if let Some(skipped) = self.settings.causes.disconnected.admit() {
             tracing::warn!(
                 server = %self.settings.address,
-                name = self.role.name.as_deref(),
+                name = self.usage.name.as_deref(),
                 %loss,
                 skipped,
                 "redis connection lost"

@@ -259,7 +259,8 @@ impl ClientConfig {
     }
 
     /// Bounds the wait for one answer; a connection that is later is thrown away. A request
-    /// waits as long for a connection, so it ends within twice this time. Default: 5 s.
+    /// waits as long for a connection, and one that is repeated ends within three times this
+    /// time. Default: 5 s.
     #[must_use]
     pub fn command_deadline(mut self, deadline: Duration) -> Self {
         self.command_deadline = deadline;

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::call::{classify, describe, server_error};
+use super::call::{Loss, Verdict, classify, describe, split};
 use super::config::{Address, ClientConfig};
 use super::info::{Role, ServerInfo};
 use super::log::Causes;
@@ -99,6 +99,11 @@ impl ConnectError {
         matches!(self.class, Class::Denied | Class::Unsuitable)
     }
 
+    /// Says whether the server is there and only needs time.
+    pub(super) fn is_busy(&self) -> bool {
+        self.class == Class::Busy
+    }
+
     /// Returns the error for callers.
     pub(super) fn to_error(&self) -> Error {
         match self.class {
@@ -124,21 +129,9 @@ impl From<Error> for ConnectError {
     }
 }
 
-impl From<RedisError> for ConnectError {
-    fn from(error: RedisError) -> Self {
-        if let Some(answer) = server_error(&error) {
-            return Self::from(classify("AUTH", &answer).into_error());
-        }
-        let text = describe(&error);
-        let denied = error.kind() == redis::ErrorKind::AuthenticationFailed;
-        Self {
-            class: if denied {
-                Class::Denied
-            } else {
-                Class::Unreachable
-            },
-            text: text.into(),
-        }
+impl From<Loss> for ConnectError {
+    fn from(loss: Loss) -> Self {
+        Self::unreachable(loss.to_string())
     }
 }
 
@@ -163,9 +156,9 @@ pub(super) struct Use {
 }
 
 /// Connects once, within the connect timeout.
-pub(super) async fn open(settings: &Settings, role: &Use) -> Result<Opened, ConnectError> {
+pub(super) async fn open(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
     let limit = settings.config.connect_timeout;
-    match timeout(limit, attempt(settings, role)).await {
+    match timeout(limit, attempt(settings, usage)).await {
         Ok(result) => result,
         Err(_) => Err(ConnectError::unreachable(format!(
             "{} did not accept a connection within {limit:?}",
@@ -174,7 +167,7 @@ pub(super) async fn open(settings: &Settings, role: &Use) -> Result<Opened, Conn
     }
 }
 
-async fn attempt(settings: &Settings, role: &Use) -> Result<Opened, ConnectError> {
+async fn attempt(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
     let address = &settings.address;
     let socket = TcpStream::connect((address.host.as_str(), address.port))
         .await
@@ -182,12 +175,12 @@ async fn attempt(settings: &Settings, role: &Use) -> Result<Opened, ConnectError
     tune(&socket, &settings.config)
         .map_err(|error| ConnectError::unreachable(format!("{address}: {error}")))?;
     match &settings.tls {
-        None => login(settings, role, socket).await,
+        None => login(settings, usage, socket).await,
         Some(Connector(connector)) => {
             let stream = tls::handshake(connector, &address.host, socket)
                 .await
                 .map_err(|error| ConnectError::unreachable(format!("{address}: tls: {error}")))?;
-            login(settings, role, stream).await
+            login(settings, usage, stream).await
         }
     }
 }
@@ -206,30 +199,26 @@ fn tune(socket: &TcpStream, config: &ClientConfig) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn login<S>(settings: &Settings, role: &Use, stream: S) -> Result<Opened, ConnectError>
+/// Talks to the server over a new stream until it is ready for requests.
+async fn login<S>(settings: &Settings, usage: &Use, stream: S) -> Result<Opened, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let config = &settings.config;
-    let mut info = RedisConnectionInfo::default()
-        .set_db(i64::from(config.db))
-        .set_lib_name(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
-    if let Some(username) = &config.username {
-        info = info.set_username(username);
-    }
-    if let Some(password) = &config.password {
-        info = info.set_password(password.reveal());
-    }
-    // Deadlines are kept above this layer, where a late connection can be thrown away.
-    let async_config = AsyncConnectionConfig::new()
+    // Deadlines are kept above this layer, where a late connection can be thrown away; the
+    // login is ours too, so that each refusal keeps the server's own words.
+    let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
+    let buffers = AsyncConnectionConfig::new()
         .set_response_timeout(None)
         .set_connection_timeout(None)
         .set_pipeline_buffer_size(QUEUED);
-    let (mut connection, driver) =
-        MultiplexedConnection::new_with_config(&info, stream, async_config).await?;
+    let (connection, driver) = MultiplexedConnection::new_with_config(&plain, stream, buffers)
+        .await
+        .map_err(|error| ConnectError::unreachable(describe(&error)))?;
     let mut driver: Driver = Box::pin(driver);
     let prepared = tokio::select! {
-        prepared = prepare(settings, role, &mut connection) => prepared?,
+        // The answers first: a refusal and the end of the socket come together.
+        biased;
+        prepared = prepare(settings, usage, &connection) => prepared?,
         () = &mut driver => {
             return Err(ConnectError::unreachable("the server closed the new connection"));
         }
@@ -247,61 +236,107 @@ struct Prepared {
     client_id: Option<i64>,
 }
 
-/// Asks the server about itself and introduces the connection, in one round trip.
+/// Logs in, introduces the connection and asks the server about itself, in one round trip.
 async fn prepare(
     settings: &Settings,
-    role: &Use,
-    connection: &mut MultiplexedConnection,
+    usage: &Use,
+    connection: &MultiplexedConnection,
 ) -> Result<Prepared, ConnectError> {
     let config = &settings.config;
     let ask_info = config.ready_check || !config.skip_version_check;
-    let mut pipe = Pipeline::new();
-    // The first answer also shows whether the login is enough to do anything.
-    pipe.cmd("PING");
-    pipe.cmd("TIME");
-    pipe.cmd("CLIENT").arg("ID");
-    if ask_info {
-        pipe.cmd("INFO");
-    }
-    if let Some(name) = &role.name {
-        pipe.cmd("CLIENT").arg("SETNAME").arg(name);
-    }
     let sent = Instant::now();
-    let mut answers = connection
-        .send_packed_commands(&pipe, 0, pipe.len())
-        .await?
-        .into_iter();
+    // Each command of its own, so that one that is cut off does not take the answers of those
+    // before it along. They are written in this order.
+    let (auth, select, ping, time, id, info, _, _, _) = tokio::join!(
+        biased;
+        ask(connection, auth_command(config)),
+        ask(connection, (config.db != 0).then(|| command(&["SELECT", &config.db.to_string()]))),
+        ask(connection, Some(command(&["PING"]))),
+        ask(connection, usage.main.then(|| command(&["TIME"]))),
+        ask(connection, Some(command(&["CLIENT", "ID"]))),
+        ask(connection, ask_info.then(|| command(&["INFO"]))),
+        ask(connection, usage.name.as_deref().map(|name| command(&["CLIENT", "SETNAME", name]))),
+        ask(connection, Some(command(&["CLIENT", "SETINFO", "LIB-NAME", env!("CARGO_PKG_NAME")]))),
+        ask(connection, Some(command(&["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]))),
+    );
     let round_trip = sent.elapsed();
-    if let Some(Value::ServerError(error)) = answers.next() {
-        let verdict = classify("PING", &error);
-        // A user without PING is fine; one that is not logged in is not.
-        if error.code() != "NOPERM" {
-            return Err(ConnectError::from(verdict.into_error()));
-        }
+    check_login(settings, &auth?)?;
+    if let Value::ServerError(error) = select? {
+        return Err(ConnectError::from(classify("SELECT", &error).into_error()));
     }
-    if let Some(server) = answers.next().as_ref().and_then(time)
-        && role.main
-    {
+    match ping? {
+        // A user without PING is fine; one that is not logged in is not.
+        Value::ServerError(error) if error.code() != "NOPERM" => {
+            return Err(ConnectError::from(classify("PING", &error).into_error()));
+        }
+        _ => {}
+    }
+    if let Some(server) = parse_time(&time?) {
         settings.clock.align(server, round_trip);
     }
-    let client_id = match answers.next() {
-        Some(Value::Int(id)) => Some(id),
+    let client_id = match id? {
+        Value::Int(id) => Some(id),
         _ => None,
     };
-    let server = match ask_info.then(|| answers.next()).flatten() {
-        Some(Value::BulkString(text)) => ServerInfo::parse(&String::from_utf8_lossy(&text)),
-        Some(Value::VerbatimString { text, .. }) => ServerInfo::parse(&text),
-        Some(Value::ServerError(error)) if error.code() != "NOPERM" => {
+    let server = match info? {
+        Value::BulkString(text) => ServerInfo::parse(&String::from_utf8_lossy(&text)),
+        Value::VerbatimString { text, .. } => ServerInfo::parse(&text),
+        Value::ServerError(error) if error.code() != "NOPERM" => {
             return Err(ConnectError::from(classify("INFO", &error).into_error()));
         }
         _ => ServerInfo::unknown(),
     };
-    check(settings, role, &server)?;
+    check(settings, usage, &server)?;
     Ok(Prepared { server, client_id })
 }
 
+fn command(parts: &[&str]) -> Cmd {
+    let mut cmd = Cmd::new();
+    cmd.arg(parts);
+    cmd
+}
+
+fn auth_command(config: &ClientConfig) -> Option<Cmd> {
+    let password = config.password.as_ref()?.reveal();
+    Some(match &config.username {
+        Some(username) => command(&["AUTH", username, password]),
+        None => command(&["AUTH", password]),
+    })
+}
+
+/// Sends a command, if there is one.
+async fn ask(connection: &MultiplexedConnection, cmd: Option<Cmd>) -> Result<Value, Loss> {
+    match cmd {
+        Some(cmd) => split(connection.clone().send_packed_command(&cmd).await),
+        None => Ok(Value::Nil),
+    }
+}
+
+/// Decides on the answer to AUTH, or its absence.
+fn check_login(settings: &Settings, answer: &Value) -> Result<(), ConnectError> {
+    let Value::ServerError(error) = answer else {
+        return Ok(());
+    };
+    if error
+        .details()
+        .is_some_and(|text| text.contains("without any password configured"))
+    {
+        if settings.causes.warned.admit().is_some() {
+            tracing::warn!(
+                server = %settings.address,
+                "a password is set here, but the server asks for none"
+            );
+        }
+        return Ok(());
+    }
+    Err(match classify("AUTH", error) {
+        Verdict::Reconnect(error) => ConnectError::from(error),
+        verdict => ConnectError::from(Error::Denied(verdict.into_error().to_string())),
+    })
+}
+
 /// Decides whether the server is ready and suitable.
-fn check(settings: &Settings, role: &Use, server: &ServerInfo) -> Result<(), ConnectError> {
+fn check(settings: &Settings, usage: &Use, server: &ServerInfo) -> Result<(), ConnectError> {
     let config = &settings.config;
     if config.ready_check {
         if server.loading {
@@ -330,7 +365,7 @@ fn check(settings: &Settings, role: &Use, server: &ServerInfo) -> Result<(), Con
             "its memory policy {policy} deletes keys of queues, it should be noeviction"
         ))));
     }
-    if !role.main || (evicts.is_none() && !server.is_dated()) {
+    if !usage.main || (evicts.is_none() && !server.is_dated()) {
         return Ok(());
     }
     if settings.causes.warned.admit().is_some() {
@@ -354,7 +389,7 @@ fn check(settings: &Settings, role: &Use, server: &ServerInfo) -> Result<(), Con
 }
 
 /// Decodes the answer of TIME.
-pub(super) fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
     let Value::Array(parts) = value else {
         return None;
     };

@@ -1,9 +1,10 @@
 //! A connection that comes back: one task owns the socket, reconnects it, and throws it away
 //! when it cannot be trusted any more.
 
+use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -13,14 +14,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::call::{CallError, Loss, Repeat, Verdict, classify, name_of, split};
+use super::call::{CallError, Loss, Repeat, Verdict, classify, describe, name_of, split};
 use super::connect::{self, ConnectError, Settings, Use};
 use super::info::ServerInfo;
 use super::script::Script;
 use crate::clock::Timestamp;
 use crate::error::Error;
 
-/// A connection that lived this long was sound: the next backoff starts anew.
+/// A connection that lived this long was sound, even if nobody used it.
 const STEADY: Duration = Duration::from_secs(2);
 /// How often an idle main connection proves itself and refreshes the clock.
 const CLOCK_PERIOD: Duration = Duration::from_secs(60);
@@ -30,12 +31,27 @@ const CLOCK_PERIOD: Duration = Duration::from_secs(60);
 pub(super) struct Generation {
     pub(super) connection: MultiplexedConnection,
     pub(super) server: Arc<ServerInfo>,
-    pub(super) client_id: Option<i64>,
     /// Cancelled when the socket must not be used any more; its owner then closes it.
     dead: CancellationToken,
+    reason: OnceLock<String>,
+    /// Whether a request was answered: then the next backoff starts anew.
+    useful: AtomicBool,
 }
 
 impl Generation {
+    /// Has the socket closed; the first reason is the one that is logged.
+    fn discard(&self, reason: &impl Display) {
+        self.reason.get_or_init(|| reason.to_string());
+        self.dead.cancel();
+    }
+
+    fn mark_useful(&self) {
+        // Written once: a shared cache line that every request writes would cost.
+        if !self.useful.load(Ordering::Relaxed) {
+            self.useful.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Sends one command; without an answer in time, the connection is thrown away.
     async fn send(&self, cmd: &Cmd, deadline: Duration) -> Result<Value, Loss> {
         let mut connection = self.connection.clone();
@@ -43,7 +59,10 @@ impl Generation {
             Ok(result) => split(result),
             Err(_) => Err(Loss::Late(deadline)),
         };
-        result.inspect_err(|_| self.dead.cancel())
+        if matches!(&result, Ok(value) if !matches!(value, Value::ServerError(_))) {
+            self.mark_useful();
+        }
+        result.inspect_err(|loss| self.discard(loss))
     }
 
     /// Sends several commands at once.
@@ -51,10 +70,13 @@ impl Generation {
         let mut connection = self.connection.clone();
         let answers = connection.send_packed_commands(pipe, 0, pipe.len());
         let result = match timeout(deadline, answers).await {
-            Ok(result) => result.map_err(|error| Loss::Broken(super::call::describe(&error))),
+            Ok(result) => result.map_err(|error| Loss::Broken(describe(&error))),
             Err(_) => Err(Loss::Late(deadline)),
         };
-        result.inspect_err(|_| self.dead.cancel())
+        if result.is_ok() {
+            self.mark_useful();
+        }
+        result.inspect_err(|loss| self.discard(loss))
     }
 }
 
@@ -91,7 +113,7 @@ impl Drop for Handle {
 #[derive(Debug)]
 struct Inner {
     settings: Arc<Settings>,
-    role: Use,
+    usage: Use,
     state: watch::Sender<State>,
     running: AtomicBool,
     stop: CancellationToken,
@@ -102,13 +124,13 @@ impl Connection {
     /// Prepares a connection; it is opened by its first request.
     pub(super) fn new(
         settings: Arc<Settings>,
-        role: Use,
+        usage: Use,
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
         let inner = Inner {
             settings,
-            role,
+            usage,
             state: watch::Sender::new(State::Down {
                 failures: 0,
                 error: None,
@@ -183,8 +205,8 @@ impl Connection {
                 Some(text) if safety == Repeat::Safe && trial.may_repeat() => {
                     trial.rejected(&generation, Error::Overloaded(text))?;
                 }
-                Some(_) => {
-                    generation.dead.cancel();
+                Some(text) => {
+                    generation.discard(&text);
                     return Ok(answers);
                 }
                 None => return Ok(answers),
@@ -225,6 +247,18 @@ impl Connection {
         }
     }
 
+    /// Puts scripts into the server's cache, for pipelines that run them by hash.
+    pub(crate) async fn load(&self, scripts: &[&'static Script]) -> Result<(), CallError> {
+        let mut pipe = Pipeline::new();
+        for script in scripts {
+            pipe.cmd("SCRIPT").arg("LOAD").arg(script.source());
+        }
+        for answer in self.pipeline(&pipe, Repeat::Safe).await? {
+            answer.map_err(CallError::Answered)?;
+        }
+        Ok(())
+    }
+
     /// Waits until there is a usable connection and returns it.
     pub(super) async fn generation(&self, within: Duration) -> Result<Arc<Generation>, Error> {
         self.live(Instant::now() + within, None).await
@@ -252,7 +286,7 @@ impl Connection {
     #[cfg(test)]
     pub(crate) fn discard(&self) {
         if let Some(generation) = self.current() {
-            generation.dead.cancel();
+            generation.discard(&"discarded by a test");
         }
     }
 
@@ -284,7 +318,9 @@ impl Connection {
                     let failed = failures.saturating_sub(*base.get_or_insert(*failures));
                     if let Some(error) = error
                         && failed > 0
-                        && (error.is_fatal() || retries.is_some_and(|most| failed > most.into()))
+                        && (error.is_fatal()
+                            || (!error.is_busy()
+                                && retries.is_some_and(|most| failed > most.into())))
                     {
                         return Err(error.to_error());
                     }
@@ -325,13 +361,12 @@ impl Inner {
         let mut unsteady = 0_u32;
         let mut failures = 0_u64;
         loop {
-            match connect::open(&self.settings, &self.role).await {
+            match connect::open(&self.settings, &self.usage).await {
                 Ok(opened) => {
                     let since = Instant::now();
                     self.log_connected(&opened.server, unsteady);
-                    self.serve(opened, failures).await;
-                    self.log_lost();
-                    if since.elapsed() >= STEADY {
+                    let useful = self.serve(opened, failures).await;
+                    if useful || since.elapsed() >= STEADY {
                         unsteady = 0;
                     }
                 }
@@ -349,27 +384,28 @@ impl Inner {
         }
     }
 
-    /// Offers a socket to the callers until it ends or is thrown away.
-    async fn serve(&self, opened: connect::Opened, failures: u64) {
-        let dead = CancellationToken::new();
+    /// Offers a socket to the callers until it ends or is thrown away; says whether it was of
+    /// use to them.
+    async fn serve(&self, opened: connect::Opened, failures: u64) -> bool {
         let generation = Arc::new(Generation {
             connection: opened.connection,
             server: opened.server,
-            client_id: opened.client_id,
-            dead: dead.clone(),
+            dead: CancellationToken::new(),
+            reason: OnceLock::new(),
+            useful: AtomicBool::new(false),
         });
         self.state.send_replace(State::Up(Arc::clone(&generation)));
         tokio::select! {
-            () = opened.driver => {}
-            () = dead.cancelled() => {}
-            () = self.keep_clock(&generation), if self.role.main => {}
+            () = opened.driver => generation.discard(&"closed by the server"),
+            () = generation.dead.cancelled() => {}
+            () = self.keep_clock(&generation), if self.usage.main => {}
         }
-        // First dead, then down: whoever still holds it must not take it for usable.
-        dead.cancel();
+        self.log_lost(generation.reason.get());
         self.state.send_replace(State::Down {
             failures,
             error: None,
         });
+        generation.useful.load(Ordering::Relaxed)
     }
 
     /// Measures the server's clock now and then; ends when the server does not answer.
@@ -377,6 +413,7 @@ impl Inner {
         loop {
             sleep(CLOCK_PERIOD).await;
             let deadline = self.settings.config.command_deadline;
+            // A late answer discards the connection.
             if measure(&self.settings, generation, deadline).await.is_err() {
                 return;
             }
@@ -387,7 +424,7 @@ impl Inner {
         if let Some(skipped) = self.settings.causes.connected.admit() {
             tracing::info!(
                 server = %self.settings.address,
-                name = self.role.name.as_deref(),
+                name = self.usage.name.as_deref(),
                 version = %server.version,
                 attempts,
                 skipped,
@@ -396,11 +433,12 @@ impl Inner {
         }
     }
 
-    fn log_lost(&self) {
+    fn log_lost(&self, reason: Option<&String>) {
         if let Some(skipped) = self.settings.causes.disconnected.admit() {
             tracing::warn!(
                 server = %self.settings.address,
-                name = self.role.name.as_deref(),
+                name = self.usage.name.as_deref(),
+                reason,
                 skipped,
                 "redis connection lost"
             );
@@ -411,7 +449,7 @@ impl Inner {
         if let Some(skipped) = self.settings.causes.failed.admit() {
             tracing::error!(
                 server = %self.settings.address,
-                name = self.role.name.as_deref(),
+                name = self.usage.name.as_deref(),
                 %error,
                 skipped,
                 "redis connection failed"
@@ -439,7 +477,7 @@ impl Drop for Ended<'_> {
         self.0.state.send_modify(|state| match state {
             _ if stopped => *state = State::Closed,
             State::Up(generation) => {
-                generation.dead.cancel();
+                generation.discard(&"its runtime ended");
                 *state = State::Down {
                     failures: 0,
                     error: None,
@@ -459,7 +497,7 @@ pub(super) async fn measure(
 ) -> Result<Option<Timestamp>, Loss> {
     let sent = Instant::now();
     let value = generation.send(&redis::cmd("TIME"), deadline).await?;
-    let server = connect::time(&value);
+    let server = connect::parse_time(&value);
     if let Some(server) = server {
         settings.clock.align(server, sent.elapsed());
     }
@@ -478,7 +516,7 @@ struct Trial<'a> {
     connection: &'a Connection,
     safety: Repeat,
     deadline: Duration,
-    end: Instant,
+    start: Instant,
     left: u32,
     /// Whether an earlier sending may have been executed.
     ambiguous: bool,
@@ -491,7 +529,7 @@ impl<'a> Trial<'a> {
             connection,
             safety,
             deadline: config.command_deadline,
-            end: Instant::now() + config.command_deadline,
+            start: Instant::now(),
             left: config.retries,
             ambiguous: false,
         }
@@ -501,10 +539,11 @@ impl<'a> Trial<'a> {
         self.left > 0
     }
 
-    /// Waits for a connection.
+    /// Waits for a connection: as long as for an answer, and as long again after a loss.
     async fn live(&mut self) -> Result<Arc<Generation>, CallError> {
+        let waits = if self.ambiguous { 2 } else { 1 };
         self.connection
-            .live(self.end, Some(self.left))
+            .live(self.start + self.deadline * waits, Some(self.left))
             .await
             .map_err(|error| self.unsent(error))
     }
@@ -516,14 +555,17 @@ impl<'a> Trial<'a> {
             return Err(CallError::unknown(loss));
         }
         self.left -= 1;
-        // A late answer used up the first deadline; the repetition gets one more, together.
-        self.end = self.end.max(Instant::now() + self.deadline / 2);
+        // The next sending gets a whole deadline: others share the connection that a late
+        // answer ends.
+        if self.start.elapsed() >= self.deadline * 2 {
+            return Err(CallError::unknown(loss));
+        }
         Ok(())
     }
 
     /// Decides after an answer that says this server cannot serve: look for it anew.
     fn rejected(&mut self, generation: &Generation, error: Error) -> Result<(), CallError> {
-        generation.dead.cancel();
+        generation.discard(&error);
         if self.left == 0 {
             return Err(self.unsent(error));
         }

@@ -262,7 +262,11 @@ impl Client {
 
     /// Prepares a connection for reads that wait at the server.
     pub(crate) fn blocking(&self, name: Option<&str>) -> BlockingConnection {
-        BlockingConnection::new(Arc::clone(&self.shared.settings), name)
+        BlockingConnection::new(
+            Arc::clone(&self.shared.settings),
+            name,
+            self.shared.stop.child_token(),
+        )
     }
 
     /// Ends the wait of a blocking connection as if it had timed out; says whether it waited.
@@ -293,3 +297,6 @@ impl Client {
             .map_err(|loss| Error::Unreachable(loss.into()))
     }
 }
+
+#[cfg(test)]
+mod tests;
