@@ -87,7 +87,11 @@ impl Clock {
         );
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
         let offset = server.0.saturating_add(half).saturating_sub(unshifted);
-        let offset = if offset.abs() <= NOISE + half { 0 } else { offset };
+        let offset = if offset.abs() <= NOISE + half {
+            0
+        } else {
+            offset
+        };
         self.offset.store(offset, Ordering::Relaxed);
     }
 }

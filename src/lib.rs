@@ -1,1 +1,22 @@
 //! Oxbull.
+
+pub mod client;
+mod clock;
+mod error;
+mod job;
+pub mod kv;
+mod policy;
+mod queue;
+mod store;
+mod wire;
+mod worker;
+
+pub use client::{Client, ClientConfig};
+pub use clock::{Clock, Timestamp};
+pub use error::{BoxError, Error, Refusal, Result};
+pub use job::{
+    Backoff, BackoffKind, ChildPolicy, Job, JobError, JobId, JobOptions, JobRecord, JobResult,
+    JobState, Outcome, Parent, ParentLink, Prefix, QueueName, Retention, Telemetry,
+};
+pub use queue::{AddOutcome, Added, JobCounts, Logs, NewJob, Queue, QueueBuilder, RetryOptions};
+pub use worker::{Availability, BackoffStrategy, ManualWorker, ShutdownOptions};

@@ -1,0 +1,134 @@
+--[[
+  advance: active -> completed | failed | waiting | prioritized | delayed | waiting-children,
+           then waiting | prioritized -> active
+  Ends 0 to N attempts and starts 0 to M next jobs, in one step. A refused result changes nothing
+  for its job and leaves the others alone.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 now (ms)   2 how many jobs to start   3 lock token for them   4 lock duration (ms)
+          5 worker name (empty: none)   6 rate limit: jobs (empty: none)   7 rate limit: window (ms)
+          8 data points of the per-minute metrics (0: off)   9 stop starting after this many bytes
+          10 number of results, then per result:
+            id   lock token   ats and atm as of the activation
+            verb: complete, fail, retry, backoff, park, release or children
+            return value (JSON) or failure reason (text)   stack traces (JSON, empty: leave)
+            trace context (empty: none)   number: keep count | delay (ms) | 1: next to run
+            keep age (ms, -1: any)   keep limit   attempts option
+  Returns {codes, jobs, next, value, ghosts, backlog}
+          codes: per result 0 done, 1 done by an earlier execution, or a refusal: JOB_MISSING,
+          LOCK_MISSING, LOCK_LOST, WRONG_STATE, PENDING_DEPENDENCIES, FAILED_CHILDREN
+          jobs: id, hash as it was before the start, id, hash, ...
+          next: more | limited (value: ms to wait) | closed | at (value: ms of the next due job)
+          | empty | idle (no job was asked for)
+          ghosts: ids without a job that were dropped
+          backlog: retention left to do, each {set, count, age, limit}
+  Emits   completed, failed, retries-exhausted, waiting, delayed, waiting-children, active,
+          drained; added, waiting or delayed of a deduplicated add that waited
+  Uses    codes, events, gate, marker, place, job, parent, dedup, retention, metrics, promote,
+          finish, take
+]]
+local B = KEYS[1]
+local now, want, token, lock_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local worker_name = ARGV[5]
+local limit_max, limit_window = tonumber(ARGV[6]), tonumber(ARGV[7])
+local points, budget = tonumber(ARGV[8]), tonumber(ARGV[9])
+local results = { first = 10, stride = 12, total = tonumber(ARGV[10]) }
+
+-- Read one value of each key that is written below: a key of the wrong type fails here, before
+-- the first write.
+local settings = read_settings(B)
+redis.call('XLEN', B .. 'events')
+redis.call('LLEN', B .. 'wait')
+redis.call('LLEN', B .. 'active')
+redis.call('ZCARD', B .. 'prioritized')
+redis.call('ZCARD', B .. 'delayed')
+redis.call('ZCARD', B .. 'marker')
+if results.total > 0 then
+  redis.call('ZCARD', B .. 'completed')
+  redis.call('ZCARD', B .. 'failed')
+  redis.call('SCARD', B .. 'stalled')
+  if points > 0 then
+    for _, kind in ipairs({ 'completed', 'failed' }) do
+      redis.call('HLEN', B .. 'metrics:' .. kind)
+      redis.call('LLEN', B .. 'metrics:' .. kind .. ':data')
+    end
+  end
+end
+
+local codes, ended, delayed, backlog = {}, 0, false, {}
+if results.total > 0 then
+  codes, ended, delayed, backlog = finish_jobs(B, results, settings, now, points)
+end
+
+-- How many jobs the rate limit still allows in its window, or how long (ms) to wait.
+local function within_rate(max)
+  local used = number_or_zero(redis.call('GET', B .. 'limiter'))
+  if used < max then
+    return max - used, 0
+  end
+  local ttl = redis.call('PTTL', B .. 'limiter')
+  if ttl > 0 then
+    return 0, ttl
+  end
+  if ttl == 0 then
+    redis.call('DEL', B .. 'limiter')
+  end
+  return max, 0
+end
+
+local jobs, ghosts, next_step, value = {}, 0, 'idle', 0
+if want > 0 then
+  local promoted = promote_due(B, settings, now)
+  local max = settings.max or limit_max
+  local window = limit_window or settings.duration
+  local allowed, wait = want, 0
+  -- A limit without a window would never end; it is not applied.
+  if max and window then
+    allowed, wait = within_rate(math.max(max, 1))
+  end
+  if settings.concurrency then
+    allowed = math.min(allowed, settings.concurrency - redis.call('LLEN', B .. 'active'))
+  end
+  if wait > 0 then
+    next_step, value = 'limited', wait
+  elseif settings.paused or allowed <= 0 then
+    next_step = 'closed'
+  else
+    local ids, hashes, full
+    ids, hashes, ghosts, full = pop_ready(B, math.min(want, allowed), budget)
+    if #ids > 0 then
+      local counted = activate(B, ids, hashes, token, lock_ms, worker_name, now)
+      if max and window and counted > 0 and redis.call('INCRBY', B .. 'limiter', counted) == counted then
+        redis.call('PEXPIRE', B .. 'limiter', math.max(1, math.floor(math.abs(window))))
+      end
+      for i = 1, #ids do
+        jobs[2 * i - 1], jobs[2 * i] = ids[i], hashes[i]
+      end
+    elseif redis.call('ZCARD', B .. 'prioritized') == 0 then
+      redis.call('DEL', B .. 'pc')
+    end
+    if full or #ids >= math.min(want, allowed) then
+      next_step = 'more'
+    else
+      local due = next_due(B)
+      if due then
+        next_step, value = 'at', math.floor(due)
+      else
+        next_step = 'empty'
+      end
+    end
+  end
+  if promoted == PROMOTE_MAX and next_step ~= 'closed' and next_step ~= 'limited' then
+    next_step = 'more'
+  end
+end
+
+if delayed and #jobs == 0 then
+  announce_due(B)
+end
+if ended > 0 and #jobs == 0 and (next_step == 'idle' or next_step == 'empty')
+  and redis.call('LLEN', B .. 'wait') == 0
+  and redis.call('LLEN', B .. 'active') == 0
+  and redis.call('ZCARD', B .. 'prioritized') == 0 then
+  emit(B, 'drained')
+end
+return { codes, jobs, next_step, value, ghosts, backlog }

@@ -1,0 +1,25 @@
+--[[
+  change_delay: delayed -> delayed
+  Gives a delayed job another due time, counted from now.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 id   2 now (ms)   3 delay (ms)
+  Returns {"ok"}, or a refusal: JOB_MISSING, WRONG_STATE
+  Emits   delayed
+  Uses    codes, events, gate, marker, place
+]]
+local B, id, now, delay = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if redis.call('EXISTS', B .. id) == 0 then
+  return JOB_MISSING
+end
+redis.call('XLEN', B .. 'events')
+redis.call('ZCARD', B .. 'marker')
+if not redis.call('ZSCORE', B .. 'delayed', id) then
+  return WRONG_STATE
+end
+local due = now + delay
+place_delayed(B, id, due)
+redis.call('HSET', B .. id, 'delay', delay)
+emit(B, 'delayed', 'jobId', id, 'delay', due)
+trim_events(B, event_cap(B, read_settings(B)))
+announce_due(B)
+return { 'ok' }

@@ -1,0 +1,37 @@
+--[[
+  drain: waiting | prioritized | delayed -> removed
+  Deletes jobs that have not started, in bounded steps. Pending iterations of job schedulers stay.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 which: wait, paused, prioritized or delayed
+          2 how many entries to pass over (those that earlier calls left in place)
+  Returns {deleted, entries left in place so far, 1 when more is left}
+  Emits   nothing for the deleted jobs
+  Uses    codes, events, gate, marker, place, job, parent, dedup, removal
+]]
+local B = KEYS[1]
+local which, skip = ARGV[1], tonumber(ARGV[2])
+local STEP = 200
+local key = B .. which
+local is_list = which == 'wait' or which == 'paused'
+local ids
+if is_list then
+  ids = redis.call('LRANGE', key, skip, skip + STEP - 1)
+else
+  ids = redis.call('ZRANGE', key, skip, skip + STEP - 1)
+end
+local deleted = 0
+for _, id in ipairs(ids) do
+  if belongs_to_scheduler(B, id) then
+    skip = skip + 1
+  else
+    if is_list then
+      redis.call('LREM', key, 1, id)
+    else
+      redis.call('ZREM', key, id)
+    end
+    remove_hard(B, id)
+    deleted = deleted + 1
+  end
+end
+local size = is_list and redis.call('LLEN', key) or redis.call('ZCARD', key)
+return { deleted, skip, size > skip and 1 or 0 }

@@ -1,0 +1,11 @@
+-- What a script declined, as negative numbers; src/error.rs mirrors them in `Refusal`.
+local JOB_MISSING = -1
+local LOCK_MISSING = -2
+local WRONG_STATE = -3
+local PENDING_DEPENDENCIES = -4
+local PARENT_MISSING = -5
+local LOCK_LOST = -6
+local PARENT_CONFLICT = -7
+local SCHEDULER_OWNED = -8
+local FAILED_CHILDREN = -9
+local LOCKED = -20

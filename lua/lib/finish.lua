@@ -1,0 +1,208 @@
+-- Ending attempts: what active jobs become (spec processing §8 to §10).
+
+-- Answer to a result that an earlier execution of the same call has stored already.
+local ALREADY = 1
+
+-- How many finished jobs one call deletes for retention; the rest follows with `trim_finished`.
+local PRUNE_MAX = 200
+
+-- Tells a repeated result that was stored from one that lost its job: nobody has started the job
+-- since, and exactly one attempt ended since, so it was this one.
+local function was_stored(job, starts, ended)
+  return job[1] == starts and number_or_zero(job[2]) == ended + 1
+end
+
+-- Appends the fields that a failed attempt leaves in the hash.
+local function failure_fields(fields, reason, stack, trace)
+  if stack ~= '' then
+    fields[#fields + 1] = 'failedReason'
+    fields[#fields + 1] = reason
+    fields[#fields + 1] = 'stacktrace'
+    fields[#fields + 1] = stack
+  end
+  if trace ~= '' then
+    fields[#fields + 1] = 'tm'
+    fields[#fields + 1] = trace
+  end
+  return fields
+end
+
+-- Ends the attempts listed in ARGV. `list` says where: first (position before the first value),
+-- stride, total. Returns the codes, how many jobs completed or failed for good, whether a job was
+-- delayed, and the retention work that is left.
+local function finish_jobs(B, list, settings, now, points)
+  local codes, lock_keys, child_keys = {}, {}, {}
+  for i = 1, list.total do
+    local at = list.first + (i - 1) * list.stride
+    local job_key = B .. ARGV[at + 1]
+    lock_keys[i] = job_key .. ':lock'
+    child_keys[#child_keys + 1] = job_key .. ':dependencies'
+    child_keys[#child_keys + 1] = job_key .. ':unsuccessful'
+  end
+  local locks = redis.call('MGET', unpack(lock_keys))
+  local some_children = redis.call('EXISTS', unpack(child_keys)) > 0
+
+  local freed_locks, freed_ids = {}, {}
+  local finished = { completed = {}, failed = {} }
+  local rules = { completed = {}, failed = {} }
+  local endings, promoted, delayed = {}, false, false
+
+  -- Stores a job that completed or failed for good, or deletes it when nothing is to be kept.
+  local function record(set, id, job, keep, fields)
+    local job_key = B .. id
+    local count, age, limit = keep[1], keep[2], keep[3]
+    if count == 0 then
+      delete_job_keys(job_key)
+      if job[3] or job[4] then
+        unlink_from_parent(job[3], job[4], job_key)
+      end
+      return
+    end
+    redis.call('HSET', job_key, unpack(fields))
+    local adds = finished[set]
+    adds[#adds + 1] = now
+    adds[#adds + 1] = id
+    if count > 0 or age >= 0 then
+      rules[set][count .. ':' .. age .. ':' .. limit] = { count = count, age = age, limit = limit }
+    end
+  end
+
+  local function finish_one(i, id, token, starts, ended, verb, value, stack, trace, number, age, limit, attempts)
+    local job_key = B .. id
+    ended, number = tonumber(ended), tonumber(number)
+    local job = redis.call('HMGET', job_key, 'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority')
+    if not job[1] and redis.call('EXISTS', job_key) == 0 then
+      return JOB_MISSING
+    end
+    local waits_for_children = false
+    if some_children and (verb == 'complete' or verb == 'children') then
+      local pending = redis.call('SCARD', job_key .. ':dependencies') > 0
+      if verb == 'complete' and pending then
+        return PENDING_DEPENDENCIES
+      end
+      if redis.call('ZCARD', job_key .. ':unsuccessful') > 0 then
+        return FAILED_CHILDREN
+      end
+      waits_for_children = pending
+    end
+    if token ~= '0' and locks[i] ~= token then
+      if was_stored(job, starts, ended) then
+        return ALREADY
+      end
+      return locks[i] and LOCK_LOST or LOCK_MISSING
+    end
+    if redis.call('LREM', B .. 'active', -1, id) == 0 then
+      return WRONG_STATE
+    end
+    if token ~= '0' then
+      freed_locks[#freed_locks + 1] = lock_keys[i]
+      freed_ids[#freed_ids + 1] = id
+    end
+
+    local made = number_or_zero(job[2]) + 1
+    if verb == 'complete' or verb == 'fail' then
+      local completed = verb == 'complete'
+      if job[5] then
+        end_deduplication(B, id, job[5], settings, now)
+      end
+      local parent = (job[3] or job[4]) and find_parent(job[3], job[4])
+      if parent and completed then
+        parent_of_completed(parent, job_key, value, now)
+      elseif parent then
+        parent_of_failed(parent, job_key, value, now)
+      end
+      local keep = { number, tonumber(age), tonumber(limit) }
+      if completed then
+        record('completed', id, job, keep, { 'returnvalue', value, 'finishedOn', now, 'atm', made })
+        endings[#endings + 1] = { 'completed', id, value }
+      else
+        record('failed', id, job, keep,
+          failure_fields({ 'failedReason', value, 'finishedOn', now, 'atm', made }, value, stack, trace))
+        if number ~= 0 then
+          redis.call('HDEL', job_key, 'defa')
+        end
+        endings[#endings + 1] = { 'failed', id, value, made >= tonumber(attempts) and made }
+      end
+    elseif verb == 'retry' then
+      if not promoted then
+        promoted = true
+        promote_due(B, settings, now)
+      end
+      redis.call('HSET', job_key, unpack(failure_fields({ 'atm', made }, value, stack, trace)))
+      place_ready(B, id, number_or_zero(job[6]), number == 1 and 'RPUSH' or 'LPUSH')
+      wake_if_open(B, settings)
+      emit(B, 'waiting', 'jobId', id, 'prev', 'active')
+    elseif verb == 'backoff' or verb == 'park' then
+      local fields = { 'delay', number }
+      if verb == 'backoff' then
+        fields = failure_fields({ 'atm', made, 'delay', number }, value, stack, trace)
+      end
+      redis.call('HSET', job_key, unpack(fields))
+      local due = number > 0 and now + number or now
+      place_delayed(B, id, due)
+      emit(B, 'delayed', 'jobId', id, 'delay', due)
+      delayed = true
+    elseif waits_for_children then
+      redis.call('ZADD', B .. 'waiting-children', now, id)
+      emit(B, 'waiting-children', 'jobId', id, 'prev', 'active')
+    else
+      -- `release`, and `children` with none pending: back to be the next to run.
+      local priority = number_or_zero(job[6])
+      if priority > 0 then
+        place_prioritized_first(B, id, priority)
+      else
+        redis.call('RPUSH', B .. 'wait', id)
+      end
+      wake_if_open(B, settings)
+      emit(B, 'waiting', 'jobId', id, 'prev', 'active')
+    end
+    return 0
+  end
+
+  trim_events(B, event_cap(B, settings))
+  for i = 1, list.total do
+    local at = list.first + (i - 1) * list.stride
+    codes[i] = finish_one(i, unpack(ARGV, at + 1, at + list.stride))
+  end
+  if #freed_locks > 0 then
+    redis.call('DEL', unpack(freed_locks))
+    redis.call('SREM', B .. 'stalled', unpack(freed_ids))
+  end
+
+  local backlog = {}
+  local budget = PRUNE_MAX
+  for set, adds in pairs(finished) do
+    if #adds > 0 then
+      redis.call('ZADD', B .. set, unpack(adds))
+    end
+    for _, rule in pairs(rules[set]) do
+      local by_age, by_count, more = prune(B, B .. set, rule, now, budget)
+      budget = budget - by_age - by_count
+      if more then
+        backlog[#backlog + 1] = { set, rule.count, rule.age, rule.limit - by_age }
+      end
+    end
+  end
+
+  local totals = { completed = 0, failed = 0 }
+  for _, ending in ipairs(endings) do
+    local kind, id, value = ending[1], ending[2], ending[3]
+    totals[kind] = totals[kind] + 1
+    if kind == 'completed' then
+      emit(B, 'completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
+    else
+      emit(B, 'failed', 'jobId', id, 'failedReason', value, 'prev', 'active')
+      if ending[4] then
+        emit(B, 'retries-exhausted', 'jobId', id, 'attemptsMade', ending[4])
+      end
+    end
+  end
+  if points > 0 then
+    for kind, total in pairs(totals) do
+      if total > 0 then
+        count_finished(B, kind, total, points, now)
+      end
+    end
+  end
+  return codes, #endings, delayed, backlog
+end

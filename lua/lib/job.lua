@@ -1,0 +1,31 @@
+-- The keys of one job (spec layout §5).
+
+local SUBKEYS = { ':logs', ':dependencies', ':processed', ':failed', ':unsuccessful' }
+
+-- Deletes a job's hash and sub-keys, not its lock. Returns how many keys existed.
+local function delete_job_keys(job_key)
+  return redis.call('DEL', job_key, job_key .. SUBKEYS[1], job_key .. SUBKEYS[2], job_key .. SUBKEYS[3],
+    job_key .. SUBKEYS[4], job_key .. SUBKEYS[5])
+end
+
+-- Turns a stored number into a number; anything unreadable counts as 0.
+local function number_or_zero(text)
+  return text and tonumber(text) or 0
+end
+
+-- Decodes JSON that somebody else wrote: nil when it is not a JSON object.
+local function decode_object(text)
+  if not text then
+    return nil
+  end
+  local ok, value = pcall(cjson.decode, text)
+  if ok and type(value) == 'table' then
+    return value
+  end
+  return nil
+end
+
+-- Ids written by versions before 5 as signals; they are never jobs (spec layout §10).
+local function is_legacy_marker(id)
+  return string.sub(id, 1, 2) == '0:'
+end

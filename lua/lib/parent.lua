@@ -1,0 +1,122 @@
+-- What a job's end means for its parent (spec flows §4 and §5). The parent may live in another
+-- queue; a parent whose keys are unusable never keeps its child from ending.
+
+-- Splits a job key into the queue's base (trailing colon included) and the id.
+local function split_job_key(key)
+  return string.match(key, '^(.*:)([^:]*)$')
+end
+
+-- Finds the parent named by a job's `parent` and `parentKey` fields: key, base, id, flags.
+local function find_parent(parent_json, parent_key)
+  local link = decode_object(parent_json)
+  if link and type(link.queueKey) == 'string' and link.id ~= nil then
+    local base = link.queueKey .. ':'
+    return { key = base .. tostring(link.id), base = base, id = tostring(link.id), flags = link }
+  end
+  if parent_key and parent_key ~= '' then
+    local base, id = split_job_key(parent_key)
+    if base then
+      return { key = parent_key, base = base, id = id, flags = {} }
+    end
+  end
+  return nil
+end
+
+-- Moves a parent that waits no longer into the queue it belongs in: "Release N" of the spec.
+local function queue_released(parent, now)
+  local B, id = parent.base, parent.id
+  local stored = redis.call('HMGET', parent.key, 'delay', 'priority')
+  local delay = number_or_zero(stored[1])
+  if delay > 0 then
+    local due = now + delay
+    redis.call('ZADD', B .. 'delayed', due * 4096, id)
+    emit(B, 'delayed', 'jobId', id, 'delay', due)
+    announce_due(B)
+    return
+  end
+  place_ready(B, id, number_or_zero(stored[2]), 'RPUSH')
+  wake_if_open(B, read_settings(B))
+  emit(B, 'waiting', 'jobId', id, 'prev', 'waiting-children')
+end
+
+local function leave_waiting_children(parent)
+  return redis.call('ZREM', parent.base .. 'waiting-children', parent.id) == 1
+end
+
+-- Releases the parent if it exists, still waits, and nothing is pending any more.
+local function release_if_free(parent, now)
+  if redis.call('SCARD', parent.key .. ':dependencies') == 0
+    and redis.call('EXISTS', parent.key) == 1
+    and leave_waiting_children(parent) then
+    queue_released(parent, now)
+  end
+end
+
+-- "Release R": a pending child vanished without an outcome, so the parent goes to `wait` as it is.
+local function release_after_removal(parent)
+  if redis.call('SCARD', parent.key .. ':dependencies') == 0 and leave_waiting_children(parent) then
+    redis.call('RPUSH', parent.base .. 'wait', parent.id)
+    wake_if_open(parent.base, read_settings(parent.base))
+    emit(parent.base, 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
+  end
+end
+
+-- Takes the child out of the parent's pending set; false if it was not there or cannot be.
+local function remove_pending(parent, child_key)
+  return redis.pcall('SREM', parent.key .. ':dependencies', child_key) == 1
+end
+
+local function parent_of_completed(parent, child_key, value, now)
+  if remove_pending(parent, child_key) then
+    redis.call('HSET', parent.key .. ':processed', child_key, value)
+    release_if_free(parent, now)
+  end
+end
+
+-- A child that must not fail has failed: the parent fails too, once a worker picks it up.
+local function defer_failure(parent, child_key, now)
+  redis.call('ZADD', parent.key .. ':unsuccessful', now, child_key)
+  if redis.call('EXISTS', parent.key) == 0 or redis.call('ZSCORE', parent.base .. 'failed', parent.id) then
+    return
+  end
+  local waited = leave_waiting_children(parent)
+  local delayed = not waited and redis.call('ZREM', parent.base .. 'delayed', parent.id) == 1
+  redis.call('HSET', parent.key, 'defa', 'child ' .. child_key .. ' failed')
+  if delayed then
+    redis.call('HSET', parent.key, 'delay', 0)
+  end
+  if waited or delayed then
+    queue_released(parent, now)
+  end
+end
+
+local function parent_of_failed(parent, child_key, reason, now)
+  local flags = parent.flags
+  if flags.fpof then
+    if remove_pending(parent, child_key) then
+      defer_failure(parent, child_key, now)
+    end
+  elseif flags.cpof then
+    if remove_pending(parent, child_key) then
+      redis.call('HSET', parent.key .. ':failed', child_key, reason)
+      if redis.call('EXISTS', parent.key) == 1 and leave_waiting_children(parent) then
+        queue_released(parent, now)
+      end
+    end
+  elseif flags.idof or flags.rdof then
+    if remove_pending(parent, child_key) then
+      if flags.idof then
+        redis.call('HSET', parent.key .. ':failed', child_key, reason)
+      end
+      release_if_free(parent, now)
+    end
+  end
+end
+
+-- A job that is deleted leaves its parent, which stops waiting for it.
+local function unlink_from_parent(parent_json, parent_key, child_key)
+  local parent = find_parent(parent_json, parent_key)
+  if parent and remove_pending(parent, child_key) then
+    release_after_removal(parent)
+  end
+end

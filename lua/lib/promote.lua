@@ -1,0 +1,28 @@
+-- Delayed jobs whose time has come.
+
+-- How many due jobs one call moves; the rest follows with the next call.
+local PROMOTE_MAX = 200
+
+-- Moves due jobs behind what is already waiting; an id without a job is dropped. Returns how
+-- many ids left `delayed`.
+local function promote_due(B, settings, now)
+  local ids = redis.call('ZRANGEBYSCORE', B .. 'delayed', '-inf', (now + 1) * 4096 - 1, 'LIMIT', 0, PROMOTE_MAX)
+  if #ids == 0 then
+    return 0
+  end
+  local closed = gate_closed(B, settings)
+  redis.call('ZREM', B .. 'delayed', unpack(ids))
+  for _, id in ipairs(ids) do
+    local job_key = B .. id
+    local job = redis.pcall('HMGET', job_key, 'priority', 'timestamp')
+    if job[1] or job[2] then
+      place_ready(B, id, number_or_zero(job[1]), 'LPUSH')
+      emit(B, 'waiting', 'jobId', id, 'prev', 'delayed')
+      redis.call('HSET', job_key, 'delay', 0)
+    end
+  end
+  if not closed then
+    wake(B)
+  end
+  return #ids
+end

@@ -1,0 +1,90 @@
+-- Starting jobs: from the tail of `wait`, then by priority, into `active` (spec processing §6).
+
+-- Reads up to `want` startable jobs and takes their ids off their queue. Legacy signals and ids
+-- without a job are dropped on the way. Stops early once `budget` bytes of data are taken.
+-- Returns the ids, their hashes as flat arrays, and the number of dropped ghosts.
+local function pop_ready(B, want, budget)
+  local ids, hashes, ghosts, bytes = {}, {}, 0, 0
+
+  local function consider(id)
+    if is_legacy_marker(id) then
+      return
+    end
+    local hash = redis.pcall('HGETALL', B .. id)
+    if hash.err or #hash == 0 then
+      ghosts = ghosts + 1
+      return
+    end
+    ids[#ids + 1] = id
+    hashes[#hashes + 1] = hash
+    for f = 2, #hash, 2 do
+      bytes = bytes + #hash[f]
+    end
+  end
+
+  while #ids < want and bytes < budget do
+    local tail = redis.call('LRANGE', B .. 'wait', #ids - want, -1)
+    if #tail == 0 then
+      break
+    end
+    local used = 0
+    for i = #tail, 1, -1 do
+      consider(tail[i])
+      used = used + 1
+      if bytes >= budget then
+        break
+      end
+    end
+    redis.call('LTRIM', B .. 'wait', 0, -(used + 1))
+  end
+  while #ids < want and bytes < budget do
+    local lowest = redis.call('ZRANGE', B .. 'prioritized', 0, want - #ids - 1)
+    if #lowest == 0 then
+      break
+    end
+    local used = {}
+    for i = 1, #lowest do
+      consider(lowest[i])
+      used[i] = lowest[i]
+      if bytes >= budget then
+        break
+      end
+    end
+    redis.call('ZREM', B .. 'prioritized', unpack(used))
+  end
+  return ids, hashes, ghosts, bytes >= budget
+end
+
+-- Returns the value of one field of a flat hash, or nil.
+local function field_of(hash, name)
+  for f = 1, #hash, 2 do
+    if hash[f] == name then
+      return hash[f + 1]
+    end
+  end
+  return nil
+end
+
+-- Makes the popped jobs active under `token`. Returns how many count against a rate limit.
+local function activate(B, ids, hashes, token, lock_ms, worker_name, now)
+  local counted = 0
+  for i, id in ipairs(ids) do
+    local job_key, hash = B .. id, hashes[i]
+    if token ~= '0' then
+      redis.call('SET', job_key .. ':lock', token, 'PX', lock_ms)
+    end
+    emit(B, 'active', 'jobId', id, 'prev', 'waiting')
+    local starts = number_or_zero(field_of(hash, 'ats')) + 1
+    if worker_name == '' then
+      redis.call('HSET', job_key, 'processedOn', now, 'ats', starts)
+    else
+      redis.call('HSET', job_key, 'processedOn', now, 'ats', starts, 'pb', worker_name)
+    end
+    if not field_of(hash, 'defa') then
+      counted = counted + 1
+    end
+  end
+  redis.call('LPUSH', B .. 'active', unpack(ids))
+  wake(B)
+  return counted
+end

@@ -1,0 +1,18 @@
+--[[
+  update_progress: no change of state
+  Replaces a job's progress and tells the queue's listeners.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 id   2 progress (JSON)
+  Returns {"ok"}, or a refusal: JOB_MISSING
+  Emits   progress
+  Uses    codes, events, gate
+]]
+local B, id = KEYS[1], ARGV[1]
+if redis.call('EXISTS', B .. id) == 0 then
+  return JOB_MISSING
+end
+redis.call('XLEN', B .. 'events')
+redis.call('HSET', B .. id, 'progress', ARGV[2])
+emit(B, 'progress', 'jobId', id, 'data', ARGV[2])
+trim_events(B, event_cap(B, read_settings(B)))
+return { 'ok' }

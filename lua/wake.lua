@@ -1,0 +1,16 @@
+--[[
+  wake: no change of state
+  Gives back a wake-up that its receiver cannot use, so that another worker gets it.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    none
+  Returns {"ok"}
+  Emits   nothing
+  Uses    gate, marker
+]]
+local B = KEYS[1]
+if redis.call('LLEN', B .. 'wait') + redis.call('ZCARD', B .. 'prioritized') > 0 then
+  wake_if_open(B, read_settings(B))
+else
+  announce_due(B)
+end
+return { 'ok' }

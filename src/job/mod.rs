@@ -1,0 +1,18 @@
+//! What a job is: its identity, options, stored record and, while a worker runs it, the active
+//! [`Job`].
+
+mod active;
+mod id;
+mod options;
+mod outcome;
+mod record;
+mod state;
+
+pub use active::Job;
+pub(crate) use active::{Action, Actions};
+pub use id::{JobId, Prefix, QueueName};
+pub(crate) use options::PRIORITY_MAX;
+pub use options::{Backoff, BackoffKind, ChildPolicy, JobOptions, Parent, Retention, Telemetry};
+pub use outcome::{JobError, JobResult, Outcome};
+pub use record::{JobRecord, ParentLink};
+pub use state::JobState;

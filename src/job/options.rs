@@ -1,0 +1,391 @@
+//! How a job is to be queued, tried, and kept.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::job::JobId;
+
+/// Largest priority (spec: layout §7): scores stay exact up to it.
+pub(crate) const PRIORITY_MAX: u32 = 2_097_151;
+
+/// Options of a job (spec: producing §1 and §6, layout §6).
+///
+/// Every option is absent until it is set; a queue's default options apply where the call sets
+/// nothing.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use oxbull::{Backoff, JobOptions, Retention};
+///
+/// let options = JobOptions::new()
+///     .attempts(3)
+///     .backoff(Backoff::exponential(Duration::from_secs(1)).jitter(0.5))
+///     .remove_on_complete(Retention::KeepLast(1_000));
+/// # let _ = options;
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct JobOptions {
+    pub(crate) id: Option<JobId>,
+    pub(crate) delay: Option<Duration>,
+    pub(crate) priority: Option<u32>,
+    pub(crate) lifo: Option<bool>,
+    pub(crate) attempts: Option<u32>,
+    pub(crate) backoff: Option<Backoff>,
+    pub(crate) remove_on_complete: Option<Retention>,
+    pub(crate) remove_on_fail: Option<Retention>,
+    pub(crate) keep_logs: Option<u32>,
+    pub(crate) stack_trace_limit: Option<u32>,
+    pub(crate) size_limit: Option<usize>,
+    pub(crate) timestamp: Option<Timestamp>,
+    pub(crate) parent: Option<Parent>,
+    pub(crate) telemetry: Option<Telemetry>,
+}
+
+impl JobOptions {
+    /// Makes options that set nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the job an id of the caller's choice. Adding an id that exists already changes
+    /// nothing, which makes the add safe to repeat. Default: the queue's counter.
+    #[must_use]
+    pub fn id(mut self, id: JobId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// Lets the job wait this long before it may run; whole milliseconds. Default: none.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
+    /// Runs the job after all jobs without a priority and after smaller numbers; 1 to 2,097,151.
+    /// Default and 0: no priority.
+    #[must_use]
+    pub fn priority(mut self, priority: u32) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// Makes the job the next to run instead of the last. Default: false. Ignored for jobs with
+    /// a delay or a priority.
+    #[must_use]
+    pub fn lifo(mut self, lifo: bool) -> Self {
+        self.lifo = Some(lifo);
+        self
+    }
+
+    /// Sets how often the job is tried in all; 0 and 1 both mean once. Default: once.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
+        self
+    }
+
+    /// Sets the wait between attempts. Default: none, a failed attempt is retried at once.
+    #[must_use]
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.backoff = Some(backoff);
+        self
+    }
+
+    /// Says what happens to the job once it has completed. Default: the worker's setting, else
+    /// it is kept.
+    #[must_use]
+    pub fn remove_on_complete(mut self, retention: Retention) -> Self {
+        self.remove_on_complete = Some(retention);
+        self
+    }
+
+    /// Says what happens to the job once it has failed for good. Default: as
+    /// [`remove_on_complete`](Self::remove_on_complete).
+    #[must_use]
+    pub fn remove_on_fail(mut self, retention: Retention) -> Self {
+        self.remove_on_fail = Some(retention);
+        self
+    }
+
+    /// Keeps only the newest rows of the job's log; 0: all. Default: all.
+    #[must_use]
+    pub fn keep_logs(mut self, rows: u32) -> Self {
+        self.keep_logs = Some(rows);
+        self
+    }
+
+    /// Keeps only the newest stack traces; 0: none. Default: all.
+    #[must_use]
+    pub fn stack_trace_limit(mut self, entries: u32) -> Self {
+        self.stack_trace_limit = Some(entries);
+        self
+    }
+
+    /// Refuses data whose JSON text is longer than this many bytes; 0: any size. Default: any.
+    #[must_use]
+    pub fn size_limit(mut self, bytes: usize) -> Self {
+        self.size_limit = Some(bytes);
+        self
+    }
+
+    /// Sets the time from which the job's delay counts. Default: now.
+    #[must_use]
+    pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
+        self.timestamp = Some(timestamp);
+        self
+    }
+
+    /// Makes the job a child of an existing job. Default: none.
+    #[must_use]
+    pub fn parent(mut self, parent: Parent) -> Self {
+        self.parent = Some(parent);
+        self
+    }
+
+    /// Carries trace context to the worker. Default: none.
+    #[must_use]
+    pub fn telemetry(mut self, telemetry: Telemetry) -> Self {
+        self.telemetry = Some(telemetry);
+        self
+    }
+
+    /// Fills what is not set here from `defaults`. An id is never taken over.
+    #[must_use]
+    pub(crate) fn or(self, defaults: &Self) -> Self {
+        let d = defaults.clone();
+        Self {
+            id: self.id,
+            delay: self.delay.or(d.delay),
+            priority: self.priority.or(d.priority),
+            lifo: self.lifo.or(d.lifo),
+            attempts: self.attempts.or(d.attempts),
+            backoff: self.backoff.or(d.backoff),
+            remove_on_complete: self.remove_on_complete.or(d.remove_on_complete),
+            remove_on_fail: self.remove_on_fail.or(d.remove_on_fail),
+            keep_logs: self.keep_logs.or(d.keep_logs),
+            stack_trace_limit: self.stack_trace_limit.or(d.stack_trace_limit),
+            size_limit: self.size_limit.or(d.size_limit),
+            timestamp: self.timestamp.or(d.timestamp),
+            parent: self.parent.or(d.parent),
+            telemetry: self.telemetry.or(d.telemetry),
+        }
+    }
+
+    /// Checks every option that has a bound (spec: producing §1).
+    pub(crate) fn check(&self) -> Result<()> {
+        if let Some(id) = &self.id {
+            id.check_new()?;
+        }
+        if self.priority.is_some_and(|p| p > PRIORITY_MAX) {
+            return Err(Error::invalid(
+                "priority",
+                format!("should be between 0 and {PRIORITY_MAX}"),
+            ));
+        }
+        if let Some(delay) = self.delay
+            && delay.as_millis() > MILLIS_MAX
+        {
+            return Err(Error::invalid(
+                "delay",
+                format!("must not be longer than {MILLIS_MAX} ms"),
+            ));
+        }
+        if let Some(timestamp) = self.timestamp
+            && !(0..=MILLIS_MAX as i64).contains(&timestamp.as_millis())
+        {
+            return Err(Error::invalid(
+                "timestamp",
+                format!("should be between 0 and {MILLIS_MAX} ms"),
+            ));
+        }
+        if let Some(backoff) = &self.backoff {
+            backoff.check()?;
+        }
+        if let Some(parent) = &self.parent {
+            parent.check()?;
+        }
+        Ok(())
+    }
+}
+
+/// Longest delay and latest time: 2^52 ms keep every sum exact in the doubles of the stored format.
+const MILLIS_MAX: u128 = 1 << 52;
+
+/// The wait before a failed job's next attempt (spec: processing §9).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backoff {
+    pub(crate) kind: BackoffKind,
+    pub(crate) delay: Option<Duration>,
+    pub(crate) jitter: Option<f64>,
+}
+
+/// How the wait grows from attempt to attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackoffKind {
+    /// The same wait each time.
+    Fixed,
+    /// Twice the last wait each time.
+    Exponential,
+    /// A strategy that the worker registers under this name.
+    Custom(String),
+}
+
+impl Backoff {
+    /// Waits the same time before each retry.
+    pub fn fixed(delay: Duration) -> Self {
+        Self {
+            kind: BackoffKind::Fixed,
+            delay: Some(delay),
+            jitter: None,
+        }
+    }
+
+    /// Waits `delay`, then twice as long each time.
+    pub fn exponential(delay: Duration) -> Self {
+        Self {
+            kind: BackoffKind::Exponential,
+            delay: Some(delay),
+            jitter: None,
+        }
+    }
+
+    /// Leaves the wait to the strategy that the worker registers under `name`.
+    pub fn custom(name: impl Into<String>) -> Self {
+        Self {
+            kind: BackoffKind::Custom(name.into()),
+            delay: None,
+            jitter: None,
+        }
+    }
+
+    /// Spreads the wait: it is drawn evenly from `delay * (1 - jitter)` up to `delay`; 0 to 1.
+    #[must_use]
+    pub fn jitter(mut self, jitter: f64) -> Self {
+        self.jitter = Some(jitter);
+        self
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.jitter.is_some_and(|j| !(0.0..=1.0).contains(&j)) {
+            return Err(Error::invalid("jitter", "should be between 0 and 1"));
+        }
+        if matches!(&self.kind, BackoffKind::Custom(name) if name.is_empty()) {
+            return Err(Error::invalid("backoff", "needs the name of a strategy"));
+        }
+        Ok(())
+    }
+}
+
+/// What happens to a job once it has ended (spec: producing §6).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retention {
+    /// Keeps every job.
+    KeepAll,
+    /// Deletes the job at once.
+    Remove,
+    /// Keeps the newest jobs of the set, this many.
+    KeepLast(u64),
+    /// Keeps jobs within bounds; an absent bound does not apply.
+    Bounded {
+        /// How many of the newest jobs to keep.
+        count: Option<u64>,
+        /// How long to keep a job; whole seconds.
+        age: Option<Duration>,
+        /// How many jobs one job's end may delete by age. Default: 1,000.
+        limit: Option<u64>,
+    },
+}
+
+/// What a child's final failure does to its parent (spec: flows §5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ChildPolicy {
+    /// The parent goes on waiting until the child is retried or removed.
+    #[default]
+    Wait,
+    /// The parent fails.
+    FailParent,
+    /// The parent runs at once, whatever else it waits for, and can see the failure.
+    ContinueParent,
+    /// The failed child counts as done; the parent can see the failure.
+    Ignore,
+    /// The failed child is forgotten.
+    Remove,
+}
+
+/// The parent of a new job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    pub(crate) queue: String,
+    pub(crate) id: JobId,
+    pub(crate) on_failure: ChildPolicy,
+}
+
+impl Parent {
+    /// Names a job as the parent: `queue` is the parent's qualified queue name, prefix included
+    /// (`bull:reports`).
+    pub fn new(queue: impl Into<String>, id: JobId) -> Self {
+        Self {
+            queue: queue.into(),
+            id,
+            on_failure: ChildPolicy::Wait,
+        }
+    }
+
+    /// Sets what the child's final failure does to the parent.
+    #[must_use]
+    pub fn on_failure(mut self, policy: ChildPolicy) -> Self {
+        self.on_failure = policy;
+        self
+    }
+
+    /// Returns the parent's job key.
+    pub(crate) fn key(&self) -> String {
+        format!("{}:{}", self.queue, self.id)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.queue.is_empty() || !self.queue.contains(':') {
+            return Err(Error::invalid(
+                "parent queue",
+                "must be the qualified queue name, such as bull:reports",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Trace context that travels with a job (spec: producing §8).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Telemetry {
+    pub(crate) metadata: Option<String>,
+    pub(crate) omit_context: Option<bool>,
+}
+
+impl Telemetry {
+    /// Carries `metadata`, text that the worker's telemetry understands.
+    pub fn new(metadata: impl Into<String>) -> Self {
+        Self {
+            metadata: Some(metadata.into()),
+            omit_context: None,
+        }
+    }
+
+    /// Asks workers not to continue the producer's trace.
+    #[must_use]
+    pub fn omit_context(mut self, omit: bool) -> Self {
+        self.omit_context = Some(omit);
+        self
+    }
+
+    /// Returns the carried text.
+    pub fn metadata(&self) -> Option<&str> {
+        self.metadata.as_deref()
+    }
+}

@@ -1,0 +1,152 @@
+//! A job as it is stored.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::job::{ChildPolicy, JobId, JobOptions};
+
+/// Everything stored in a job's hash (spec: layout §5), made by any client of the queue.
+///
+/// JSON fields are kept as the text that is stored; [`data`](Self::data) and its siblings decode
+/// them on demand. Fields this version does not know are in [`unknown`](Self::unknown). Fields
+/// that do not decode are named in [`problems`](Self::problems); a worker fails such a job with
+/// that text and leaves the raw value in place.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct JobRecord {
+    /// The job's id.
+    pub id: JobId,
+    /// The job's name; may be empty.
+    pub name: String,
+    /// The data, as JSON text.
+    pub raw_data: String,
+    /// The options the job was added with; later changes of priority or delay do not show here.
+    pub options: JobOptions,
+    /// Options this version does not know, as JSON text of one object.
+    pub unknown_options: Option<String>,
+    /// When the job was added, or the time its producer chose.
+    pub timestamp: Timestamp,
+    /// The delay of the job's last move to delayed, in milliseconds.
+    pub delay: i64,
+    /// The job's priority; 0: none.
+    pub priority: i64,
+    /// When the job was last started.
+    pub processed_on: Option<Timestamp>,
+    /// When the job ended.
+    pub finished_on: Option<Timestamp>,
+    /// How many attempts have ended.
+    pub attempts_made: u32,
+    /// How many attempts have started.
+    pub attempts_started: u32,
+    /// How many times the job was recovered from a worker that vanished.
+    pub stalled: u32,
+    /// The failure that awaits the job at its next start, without running its handler.
+    pub deferred_failure: Option<String>,
+    /// The progress, as JSON text.
+    pub raw_progress: Option<String>,
+    /// The result, as JSON text.
+    pub raw_return_value: Option<String>,
+    /// Why the last attempt failed.
+    pub failed_reason: Option<String>,
+    /// Stack traces of failed attempts, oldest first.
+    pub stack_traces: Vec<String>,
+    /// The name of the worker that started the job last.
+    pub processed_by: Option<String>,
+    /// The job scheduler that made the job.
+    pub scheduler: Option<String>,
+    /// The deduplication id the job was added with.
+    pub deduplication_id: Option<String>,
+    /// The job's parent.
+    pub parent: Option<ParentLink>,
+    /// Fields this version does not know.
+    pub unknown: BTreeMap<String, String>,
+    /// Fields that do not decode, each as `<field>: <reason>`.
+    pub problems: Vec<String>,
+}
+
+impl JobRecord {
+    /// Makes a record that has nothing but an id.
+    pub(crate) fn empty(id: JobId) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            raw_data: "{}".to_owned(),
+            options: JobOptions::new(),
+            unknown_options: None,
+            timestamp: Timestamp::default(),
+            delay: 0,
+            priority: 0,
+            processed_on: None,
+            finished_on: None,
+            attempts_made: 0,
+            attempts_started: 0,
+            stalled: 0,
+            deferred_failure: None,
+            raw_progress: None,
+            raw_return_value: None,
+            failed_reason: None,
+            stack_traces: Vec::new(),
+            processed_by: None,
+            scheduler: None,
+            deduplication_id: None,
+            parent: None,
+            unknown: BTreeMap::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Decodes the data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when the stored text is no JSON of type `T`.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
+        decode(&self.id, "data", &self.raw_data)
+    }
+
+    /// Decodes the result; `None` when the job has not completed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when the stored text is no JSON of type `T`.
+    pub fn return_value<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        self.raw_return_value
+            .as_deref()
+            .map(|text| decode(&self.id, "returnvalue", text))
+            .transpose()
+    }
+
+    /// Decodes the progress; `None` when the job has not reported any.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when the stored text is no JSON of type `T`.
+    pub fn progress<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        self.raw_progress
+            .as_deref()
+            .map(|text| decode(&self.id, "progress", text))
+            .transpose()
+    }
+}
+
+fn decode<T: DeserializeOwned>(id: &JobId, field: &str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|source| Error::Decode {
+        what: format!("{field} of job {id}"),
+        source: source.into(),
+    })
+}
+
+/// The parent of a stored job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ParentLink {
+    /// The parent's qualified queue name (`bull:reports`).
+    pub queue: String,
+    /// The parent's id.
+    pub id: JobId,
+    /// What this job's final failure does to the parent.
+    pub on_failure: ChildPolicy,
+}

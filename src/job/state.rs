@@ -1,0 +1,60 @@
+//! The states of a job.
+
+use std::fmt;
+
+/// Where a job is in its life (spec: layout §9). `docs/states.md` lists the transitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum JobState {
+    /// Ready to run, in order of arrival. A paused queue keeps its jobs here.
+    Waiting,
+    /// Ready to run once nothing is [`Waiting`](Self::Waiting), lowest priority number first.
+    Prioritized,
+    /// Waits for a point in time.
+    Delayed,
+    /// A worker runs it, or ran it and died.
+    Active,
+    /// Waits for its children to end.
+    WaitingChildren,
+    /// Ended with a result.
+    Completed,
+    /// Ended without: no attempts are left, or trying again is pointless.
+    Failed,
+}
+
+impl JobState {
+    /// All states.
+    pub const ALL: [Self; 7] = [
+        Self::Waiting,
+        Self::Prioritized,
+        Self::Delayed,
+        Self::Active,
+        Self::WaitingChildren,
+        Self::Completed,
+        Self::Failed,
+    ];
+
+    /// Returns the name that BullMQ uses for the state.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Prioritized => "prioritized",
+            Self::Delayed => "delayed",
+            Self::Active => "active",
+            Self::WaitingChildren => "waiting-children",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Says whether the job has ended.
+    pub const fn is_finished(self) -> bool {
+        matches!(self, Self::Completed | Self::Failed)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

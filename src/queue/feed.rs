@@ -1,0 +1,241 @@
+//! Group commit of adds: what is asked for while a call is on its way leaves with the next one.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::client::CallError;
+use crate::error::{Error, Result};
+use crate::store::{Enqueue, Enqueued, NewRecord, Store};
+
+/// How many jobs one call stores at most: about a millisecond of the server's time.
+pub(super) const BATCH_JOBS: usize = 200;
+/// How many bytes of jobs one call carries at most.
+pub(super) const BATCH_BYTES: usize = 1 << 20;
+/// How many calls may be on their way at once, so that the server never waits for us.
+const IN_FLIGHT: usize = 2;
+/// How many adds may wait for their call; further ones wait for a place.
+const BACKLOG: usize = 4096;
+/// How long an add with an id of its own is asked for again after its answer was lost.
+const SETTLE_FOR: Duration = Duration::from_secs(30);
+
+struct Order {
+    job: NewRecord,
+    answer: oneshot::Sender<Result<Enqueued>>,
+}
+
+/// The way from concurrent adds to batched calls. One task per queue handle owns the calls; it
+/// starts with the first add and ends when the last handle is dropped.
+#[derive(Debug)]
+pub(super) struct Feed {
+    store: Store,
+    orders: Mutex<Option<mpsc::Sender<Order>>>,
+}
+
+impl Feed {
+    pub(super) fn new(store: Store) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            orders: Mutex::new(None),
+        })
+    }
+
+    /// Stores one job, together with whatever else is being added.
+    pub(super) async fn add(&self, job: NewRecord) -> Result<Enqueued> {
+        let (answer, answered) = oneshot::channel();
+        let lost = || Error::Indeterminate("the runtime that added the job has ended".into());
+        self.orders()?
+            .send(Order { job, answer })
+            .await
+            .map_err(|_| Error::Closed)?;
+        answered.await.map_err(|_| lost())?
+    }
+
+    /// Returns the way to the running task, starting it where there is none.
+    fn orders(&self) -> Result<mpsc::Sender<Order>> {
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(orders) = orders.as_ref().filter(|orders| !orders.is_closed()) {
+            return Ok(orders.clone());
+        }
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| Error::Unreachable("there is no tokio runtime here".into()))?;
+        let (sender, receiver) = mpsc::channel(BACKLOG);
+        runtime.spawn(run(self.store.clone(), receiver));
+        *orders = Some(sender.clone());
+        Ok(sender)
+    }
+}
+
+/// Gathers orders into calls until the last sender is gone and every call is answered.
+async fn run(store: Store, mut orders: mpsc::Receiver<Order>) {
+    let mut calls = FuturesUnordered::new();
+    let mut waiting = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = calls.next(), if !calls.is_empty() => {}
+            received = orders.recv_many(&mut waiting, BATCH_JOBS), if calls.len() < IN_FLIGHT => {
+                if received == 0 {
+                    break;
+                }
+                while !waiting.is_empty() && calls.len() < IN_FLIGHT {
+                    let batch = cut(&mut waiting, |order: &Order| order.job.size());
+                    calls.push(send(store.clone(), batch));
+                }
+                // Only an oversized batch leaves a rest; it goes before anything newer.
+                for batch in std::iter::from_fn(|| {
+                    (!waiting.is_empty()).then(|| cut(&mut waiting, |order: &Order| order.job.size()))
+                }) {
+                    calls.push(send(store.clone(), batch));
+                }
+            }
+        }
+    }
+    while calls.next().await.is_some() {}
+}
+
+/// Takes the next call's worth from the front of `waiting`: at least one, at most a batch.
+pub(super) fn cut<T>(waiting: &mut Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut bytes = 0_usize;
+    let mut count = 0;
+    for item in waiting.iter().take(BATCH_JOBS) {
+        bytes = bytes.saturating_add(size(item));
+        if count > 0 && bytes > BATCH_BYTES {
+            break;
+        }
+        count += 1;
+    }
+    let rest = waiting.split_off(count);
+    std::mem::replace(waiting, rest)
+}
+
+async fn send(store: Store, orders: Vec<Order>) {
+    let (jobs, answers): (Vec<_>, Vec<_>) = orders
+        .into_iter()
+        .map(|order| (order.job, order.answer))
+        .unzip();
+    let outcomes = enqueue(&store, jobs).await;
+    for (answer, outcome) in answers.into_iter().zip(outcomes) {
+        // A caller that went away does not need its answer.
+        drop(answer.send(outcome));
+    }
+}
+
+/// Stores one batch and returns what became of each job.
+///
+/// After a lost answer, jobs with an id of their own are asked for again until the outcome is
+/// known: the script recognises what its earlier execution stored. The others end as
+/// [`Error::Indeterminate`], because asking again could store them twice.
+pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
+    let lost = match store
+        .attempt(&Enqueue {
+            jobs: &jobs,
+            again: false,
+        })
+        .await
+    {
+        Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
+        Err(CallError::Unknown(error)) => error,
+        Err(CallError::NotExecuted(error) | CallError::Answered(error)) => {
+            return spread(error, jobs.len());
+        }
+    };
+    let total = jobs.len();
+    let (again, places): (Vec<_>, Vec<_>) = jobs
+        .into_iter()
+        .enumerate()
+        .filter(|(_, job)| job.id.is_some())
+        .map(|(place, job)| (job, place))
+        .unzip();
+    let mut outcomes = spread(lost, total);
+    if again.is_empty() {
+        return outcomes;
+    }
+    let until = Instant::now() + SETTLE_FOR;
+    loop {
+        let asked = store
+            .attempt(&Enqueue {
+                jobs: &again,
+                again: true,
+            })
+            .await;
+        match asked {
+            Ok(settled) => {
+                for (place, outcome) in places.into_iter().zip(settled) {
+                    if let Some(slot) = outcomes.get_mut(place) {
+                        *slot = Ok(outcome);
+                    }
+                }
+                return outcomes;
+            }
+            // A refusal says nothing about the first execution, and a silent server may answer
+            // later: the outcome stays unknown while there is time to ask.
+            Err(_) if Instant::now() < until => tokio::time::sleep(Duration::from_millis(50)).await,
+            Err(_) => return outcomes,
+        }
+    }
+}
+
+/// Gives every job of a failed call its own copy of the error.
+fn spread(error: Error, count: usize) -> Vec<Result<Enqueued>> {
+    let shared = SharedError(Arc::new(error));
+    (0..count).map(|_| Err(shared.copy())).collect()
+}
+
+/// An error that several callers get.
+#[derive(Debug, Clone)]
+struct SharedError(Arc<Error>);
+
+impl SharedError {
+    fn copy(&self) -> Error {
+        let source = || Box::new(self.clone());
+        match &*self.0 {
+            Error::Unreachable(_) => Error::Unreachable(source()),
+            Error::Overloaded(text) => Error::Overloaded(text.clone()),
+            Error::Server(text) => Error::Server(text.clone()),
+            Error::Denied(text) => Error::Denied(text.clone()),
+            Error::Unsuitable(text) => Error::Unsuitable(text.clone()),
+            Error::Closed => Error::Closed,
+            // Anything else about a call that was sent leaves its outcome unknown.
+            _ => Error::Indeterminate(source()),
+        }
+    }
+}
+
+impl std::fmt::Display for SharedError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match std::error::Error::source(&*self.0) {
+            Some(source) => std::fmt::Display::fmt(source, f),
+            None => std::fmt::Display::fmt(&*self.0, f),
+        }
+    }
+}
+
+impl std::error::Error for SharedError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Batches keep the order, lose nothing, and are bounded.
+        #[test]
+        fn batches_are_bounded_and_complete(sizes in proptest::collection::vec(0usize..(2 << 20), 0..500)) {
+            let mut waiting = sizes.clone();
+            let mut seen = Vec::new();
+            while !waiting.is_empty() {
+                let batch = cut(&mut waiting, |size| *size);
+                prop_assert!(!batch.is_empty() && batch.len() <= BATCH_JOBS);
+                prop_assert!(batch.len() == 1 || batch.iter().sum::<usize>() <= BATCH_BYTES);
+                seen.extend(batch);
+            }
+            prop_assert_eq!(seen, sizes);
+        }
+    }
+}

@@ -1,0 +1,674 @@
+//! A queue from its producers' side: adding jobs and acting on those that are there.
+
+mod builder;
+mod feed;
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::job::{JobId, JobOptions, JobRecord, JobState, PRIORITY_MAX, Prefix, QueueName};
+use crate::policy::Placement;
+use crate::store::{
+    AddLog, ChangeDelay, ChangePriority, Counts, Drain, Drainable, EnqueueCode, Enqueued,
+    NewRecord, Pause, PromoteJob, RemoveJob, Resume, RetryJob, Store, UpdateData, UpdateProgress,
+};
+use crate::wire;
+
+pub use builder::QueueBuilder;
+use feed::Feed;
+
+/// How many batches of one bulk add may be on their way at once.
+const BULK_IN_FLIGHT: usize = 2;
+
+/// A queue whose jobs carry data of type `D`.
+///
+/// Handles are cheap to clone. Adds that are made at the same time through clones of one handle
+/// travel together, so many concurrent adds cost little more than one.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn run() -> oxbull::Result<()> {
+/// use oxbull::{Client, JobOptions, Queue};
+/// use std::time::Duration;
+///
+/// #[derive(serde::Serialize)]
+/// struct Welcome {
+///     to: String,
+/// }
+///
+/// let client = Client::from_env().await?;
+/// let queue: Queue<Welcome> = Queue::open(&client, "mail").await?;
+/// let data = Welcome { to: "ada@example.org".into() };
+/// let options = JobOptions::new().attempts(3).delay(Duration::from_secs(60));
+/// let added = queue.add_with("welcome", &data, options).await?;
+/// println!("added as {}", added.id);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Queue<D = serde_json::Value> {
+    shared: Arc<Shared>,
+    feed: Arc<Feed>,
+    data: PhantomData<fn(D)>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    name: QueueName,
+    prefix: Prefix,
+    defaults: JobOptions,
+}
+
+impl<D> Clone for Queue<D> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            feed: Arc::clone(&self.feed),
+            data: PhantomData,
+        }
+    }
+}
+
+impl<D> std::fmt::Debug for Queue<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("prefix", &self.shared.prefix)
+            .field("name", &self.shared.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an add did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// The id of the job that is in the queue now.
+    pub id: JobId,
+    /// Whether that job is the one given.
+    pub outcome: AddOutcome,
+}
+
+/// Whether an add stored its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddOutcome {
+    /// The job was stored and queued.
+    Added,
+    /// A job of that id existed; nothing about it was changed, but it joined the parent that
+    /// the add named (spec: producing §4).
+    Duplicate,
+}
+
+/// A job for [`Queue::add_bulk`].
+#[derive(Debug, Clone)]
+pub struct NewJob<D> {
+    name: String,
+    data: D,
+    options: JobOptions,
+}
+
+impl<D> NewJob<D> {
+    /// Names a job and its data.
+    pub fn new(name: impl Into<String>, data: D) -> Self {
+        Self {
+            name: name.into(),
+            data,
+            options: JobOptions::new(),
+        }
+    }
+
+    /// Sets the job's options.
+    #[must_use]
+    pub fn options(mut self, options: JobOptions) -> Self {
+        self.options = options;
+        self
+    }
+}
+
+/// How many jobs are in each state, at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JobCounts {
+    /// Ready to run, those parked by a BullMQ 5 client during a pause included.
+    pub waiting: u64,
+    /// Ready to run after those, by priority.
+    pub prioritized: u64,
+    /// Waiting for a time.
+    pub delayed: u64,
+    /// Being run.
+    pub active: u64,
+    /// Waiting for children.
+    pub waiting_children: u64,
+    /// Completed and kept.
+    pub completed: u64,
+    /// Failed and kept.
+    pub failed: u64,
+}
+
+impl JobCounts {
+    /// Returns the count of one state.
+    pub fn of(&self, state: JobState) -> u64 {
+        match state {
+            JobState::Waiting => self.waiting,
+            JobState::Prioritized => self.prioritized,
+            JobState::Delayed => self.delayed,
+            JobState::Active => self.active,
+            JobState::WaitingChildren => self.waiting_children,
+            JobState::Completed => self.completed,
+            JobState::Failed => self.failed,
+        }
+    }
+}
+
+impl From<Counts> for JobCounts {
+    fn from(counts: Counts) -> Self {
+        Self {
+            waiting: counts.waiting + counts.parked,
+            prioritized: counts.prioritized,
+            delayed: counts.delayed,
+            active: counts.active,
+            waiting_children: counts.waiting_children,
+            completed: counts.completed,
+            failed: counts.failed,
+        }
+    }
+}
+
+/// Rows of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Logs {
+    /// The rows asked for, oldest first.
+    pub rows: Vec<String>,
+    /// How many rows there are in all.
+    pub total: u64,
+}
+
+/// What a retried job forgets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetryOptions {
+    reset_made: bool,
+    reset_started: bool,
+}
+
+impl RetryOptions {
+    /// Forgets nothing: attempts made before still count.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the job all of its attempts again. Default: false.
+    #[must_use]
+    pub fn reset_attempts_made(mut self, reset: bool) -> Self {
+        self.reset_made = reset;
+        self
+    }
+
+    /// Starts the count of started attempts anew. Default: false.
+    #[must_use]
+    pub fn reset_attempts_started(mut self, reset: bool) -> Self {
+        self.reset_started = reset;
+        self
+    }
+}
+
+impl<D> Queue<D> {
+    /// Starts to describe a queue.
+    pub fn builder(client: &Client, name: impl AsRef<str>) -> QueueBuilder<D> {
+        QueueBuilder::new(client, name.as_ref())
+    }
+
+    /// Opens a queue under the default prefix, without default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`QueueBuilder::open`].
+    pub async fn open(client: &Client, name: impl AsRef<str>) -> Result<Self> {
+        Self::builder(client, name).open().await
+    }
+
+    /// Returns the queue's name.
+    pub fn name(&self) -> &QueueName {
+        &self.shared.name
+    }
+
+    /// Returns the prefix of the queue's keys.
+    pub fn prefix(&self) -> &Prefix {
+        &self.shared.prefix
+    }
+
+    /// Returns the name that references to parents use, such as `bull:reports`.
+    pub fn qualified_name(&self) -> &str {
+        self.store().keys().qualified()
+    }
+
+    fn store(&self) -> &Store {
+        &self.shared.store
+    }
+
+    /// Adds a job with the queue's default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_with`](Self::add_with).
+    pub async fn add(&self, name: impl Into<String>, data: &D) -> Result<Added>
+    where
+        D: Serialize,
+    {
+        self.add_with(name, data, JobOptions::new()).await
+    }
+
+    /// Adds a job, in one atomic step: it is wholly there or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] or [`Error::Encode`] before anything is sent; [`Error::Refused`] when
+    /// the parent does not exist or cannot be replaced; [`Error::Overloaded`],
+    /// [`Error::Unreachable`] and the like when nothing changed. [`Error::Indeterminate`] when
+    /// the answer was lost: the job may be there. A job with an [id](JobOptions::id) of its own
+    /// is then asked for again by itself, so that the answer is almost always known; use
+    /// [`add_once`](Self::add_once) for that.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be added although the call was dropped.
+    pub async fn add_with(
+        &self,
+        name: impl Into<String>,
+        data: &D,
+        options: JobOptions,
+    ) -> Result<Added>
+    where
+        D: Serialize,
+    {
+        let job = self.prepare(name.into(), data, options)?;
+        added(self.feed.add(job).await?)
+    }
+
+    /// Adds a job that is never added twice, whatever happens to the connection: it gets a unique
+    /// id here, unless the options have one, and a lost answer is settled by asking again.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_with`](Self::add_with); [`Error::Indeterminate`] only when Redis does not come
+    /// back within half a minute.
+    pub async fn add_once(
+        &self,
+        name: impl Into<String>,
+        data: &D,
+        options: JobOptions,
+    ) -> Result<Added>
+    where
+        D: Serialize,
+    {
+        let options = match &options.id {
+            Some(_) => options,
+            None => options.id(JobId::unique()),
+        };
+        self.add_with(name, data, options).await
+    }
+
+    /// Adds many jobs, in the order given, in as few calls as their size allows. Each job is
+    /// added or refused by itself; the results are in the same order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] or [`Error::Encode`] for the first job that breaks a rule: then
+    /// nothing was sent. Otherwise errors are reported per job.
+    pub async fn add_bulk(
+        &self,
+        jobs: impl IntoIterator<Item = NewJob<D>>,
+    ) -> Result<Vec<Result<Added>>>
+    where
+        D: Serialize,
+    {
+        let mut waiting = jobs
+            .into_iter()
+            .map(|job| self.prepare(job.name, &job.data, job.options))
+            .collect::<Result<Vec<_>>>()?;
+        let batches = std::iter::from_fn(|| {
+            (!waiting.is_empty()).then(|| feed::cut(&mut waiting, NewRecord::size))
+        });
+        let mut calls = futures::stream::iter(batches)
+            .map(|batch| feed::enqueue(self.store(), batch))
+            .buffered(BULK_IN_FLIGHT);
+        let mut outcomes = Vec::new();
+        while let Some(batch) = calls.next().await {
+            outcomes.extend(batch.into_iter().map(|outcome| added(outcome?)));
+        }
+        Ok(outcomes)
+    }
+
+    /// Checks and encodes a job.
+    fn prepare(&self, name: String, data: &D, options: JobOptions) -> Result<NewRecord>
+    where
+        D: Serialize,
+    {
+        let options = options.or(&self.shared.defaults);
+        options.check()?;
+        let data = encode("job data", data)?;
+        if let Some(limit) = options.size_limit.filter(|limit| *limit > 0)
+            && data.len() > limit
+        {
+            return Err(Error::invalid(
+                "job data",
+                format!(
+                    "of job {name} has {} bytes, more than the limit of {limit}",
+                    data.len()
+                ),
+            ));
+        }
+        Ok(NewRecord {
+            timestamp: options
+                .timestamp
+                .unwrap_or_else(|| self.store().clock().now()),
+            delay: options.delay.map_or(0, |delay| {
+                u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+            }),
+            priority: options.priority.unwrap_or(0),
+            placement: Placement::of(&options),
+            parent: options
+                .parent
+                .as_ref()
+                .map(|parent| (parent.key(), wire::parent_link(parent))),
+            options: wire::encode_options(&options),
+            id: options.id,
+            name,
+            data,
+        })
+    }
+
+    /// Reads a job; `None` when there is no such job.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. A job whose fields do not decode is returned with the fields named in
+    /// its [`problems`](JobRecord::problems).
+    pub async fn job(&self, id: &JobId) -> Result<Option<JobRecord>> {
+        self.store().job(id).await
+    }
+
+    /// Finds the state of a job; `None` when no state has it.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors.
+    pub async fn state(&self, id: &JobId) -> Result<Option<JobState>> {
+        self.store().state(id).await
+    }
+
+    /// Counts the jobs of each state at one moment.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors.
+    pub async fn counts(&self) -> Result<JobCounts> {
+        self.store().counts().await.map(JobCounts::from)
+    }
+
+    /// Stops all workers of the queue, of whatever kind, from starting jobs. Jobs that run go on;
+    /// adding goes on too.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. Safe to repeat.
+    pub async fn pause(&self) -> Result<()> {
+        self.store().run(&Pause).await
+    }
+
+    /// Lets workers start jobs again.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. Safe to repeat.
+    pub async fn resume(&self) -> Result<()> {
+        let mut continued = false;
+        while self.store().run(&Resume { continued }).await? {
+            continued = true;
+        }
+        Ok(())
+    }
+
+    /// Says whether the queue is paused.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors.
+    pub async fn is_paused(&self) -> Result<bool> {
+        self.store().is_paused().await
+    }
+
+    /// Deletes the jobs that wait, and with `delayed` those that wait for a time; in bounded
+    /// steps, so that the server stays responsive. Pending iterations of job schedulers stay.
+    /// Returns how many jobs were deleted.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors; some jobs may then be deleted. Safe to repeat.
+    pub async fn drain(&self, delayed: bool) -> Result<u64> {
+        let mut places = vec![Drainable::Wait, Drainable::Paused, Drainable::Prioritized];
+        if delayed {
+            places.push(Drainable::Delayed);
+        }
+        let mut deleted = 0;
+        for from in places {
+            let mut skip = 0;
+            loop {
+                let step = self.store().run(&Drain { from, skip }).await?;
+                deleted += step.deleted;
+                skip = step.skip;
+                if !step.more {
+                    break;
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes a job and its children. Returns whether there was such a job.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when a worker holds the job or a child that has not ended
+    /// ([`Locked`](crate::Refusal::Locked)), or when a job scheduler needs it
+    /// ([`SchedulerOwned`](crate::Refusal::SchedulerOwned)); connection errors.
+    pub async fn remove(&self, id: &JobId) -> Result<bool> {
+        self.store()
+            .run(&RemoveJob {
+                job: id,
+                children: true,
+            })
+            .await
+    }
+
+    /// Deletes a job and leaves its children, which then end without effect on a parent.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Self::remove).
+    pub async fn remove_only(&self, id: &JobId) -> Result<bool> {
+        self.store()
+            .run(&RemoveJob {
+                job: id,
+                children: false,
+            })
+            .await
+    }
+
+    /// Replaces a job's data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job; [`Error::Encode`]; connection errors. Safe
+    /// to repeat.
+    pub async fn update_data(&self, id: &JobId, data: &D) -> Result<()>
+    where
+        D: Serialize,
+    {
+        let data = encode("job data", data)?;
+        self.store()
+            .run(&UpdateData {
+                job: id,
+                data: &data,
+            })
+            .await
+    }
+
+    /// Replaces a job's progress, any value that has a JSON form, and tells listeners.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_data`](Self::update_data).
+    pub async fn update_progress<P: Serialize + ?Sized>(
+        &self,
+        id: &JobId,
+        progress: &P,
+    ) -> Result<()> {
+        let progress = encode("progress", progress)?;
+        self.store()
+            .run(&UpdateProgress {
+                job: id,
+                progress: &progress,
+            })
+            .await
+    }
+
+    /// Appends a row to a job's log and keeps the newest `keep` rows (0: all). Returns how many
+    /// rows there are now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job; connection errors. After
+    /// [`Error::Indeterminate`] a repetition may write the row twice.
+    pub async fn log(&self, id: &JobId, row: impl AsRef<str>, keep: u32) -> Result<u64> {
+        self.store()
+            .run(&AddLog {
+                job: id,
+                row: row.as_ref(),
+                keep,
+            })
+            .await
+    }
+
+    /// Reads a job's log from row `start` to row `end`, both included; negative numbers count
+    /// from the newest row (`0, -1` is all of it).
+    ///
+    /// # Errors
+    ///
+    /// Connection errors.
+    pub async fn logs(&self, id: &JobId, start: i64, end: i64) -> Result<Logs> {
+        let page = self.store().logs(id, start, end).await?;
+        Ok(Logs {
+            rows: page.rows,
+            total: page.total,
+        })
+    }
+
+    /// Runs a failed job again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it has not failed; connection errors.
+    pub async fn retry(&self, id: &JobId, options: RetryOptions) -> Result<()> {
+        self.retry_from(id, false, options).await
+    }
+
+    /// Runs a completed job again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it has not completed; connection errors.
+    pub async fn rerun(&self, id: &JobId, options: RetryOptions) -> Result<()> {
+        self.retry_from(id, true, options).await
+    }
+
+    async fn retry_from(&self, id: &JobId, completed: bool, options: RetryOptions) -> Result<()> {
+        self.store()
+            .run(&RetryJob {
+                job: id,
+                completed,
+                reset_made: options.reset_made,
+                reset_started: options.reset_started,
+            })
+            .await
+    }
+
+    /// Lets a delayed job run now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it is not delayed; connection errors.
+    pub async fn promote(&self, id: &JobId) -> Result<()> {
+        self.store().run(&PromoteJob { job: id }).await
+    }
+
+    /// Lets a delayed job wait this long from now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it is not delayed; [`Error::Invalid`];
+    /// connection errors. Safe to repeat.
+    pub async fn change_delay(&self, id: &JobId, delay: Duration) -> Result<()> {
+        JobOptions::new().delay(delay).check()?;
+        self.store()
+            .run(&ChangeDelay {
+                job: id,
+                now: self.now(),
+                delay,
+            })
+            .await
+    }
+
+    /// Gives a job another priority (0: none); with `lifo` it runs before its equals. A job that
+    /// does not wait keeps its place, and only the number changes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job; [`Error::Invalid`]; connection errors. Safe
+    /// to repeat.
+    pub async fn change_priority(&self, id: &JobId, priority: u32, lifo: bool) -> Result<()> {
+        if priority > PRIORITY_MAX {
+            return Err(Error::invalid(
+                "priority",
+                format!("should be between 0 and {PRIORITY_MAX}"),
+            ));
+        }
+        self.store()
+            .run(&ChangePriority {
+                job: id,
+                priority,
+                lifo,
+            })
+            .await
+    }
+
+    fn now(&self) -> Timestamp {
+        self.store().clock().now()
+    }
+}
+
+fn encode<T: Serialize + ?Sized>(what: &'static str, value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|source| Error::Encode { what, source })
+}
+
+fn added(outcome: Enqueued) -> Result<Added> {
+    let Enqueued { code, id } = outcome;
+    match code {
+        EnqueueCode::Added => Ok(Added {
+            id,
+            outcome: AddOutcome::Added,
+        }),
+        EnqueueCode::Duplicate => Ok(Added {
+            id,
+            outcome: AddOutcome::Duplicate,
+        }),
+        EnqueueCode::Refused(source) => Err(Error::Refused { job: id, source }),
+    }
+}

@@ -1,0 +1,72 @@
+//! The names of a queue's keys (spec: layout §1 and §2), built nowhere else.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::job::{JobId, Prefix, QueueName};
+
+/// The keys of one queue.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueKeys {
+    /// `<prefix>:<queue>:`
+    base: String,
+    /// The name by which worker listings find this queue's connections.
+    client_name: String,
+}
+
+impl QueueKeys {
+    pub(crate) fn new(prefix: &Prefix, queue: &QueueName) -> Self {
+        Self {
+            base: format!("{prefix}:{queue}:"),
+            client_name: format!("{prefix}:{}", STANDARD.encode(queue.as_str())),
+        }
+    }
+
+    /// Returns what every key of the queue begins with, the trailing colon included.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// Returns the qualified queue name, as references to parents use it.
+    pub(crate) fn qualified(&self) -> &str {
+        self.base.strip_suffix(':').unwrap_or(&self.base)
+    }
+
+    /// Returns a queue-level key.
+    pub(crate) fn key(&self, suffix: &str) -> String {
+        format!("{}{suffix}", self.base)
+    }
+
+    /// Returns the key of a job's hash.
+    pub(crate) fn job(&self, id: &JobId) -> String {
+        self.key(id.as_str())
+    }
+
+    /// Returns the key of a job's log.
+    pub(crate) fn logs(&self, id: &JobId) -> String {
+        format!("{}{id}:logs", self.base)
+    }
+
+    /// Returns the name of a worker's connection (spec: processing §3).
+    pub(crate) fn worker_client_name(&self, worker: Option<&str>) -> String {
+        match worker {
+            Some(worker) => format!("{}:w:{worker}", self.client_name),
+            None => self.client_name.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_spec() {
+        let keys = QueueKeys::new(&Prefix::default(), &QueueName::new("g4").unwrap());
+        assert_eq!(keys.key("wait"), "bull:g4:wait");
+        assert_eq!(keys.qualified(), "bull:g4");
+        assert_eq!(keys.job(&JobId::existing("7")), "bull:g4:7");
+        assert_eq!(keys.worker_client_name(Some("wname")), "bull:ZzQ=:w:wname");
+        assert_eq!(keys.worker_client_name(None), "bull:ZzQ=");
+    }
+}

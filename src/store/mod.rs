@@ -1,0 +1,172 @@
+//! Every round trip that concerns a queue: one typed value per Lua script, one method per read.
+//!
+//! This module is the only one that knows the queue's keys and runs its scripts.
+
+mod keys;
+mod reads;
+mod reply;
+mod script;
+mod transitions;
+
+use std::sync::Arc;
+
+use redis::{Cmd, Value};
+
+use crate::client::{CallError, Connection, Repeat, Script};
+use crate::clock::Clock;
+use crate::error::{Error, Refusal, Result};
+use crate::job::{JobId, Prefix, QueueName};
+
+pub(crate) use keys::QueueKeys;
+pub(crate) use reads::{Counts, LogPage};
+pub(crate) use transitions::add_log::AddLog;
+pub(crate) use transitions::advance::{
+    Advance, Advanced, Ended, FinishCode, Next, RateLimit, Started, Trim,
+};
+pub(crate) use transitions::change_delay::ChangeDelay;
+pub(crate) use transitions::change_priority::ChangePriority;
+pub(crate) use transitions::drain::{Drain, Drainable};
+pub(crate) use transitions::enqueue::{Enqueue, EnqueueCode, Enqueued, NewRecord};
+pub(crate) use transitions::extend_locks::ExtendLocks;
+pub(crate) use transitions::pause::{Pause, Resume};
+pub(crate) use transitions::promote_job::PromoteJob;
+pub(crate) use transitions::reclaim::Reclaim;
+pub(crate) use transitions::recover_stalled::{RecoverStalled, Recovered};
+pub(crate) use transitions::remove_job::RemoveJob;
+pub(crate) use transitions::retry_job::RetryJob;
+pub(crate) use transitions::trim_finished::TrimFinished;
+pub(crate) use transitions::update::{UpdateData, UpdateProgress};
+pub(crate) use transitions::wake::Wake;
+
+/// The value of a job's lock: who holds it, and since which call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LockToken(Arc<str>);
+
+impl LockToken {
+    /// Wraps a token.
+    pub(crate) fn new(token: impl Into<Arc<str>>) -> Self {
+        Self(token.into())
+    }
+
+    /// Returns the token as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One change of a queue's state: the arguments of one Lua script and the meaning of its reply.
+pub(crate) trait Transition {
+    /// The script.
+    const SCRIPT: &'static Script;
+    /// Whether asking twice leaves what asking once leaves.
+    const SAFETY: Repeat;
+    /// What the script tells.
+    type Reply;
+
+    /// Appends ARGV in the order of the script's header.
+    fn write(&self, call: &mut Call<'_>);
+
+    /// Reads the reply; a bare negative number has been turned into a refusal before.
+    fn read(&self, reply: Value) -> Result<Self::Reply>;
+
+    /// The job that a refusal is about.
+    fn job(&self) -> Option<&JobId> {
+        None
+    }
+}
+
+/// The arguments of a script call being written.
+pub(crate) struct Call<'a> {
+    cmd: &'a mut Cmd,
+}
+
+impl Call<'_> {
+    /// Appends one argument.
+    pub(crate) fn arg(&mut self, value: impl redis::ToRedisArgs) -> &mut Self {
+        self.cmd.arg(value);
+        self
+    }
+
+    /// Appends 1 or 0.
+    pub(crate) fn flag(&mut self, set: bool) -> &mut Self {
+        self.arg(if set { "1" } else { "0" })
+    }
+}
+
+/// One queue on one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    connection: Connection,
+    keys: Arc<QueueKeys>,
+    clock: Clock,
+}
+
+impl Store {
+    /// Names a queue on a connection.
+    pub(crate) fn new(
+        connection: Connection,
+        prefix: &Prefix,
+        queue: &QueueName,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            connection,
+            keys: Arc::new(QueueKeys::new(prefix, queue)),
+            clock,
+        }
+    }
+
+    /// Returns the same queue on another connection.
+    pub(crate) fn on(&self, connection: Connection) -> Self {
+        Self {
+            connection,
+            keys: Arc::clone(&self.keys),
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// Returns the keys of the queue.
+    pub(crate) fn keys(&self) -> &QueueKeys {
+        &self.keys
+    }
+
+    /// Returns the clock that stored times come from.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Returns the connection.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Runs a transition.
+    pub(crate) async fn run<T: Transition>(&self, transition: &T) -> Result<T::Reply> {
+        self.attempt(transition).await.map_err(Error::from)
+    }
+
+    /// Runs a transition, telling apart what was not executed from what may have been.
+    pub(crate) async fn attempt<T: Transition>(
+        &self,
+        transition: &T,
+    ) -> Result<T::Reply, CallError> {
+        let reply = self
+            .connection
+            .eval(
+                T::SCRIPT,
+                |cmd| {
+                    cmd.arg(1).arg(self.keys.base());
+                    transition.write(&mut Call { cmd });
+                },
+                T::SAFETY,
+            )
+            .await?;
+        if let (Value::Int(code @ ..=-1), Some(job)) = (&reply, transition.job()) {
+            return Err(CallError::Answered(Error::Refused {
+                job: job.clone(),
+                source: Refusal::from_code(*code),
+            }));
+        }
+        transition.read(reply).map_err(CallError::Answered)
+    }
+}

@@ -1,0 +1,199 @@
+//! Plain reads: no scripts, so that a read-only user may run them.
+
+use redis::{Pipeline, Value};
+
+use crate::client::Repeat;
+use crate::error::{Error, Result};
+use crate::job::{JobId, JobRecord, JobState};
+use crate::store::{Store, reply};
+use crate::wire;
+
+/// How many jobs are in each state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) waiting: u64,
+    /// Jobs that a BullMQ 5 client parked while it had the queue paused.
+    pub(crate) parked: u64,
+    pub(crate) active: u64,
+    pub(crate) prioritized: u64,
+    pub(crate) delayed: u64,
+    pub(crate) waiting_children: u64,
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+}
+
+/// Rows of a job's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LogPage {
+    pub(crate) rows: Vec<String>,
+    pub(crate) total: u64,
+}
+
+impl Store {
+    /// Sends reads as one transaction, so that they see one moment.
+    async fn snapshot(&self, pipe: &mut Pipeline, what: &str) -> Result<Vec<Value>> {
+        let mut framed = redis::pipe();
+        framed.cmd("MULTI");
+        let mut count = 1;
+        for cmd in pipe.cmd_iter() {
+            framed.add_command(cmd.clone());
+            count += 1;
+        }
+        framed.cmd("EXEC");
+        let mut answers = self.connection.pipeline(&framed, Repeat::Safe).await?;
+        if answers.len() != count + 1 {
+            return Err(reply::unexpected(what));
+        }
+        let Some(last) = answers.pop() else {
+            return Err(reply::unexpected(what));
+        };
+        // A command that was refused inside the transaction names the reason; EXEC does not.
+        if last.is_err() {
+            for answer in answers {
+                answer?;
+            }
+        }
+        reply::items(last?, what)?
+            .into_iter()
+            .map(|value| match value {
+                Value::ServerError(error) => Err(Error::Server(format!("{what}: {error}"))),
+                value => Ok(value),
+            })
+            .collect()
+    }
+
+    /// Reads a job.
+    pub(crate) async fn job(&self, id: &JobId) -> Result<Option<JobRecord>> {
+        let mut cmd = redis::cmd("HGETALL");
+        cmd.arg(self.keys.job(id));
+        let value = self.connection.request(&cmd, Repeat::Safe).await?;
+        let fields = reply::fields(value, "a job")?;
+        Ok((!fields.is_empty()).then(|| wire::decode_record(id.clone(), fields)))
+    }
+
+    /// Finds the state of a job by the place that holds it (spec: layout §9).
+    pub(crate) async fn state(&self, id: &JobId) -> Result<Option<JobState>> {
+        const SETS: [(&str, JobState); 5] = [
+            ("completed", JobState::Completed),
+            ("failed", JobState::Failed),
+            ("delayed", JobState::Delayed),
+            ("prioritized", JobState::Prioritized),
+            ("waiting-children", JobState::WaitingChildren),
+        ];
+        const LISTS: [(&str, JobState); 3] = [
+            ("active", JobState::Active),
+            ("wait", JobState::Waiting),
+            ("paused", JobState::Waiting),
+        ];
+        let mut pipe = redis::pipe();
+        for (set, _) in SETS {
+            pipe.cmd("ZSCORE").arg(self.keys.key(set)).arg(id.as_str());
+        }
+        for (list, _) in LISTS {
+            pipe.cmd("LPOS").arg(self.keys.key(list)).arg(id.as_str());
+        }
+        let answers = self.snapshot(&mut pipe, "the state of a job").await?;
+        Ok(SETS
+            .iter()
+            .chain(LISTS.iter())
+            .zip(answers)
+            .find(|(_, answer)| *answer != Value::Nil)
+            .map(|((_, state), _)| *state))
+    }
+
+    /// Counts the jobs of each state at one moment.
+    pub(crate) async fn counts(&self) -> Result<Counts> {
+        const WHAT: &str = "the counts of a queue";
+        let mut pipe = redis::pipe();
+        for list in ["wait", "paused", "active"] {
+            pipe.cmd("LLEN").arg(self.keys.key(list));
+        }
+        for set in [
+            "prioritized",
+            "delayed",
+            "waiting-children",
+            "completed",
+            "failed",
+        ] {
+            pipe.cmd("ZCARD").arg(self.keys.key(set));
+        }
+        let answers = self.snapshot(&mut pipe, WHAT).await?;
+        let numbers = answers
+            .iter()
+            .map(|answer| Ok(u64::try_from(reply::int(answer, WHAT)?).unwrap_or(0)))
+            .collect::<Result<Vec<_>>>()?;
+        let [
+            waiting,
+            parked,
+            active,
+            prioritized,
+            delayed,
+            waiting_children,
+            completed,
+            failed,
+        ] = *numbers
+        else {
+            return Err(reply::unexpected(WHAT));
+        };
+        Ok(Counts {
+            waiting,
+            parked,
+            active,
+            prioritized,
+            delayed,
+            waiting_children,
+            completed,
+            failed,
+        })
+    }
+
+    /// Says whether the queue is paused.
+    pub(crate) async fn is_paused(&self) -> Result<bool> {
+        let mut cmd = redis::cmd("HEXISTS");
+        cmd.arg(self.keys.key("meta")).arg("paused");
+        let value = self.connection.request(&cmd, Repeat::Safe).await?;
+        Ok(reply::int(&value, "HEXISTS")? == 1)
+    }
+
+    /// Reads rows of a job's log; indexes as in LRANGE.
+    pub(crate) async fn logs(&self, id: &JobId, start: i64, end: i64) -> Result<LogPage> {
+        const WHAT: &str = "the log of a job";
+        let key = self.keys.logs(id);
+        let mut pipe = redis::pipe();
+        pipe.cmd("LRANGE").arg(&key).arg(start).arg(end);
+        pipe.cmd("LLEN").arg(&key);
+        let mut answers = self.snapshot(&mut pipe, WHAT).await?.into_iter();
+        let (Some(rows), Some(total)) = (answers.next(), answers.next()) else {
+            return Err(reply::unexpected(WHAT));
+        };
+        Ok(LogPage {
+            rows: reply::texts(rows, WHAT)?,
+            total: u64::try_from(reply::int(&total, WHAT)?).unwrap_or(0),
+        })
+    }
+
+    /// Writes the queue's settings as a producer that opens it does (spec: layout §3).
+    pub(crate) async fn write_meta(&self, event_cap: u32, version: &str) -> Result<()> {
+        let mut cmd = redis::cmd("HSET");
+        cmd.arg(self.keys.key("meta"))
+            .arg("opts.maxLenEvents")
+            .arg(event_cap)
+            .arg("version")
+            .arg(version);
+        self.connection.request(&cmd, Repeat::Safe).await?;
+        Ok(())
+    }
+
+    /// Lets no worker that knows a rate limit start a job for this long (spec: processing §13).
+    pub(crate) async fn rate_limit(&self, wait: std::time::Duration) -> Result<()> {
+        /// What BullMQ stores for a limit that no count reaches: the largest safe integer.
+        const REACHED: i64 = 9_007_199_254_740_991;
+        let mut cmd = redis::cmd("SET");
+        cmd.arg(self.keys.key("limiter"))
+            .arg(REACHED)
+            .arg("PX")
+            .arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
+        self.connection.request(&cmd, Repeat::Safe).await?;
+        Ok(())
+    }
+}

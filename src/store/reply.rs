@@ -1,0 +1,84 @@
+//! Reading what scripts and commands answer.
+
+use redis::Value;
+
+use crate::error::{Error, Result};
+
+/// Says that a reply has another shape than its script's header promises.
+pub(crate) fn unexpected(what: &str) -> Error {
+    Error::Protocol(format!("{what} has an unexpected shape"))
+}
+
+/// Takes an array apart.
+pub(crate) fn items(value: Value, what: &str) -> Result<Vec<Value>> {
+    match value {
+        Value::Array(items) => Ok(items),
+        _ => Err(unexpected(what)),
+    }
+}
+
+/// Reads a whole number.
+pub(crate) fn int(value: &Value, what: &str) -> Result<i64> {
+    match value {
+        Value::Int(number) => Ok(*number),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| unexpected(what)),
+        _ => Err(unexpected(what)),
+    }
+}
+
+/// Reads text; bytes that are no UTF-8 are replaced.
+pub(crate) fn text(value: Value, what: &str) -> Result<String> {
+    match value {
+        Value::BulkString(bytes) => Ok(match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        }),
+        Value::SimpleString(text) => Ok(text),
+        Value::Int(number) => Ok(number.to_string()),
+        _ => Err(unexpected(what)),
+    }
+}
+
+/// Reads text that may be missing.
+pub(crate) fn optional_text(value: Value, what: &str) -> Result<Option<String>> {
+    match value {
+        Value::Nil => Ok(None),
+        value => text(value, what).map(Some),
+    }
+}
+
+/// Reads a list of texts.
+pub(crate) fn texts(value: Value, what: &str) -> Result<Vec<String>> {
+    items(value, what)?
+        .into_iter()
+        .map(|value| text(value, what))
+        .collect()
+}
+
+/// Reads a hash: a flat list or a map of fields and values.
+pub(crate) fn fields(value: Value, what: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let bytes = |value: Value| match value {
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        Value::Int(number) => Ok(number.to_string().into_bytes()),
+        _ => Err(unexpected(what)),
+    };
+    match value {
+        Value::Map(pairs) => pairs
+            .into_iter()
+            .map(|(field, value)| Ok((bytes(field)?, bytes(value)?)))
+            .collect(),
+        Value::Array(flat) => {
+            let mut pairs = Vec::with_capacity(flat.len() / 2);
+            let mut flat = flat.into_iter();
+            while let (Some(field), Some(value)) = (flat.next(), flat.next()) {
+                pairs.push((bytes(field)?, bytes(value)?));
+            }
+            Ok(pairs)
+        }
+        _ => Err(unexpected(what)),
+    }
+}

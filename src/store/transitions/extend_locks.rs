@@ -1,0 +1,44 @@
+//! `lua/extend_locks.lua`
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::client::{Repeat, Script};
+use crate::error::Result;
+use crate::job::JobId;
+use crate::store::reply;
+use crate::store::script::lua;
+use crate::store::{Call, LockToken, Transition};
+
+static SCRIPT: Script = lua!("extend_locks", uses: []);
+
+/// Renews the locks of active jobs.
+pub(crate) struct ExtendLocks<'a> {
+    pub(crate) duration: Duration,
+    pub(crate) locks: &'a [(JobId, LockToken)],
+}
+
+impl ExtendLocks<'_> {
+    /// How many locks one call renews at most: about half a millisecond of the server's time.
+    pub(crate) const MAX: usize = 500;
+}
+
+impl Transition for ExtendLocks<'_> {
+    const SCRIPT: &'static Script = &SCRIPT;
+    const SAFETY: Repeat = Repeat::Safe;
+    /// The jobs whose lock is gone.
+    type Reply = Vec<JobId>;
+
+    fn write(&self, call: &mut Call<'_>) {
+        call.arg(u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX));
+        for (id, token) in self.locks {
+            call.arg(id.as_str()).arg(token.as_str());
+        }
+    }
+
+    fn read(&self, reply: Value) -> Result<Vec<JobId>> {
+        let lost = reply::texts(reply, "extend_locks")?;
+        Ok(lost.into_iter().map(JobId::existing).collect())
+    }
+}

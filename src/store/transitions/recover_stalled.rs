@@ -1,0 +1,73 @@
+//! `lua/recover_stalled.lua`
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::client::{Repeat, Script};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::job::JobId;
+use crate::store::reply;
+use crate::store::script::lua;
+use crate::store::{Call, Transition};
+
+static SCRIPT: Script =
+    lua!("recover_stalled", uses: ["codes", "events", "gate", "marker", "place", "job"]);
+
+/// One stalled check, or one bounded step of it.
+pub(crate) struct RecoverStalled {
+    pub(crate) now: Timestamp,
+    /// The shortest time between two checks of a queue.
+    pub(crate) interval: Duration,
+    /// How many stalls a job may have.
+    pub(crate) tolerated: u32,
+    /// Whether this call goes on with a check that the caller began.
+    pub(crate) continued: bool,
+}
+
+/// What a check did.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) jobs: Vec<JobId>,
+    /// Ids without a job that were dropped.
+    pub(crate) ghosts: Vec<JobId>,
+    pub(crate) more: bool,
+    /// How long until another check is possible.
+    pub(crate) wait: Duration,
+}
+
+impl Transition for RecoverStalled {
+    const SCRIPT: &'static Script = &SCRIPT;
+    const SAFETY: Repeat = Repeat::Safe;
+    type Reply = Recovered;
+
+    fn write(&self, call: &mut Call<'_>) {
+        call.arg(self.now.as_millis())
+            .arg(u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX))
+            .arg(self.tolerated)
+            .flag(self.continued);
+    }
+
+    fn read(&self, reply: Value) -> Result<Recovered> {
+        const WHAT: &str = "recover_stalled";
+        let mut parts = reply::items(reply, WHAT)?.into_iter();
+        let (Some(jobs), Some(ghosts), Some(more), Some(wait)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(reply::unexpected(WHAT));
+        };
+        let ids = |value| -> Result<Vec<JobId>> {
+            Ok(reply::texts(value, WHAT)?
+                .into_iter()
+                .map(JobId::existing)
+                .collect())
+        };
+        Ok(Recovered {
+            jobs: ids(jobs)?,
+            ghosts: ids(ghosts)?,
+            more: reply::int(&more, WHAT)? == 1,
+            wait: Duration::from_millis(u64::try_from(reply::int(&wait, WHAT)?).unwrap_or(0)),
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! `lua/retry_job.lua`
+
+use redis::Value;
+
+use crate::client::{Repeat, Script};
+use crate::error::Result;
+use crate::job::JobId;
+use crate::store::script::lua;
+use crate::store::{Call, Transition};
+
+static SCRIPT: Script =
+    lua!("retry_job", uses: ["codes", "events", "gate", "marker", "place", "job", "parent"]);
+
+/// Runs a finished job again.
+pub(crate) struct RetryJob<'a> {
+    /// The job.
+    pub(crate) job: &'a JobId,
+    /// Whether it is looked for in completed; else in failed.
+    pub(crate) completed: bool,
+    /// Whether the attempts made are forgotten.
+    pub(crate) reset_made: bool,
+    /// Whether the attempts started are forgotten.
+    pub(crate) reset_started: bool,
+}
+
+impl Transition for RetryJob<'_> {
+    const SCRIPT: &'static Script = &SCRIPT;
+    const SAFETY: Repeat = Repeat::Once;
+    type Reply = ();
+
+    fn write(&self, call: &mut Call<'_>) {
+        call.arg(self.job.as_str())
+            .arg(if self.completed {
+                "completed"
+            } else {
+                "failed"
+            })
+            .flag(self.reset_made)
+            .flag(self.reset_started);
+    }
+
+    fn read(&self, _reply: Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn job(&self) -> Option<&JobId> {
+        Some(self.job)
+    }
+}

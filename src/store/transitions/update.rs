@@ -1,0 +1,64 @@
+//! `lua/update_data.lua` and `lua/update_progress.lua`
+
+use redis::Value;
+
+use crate::client::{Repeat, Script};
+use crate::error::Result;
+use crate::job::JobId;
+use crate::store::script::lua;
+use crate::store::{Call, Transition};
+
+static UPDATE_DATA: Script = lua!("update_data", uses: ["codes"]);
+static UPDATE_PROGRESS: Script = lua!("update_progress", uses: ["codes", "events", "gate"]);
+
+/// Replaces a job's data.
+pub(crate) struct UpdateData<'a> {
+    /// The job.
+    pub(crate) job: &'a JobId,
+    /// The data, as JSON text.
+    pub(crate) data: &'a str,
+}
+
+impl Transition for UpdateData<'_> {
+    const SCRIPT: &'static Script = &UPDATE_DATA;
+    const SAFETY: Repeat = Repeat::Safe;
+    type Reply = ();
+
+    fn write(&self, call: &mut Call<'_>) {
+        call.arg(self.job.as_str()).arg(self.data);
+    }
+
+    fn read(&self, _reply: Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn job(&self) -> Option<&JobId> {
+        Some(self.job)
+    }
+}
+
+/// Replaces a job's progress and tells listeners.
+pub(crate) struct UpdateProgress<'a> {
+    /// The job.
+    pub(crate) job: &'a JobId,
+    /// The progress, as JSON text.
+    pub(crate) progress: &'a str,
+}
+
+impl Transition for UpdateProgress<'_> {
+    const SCRIPT: &'static Script = &UPDATE_PROGRESS;
+    const SAFETY: Repeat = Repeat::Safe;
+    type Reply = ();
+
+    fn write(&self, call: &mut Call<'_>) {
+        call.arg(self.job.as_str()).arg(self.progress);
+    }
+
+    fn read(&self, _reply: Value) -> Result<()> {
+        Ok(())
+    }
+
+    fn job(&self) -> Option<&JobId> {
+        Some(self.job)
+    }
+}

@@ -1,0 +1,25 @@
+//! `lua/wake.lua`
+
+use redis::Value;
+
+use crate::client::{Repeat, Script};
+use crate::error::Result;
+use crate::store::script::lua;
+use crate::store::{Call, Transition};
+
+static SCRIPT: Script = lua!("wake", uses: ["gate", "marker"]);
+
+/// Gives a wake-up back, for another worker.
+pub(crate) struct Wake;
+
+impl Transition for Wake {
+    const SCRIPT: &'static Script = &SCRIPT;
+    const SAFETY: Repeat = Repeat::Safe;
+    type Reply = ();
+
+    fn write(&self, _call: &mut Call<'_>) {}
+
+    fn read(&self, _reply: Value) -> Result<()> {
+        Ok(())
+    }
+}
