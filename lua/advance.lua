@@ -7,14 +7,15 @@
   ARGV    1 now (ms)   2 how many jobs to start   3 lock token for them   4 lock duration (ms)
           5 worker name (empty: none)   6 rate limit: jobs (empty: none)   7 rate limit: window (ms)
           8 data points of the per-minute metrics (0: off)   9 stop starting after this many bytes
-          10 number of results, then per result:
-            id   lock token   ats and atm as of the activation
+          10 again: 1 when these results may have been stored by an earlier call, else 0
+          11 number of results, then per result:
+            id   lock token   ats and stc as of the activation
             verb: complete, fail, retry, backoff, park, release or children
             return value (JSON) or failure reason (text)   stack traces (JSON, empty: leave)
             trace context (empty: none)   number: keep count | delay (ms) | 1: next to run
             keep age (ms, -1: any)   keep limit   attempts option
   Returns {codes, jobs, next, value, ghosts, backlog}
-          codes: per result 0 done, 1 done by an earlier execution, or a refusal: JOB_MISSING,
+          codes: per result 0 done, 1 done by an earlier call, 2 nobody can tell; or a refusal: JOB_MISSING,
           LOCK_MISSING, LOCK_LOST, WRONG_STATE, PENDING_DEPENDENCIES, FAILED_CHILDREN
           jobs: id, hash as it was before the start, id, hash, ...
           next: more | limited (value: ms to wait) | closed | at (value: ms of the next due job)
@@ -31,7 +32,7 @@ local now, want, token, lock_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3],
 local worker_name = ARGV[5]
 local limit_max, limit_window = tonumber(ARGV[6]), tonumber(ARGV[7])
 local points, budget = tonumber(ARGV[8]), tonumber(ARGV[9])
-local results = { first = 10, stride = 12, total = tonumber(ARGV[10]) }
+local results = { first = 11, stride = 12, again = ARGV[10] == '1', total = tonumber(ARGV[11]) }
 
 -- Read one value of each key that is written below: a key of the wrong type fails here, before
 -- the first write.

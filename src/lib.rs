@@ -19,4 +19,7 @@ pub use job::{
     JobState, Outcome, Parent, ParentLink, Prefix, QueueName, Retention, Telemetry,
 };
 pub use queue::{AddOutcome, Added, JobCounts, Logs, NewJob, Queue, QueueBuilder, RetryOptions};
-pub use worker::{Availability, BackoffStrategy, ManualWorker, ShutdownOptions};
+pub use worker::{
+    Availability, BackoffStrategy, Closed, Context, Handler, JobCall, JobReply, JobService,
+    ManualWorker, ShutdownOptions, Worker, WorkerBuilder, WorkerEvent, WorkerEvents, WorkerHealth,
+};

@@ -6,10 +6,21 @@ local ALREADY = 1
 -- How many finished jobs one call deletes for retention; the rest follows with `trim_finished`.
 local PRUNE_MAX = 200
 
--- Tells a repeated result that was stored from one that lost its job: nobody has started the job
--- since, and exactly one attempt ended since, so it was this one.
-local function was_stored(job, starts, ended)
-  return job[1] == starts and number_or_zero(job[2]) == ended + 1
+-- Answer to a repeated result of which nobody can tell any more whether it was stored.
+local SUPERSEDED = 2
+
+-- Judges a repeated result whose job does not carry its lock. An activation ends by its holder or
+-- by a stalled recovery, and every recovery counts `stc`: that tells which it was.
+local function judge_repeat(B, id, job, starts, stalls, refusal)
+  local restarted = number_or_zero(job[1]) > starts
+  local recovered = number_or_zero(job[7]) > stalls
+  if number_or_zero(job[1]) < starts or number_or_zero(job[7]) < stalls or (restarted and recovered) then
+    return SUPERSEDED
+  end
+  if recovered or (not restarted and redis.call('LPOS', B .. 'active', id)) then
+    return refusal
+  end
+  return ALREADY
 end
 
 -- Appends the fields that a failed attempt leaves in the hash.
@@ -28,7 +39,7 @@ local function failure_fields(fields, reason, stack, trace)
 end
 
 -- Ends the attempts listed in ARGV. `list` says where: first (position before the first value),
--- stride, total. Returns the codes, how many jobs completed or failed for good, whether a job was
+-- stride, total, and whether they may have been stored before (again). Returns the codes, how many jobs completed or failed for good, whether a job was
 -- delayed, and the retention work that is left.
 local function finish_jobs(B, list, settings, now, points)
   local codes, lock_keys, child_keys = {}, {}, {}
@@ -67,10 +78,10 @@ local function finish_jobs(B, list, settings, now, points)
     end
   end
 
-  local function finish_one(i, id, token, starts, ended, verb, value, stack, trace, number, age, limit, attempts)
+  local function finish_one(i, id, token, starts, stalls, verb, value, stack, trace, number, age, limit, attempts)
     local job_key = B .. id
-    ended, number = tonumber(ended), tonumber(number)
-    local job = redis.call('HMGET', job_key, 'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority')
+    number = tonumber(number)
+    local job = redis.call('HMGET', job_key, 'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority', 'stc')
     if not job[1] and redis.call('EXISTS', job_key) == 0 then
       return JOB_MISSING
     end
@@ -86,10 +97,11 @@ local function finish_jobs(B, list, settings, now, points)
       waits_for_children = pending
     end
     if token ~= '0' and locks[i] ~= token then
-      if was_stored(job, starts, ended) then
-        return ALREADY
+      local refusal = locks[i] and LOCK_LOST or LOCK_MISSING
+      if list.again then
+        return judge_repeat(B, id, job, tonumber(starts), tonumber(stalls), refusal)
       end
-      return locks[i] and LOCK_LOST or LOCK_MISSING
+      return refusal
     end
     if redis.call('LREM', B .. 'active', -1, id) == 0 then
       return WRONG_STATE

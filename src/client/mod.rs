@@ -74,6 +74,8 @@ struct Shared {
     server: Arc<ServerInfo>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    /// What the workers of this client share; its type is theirs.
+    workers: OnceLock<Arc<dyn std::any::Any + Send + Sync>>,
 }
 
 impl Client {
@@ -114,6 +116,7 @@ impl Client {
                 cache_settings,
                 stop,
                 tasks,
+                workers: OnceLock::new(),
             }),
         })
     }
@@ -161,6 +164,18 @@ impl Client {
             )
         });
         crate::kv::Kv::new(connection.clone())
+    }
+
+    /// Returns the one value that all workers of this client share, made by the first of them.
+    pub(crate) fn shared_by_workers<T>(&self, make: impl Fn() -> T) -> Arc<T>
+    where
+        T: std::any::Any + Send + Sync,
+    {
+        let shared = self.shared.workers.get_or_init(|| Arc::new(make()));
+        // There is one such type; another would get a value of its own.
+        Arc::clone(shared)
+            .downcast()
+            .unwrap_or_else(|_| Arc::new(make()))
     }
 
     /// Hands out the connection for anything this crate has no call for.

@@ -87,6 +87,11 @@ impl QueueName {
         Ok(Self(name.into()))
     }
 
+    /// Wraps a name that is checked before it is used.
+    pub(crate) fn unchecked(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0

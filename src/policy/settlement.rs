@@ -23,6 +23,13 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
+    /// Keeps every job.
+    pub(crate) const ALL: Self = Self {
+        count: -1,
+        age: -1,
+        limit: AGE_LIMIT,
+    };
+
     /// Reads the job's own setting, else the worker's, else keeps everything.
     fn of(job: Option<&Retention>, worker: Option<&Retention>) -> Self {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);

@@ -196,7 +196,7 @@ impl ManualWorker {
             job: job.id.clone(),
             token: LockToken::new(token),
             starts: job.attempts_started,
-            ended: job.attempts_made,
+            stalls: job.stalled,
             ending: policy::settle(attempt, &end, now, 1.0, None),
         };
         if let AttemptEnd::Returned(Outcome::RateLimited(wait)) = &end {
@@ -223,6 +223,7 @@ impl ManualWorker {
                 limit: self.limit,
                 metrics: self.metrics,
                 results,
+                again: false,
             })
             .await?;
         for (result, code) in results.iter().zip(&advanced.codes) {

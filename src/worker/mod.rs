@@ -1,7 +1,272 @@
 //! Working on a queue's jobs.
+//!
+//! A worker is a few tasks with clear ownership: the *pump* alone talks to Redis about jobs, each
+//! *attempt* runs in a task of its own, the *keeper* holds the locks on its own thread, and the
+//! *marker hub* waits for work on behalf of all workers of a client.
 
+mod builder;
+mod call;
+mod events;
+mod execute;
+mod handler;
+mod keeper;
 mod manual;
+mod marker;
 mod options;
+mod pump;
 
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+
+pub use builder::WorkerBuilder;
+pub use events::{WorkerEvent, WorkerEvents};
+pub use handler::{Context, Handler, JobCall, JobReply, JobService};
 pub use manual::{Availability, ManualWorker};
 pub use options::{BackoffStrategy, ShutdownOptions};
+
+use events::Announcer;
+use pump::{Command, Status};
+
+/// A worker that runs. Dropping it stops it without waiting: handlers are cancelled and their
+/// jobs given back as far as the runtime lives on.
+///
+/// # Examples
+///
+/// ```no_run
+/// use oxbull::{Client, Context, Job, JobResult, Outcome, Worker};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Welcome {
+///     to: String,
+/// }
+///
+/// async fn send(job: Job<Welcome>, _: Context) -> JobResult<usize> {
+///     Ok(Outcome::Done(job.data().to.len()))
+/// }
+///
+/// # async fn run() -> oxbull::Result<()> {
+/// let client = Client::from_env().await?;
+/// let worker = Worker::builder(&client, "mail").concurrency(10).start(send).await?;
+/// worker.run_until_signal().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Worker {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    events: Announcer,
+    shutdown: ShutdownOptions,
+    task: JoinHandle<()>,
+}
+
+/// How a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Closed {
+    /// How many jobs could be neither ended nor given back: their locks expire, then another
+    /// worker runs them again.
+    pub abandoned: usize,
+}
+
+/// How a worker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerHealth {
+    /// How many handlers run.
+    pub running: usize,
+    /// Whether the worker is paused.
+    pub paused: bool,
+    /// Whether the worker has ended.
+    pub closed: bool,
+    /// How long ago Redis last answered the worker; `None` before the first answer. An idle
+    /// worker asks at least every [drain delay](WorkerBuilder::drain_delay).
+    pub last_answer: Option<Duration>,
+}
+
+impl Worker {
+    /// Starts to describe a worker of a queue.
+    pub fn builder(client: &Client, queue: impl AsRef<str>) -> WorkerBuilder {
+        WorkerBuilder::new(client, queue.as_ref())
+    }
+
+    fn new(
+        commands: mpsc::Sender<Command>,
+        status: watch::Receiver<Status>,
+        events: Announcer,
+        shutdown: ShutdownOptions,
+        task: JoinHandle<()>,
+    ) -> Self {
+        Self {
+            commands,
+            status,
+            events,
+            shutdown,
+            task,
+        }
+    }
+
+    /// Subscribes to the worker's events from now on.
+    pub fn events(&self) -> WorkerEvents {
+        self.events.subscribe()
+    }
+
+    /// Tells how the worker is doing.
+    pub fn health(&self) -> WorkerHealth {
+        let status = *self.status.borrow();
+        WorkerHealth {
+            running: status.running,
+            paused: status.paused,
+            closed: status.closed,
+            last_answer: status
+                .last_answer
+                .map(|at| Instant::now().duration_since(at)),
+        }
+    }
+
+    /// Stops starting jobs and waits until those that run have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the worker has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// The worker is paused even if the call is dropped.
+    pub async fn pause(&self) -> Result<()> {
+        let (done, paused) = oneshot::channel();
+        self.order(Command::Pause(done)).await?;
+        paused.await.map_err(|_| Error::Closed)
+    }
+
+    /// Starts jobs again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the worker has ended.
+    pub async fn resume(&self) -> Result<()> {
+        self.order(Command::Resume).await
+    }
+
+    /// Changes how many jobs run at once. Jobs that run go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for 0; [`Error::Closed`] when the worker has ended.
+    pub async fn set_concurrency(&self, jobs: usize) -> Result<()> {
+        if jobs == 0 {
+            return Err(Error::invalid("concurrency", "must be at least 1"));
+        }
+        self.order(Command::Concurrency(jobs)).await
+    }
+
+    /// Shuts the worker down in stages, by its [`ShutdownOptions`]: no job is started any more,
+    /// running handlers may finish, then they are cancelled and their jobs given back. Returns by
+    /// the last deadline, whether Redis is up or not.
+    pub async fn close(&self) -> Closed {
+        self.close_with(self.shutdown).await
+    }
+
+    /// Shuts the worker down with other deadlines. While a shutdown is under way this can only
+    /// make it shorter.
+    pub async fn close_with(&self, options: ShutdownOptions) -> Closed {
+        // When the worker has ended, there is nobody left to tell.
+        drop(self.order(Command::Close(options)).await);
+        self.ended().await
+    }
+
+    /// Cancels the handlers and gives their jobs back, at once.
+    pub async fn close_now(&self) -> Closed {
+        let options = self
+            .shutdown
+            .finish_within(Duration::ZERO)
+            .cancel_within(Duration::ZERO);
+        self.close_with(options).await
+    }
+
+    /// Waits until the worker has ended, whoever closes it.
+    pub async fn ended(&self) -> Closed {
+        let mut status = self.status.clone();
+        // An error means that the pump is gone, and so has ended.
+        drop(status.wait_for(|status| status.closed).await);
+        let abandoned = status.borrow().abandoned;
+        Closed { abandoned }
+    }
+
+    /// Works until the process gets SIGTERM or SIGINT, then shuts down; a second signal ends the
+    /// handlers at once and gives their jobs back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsuitable`] when the process cannot listen for signals.
+    pub async fn run_until_signal(&self) -> Result<Closed> {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            closed = self.ended() => return Ok(closed),
+            () = signals.next() => {}
+        }
+        tracing::info!("signal received; shutting down");
+        tokio::select! {
+            closed = self.close() => return Ok(closed),
+            () = signals.next() => {}
+        }
+        tracing::warn!("second signal received; giving jobs back");
+        Ok(self.close_now().await)
+    }
+
+    async fn order(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| Error::Closed)
+    }
+
+    /// Says whether the worker's task has ended.
+    pub fn is_closed(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+/// The signals that ask a process to end.
+struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn listen() -> Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let failed = |error: std::io::Error| Error::Unsuitable(format!("no signals: {error}"));
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(failed)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(failed)?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    #[expect(clippy::unnecessary_wraps, reason = "the unix form can fail")]
+    fn listen() -> Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -33,8 +33,8 @@ pub(crate) struct Ended {
     pub(crate) token: LockToken,
     /// `ats` as of the activation that ended.
     pub(crate) starts: u32,
-    /// `atm` as of that activation.
-    pub(crate) ended: u32,
+    /// `stc` as of that activation.
+    pub(crate) stalls: u32,
     pub(crate) ending: Ending,
 }
 
@@ -58,6 +58,8 @@ pub(crate) struct Advance<'a> {
     /// Data points of the per-minute metrics; 0: off.
     pub(crate) metrics: u32,
     pub(crate) results: &'a [Ended],
+    /// Whether the results may have been stored by an earlier call whose answer was lost.
+    pub(crate) again: bool,
 }
 
 /// What an `advance` did.
@@ -78,6 +80,8 @@ pub(crate) struct Advanced {
 pub(crate) enum FinishCode {
     /// Stored, now or by an earlier execution of the call.
     Stored,
+    /// The job has moved on so far that nobody can tell any more.
+    Superseded,
     Refused(Refusal),
 }
 
@@ -136,6 +140,7 @@ impl Transition for Advance<'_> {
         }
         .arg(self.metrics)
         .arg(TAKE_BYTES)
+        .flag(self.again)
         .arg(self.results.len());
         for result in self.results {
             write_result(call, result);
@@ -151,6 +156,7 @@ impl Transition for Advance<'_> {
             .map(|code| {
                 Ok(match reply::int(code, WHAT)? {
                     0 | 1 => FinishCode::Stored,
+                    2 => FinishCode::Superseded,
                     code => FinishCode::Refused(Refusal::from_code(code)),
                 })
             })
@@ -254,7 +260,7 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
     call.arg(result.job.as_str())
         .arg(result.token.as_str())
         .arg(result.starts)
-        .arg(result.ended)
+        .arg(result.stalls)
         .arg(verb)
         .arg(value)
         .arg(traces)

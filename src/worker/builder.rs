@@ -1,0 +1,298 @@
+//! How a worker is described and started.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tower::{Layer, Service, ServiceExt};
+
+use crate::client::Client;
+use crate::error::{BoxError, Result};
+use crate::job::{JobError, Prefix, QueueName, Retention};
+use crate::store::{RateLimit, Store};
+use crate::worker::Worker;
+use crate::worker::call::Caller;
+use crate::worker::events::Announcer;
+use crate::worker::execute::Runner;
+use crate::worker::handler::{Handler, HandlerService, JobCall, JobReply, JobService};
+use crate::worker::keeper::{Held, Keeper};
+use crate::worker::marker::Markers;
+use crate::worker::options::{ShutdownOptions, WorkerOptions};
+use crate::worker::pump::{Parts, Pump, Status};
+
+type Wrap = Box<dyn FnOnce(JobService) -> JobService + Send>;
+
+/// Describes a worker before it starts.
+#[must_use]
+pub struct WorkerBuilder<S = ()> {
+    client: Client,
+    prefix: String,
+    options: WorkerOptions,
+    concurrency: usize,
+    state: S,
+    layers: Vec<Wrap>,
+}
+
+impl<S: std::fmt::Debug> std::fmt::Debug for WorkerBuilder<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("queue", &self.options.queue)
+            .field("prefix", &self.prefix)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkerBuilder {
+    pub(super) fn new(client: &Client, queue: &str) -> Self {
+        let prefix = Prefix::default();
+        Self {
+            client: client.clone(),
+            prefix: prefix.as_str().to_owned(),
+            options: WorkerOptions::new(QueueName::unchecked(queue), prefix),
+            concurrency: 1,
+            state: (),
+            layers: Vec::new(),
+        }
+    }
+}
+
+impl<S> WorkerBuilder<S> {
+    /// Sets the first part of the queue's keys. Default: `bull`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Names the worker; the name is stored with each job it starts and shown in dashboards.
+    /// Default: none.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.options.name = Some(name.into());
+        self
+    }
+
+    /// Sets how many jobs run at once; it can be changed while the worker runs. Default: 1.
+    pub fn concurrency(mut self, jobs: usize) -> Self {
+        self.concurrency = jobs;
+        self
+    }
+
+    /// Shares a value with the handler's calls, through their [`Context`](crate::Context).
+    pub fn state<T>(self, state: T) -> WorkerBuilder<T> {
+        WorkerBuilder {
+            client: self.client,
+            prefix: self.prefix,
+            options: self.options,
+            concurrency: self.concurrency,
+            state,
+            layers: self.layers,
+        }
+    }
+
+    /// Puts a tower layer around the handler. The first layer added is the outermost. An error of
+    /// a layer is a failed attempt.
+    pub fn layer<L>(mut self, layer: L) -> Self
+    where
+        L: Layer<JobService> + Send + 'static,
+        L::Service: Service<JobCall, Response = JobReply> + Clone + Send + Sync + 'static,
+        <L::Service as Service<JobCall>>::Error: Into<BoxError> + 'static,
+        <L::Service as Service<JobCall>>::Future: Send + 'static,
+    {
+        self.layers.push(Box::new(move |inner| {
+            JobService::new(layer.layer(inner).map_err(Into::into))
+        }));
+        self
+    }
+
+    /// Sets how long a job's lock lasts without renewal; after that another worker may take the
+    /// job. Locks are renewed three times as often. Default: 30 s.
+    pub fn lock_duration(mut self, duration: Duration) -> Self {
+        self.options.lock_duration = duration;
+        self
+    }
+
+    /// Sets the time between two searches for jobs of workers that vanished. One search serves
+    /// all workers of the queue. Default: 30 s.
+    pub fn stalled_interval(mut self, interval: Duration) -> Self {
+        self.options.stalled_interval = interval;
+        self
+    }
+
+    /// Leaves the search for stalled jobs to other workers. Default: false.
+    pub fn skip_stalled_check(mut self, skip: bool) -> Self {
+        self.options.check_stalled = !skip;
+        self
+    }
+
+    /// Sets how often a job may stall before it fails. Default: 1.
+    pub fn max_stalled_count(mut self, count: u32) -> Self {
+        self.options.max_stalled = count;
+        self
+    }
+
+    /// Fails a job for good once it has been started this often. Default: any number.
+    pub fn max_started_attempts(mut self, max: u32) -> Self {
+        self.options.rules.max_started = Some(max);
+        self
+    }
+
+    /// Sets how long an idle worker relies on wake-ups before it looks for itself. Default: 5 s.
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.options.drain_delay = delay;
+        self
+    }
+
+    /// Starts at most `max` jobs in each window, together with all workers of the queue that
+    /// have a limit. Default: no limit.
+    pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
+        self.options.limit = Some(RateLimit {
+            max,
+            duration: window,
+        });
+        self
+    }
+
+    /// Bounds one local wait while the queue is rate limited. Default: 30 s.
+    pub fn max_rate_limit_wait(mut self, wait: Duration) -> Self {
+        self.options.max_limit_wait = wait;
+        self
+    }
+
+    /// Records finished jobs per minute, this many minutes back. Default: 0, off.
+    pub fn metrics(mut self, minutes: u32) -> Self {
+        self.options.metrics = minutes;
+        self
+    }
+
+    /// Fails an attempt that takes longer; its handler is dropped at its next await. Default:
+    /// none.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.timeout = Some(timeout);
+        self
+    }
+
+    /// Says what happens to completed jobs that do not say themselves. Default: all are kept.
+    pub fn remove_on_complete(mut self, retention: Retention) -> Self {
+        self.options.rules.remove_on_complete = Some(retention);
+        self
+    }
+
+    /// Says what happens to failed jobs that do not say themselves. Default: all are kept.
+    pub fn remove_on_fail(mut self, retention: Retention) -> Self {
+        self.options.rules.remove_on_fail = Some(retention);
+        self
+    }
+
+    /// Registers a backoff strategy for jobs that name it: it gets the number of the failed
+    /// attempt and its error, and returns the wait, or `None` for no further attempt.
+    pub fn backoff_strategy(
+        mut self,
+        name: impl Into<String>,
+        strategy: impl Fn(u32, &JobError) -> Option<Duration> + Send + Sync + 'static,
+    ) -> Self {
+        self.options
+            .strategies
+            .insert(name.into(), Arc::new(strategy));
+        self
+    }
+
+    /// Sets the deadlines of [`Worker::close`] and of signals.
+    pub fn shutdown(mut self, options: ShutdownOptions) -> Self {
+        self.options.shutdown = options;
+        self
+    }
+
+    /// Starts the worker paused. Default: false.
+    pub fn paused(mut self, paused: bool) -> Self {
+        self.options.paused = paused;
+        self
+    }
+
+    /// Starts the worker on the current runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`](crate::Error::Invalid) for the queue's name, the prefix, or an
+    /// option out of its bounds;
+    /// [`Error::Unsuitable`](crate::Error::Unsuitable) when the system gives no thread.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    #[expect(
+        clippy::unused_async,
+        reason = "ties the call to a runtime, and leaves room for checks against the server"
+    )]
+    pub async fn start<H, D, R>(self, handler: H) -> Result<Worker>
+    where
+        H: Handler<D, S, R>,
+        D: DeserializeOwned + Send + 'static,
+        S: Send + Sync + 'static,
+        R: Serialize + 'static,
+    {
+        let mut options = self.options;
+        options.queue = QueueName::new(options.queue.as_str())?;
+        options.prefix = Prefix::new(&self.prefix)?;
+        options.concurrency = NonZeroUsize::new(self.concurrency)
+            .ok_or_else(|| crate::error::Error::invalid("concurrency", "must be at least 1"))?;
+        options.check()?;
+        let options = Arc::new(options);
+        let client = self.client;
+        let store = Store::new(
+            client.connection().clone(),
+            &options.prefix,
+            &options.queue,
+            client.clock().clone(),
+        );
+        let handler = HandlerService::new(handler, Arc::new(self.state), client.clone());
+        let service = self
+            .layers
+            .into_iter()
+            .rev()
+            .fold(JobService::new(handler), |service, wrap| wrap(service));
+        let events = Announcer::new();
+        let held = Arc::new(Held::default());
+        // The keeper's connection carries the name by which dashboards find the worker.
+        let name = store.keys().worker_client_name(options.name.as_deref());
+        let keeper = Keeper::start(
+            store.on(client.dedicated(Some(&name))),
+            Arc::clone(&held),
+            events.clone(),
+            &options,
+        )?;
+        let (commands, orders) = mpsc::channel(16);
+        let (status, seen) = watch::channel(Status {
+            running: 0,
+            paused: options.paused,
+            closed: false,
+            last_answer: None,
+            abandoned: 0,
+        });
+        let pump = Pump::new(Parts {
+            runner: Runner {
+                store: store.clone(),
+                service,
+                timeout: options.timeout,
+                max_started: options.rules.max_started,
+                queue: options.queue.as_str().into(),
+            },
+            caller: Caller {
+                store: store.clone(),
+                options: Arc::clone(&options),
+            },
+            member: Markers::join(&client, &store),
+            options: Arc::clone(&options),
+            held,
+            keeper,
+            events: events.clone(),
+            commands: orders,
+            status,
+            id: uuid::Uuid::new_v4().to_string(),
+        });
+        let task = tokio::spawn(pump.run());
+        Ok(Worker::new(commands, seen, events, options.shutdown, task))
+    }
+}

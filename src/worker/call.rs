@@ -1,0 +1,217 @@
+//! One `advance` call, until its outcome is known.
+//!
+//! A lost answer leaves two questions: were the results stored, and which jobs were started? The
+//! results are asked for again, which the script recognises by the job's counters; the jobs are
+//! found by the call's own lock token. `tests/it/settle_model.rs` checks this protocol
+//! exhaustively.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::client::CallError;
+use crate::error::Error;
+use crate::job::JobRecord;
+use crate::store::{Advance, Advanced, Ended, FinishCode, LockToken, Next, Reclaim, Store, Trim};
+use crate::worker::options::WorkerOptions;
+
+/// How many results one call carries and how many jobs it starts at most: one to two
+/// milliseconds of the server's time.
+pub(super) const BATCH: usize = 100;
+/// How many bytes of results one call carries at most.
+pub(super) const BATCH_BYTES: usize = 1 << 20;
+/// The first wait before a result is sent again; it doubles up to [`RETRY_MAX`].
+const RETRY_MIN: Duration = Duration::from_millis(20);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// What became of one result.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// Redis has it.
+    Stored,
+    /// Redis declined it and said why; nothing of it is stored.
+    Refused(crate::error::Refusal),
+    /// The answer was lost and the job has moved on: whether Redis had it cannot be told.
+    Unknown,
+    /// Redis answered with an error for so long that the job's lock has expired.
+    Abandoned(Error),
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub(super) struct Report {
+    /// The call's results, with what became of each.
+    pub(super) fates: Vec<(Ended, Fate)>,
+    /// The jobs it started.
+    pub(super) started: Vec<JobRecord>,
+    pub(super) token: LockToken,
+    /// How many jobs it asked for.
+    pub(super) asked: usize,
+    /// What to do next; the error when nothing could be asked.
+    pub(super) next: Result<Next, Error>,
+    pub(super) backlog: Vec<Trim>,
+    pub(super) ghosts: i64,
+    /// Whether an answer was lost: the request may still be executed later.
+    pub(super) doubtful: bool,
+}
+
+/// One worker's way to make calls.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    pub(super) store: Store,
+    pub(super) options: std::sync::Arc<WorkerOptions>,
+}
+
+impl Caller {
+    /// Makes one call and settles it. Never gives up on a result before its job's lock has
+    /// expired for certain; ends early only when it is dropped.
+    pub(super) async fn call(self, results: Vec<Ended>, take: usize, token: LockToken) -> Report {
+        let mut report = Report {
+            fates: Vec::with_capacity(results.len()),
+            started: Vec::new(),
+            token: token.clone(),
+            asked: take,
+            next: Ok(Next::Idle),
+            backlog: Vec::new(),
+            ghosts: 0,
+            doubtful: false,
+        };
+        match self.attempt(&results, take, &token, false).await {
+            Ok(advanced) => report.accept(results, advanced),
+            Err(error) => {
+                report.doubtful = matches!(error, CallError::Unknown(_));
+                let again = report.doubtful;
+                report.next = Err(error.into());
+                if !results.is_empty() {
+                    self.settle_results(&mut report, results, again).await;
+                }
+                if again && take > 0 {
+                    let started = self.reclaim(&token).await;
+                    if !started.is_empty() {
+                        report.next = Ok(Next::More);
+                    }
+                    report.started.extend(started);
+                }
+            }
+        }
+        report
+    }
+
+    async fn attempt(
+        &self,
+        results: &[Ended],
+        take: usize,
+        token: &LockToken,
+        again: bool,
+    ) -> Result<Advanced, CallError> {
+        self.store
+            .attempt(&Advance {
+                now: self.store.clock().now(),
+                take,
+                token,
+                lock_duration: self.options.lock_duration,
+                worker_name: self.options.name.as_deref(),
+                limit: self.options.limit,
+                metrics: self.options.metrics,
+                results,
+                again,
+            })
+            .await
+    }
+
+    /// Sends results until each has an answer. A batch that the server answers with an error is
+    /// taken apart, so that one result cannot hold up the others.
+    async fn settle_results(&self, report: &mut Report, results: Vec<Ended>, mut again: bool) {
+        let mut batches = vec![results];
+        let mut wait = RETRY_MIN;
+        let since = Instant::now();
+        while let Some(batch) = batches.pop() {
+            // With no job asked for, the token marks nothing.
+            match self.attempt(&batch, 0, &report.token.clone(), again).await {
+                Ok(mut advanced) => {
+                    if again {
+                        let held = since.elapsed() < self.options.lock_duration / 2;
+                        for code in &mut advanced.codes {
+                            recognise_removal(held, code);
+                        }
+                    }
+                    let next = std::mem::replace(&mut report.next, Ok(Next::Idle));
+                    report.accept(batch, advanced);
+                    report.next = next;
+                    wait = RETRY_MIN;
+                    continue;
+                }
+                Err(CallError::Unknown(_)) => again = true,
+                Err(CallError::NotExecuted(Error::Closed)) => {
+                    report.abandon(batch, || Error::Closed);
+                    continue;
+                }
+                Err(CallError::Answered(error)) if !error.is_transient() => {
+                    if batch.len() > 1 {
+                        batches.extend(batch.into_iter().map(|result| vec![result]));
+                        continue;
+                    }
+                    if since.elapsed() > self.options.lock_duration {
+                        report.abandon(batch, || Error::Server(error.to_string()));
+                        continue;
+                    }
+                }
+                Err(_) => {}
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+            batches.insert(0, batch);
+        }
+    }
+
+    /// Finds the jobs that a call started, once its answer is lost.
+    pub(super) async fn reclaim(&self, token: &LockToken) -> Vec<JobRecord> {
+        let mut wait = RETRY_MIN;
+        loop {
+            match self.store.run(&Reclaim { token }).await {
+                Ok(started) => return started.into_iter().map(|started| started.record).collect(),
+                Err(Error::Closed) => return Vec::new(),
+                Err(_) => {
+                    tokio::time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+}
+
+/// A repeated result whose job is gone: stored and removed since, as long as the job's lock
+/// cannot have expired before (`held`); else it cannot be told.
+fn recognise_removal(held: bool, code: &mut FinishCode) {
+    if *code == FinishCode::Refused(crate::error::Refusal::JobMissing) {
+        *code = if held {
+            FinishCode::Stored
+        } else {
+            FinishCode::Superseded
+        };
+    }
+}
+
+impl Report {
+    fn accept(&mut self, results: Vec<Ended>, advanced: Advanced) {
+        let fates = advanced.codes.into_iter().map(|code| match code {
+            FinishCode::Stored => Fate::Stored,
+            FinishCode::Superseded => Fate::Unknown,
+            FinishCode::Refused(refusal) => Fate::Refused(refusal),
+        });
+        self.fates.extend(results.into_iter().zip(fates));
+        self.started
+            .extend(advanced.started.into_iter().map(|started| started.record));
+        self.next = Ok(advanced.next);
+        self.ghosts += advanced.ghosts;
+        self.backlog.extend(advanced.backlog);
+    }
+
+    fn abandon(&mut self, results: Vec<Ended>, error: impl Fn() -> Error) {
+        self.fates.extend(
+            results
+                .into_iter()
+                .map(|result| (result, Fate::Abandoned(error()))),
+        );
+    }
+}

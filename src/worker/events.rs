@@ -1,0 +1,148 @@
+//! What a worker tells its own process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::Stream;
+use tokio::sync::broadcast;
+
+use crate::job::JobId;
+
+/// How many events a reader may be behind before it misses the oldest.
+const BACKLOG: usize = 1024;
+
+/// Something that happened in a worker. The queue's event stream tells other processes more.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum WorkerEvent {
+    /// An attempt began.
+    Active {
+        /// The job.
+        id: JobId,
+        /// Its name.
+        name: Arc<str>,
+        /// Which attempt it is, from 1.
+        attempt: u32,
+    },
+    /// A job completed, and Redis has its result.
+    Completed {
+        /// The job.
+        id: JobId,
+        /// Its result, as JSON text.
+        result: Arc<str>,
+        /// How long the attempt took.
+        took: Duration,
+    },
+    /// An attempt failed, and Redis knows.
+    Failed {
+        /// The job.
+        id: JobId,
+        /// Why.
+        reason: Arc<str>,
+        /// Whether the job is tried again.
+        retries: bool,
+        /// How long the attempt took.
+        took: Duration,
+    },
+    /// A job left its handler without ending: delayed, given back, or waiting for children.
+    SteppedBack {
+        /// The job.
+        id: JobId,
+    },
+    /// A handler was cancelled because its job's lock is gone. Nothing of the attempt is stored.
+    LockLost {
+        /// The job.
+        id: JobId,
+    },
+    /// The end of an attempt was refused: the job is gone or somebody else's.
+    Refused {
+        /// The job.
+        id: JobId,
+        /// Why.
+        reason: crate::error::Refusal,
+    },
+    /// A job of a worker that vanished was handed back to the queue.
+    Stalled {
+        /// The job.
+        id: JobId,
+    },
+    /// A fetch found nothing after there had been work.
+    Drained,
+    /// The worker stopped starting jobs.
+    Paused,
+    /// The worker starts jobs again.
+    Resumed,
+    /// The worker shuts down.
+    Closing,
+    /// The worker has ended.
+    Closed,
+    /// Something went wrong that the worker goes on trying; at most once a second per cause.
+    Trouble {
+        /// What failed, and why.
+        message: Arc<str>,
+    },
+}
+
+/// The sending side. Nothing is built while nobody listens.
+#[derive(Debug, Clone)]
+pub(super) struct Announcer(broadcast::Sender<WorkerEvent>);
+
+impl Announcer {
+    pub(super) fn new() -> Self {
+        Self(broadcast::Sender::new(BACKLOG))
+    }
+
+    /// Tells whoever listens.
+    pub(super) fn tell(&self, event: impl FnOnce() -> WorkerEvent) {
+        if self.0.receiver_count() > 0 {
+            // The last listener may just have left.
+            drop(self.0.send(event()));
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> WorkerEvents {
+        WorkerEvents {
+            receiver: self.0.subscribe(),
+            missed: 0,
+        }
+    }
+}
+
+/// A worker's events from the moment of subscription. A reader that falls more than 1,024 events
+/// behind misses the oldest and can see [how many](Self::missed).
+#[derive(Debug)]
+pub struct WorkerEvents {
+    receiver: broadcast::Receiver<WorkerEvent>,
+    missed: u64,
+}
+
+impl WorkerEvents {
+    /// Waits for the next event; `None` once the worker has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// No event is lost when the call is dropped.
+    pub async fn next(&mut self) -> Option<WorkerEvent> {
+        loop {
+            match self.receiver.recv().await {
+                Ok(event) => return Some(event),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    self.missed = self.missed.saturating_add(missed);
+                }
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// Returns how many events this reader has missed.
+    pub fn missed(&self) -> u64 {
+        self.missed
+    }
+
+    /// Turns the reader into a stream.
+    pub fn into_stream(self) -> impl Stream<Item = WorkerEvent> + Send {
+        futures::stream::unfold(self, async |mut events| {
+            events.next().await.map(|event| (event, events))
+        })
+    }
+}

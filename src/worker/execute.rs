@@ -1,0 +1,180 @@
+//! Running one attempt: through the layers to the handler, within its timeout, until it is
+//! cancelled.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::Instrument;
+
+use crate::error::Result;
+use crate::job::{Action, Actions, JobError, JobId, JobRecord, Outcome};
+use crate::policy::AttemptEnd;
+use crate::store::{AddLog, Store, UpdateData, UpdateProgress};
+use crate::worker::handler::{JobCall, JobService, job_error};
+
+/// Why an attempt is cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The lock is gone: another worker may run the job.
+    LockLost,
+    /// The worker shuts down; the handler may clean up for this long.
+    Shutdown(Duration),
+}
+
+/// Cancels an attempt, once, for a cause.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cancellation {
+    token: CancellationToken,
+    cause: Arc<OnceLock<Cause>>,
+}
+
+impl Cancellation {
+    /// Cancels the attempt; the first cause counts.
+    pub(super) fn cancel(&self, cause: Cause) {
+        // A second cause changes nothing: the attempt is ending already.
+        drop(self.cause.set(cause));
+        self.token.cancel();
+    }
+
+    fn cause(&self) -> Cause {
+        self.cause.get().copied().unwrap_or(Cause::LockLost)
+    }
+}
+
+/// How an attempt left its handler.
+#[derive(Debug)]
+pub(super) enum Exit {
+    /// The attempt ended and its job is to be settled.
+    Ended(AttemptEnd),
+    /// The worker shuts down: the job goes back to the queue.
+    GivenBack,
+    /// The job belongs to somebody else: nothing may be written.
+    LockLost,
+}
+
+/// Everything an attempt needs beside its job.
+#[derive(Clone)]
+pub(super) struct Runner {
+    pub(super) store: Store,
+    pub(super) service: JobService,
+    pub(super) timeout: Option<Duration>,
+    pub(super) max_started: Option<u32>,
+    pub(super) queue: Arc<str>,
+}
+
+impl Runner {
+    /// Runs one attempt to its end.
+    pub(super) async fn run(self, record: Arc<JobRecord>, cancellation: Cancellation) -> Exit {
+        if let Some(error) = self.hindrance(&record) {
+            return Exit::Ended(AttemptEnd::Failed(error));
+        }
+        let span = tracing::info_span!(
+            "job",
+            queue = %self.queue,
+            id = %record.id,
+            name = %record.name,
+            attempt = record.attempts_started,
+        );
+        let call = JobCall {
+            actions: Arc::new(StoreActions(self.store.clone())),
+            cancellation: cancellation.token.child_token(),
+            record,
+        };
+        // Dropped with the attempt, so that work the handler spawned ends too.
+        let _stop_spawned = call.cancellation.clone().drop_guard();
+        let handling = self.service.oneshot(call).instrument(span);
+        tokio::pin!(handling);
+        let timeout = async {
+            match self.timeout {
+                Some(timeout) => {
+                    tokio::time::sleep(timeout).await;
+                    timeout
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let reply = tokio::select! {
+            biased;
+            () = cancellation.token.cancelled() => match cancellation.cause() {
+                Cause::LockLost => return Exit::LockLost,
+                Cause::Shutdown(grace) => match tokio::time::timeout(grace, &mut handling).await {
+                    Ok(reply) => reply,
+                    Err(_) => return Exit::GivenBack,
+                },
+            },
+            reply = &mut handling => reply,
+            timeout = timeout => {
+                let error = JobError::retry(format!("attempt timed out after {timeout:?}"));
+                return Exit::Ended(AttemptEnd::Failed(error));
+            }
+        };
+        Exit::Ended(match reply {
+            Ok(reply) => {
+                if let Outcome::RateLimited(wait) = reply.0
+                    && let Err(error) = self.store.rate_limit(wait).await
+                {
+                    tracing::warn!(queue = %self.queue, %error, "rate limit was not stored");
+                }
+                AttemptEnd::Returned(reply.0)
+            }
+            Err(error) => AttemptEnd::Failed(job_error(error)),
+        })
+    }
+
+    /// Says why the handler must not run, if so (spec: processing §9).
+    fn hindrance(&self, record: &JobRecord) -> Option<JobError> {
+        if let Some(reason) = &record.deferred_failure {
+            return Some(JobError::fatal(reason.clone()));
+        }
+        if !record.problems.is_empty() {
+            let problems = record.problems.join("; ");
+            return Some(JobError::fatal(format!("job does not decode: {problems}")));
+        }
+        if self
+            .max_started
+            .is_some_and(|max| max > 0 && max < record.attempts_started)
+        {
+            return Some(JobError::fatal("job started more than allowable limit"));
+        }
+        None
+    }
+}
+
+/// A job's actions, carried out by the store.
+struct StoreActions(Store);
+
+impl Actions for StoreActions {
+    fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(async move {
+            match action {
+                Action::Progress(progress) => {
+                    let progress = &progress;
+                    self.0.run(&UpdateProgress { job, progress }).await?;
+                    Ok(0)
+                }
+                Action::Data(data) => {
+                    let data = &data;
+                    self.0.run(&UpdateData { job, data }).await?;
+                    Ok(0)
+                }
+                Action::Log { row, keep } => {
+                    let row = &row;
+                    self.0.run(&AddLog { job, row, keep }).await
+                }
+            }
+        })
+    }
+}
+
+/// Words a panic as a failed attempt.
+pub(super) fn panicked(payload: &(dyn std::any::Any + Send)) -> JobError {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    JobError::retry(format!("handler panicked: {message}"))
+}

@@ -1,0 +1,278 @@
+//! Keeping what a worker holds: lock renewal and stalled checks, on a thread, runtime and
+//! connection of their own, so that no handler can hold them up.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::Throttle;
+use crate::error::{Error, Result};
+use crate::job::JobId;
+use crate::store::{ExtendLocks, LockToken, RecoverStalled, Store};
+use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::execute::{Cancellation, Cause};
+use crate::worker::options::WorkerOptions;
+
+/// How many renewals fit into the life of a lock, so that two may fail.
+const RENEWALS_PER_LOCK: u32 = 3;
+/// The wait after a renewal or check that failed; a lost connection waits on its own.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// The locks a worker holds. The pump adds and removes them, the keeper renews them.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    locks: Mutex<HashMap<HeldKey, HeldLock>>,
+}
+
+/// A job and its activation: a job that was lost and fetched again is another entry.
+pub(super) type HeldKey = (JobId, u32);
+
+#[derive(Debug, Clone)]
+struct HeldLock {
+    token: LockToken,
+    cancellation: Cancellation,
+    /// Whether the handler has ended: a lost lock is then for the settlement to judge.
+    ending: bool,
+}
+
+impl Held {
+    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<HeldKey, HeldLock>> {
+        self.locks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts renewing a lock.
+    pub(super) fn hold(&self, key: HeldKey, token: LockToken, cancellation: Cancellation) {
+        self.locks().insert(
+            key,
+            HeldLock {
+                token,
+                cancellation,
+                ending: false,
+            },
+        );
+    }
+
+    /// Notes that the handler has ended; the lock is renewed until its result's fate is known.
+    pub(super) fn ending(&self, key: &HeldKey) {
+        if let Some(lock) = self.locks().get_mut(key) {
+            lock.ending = true;
+        }
+    }
+
+    /// Stops renewing locks.
+    pub(super) fn release<'a>(&self, keys: impl IntoIterator<Item = &'a HeldKey>) {
+        let mut locks = self.locks();
+        for key in keys {
+            locks.remove(key);
+        }
+    }
+
+    fn snapshot(&self) -> Vec<(JobId, LockToken)> {
+        self.locks()
+            .iter()
+            .map(|((id, _), lock)| (id.clone(), lock.token.clone()))
+            .collect()
+    }
+
+    /// Cancels the handlers whose lock is gone. Returns their jobs.
+    fn lose(&self, ids: &[JobId], renewed: &[(JobId, LockToken)]) -> Vec<JobId> {
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let mut locks = self.locks();
+        let mut lost = Vec::new();
+        for ((id, _), lock) in locks.iter_mut() {
+            let tried = renewed
+                .iter()
+                .any(|(tried, token)| tried == id && *token == lock.token);
+            if tried && !lock.ending && ids.contains(id) {
+                lock.ending = true;
+                lock.cancellation.cancel(Cause::LockLost);
+                lost.push(id.clone());
+            }
+        }
+        lost
+    }
+}
+
+/// The thread that keeps a worker's locks.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    stop: CancellationToken,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsuitable`] when the system gives no thread or runtime.
+    pub(super) fn start(
+        store: Store,
+        held: Arc<Held>,
+        events: Announcer,
+        options: &WorkerOptions,
+    ) -> Result<Self> {
+        let stop = CancellationToken::new();
+        let (end, ended) = oneshot::channel();
+        let failed =
+            |error: std::io::Error| Error::Unsuitable(format!("no thread for locks: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
+        let task = Task {
+            store,
+            held,
+            events,
+            lock_duration: options.lock_duration,
+            stalled_interval: options.stalled_interval,
+            check_stalled: options.check_stalled,
+            max_stalled: options.max_stalled,
+            trouble: Throttle::default(),
+        };
+        let stopped = stop.clone();
+        std::thread::Builder::new()
+            .name(format!("oxbull-keeper-{}", options.queue))
+            .spawn(move || {
+                runtime.block_on(task.run(stopped));
+                // The connection's tasks end with the runtime.
+                runtime.shutdown_background();
+                drop(end.send(()));
+            })
+            .map_err(failed)?;
+        Ok(Self {
+            stop,
+            ended: Some(ended),
+        })
+    }
+
+    /// Ends the thread; locks still held expire by themselves.
+    pub(super) async fn stop(&mut self) {
+        self.stop.cancel();
+        if let Some(ended) = self.ended.take() {
+            // An error means that the thread has ended already.
+            drop(ended.await);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+struct Task {
+    store: Store,
+    held: Arc<Held>,
+    events: Announcer,
+    lock_duration: Duration,
+    stalled_interval: Duration,
+    check_stalled: bool,
+    max_stalled: u32,
+    trouble: Throttle,
+}
+
+impl Task {
+    async fn run(self, stop: CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.renew() => {}
+            () = self.recover(), if self.check_stalled => {}
+        }
+        self.store.connection().kill();
+    }
+
+    /// Renews all locks, again and again.
+    async fn renew(&self) {
+        let period = self.lock_duration / RENEWALS_PER_LOCK;
+        let mut next = Instant::now() + period;
+        loop {
+            tokio::time::sleep_until(next).await;
+            next = Instant::now() + period;
+            let locks = self.held.snapshot();
+            for batch in locks.chunks(ExtendLocks::MAX) {
+                let renewal = ExtendLocks {
+                    duration: self.lock_duration,
+                    locks: batch,
+                };
+                match self.store.run(&renewal).await {
+                    Ok(lost) => {
+                        for id in self.held.lose(&lost, batch) {
+                            tracing::warn!(
+                                queue = self.store.keys().qualified(),
+                                job = %id,
+                                "lock lost; the handler is cancelled and its result dropped"
+                            );
+                            self.events.tell(|| WorkerEvent::LockLost { id });
+                        }
+                    }
+                    Err(error) => {
+                        self.report("locks were not renewed", &error);
+                        next = Instant::now() + RETRY.min(period);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands back the jobs of workers that vanished, again and again.
+    async fn recover(&self) {
+        let mut continued = false;
+        loop {
+            let check = RecoverStalled {
+                now: self.store.clock().now(),
+                interval: self.stalled_interval,
+                tolerated: self.max_stalled,
+                continued,
+            };
+            let wait = match self.store.run(&check).await {
+                Ok(checked) => {
+                    for id in checked.jobs {
+                        tracing::warn!(
+                            queue = self.store.keys().qualified(),
+                            job = %id,
+                            "job of a vanished worker was handed back"
+                        );
+                        self.events.tell(|| WorkerEvent::Stalled { id });
+                    }
+                    if !checked.ghosts.is_empty() {
+                        tracing::warn!(
+                            queue = self.store.keys().qualified(),
+                            count = checked.ghosts.len(),
+                            "ids without a job were dropped"
+                        );
+                    }
+                    continued = checked.more;
+                    if continued {
+                        Duration::ZERO
+                    } else {
+                        checked.wait
+                    }
+                }
+                Err(error) => {
+                    self.report("stalled jobs were not looked for", &error);
+                    RETRY.max(self.stalled_interval / 8)
+                }
+            };
+            // A little later than possible, and not in step with the rest of the fleet.
+            let spread = Duration::from_millis(fastrand::u64(1..=20));
+            tokio::time::sleep(wait.min(self.stalled_interval) + spread).await;
+        }
+    }
+
+    fn report(&self, what: &str, error: &Error) {
+        if let Some(skipped) = self.trouble.admit() {
+            tracing::warn!(queue = self.store.keys().qualified(), %error, skipped, "{what}");
+            self.events.tell(|| WorkerEvent::Trouble {
+                message: format!("{what}: {error}").into(),
+            });
+        }
+    }
+}

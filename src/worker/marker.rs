@@ -1,0 +1,258 @@
+//! Waiting for work: one blocking read of the `marker` keys of all queues that a client's workers
+//! wait for (spec: processing §5).
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
+
+use crate::client::{BlockingConnection, Client};
+use crate::store::{Store, Wake};
+
+/// The longest blocking read; it bounds how long a connection that died silently goes unnoticed.
+const READ_MAX: Duration = Duration::from_secs(5);
+/// How often an interruption of a read is tried again, in case it came before the read did.
+const INTERRUPT_RETRY: Duration = Duration::from_millis(5);
+/// How often an interruption is tried before the connection is thrown away instead.
+const INTERRUPT_TRIES: u32 = 20;
+
+/// Why a wait ended.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Wakeup {
+    /// Work may be ready.
+    Now,
+    /// Nothing is ready before this time (ms since the epoch).
+    Due(f64),
+}
+
+/// The blocking read that the workers of one client share.
+#[derive(Debug)]
+pub(super) struct Markers {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whether the task runs.
+    running: bool,
+    /// How many workers use the hub; the connection closes with the last one.
+    members: usize,
+    waiters: VecDeque<Waiter>,
+    /// The keys of the read in progress.
+    reading: Vec<(String, Store)>,
+    /// Whether the read in progress must end: its keys are not what is waited for.
+    interrupt: bool,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    key: String,
+    store: Store,
+    wake: oneshot::Sender<Wakeup>,
+}
+
+/// A worker's place in the hub.
+#[derive(Debug)]
+pub(super) struct Member {
+    hub: Arc<Markers>,
+    client: Client,
+    store: Store,
+    key: String,
+}
+
+impl Markers {
+    /// Joins the hub of a client.
+    pub(super) fn join(client: &Client, store: &Store) -> Member {
+        let hub = client.shared_by_workers(|| Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+        });
+        hub.state().members += 1;
+        Member {
+            hub,
+            client: client.clone(),
+            store: store.clone(),
+            key: store.keys().key("marker"),
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    /// Asks to be woken when the queue's marker says so. Dropping the answer ends the wait.
+    pub(super) fn wait(&self) -> oneshot::Receiver<Wakeup> {
+        let (wake, woken) = oneshot::channel();
+        let mut state = self.hub.state();
+        state.interrupt |= !state.reading.iter().any(|(key, _)| *key == self.key);
+        state.waiters.push_back(Waiter {
+            key: self.key.clone(),
+            store: self.store.clone(),
+            wake,
+        });
+        if !state.running {
+            state.running = true;
+            tokio::spawn(run(Arc::clone(&self.hub), self.client.clone()));
+        }
+        drop(state);
+        self.hub.changed.notify_one();
+        woken
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut state = self.hub.state();
+        state.members = state.members.saturating_sub(1);
+        // What this worker waited for must not be taken from the other workers any longer.
+        state.interrupt |= state.reading.iter().any(|(key, _)| *key == self.key);
+        drop(state);
+        self.hub.changed.notify_one();
+    }
+}
+
+/// Marks the task as ended however it ends, so that the next wait starts another.
+struct Running(Arc<Markers>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.running = false;
+        state.reading.clear();
+        // Their workers look for themselves and wait again.
+        state.waiters.clear();
+    }
+}
+
+async fn run(hub: Arc<Markers>, client: Client) {
+    let _running = Running(Arc::clone(&hub));
+    let mut connection = client.blocking(None);
+    loop {
+        let keys = {
+            let mut state = hub.state();
+            if state.members == 0 {
+                return;
+            }
+            state.waiters.retain(|waiter| !waiter.wake.is_closed());
+            let mut keys: Vec<(String, Store)> = Vec::new();
+            for waiter in &state.waiters {
+                if !keys.iter().any(|(key, _)| *key == waiter.key) {
+                    keys.push((waiter.key.clone(), waiter.store.clone()));
+                }
+            }
+            state.interrupt = false;
+            state.reading.clone_from(&keys);
+            keys
+        };
+        if keys.is_empty() {
+            hub.changed.notified().await;
+            continue;
+        }
+        let names: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
+        let answer = read(&hub, &client, &mut connection, &names).await;
+        hub.state().reading.clear();
+        match answer {
+            Answer::Popped(key, score) => {
+                let wakeup = if score <= 0.0 {
+                    Wakeup::Now
+                } else {
+                    Wakeup::Due(score)
+                };
+                if !deliver(&hub, &key, wakeup)
+                    && let Some((_, store)) = keys.iter().find(|(name, _)| *name == key)
+                    // Whoever waited has enough to do: the wake-up is for another worker.
+                    && let Err(error) = store.run(&Wake).await
+                {
+                    tracing::debug!(key, %error, "wake-up was not given back");
+                }
+            }
+            Answer::Nothing => {}
+            // What the read may have popped is unknown: everybody looks.
+            Answer::Lost => {
+                let waiters = std::mem::take(&mut hub.state().waiters);
+                for waiter in waiters {
+                    drop(waiter.wake.send(Wakeup::Now));
+                }
+            }
+        }
+    }
+}
+
+/// Hands a wake-up to one waiter of the key; false when there is none.
+fn deliver(hub: &Markers, key: &str, wakeup: Wakeup) -> bool {
+    let mut state = hub.state();
+    while let Some(place) = state.waiters.iter().position(|waiter| waiter.key == key) {
+        if let Some(waiter) = state.waiters.remove(place)
+            && waiter.wake.send(wakeup).is_ok()
+        {
+            return true;
+        }
+    }
+    false
+}
+
+enum Answer {
+    Popped(String, f64),
+    Nothing,
+    Lost,
+}
+
+/// Reads until something is popped, the time is over, or the keys change.
+async fn read(
+    hub: &Markers,
+    client: &Client,
+    connection: &mut BlockingConnection,
+    keys: &[&str],
+) -> Answer {
+    let id = connection.id();
+    let answer = {
+        let reading = connection.bzpopmin(keys, READ_MAX);
+        tokio::pin!(reading);
+        let mut interrupting: Option<(Instant, u32)> = None;
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut reading => break Some(answer),
+                () = hub.changed.notified() => {
+                    if hub.state().interrupt && interrupting.is_none() {
+                        interrupting = Some((Instant::now(), 0));
+                    }
+                }
+                () = tokio::time::sleep_until(interrupting.map_or_else(far, |(at, _)| at)),
+                    if interrupting.is_some() =>
+                {
+                    let tries = interrupting.map_or(0, |(_, tries)| tries) + 1;
+                    let unblocked = client.unblock(&id).await;
+                    if unblocked.is_err() || tries >= INTERRUPT_TRIES {
+                        break None;
+                    }
+                    interrupting = Some((Instant::now() + INTERRUPT_RETRY, tries));
+                }
+            }
+        }
+    };
+    match answer {
+        Some(Ok(Some((key, _, score)))) => Answer::Popped(key, score),
+        Some(Ok(None)) => Answer::Nothing,
+        Some(Err(error)) => {
+            tracing::debug!(%error, "waiting for work was interrupted");
+            // A refused command comes back at once; do not spin on it.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Answer::Lost
+        }
+        None => {
+            connection.close();
+            Answer::Lost
+        }
+    }
+}
+
+/// A time that does not come; the branch that names it is switched off.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
