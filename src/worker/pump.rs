@@ -230,7 +230,8 @@ impl Pump {
         }
         while self.advancing < IN_FLIGHT {
             let results = self.next_results();
-            let free = (self.free_slots() + results.len()).min(self.concurrency);
+            // The slots of these results are free for this very call.
+            let free = self.free_slots();
             let wanted = self.look || !results.is_empty();
             let take = if self.may_fetch() && wanted {
                 free.min(BATCH)
