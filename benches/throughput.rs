@@ -114,7 +114,7 @@ impl Meter {
     async fn report(self, server: &RedisServer, name: &str, jobs: usize) -> Bench {
         let seconds = self.at.elapsed().as_secs_f64();
         let redis = server.used_cpu_us().await? - self.redis;
-        let client = own_cpu() - self.client;
+        let client = own_cpu().saturating_sub(self.client);
         let count = f64::from(u32::try_from(jobs)?);
         println!(
             "{name} jobs_per_s={:.0} redis_us={:.2} client_us={:.2}",

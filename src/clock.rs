@@ -54,22 +54,21 @@ const NOISE: i64 = 50;
 pub struct Clock {
     offset: Arc<AtomicI64>,
     shift: Arc<AtomicI64>,
+    /// The time at which a test stopped the clock; 0: it runs.
+    stopped: Arc<AtomicI64>,
 }
 
 impl Clock {
     /// Returns the current server-aligned time.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the wall clock"
-    )]
     pub fn now(&self) -> Timestamp {
-        let wall = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
-        Timestamp(
-            wall.saturating_add(self.offset.load(Ordering::Relaxed))
-                .saturating_add(self.shift.load(Ordering::Relaxed)),
-        )
+        match self.stopped.load(Ordering::Relaxed) {
+            0 => Timestamp(
+                wall_millis()
+                    .saturating_add(self.offset.load(Ordering::Relaxed))
+                    .saturating_add(self.shift.load(Ordering::Relaxed)),
+            ),
+            stopped => Timestamp(stopped),
+        }
     }
 
     /// Moves this clock by `millis` for tests: time travel for delays, backoff and limits that
@@ -78,15 +77,16 @@ impl Clock {
         self.shift.fetch_add(millis, Ordering::Relaxed);
     }
 
+    /// Stops the clock at `at`, so that a test knows every time that is written.
+    #[doc(hidden)]
+    pub fn stop_at(&self, at: Timestamp) {
+        self.stopped.store(at.as_millis(), Ordering::Relaxed);
+    }
+
     /// Adopts a measurement of the server's clock taken `round_trip` around `server`.
     pub(crate) fn align(&self, server: Timestamp, round_trip: Duration) {
-        let unshifted = self.now().0.saturating_sub(
-            self.offset
-                .load(Ordering::Relaxed)
-                .saturating_add(self.shift.load(Ordering::Relaxed)),
-        );
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
-        let offset = server.0.saturating_add(half).saturating_sub(unshifted);
+        let offset = server.0.saturating_add(half).saturating_sub(wall_millis());
         let offset = if offset.abs() <= NOISE + half {
             0
         } else {
@@ -94,4 +94,15 @@ impl Clock {
         };
         self.offset.store(offset, Ordering::Relaxed);
     }
+}
+
+/// Reads the machine's clock.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the wall clock"
+)]
+fn wall_millis() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }

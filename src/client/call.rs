@@ -31,12 +31,6 @@ impl CallError {
     pub(crate) fn unknown(cause: impl Into<crate::error::BoxError>) -> Self {
         Self::Unknown(Error::Indeterminate(cause.into()))
     }
-
-    /// Returns the error inside.
-    pub(crate) fn error(&self) -> &Error {
-        let (Self::NotExecuted(error) | Self::Unknown(error) | Self::Answered(error)) = self;
-        error
-    }
 }
 
 impl From<CallError> for Error {

@@ -247,18 +247,6 @@ impl Connection {
         }
     }
 
-    /// Puts scripts into the server's cache, for pipelines that run them by hash.
-    pub(crate) async fn load(&self, scripts: &[&'static Script]) -> Result<(), CallError> {
-        let mut pipe = Pipeline::new();
-        for script in scripts {
-            pipe.cmd("SCRIPT").arg("LOAD").arg(script.source());
-        }
-        for answer in self.pipeline(&pipe, Repeat::Safe).await? {
-            answer.map_err(CallError::Answered)?;
-        }
-        Ok(())
-    }
-
     /// Waits until there is a usable connection and returns it.
     pub(super) async fn generation(&self, within: Duration) -> Result<Arc<Generation>, Error> {
         self.live(Instant::now() + within, None).await
@@ -280,14 +268,6 @@ impl Connection {
     pub(crate) fn kill(&self) {
         self.handle.inner.stop.cancel();
         self.handle.inner.state.send_replace(State::Closed);
-    }
-
-    /// Throws the current socket away; the next one is opened in the background.
-    #[cfg(test)]
-    pub(crate) fn discard(&self) {
-        if let Some(generation) = self.current() {
-            generation.discard(&"discarded by a test");
-        }
     }
 
     /// Returns a live generation, waiting until `deadline` and for at most `retries` failures.
@@ -508,7 +488,7 @@ pub(super) async fn measure(
 pub(super) fn jittered(wait: Duration) -> Duration {
     let random = std::hash::RandomState::new().build_hasher().finish();
     let share = u32::try_from(random % 1024).unwrap_or(0);
-    wait - wait / 2 * share / 1024
+    wait.saturating_sub(wait / 2 * share / 1024)
 }
 
 /// One request's way to an answer.

@@ -20,7 +20,7 @@ mod url;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redis::{Cmd, Pipeline, Value};
+use redis::{Cmd, Value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -241,25 +241,6 @@ impl Client {
         self.shared.main.request(cmd, safety).await
     }
 
-    /// See [`Connection::pipeline`].
-    pub(crate) async fn pipeline(
-        &self,
-        pipe: &Pipeline,
-        safety: Repeat,
-    ) -> Result<Vec<Result<Value, Error>>, CallError> {
-        self.shared.main.pipeline(pipe, safety).await
-    }
-
-    /// See [`Connection::eval`].
-    pub(crate) async fn eval(
-        &self,
-        script: &'static Script,
-        build: impl Fn(&mut Cmd),
-        safety: Repeat,
-    ) -> Result<Value, CallError> {
-        self.shared.main.eval(script, build, safety).await
-    }
-
     /// Prepares a connection of its own, shown under `name` in the server's client list.
     ///
     /// Its task runs on the runtime of its first request.
@@ -302,6 +283,7 @@ impl Client {
     }
 
     /// Measures the server's clock again.
+    #[cfg(test)]
     pub(crate) async fn sync_clock(&self) -> Result<()> {
         let settings = &self.shared.settings;
         let within = settings.config.command_deadline;

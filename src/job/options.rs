@@ -195,7 +195,7 @@ impl JobOptions {
             ));
         }
         if let Some(timestamp) = self.timestamp
-            && !(0..=MILLIS_MAX as i64).contains(&timestamp.as_millis())
+            && u128::try_from(timestamp.as_millis()).map_or(true, |millis| millis > MILLIS_MAX)
         {
             return Err(Error::invalid(
                 "timestamp",

@@ -6,4 +6,4 @@ mod placement;
 mod settlement;
 
 pub(crate) use placement::Placement;
-pub(crate) use settlement::{Attempt, AttemptEnd, Ending, Keep, WorkerRules, settle};
+pub(crate) use settlement::{Attempt, AttemptEnd, CustomWait, Ending, Keep, WorkerRules, settle};

@@ -104,14 +104,23 @@ pub(crate) enum AttemptEnd {
     Failed(JobError),
 }
 
+/// The answer of a custom backoff strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CustomWait {
+    /// Try again after this wait.
+    Retry(Duration),
+    /// Do not try again.
+    GiveUp,
+}
+
 /// Decides what the end of an attempt writes. `custom_wait` is the custom strategy's answer for
-/// this failure: `Some(None)` means no retry, `None` that there is no such strategy.
+/// this failure, `None` when there is no such strategy.
 pub(crate) fn settle(
     attempt: Attempt<'_>,
     end: &AttemptEnd,
     now: Timestamp,
     random: f64,
-    custom_wait: Option<Option<Duration>>,
+    custom_wait: Option<CustomWait>,
 ) -> Ending {
     let Attempt { job, rules } = attempt;
     let options = &job.options;
@@ -135,15 +144,18 @@ pub(crate) fn settle(
             let started_out = rules
                 .max_started
                 .is_some_and(|max| max > 0 && max <= job.attempts_started);
-            let wait = backoff::wait(options.backoff.as_ref(), ended, random).map(Some);
-            let wait = wait.or(custom_wait);
+            let wait = backoff::wait(options.backoff.as_ref(), ended, random)
+                .map(CustomWait::Retry)
+                .or(custom_wait);
             let mut reason = error.reason();
             if wait.is_none() && ended < attempts && !error.is_fatal() {
                 reason = format!("{reason} (not retried: unknown backoff strategy)");
             }
             let traces = traces(job, error);
-            match wait.flatten() {
-                Some(delay) if ended < attempts && !error.is_fatal() && !started_out => {
+            match wait {
+                Some(CustomWait::Retry(delay))
+                    if ended < attempts && !error.is_fatal() && !started_out =>
+                {
                     if delay.as_millis() == 0 {
                         Ending::Retry {
                             reason,

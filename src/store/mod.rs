@@ -18,10 +18,10 @@ use crate::error::{Error, Refusal, Result};
 use crate::job::{JobId, Prefix, QueueName};
 
 pub(crate) use keys::QueueKeys;
-pub(crate) use reads::{Counts, LogPage};
+pub(crate) use reads::Counts;
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{
-    Advance, Advanced, Ended, FinishCode, Next, RateLimit, Started, Trim,
+    Advance, Advanced, Ended, FinishCode, Next, RateLimit, Trim,
 };
 pub(crate) use transitions::change_delay::ChangeDelay;
 pub(crate) use transitions::change_priority::ChangePriority;
@@ -31,7 +31,7 @@ pub(crate) use transitions::extend_locks::ExtendLocks;
 pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
 pub(crate) use transitions::reclaim::Reclaim;
-pub(crate) use transitions::recover_stalled::{RecoverStalled, Recovered};
+pub(crate) use transitions::recover_stalled::RecoverStalled;
 pub(crate) use transitions::remove_job::RemoveJob;
 pub(crate) use transitions::retry_job::RetryJob;
 pub(crate) use transitions::trim_finished::TrimFinished;

@@ -42,14 +42,6 @@ pub(crate) fn text(value: Value, what: &str) -> Result<String> {
     }
 }
 
-/// Reads text that may be missing.
-pub(crate) fn optional_text(value: Value, what: &str) -> Result<Option<String>> {
-    match value {
-        Value::Nil => Ok(None),
-        value => text(value, what).map(Some),
-    }
-}
-
 /// Reads a list of texts.
 pub(crate) fn texts(value: Value, what: &str) -> Result<Vec<String>> {
     items(value, what)?

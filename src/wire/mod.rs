@@ -3,5 +3,5 @@
 mod options;
 mod record;
 
-pub(crate) use options::{decode_options, encode_options, parent_link};
+pub(crate) use options::{encode_options, parent_link};
 pub(crate) use record::decode_record;

@@ -228,7 +228,7 @@ fn decode_option(
             options.id = value
                 .as_str()
                 .filter(|id| !id.is_empty())
-                .map(JobId::existing)
+                .map(JobId::existing);
         }
         "backoff" => options.backoff = Some(decode_backoff(value)?),
         "removeOnComplete" => options.remove_on_complete = Some(decode_retention(value)?),
@@ -452,7 +452,8 @@ mod tests {
             priority in proptest::option::of(0u32..2_097_152),
             lifo in proptest::option::of(any::<bool>()),
             logs in proptest::option::of(0u32..100),
-            jitter in proptest::option::of(0.0f64..=1.0),
+            // Sixteenths, which every writer of numbers keeps exactly.
+            jitter in proptest::option::of((0u8..=16).prop_map(|n| f64::from(n) / 16.0)),
             keep in proptest::option::of(1u64..1000),
             id in proptest::option::of("[a-z]{3,9}"),
             metadata in proptest::option::of(".{0,20}"),

@@ -32,7 +32,7 @@ pub(crate) fn decode_record(
                 job.problems.extend(decoded.problems);
             }
             b"timestamp" => {
-                job.timestamp = Timestamp::from_millis(whole(&mut job, "timestamp", &text))
+                job.timestamp = Timestamp::from_millis(whole(&mut job, "timestamp", &text));
             }
             b"delay" => job.delay = whole(&mut job, "delay", &text),
             b"priority" => job.priority = whole(&mut job, "priority", &text),
@@ -41,15 +41,16 @@ pub(crate) fn decode_record(
                     &mut job,
                     "processedOn",
                     &text,
-                )))
+                )));
             }
             b"finishedOn" => {
-                job.finished_on = Some(Timestamp::from_millis(whole(&mut job, "finishedOn", &text)))
+                job.finished_on =
+                    Some(Timestamp::from_millis(whole(&mut job, "finishedOn", &text)));
             }
             b"ats" => job.attempts_started = count(&mut job, "ats", &text),
             b"atm" => job.attempts_made = count(&mut job, "atm", &text),
             b"attemptsMade" if !text.is_empty() => {
-                old_attempts = Some(count(&mut job, "attemptsMade", &text))
+                old_attempts = Some(count(&mut job, "attemptsMade", &text));
             }
             b"attemptsMade" => {}
             b"stc" => job.stalled = count(&mut job, "stc", &text),

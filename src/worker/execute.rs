@@ -35,7 +35,7 @@ impl Cancellation {
     /// Cancels the attempt; the first cause counts.
     pub(super) fn cancel(&self, cause: Cause) {
         // A second cause changes nothing: the attempt is ending already.
-        drop(self.cause.set(cause));
+        self.cause.set(cause).ok();
         self.token.cancel();
     }
 

@@ -143,7 +143,7 @@ impl Keeper {
                 runtime.block_on(task.run(stopped));
                 // The connection's tasks end with the runtime.
                 runtime.shutdown_background();
-                drop(end.send(()));
+                end.send(()).ok();
             })
             .map_err(failed)?;
         Ok(Self {

@@ -154,7 +154,7 @@ async fn run(hub: Arc<Markers>, client: Client) {
             continue;
         }
         let names: Vec<&str> = keys.iter().map(|(key, _)| key.as_str()).collect();
-        let answer = read(&hub, &client, &mut connection, &names).await;
+        let answer = Box::pin(read(&hub, &client, &mut connection, &names)).await;
         hub.state().reading.clear();
         match answer {
             Answer::Popped(key, score) => {
@@ -176,7 +176,7 @@ async fn run(hub: Arc<Markers>, client: Client) {
             Answer::Lost => {
                 let waiters = std::mem::take(&mut hub.state().waiters);
                 for waiter in waiters {
-                    drop(waiter.wake.send(Wakeup::Now));
+                    waiter.wake.send(Wakeup::Now).ok();
                 }
             }
         }

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::client::Throttle;
 use crate::error::Error;
 use crate::job::{BackoffKind, JobRecord, Outcome};
-use crate::policy::{self, Attempt, AttemptEnd, Ending};
+use crate::policy::{self, Attempt, AttemptEnd, CustomWait, Ending};
 use crate::store::{Ended, LockToken, Next, Trim, TrimFinished, Wake};
 use crate::worker::call::{BATCH, BATCH_BYTES, Caller, Fate, Report};
 use crate::worker::events::{Announcer, WorkerEvent};
@@ -114,6 +114,10 @@ pub(super) struct Parts {
     pub(super) id: String,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts; a state machine of them would have every combination"
+)]
 pub(super) struct Pump {
     parts: Parts,
     concurrency: usize,
@@ -427,7 +431,7 @@ impl Pump {
         {
             for done in self.pausing.drain(..) {
                 // Whoever paused may have stopped waiting.
-                drop(done.send(()));
+                done.send(()).ok();
             }
         }
     }
@@ -492,10 +496,12 @@ impl Pump {
             end,
             record.options.backoff.as_ref().map(|backoff| &backoff.kind),
         ) {
-            (AttemptEnd::Failed(error), Some(BackoffKind::Custom(name))) => options
-                .strategies
-                .get(name)
-                .map(|strategy| strategy(record.attempts_made.saturating_add(1), error)),
+            (AttemptEnd::Failed(error), Some(BackoffKind::Custom(name))) => {
+                options.strategies.get(name).map(|strategy| {
+                    strategy(record.attempts_made.saturating_add(1), error)
+                        .map_or(CustomWait::GiveUp, CustomWait::Retry)
+                })
+            }
             _ => None,
         };
         policy::settle(
@@ -694,7 +700,7 @@ impl Pump {
                 });
             }
             Fate::Refused(reason) => {
-                self.refused(&id, result.starts, result.stalls, &result.token, reason)
+                self.refused(&id, result.starts, result.stalls, &result.token, reason);
             }
             Fate::Unknown => {
                 tracing::warn!(
