@@ -1,0 +1,46 @@
+//! Who takes which step of a scenario.
+
+/// An implementation of the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Side {
+    /// BullMQ for Node.
+    Node,
+    /// This library.
+    Ox,
+}
+
+/// The implementations that play the parts of a scenario.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cast {
+    pub(crate) name: &'static str,
+    /// Adds jobs and acts on the queue.
+    pub(crate) produces: Side,
+    /// Starts jobs and looks for stalled ones.
+    pub(crate) starts: Side,
+    /// Ends attempts and renews locks.
+    pub(crate) ends: Side,
+}
+
+impl Cast {
+    const fn new(name: &'static str, produces: Side, starts: Side, ends: Side) -> Self {
+        Self {
+            name,
+            produces,
+            starts,
+            ends,
+        }
+    }
+}
+
+/// BullMQ alone: what it leaves is right by definition.
+pub(crate) const REFERENCE: Cast = Cast::new("node", Side::Node, Side::Node, Side::Node);
+
+/// This library alone.
+pub(crate) const OWN: Cast = Cast::new("ox", Side::Ox, Side::Ox, Side::Ox);
+
+/// Everybody who has to leave what the reference leaves.
+pub(crate) const ALL: [Cast; 3] = [
+    OWN,
+    Cast::new("node-ox-node", Side::Node, Side::Ox, Side::Node),
+    Cast::new("ox-node-ox", Side::Ox, Side::Node, Side::Ox),
+];

@@ -1,0 +1,1 @@
+//! Behaviour that differs from BullMQ on purpose.

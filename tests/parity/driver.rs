@@ -1,0 +1,127 @@
+//! The steps a scenario is made of, and who can take them.
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+
+use crate::TestResult;
+
+/// One step of a scenario. Options are those of BullMQ, by their API names.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Add {
+        name: String,
+        data: Value,
+        opts: Value,
+    },
+    /// Name, data and options of each job.
+    AddBulk(Vec<(String, Value, Value)>),
+    Fetch {
+        token: String,
+    },
+    End {
+        id: String,
+        token: String,
+        end: End,
+        fetch_next: bool,
+    },
+    ExtendLock {
+        id: String,
+        token: String,
+        millis: u64,
+    },
+    CheckStalled {
+        tolerated: u32,
+    },
+    Pause,
+    Resume,
+    Drain {
+        delayed: bool,
+    },
+    Remove {
+        id: String,
+        children: bool,
+    },
+    UpdateData {
+        id: String,
+        data: Value,
+    },
+    UpdateProgress {
+        id: String,
+        progress: Value,
+    },
+    Log {
+        id: String,
+        row: String,
+        keep: u32,
+    },
+    Retry {
+        id: String,
+        completed: bool,
+        reset_made: bool,
+        reset_started: bool,
+    },
+    Promote {
+        id: String,
+    },
+    ChangeDelay {
+        id: String,
+        millis: u64,
+    },
+    ChangePriority {
+        id: String,
+        priority: u32,
+        lifo: bool,
+    },
+    State {
+        id: String,
+    },
+}
+
+/// How an attempt ends.
+#[derive(Debug, Clone)]
+pub(crate) enum End {
+    Complete(Value),
+    Fail {
+        message: String,
+        fatal: bool,
+    },
+    /// Milliseconds since the epoch.
+    DelayUntil(i64),
+    Release,
+    WaitForChildren,
+    /// Milliseconds.
+    RateLimited(u64),
+}
+
+/// Where a step is taken: a queue, and the worker that takes it with its options.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) prefix: String,
+    pub(crate) queue: String,
+    pub(crate) worker: String,
+    /// Options of the worker, by BullMQ's names.
+    pub(crate) options: Value,
+}
+
+/// An implementation that takes steps. What a step answers is JSON in the same form from every
+/// implementation.
+pub(crate) trait Driver: Send + Sync {
+    /// Opens the queue of `place`, so that its settings are written.
+    fn open<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, TestResult>;
+    /// Takes one step.
+    fn play<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>>;
+    /// Whether this side started the job by the worker of `place`, and nobody has since.
+    fn holds(&self, place: &Place, id: &str) -> bool;
+    /// Gives up what it opened.
+    fn close(&self) -> BoxFuture<'_, TestResult>;
+}
+
+/// The answer to a step that was declined with one of BullMQ's codes.
+pub(crate) fn refused(code: i64) -> Value {
+    json!({ "refused": code })
+}
+
+/// The answer to a remove that found a lock; BullMQ has no code for it.
+pub(crate) fn locked() -> Value {
+    json!({ "refused": "locked" })
+}

@@ -1,0 +1,19 @@
+//! Parity: the same steps taken by BullMQ for Node and by this library leave the same keys.
+//!
+//! A scenario is a plain async function over a [`player::Player`]. It is played by several casts:
+//! BullMQ alone (the reference), this library alone, and both mixed within one queue. Replies and
+//! snapshots of all keys must be equal. `README.md` maps transitions to scenarios.
+
+mod cast;
+mod differences;
+mod driver;
+mod node;
+mod ox;
+mod player;
+mod scenarios;
+mod snapshot;
+mod stage;
+mod table;
+
+/// What tests and their helpers return.
+type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,0 +1,385 @@
+//! The steps as this library takes them, through its public API.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use oxbull::{
+    Added, Backoff, ChildPolicy, Client, Error, JobError, JobId, JobOptions, JobRecord,
+    ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, Retention, RetryOptions, Telemetry,
+    Timestamp,
+};
+use serde_json::{Value, json};
+
+use crate::TestResult;
+use crate::driver::{Driver, End, Place, Step, locked, refused};
+
+/// The interval of the stalled checks, BullMQ's default.
+const STALLED_INTERVAL: Duration = Duration::from_secs(30);
+
+/// This library.
+pub(crate) struct Ox {
+    client: Client,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    queues: BTreeMap<(String, String), Queue>,
+    /// The record of a started job and the worker that started it, by prefix, queue and id.
+    held: BTreeMap<(String, String, String), (JobRecord, String)>,
+}
+
+impl Ox {
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            open: Mutex::default(),
+        }
+    }
+
+    async fn queue(&self, place: &Place) -> TestResult<Queue> {
+        let key = (place.prefix.clone(), place.queue.clone());
+        if let Some(queue) = self.open.lock().unwrap().queues.get(&key) {
+            return Ok(queue.clone());
+        }
+        let queue: Queue = Queue::builder(&self.client, &place.queue)
+            .prefix(&place.prefix)
+            .open()
+            .await?;
+        self.open.lock().unwrap().queues.insert(key, queue.clone());
+        Ok(queue)
+    }
+
+    fn worker(&self, place: &Place) -> TestResult<ManualWorker> {
+        let mut worker = ManualWorker::with_prefix(&self.client, &place.prefix, &place.queue)?;
+        for (name, value) in place.options.as_object().into_iter().flatten() {
+            worker = match name.as_str() {
+                "name" => worker.name(text(value)?),
+                "lockDuration" => worker.lock_duration(millis(value)?),
+                "limiter" => worker.rate_limit(
+                    u32::try_from(number(&value["max"])?)?,
+                    millis(&value["duration"])?,
+                ),
+                "metrics" => worker.metrics(u32::try_from(number(&value["maxDataPoints"])?)?),
+                "removeOnComplete" => worker.remove_on_complete(retention(value)?),
+                "removeOnFail" => worker.remove_on_fail(retention(value)?),
+                "maxStartedAttempts" => worker.max_started_attempts(u32::try_from(number(value)?)?),
+                _ => return Err(format!("no such worker option: {name}").into()),
+            };
+        }
+        Ok(worker)
+    }
+
+    fn hold(&self, place: &Place, job: Option<JobRecord>) -> TestResult<Value> {
+        let Some(record) = job else {
+            return Ok(Value::Null);
+        };
+        let started = json!({
+            "id": record.id.as_str(), "name": record.name, "data": record.data::<Value>()?,
+            "made": record.attempts_made, "started": record.attempts_started,
+            "processedOn": record.processed_on.map(Timestamp::as_millis),
+            "deferred": record.deferred_failure, "reason": record.failed_reason,
+        });
+        let key = key(place, record.id.as_str());
+        let held = (record, place.worker.clone());
+        self.open.lock().unwrap().held.insert(key, held);
+        Ok(started)
+    }
+
+    async fn end(
+        &self,
+        place: &Place,
+        (id, token): (&str, &str),
+        end: &End,
+        fetch_next: bool,
+    ) -> TestResult<Value> {
+        let held = self.open.lock().unwrap().held.remove(&key(place, id));
+        let id = JobId::existing(id);
+        let queue = self.queue(place).await?;
+        let record = match &held {
+            Some((record, _)) => record.clone(),
+            // Somebody else started it.
+            None => match queue.job(&id).await? {
+                Some(record) => record,
+                None => return Ok(refused(-1)),
+            },
+        };
+        let result = match end {
+            End::Complete(value) => Ok(Outcome::Done(value.clone())),
+            End::Fail { message, fatal } if *fatal => Err(JobError::fatal(message.as_str())),
+            End::Fail { message, .. } => Err(JobError::retry(message.as_str())),
+            End::DelayUntil(at) => Ok(Outcome::DelayUntil(Timestamp::from_millis(*at))),
+            End::Release => Ok(Outcome::Release),
+            End::WaitForChildren => Ok(Outcome::WaitForChildren),
+            End::RateLimited(wait) => Ok(Outcome::RateLimited(Duration::from_millis(*wait))),
+        };
+        let ended = self
+            .worker(place)?
+            .finish(&record, token, result, fetch_next)
+            .await;
+        match ended {
+            Ok(next) => self.hold(place, next),
+            Err(error) => {
+                if let Some(held) = held {
+                    // The job is still this worker's to end.
+                    let key = key(place, id.as_str());
+                    self.open.lock().unwrap().held.insert(key, held);
+                }
+                declined(error)
+            }
+        }
+    }
+
+    async fn play(&self, place: &Place, step: &Step) -> TestResult<Value> {
+        let queue = self.queue(place).await?;
+        match step {
+            Step::Add { name, data, opts } => {
+                answer(queue.add_with(name, data, options(opts)?).await, |added| {
+                    added_id(&added)
+                })
+            }
+            Step::AddBulk(jobs) => {
+                let jobs = jobs
+                    .iter()
+                    .map(|(name, data, opts)| {
+                        Ok(NewJob::new(name, data.clone()).options(options(opts)?))
+                    })
+                    .collect::<TestResult<Vec<_>>>()?;
+                let added = queue.add_bulk(jobs).await?;
+                added
+                    .into_iter()
+                    .map(|added| answer(added, |added| added_id(&added)))
+                    .collect()
+            }
+            Step::Fetch { token } => {
+                let job = self.worker(place)?.fetch(token).await?;
+                self.hold(place, job)
+            }
+            Step::End {
+                id,
+                token,
+                end,
+                fetch_next,
+            } => self.end(place, (id, token), end, *fetch_next).await,
+            Step::ExtendLock { id, token, millis } => {
+                let kept = self
+                    .worker(place)?
+                    .extend_lock(&job_id(id), token, Duration::from_millis(*millis))
+                    .await?;
+                Ok(json!({ "kept": kept }))
+            }
+            Step::CheckStalled { tolerated } => {
+                let worker = self.worker(place)?;
+                let ids = worker.check_stalled(STALLED_INTERVAL, *tolerated).await?;
+                Ok(ids.iter().map(JobId::as_str).collect())
+            }
+            Step::Pause => done(queue.pause().await),
+            Step::Resume => done(queue.resume().await),
+            Step::Drain { delayed } => done(queue.drain(*delayed).await.map(drop)),
+            Step::Remove { id, children } if *children => {
+                done(queue.remove(&job_id(id)).await.map(drop))
+            }
+            Step::Remove { id, .. } => done(queue.remove_only(&job_id(id)).await.map(drop)),
+            Step::UpdateData { id, data } => done(queue.update_data(&job_id(id), data).await),
+            Step::UpdateProgress { id, progress } => {
+                done(queue.update_progress(&job_id(id), progress).await)
+            }
+            Step::Log { id, row, keep } => {
+                answer(queue.log(&job_id(id), row, *keep).await, |rows| rows.into())
+            }
+            Step::Retry {
+                id,
+                completed,
+                reset_made,
+                reset_started,
+            } => {
+                let options = RetryOptions::new()
+                    .reset_attempts_made(*reset_made)
+                    .reset_attempts_started(*reset_started);
+                done(if *completed {
+                    queue.rerun(&job_id(id), options).await
+                } else {
+                    queue.retry(&job_id(id), options).await
+                })
+            }
+            Step::Promote { id } => done(queue.promote(&job_id(id)).await),
+            Step::ChangeDelay { id, millis } => {
+                let delay = Duration::from_millis(*millis);
+                done(queue.change_delay(&job_id(id), delay).await)
+            }
+            Step::ChangePriority { id, priority, lifo } => {
+                done(queue.change_priority(&job_id(id), *priority, *lifo).await)
+            }
+            Step::State { id } => {
+                let state = queue.state(&job_id(id)).await?;
+                Ok(state.map_or("unknown", |state| state.as_str()).into())
+            }
+        }
+    }
+}
+
+impl Driver for Ox {
+    fn open<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, TestResult> {
+        Box::pin(async move { self.queue(place).await.map(drop) })
+    }
+
+    fn play<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>> {
+        Box::pin(self.play(place, step))
+    }
+
+    fn holds(&self, place: &Place, id: &str) -> bool {
+        let open = self.open.lock().unwrap();
+        open.held
+            .get(&key(place, id))
+            .is_some_and(|(_, worker)| *worker == place.worker)
+    }
+
+    fn close(&self) -> BoxFuture<'_, TestResult> {
+        Box::pin(async {
+            *self.open.lock().unwrap() = Open::default();
+            Ok(())
+        })
+    }
+}
+
+fn key(place: &Place, id: &str) -> (String, String, String) {
+    (place.prefix.clone(), place.queue.clone(), id.to_owned())
+}
+
+fn job_id(id: &str) -> JobId {
+    JobId::existing(id)
+}
+
+fn added_id(added: &Added) -> Value {
+    added.id.as_str().into()
+}
+
+fn answer<T>(result: oxbull::Result<T>, say: impl FnOnce(T) -> Value) -> TestResult<Value> {
+    match result {
+        Ok(value) => Ok(say(value)),
+        Err(error) => declined(error),
+    }
+}
+
+fn done(result: oxbull::Result<()>) -> TestResult<Value> {
+    answer(result, |()| Value::Null)
+}
+
+/// Turns a refusal into its code; other errors end the scenario.
+fn declined(error: Error) -> TestResult<Value> {
+    let Error::Refused { source, .. } = &error else {
+        return Err(error.into());
+    };
+    Ok(match source {
+        Refusal::Locked => locked(),
+        Refusal::JobMissing => refused(-1),
+        Refusal::LockMissing => refused(-2),
+        Refusal::WrongState => refused(-3),
+        Refusal::PendingDependencies => refused(-4),
+        Refusal::ParentMissing => refused(-5),
+        Refusal::LockLost => refused(-6),
+        Refusal::ParentConflict => refused(-7),
+        Refusal::SchedulerOwned => refused(-8),
+        Refusal::FailedChildren => refused(-9),
+        _ => return Err(error.into()),
+    })
+}
+
+/// Reads job options from the form in which BullMQ's users write them.
+fn options(opts: &Value) -> TestResult<JobOptions> {
+    let mut options = JobOptions::new();
+    let mut policy = ChildPolicy::Wait;
+    let mut parent = None;
+    for (name, value) in opts.as_object().into_iter().flatten() {
+        options = match name.as_str() {
+            "jobId" => options.id(JobId::new(text(value)?)?),
+            "delay" => options.delay(millis(value)?),
+            "priority" => options.priority(u32::try_from(number(value)?)?),
+            "lifo" => options.lifo(value == true),
+            "attempts" => options.attempts(u32::try_from(number(value)?)?),
+            "backoff" => options.backoff(backoff(value)?),
+            "removeOnComplete" => options.remove_on_complete(retention(value)?),
+            "removeOnFail" => options.remove_on_fail(retention(value)?),
+            "keepLogs" => options.keep_logs(u32::try_from(number(value)?)?),
+            "stackTraceLimit" => options.stack_trace_limit(u32::try_from(number(value)?)?),
+            "sizeLimit" => options.size_limit(usize::try_from(number(value)?)?),
+            "timestamp" => {
+                options.timestamp(Timestamp::from_millis(i64::try_from(number(value)?)?))
+            }
+            "telemetry" => {
+                let telemetry = match value["metadata"].as_str() {
+                    Some(metadata) => Telemetry::new(metadata),
+                    None => Telemetry::default(),
+                };
+                options.telemetry(match value["omitContext"].as_bool() {
+                    Some(omit) => telemetry.omit_context(omit),
+                    None => telemetry,
+                })
+            }
+            _ => {
+                match name.as_str() {
+                    "parent" => {
+                        let id = JobId::existing(text(&value["id"])?);
+                        parent = Some(Parent::new(text(&value["queue"])?, id));
+                    }
+                    "failParentOnFailure" => policy = ChildPolicy::FailParent,
+                    "continueParentOnFailure" => policy = ChildPolicy::ContinueParent,
+                    "ignoreDependencyOnFailure" => policy = ChildPolicy::Ignore,
+                    "removeDependencyOnFailure" => policy = ChildPolicy::Remove,
+                    _ => return Err(format!("no such option: {name}").into()),
+                }
+                options
+            }
+        };
+    }
+    Ok(match parent {
+        Some(parent) => options.parent(parent.on_failure(policy)),
+        None => options,
+    })
+}
+
+fn backoff(value: &Value) -> TestResult<Backoff> {
+    if value.is_number() {
+        return Ok(Backoff::fixed(millis(value)?));
+    }
+    let backoff = match text(&value["type"])? {
+        "fixed" => Backoff::fixed(millis(&value["delay"])?),
+        "exponential" => Backoff::exponential(millis(&value["delay"])?),
+        name => Backoff::custom(name),
+    };
+    Ok(match value["jitter"].as_f64() {
+        Some(jitter) => backoff.jitter(jitter),
+        None => backoff,
+    })
+}
+
+fn retention(value: &Value) -> TestResult<Retention> {
+    Ok(match value {
+        Value::Bool(true) => Retention::Remove,
+        Value::Bool(false) => Retention::KeepAll,
+        Value::Number(_) => Retention::KeepLast(number(value)?),
+        _ => Retention::Bounded {
+            count: value["count"].as_u64(),
+            age: value["age"].as_u64().map(Duration::from_secs),
+            limit: value["limit"].as_u64(),
+        },
+    })
+}
+
+fn text(value: &Value) -> TestResult<&str> {
+    value
+        .as_str()
+        .ok_or_else(|| format!("{value} is no text").into())
+}
+
+fn number(value: &Value) -> TestResult<u64> {
+    value
+        .as_u64()
+        .ok_or_else(|| format!("{value} is no whole number").into())
+}
+
+fn millis(value: &Value) -> TestResult<Duration> {
+    Ok(Duration::from_millis(number(value)?))
+}

@@ -1,0 +1,1 @@
+//! The table of transitions names everything there is.
