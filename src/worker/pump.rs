@@ -41,6 +41,9 @@ const DOUBTS: [Duration; 3] = [
 const FETCH_RETRY: Duration = Duration::from_millis(50);
 const FETCH_RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// How long an iteration of a job scheduler waits for a worker that can carry the schedule on.
+const SCHEDULER_WAIT: Duration = Duration::from_secs(5);
+
 /// What the worker's handle asks of its pump.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -627,7 +630,21 @@ impl Pump {
             .held
             .hold(key.clone(), token.clone(), cancellation.clone());
         let room = self.handlers.len() + self.results.len() < self.concurrency;
-        if !matches!(self.stage, Stage::Running) || self.paused || !room {
+        let back = if !matches!(self.stage, Stage::Running) || self.paused || !room {
+            Some(Ending::Release)
+        } else if record.scheduler.is_some() {
+            // Running it without making the next iteration would end the schedule.
+            self.trouble(
+                "an iteration of a job scheduler was put off: it needs a BullMQ worker",
+                &Error::invalid("job scheduler", "is not carried on by this version"),
+            );
+            Some(Ending::Park {
+                delay: SCHEDULER_WAIT,
+            })
+        } else {
+            None
+        };
+        if let Some(ending) = back {
             self.parts.held.ending(&key);
             self.stories.insert(
                 key,
@@ -636,14 +653,8 @@ impl Pump {
                     kind: Kind::SteppedBack,
                 },
             );
-            self.results.push(ended(&record, token, Ending::Release));
+            self.results.push(ended(&record, token, ending));
             return;
-        }
-        if record.scheduler.is_some() {
-            self.trouble(
-                "a job scheduler's iteration runs here, but this version does not make the next one",
-                &Error::invalid("job scheduler", "is not carried on by this worker"),
-            );
         }
         let record = Arc::new(record);
         self.parts.events.tell(|| WorkerEvent::Active {
