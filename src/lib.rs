@@ -1,4 +1,4 @@
-//! Oxbull.
+#![doc = include_str!("../README.md")]
 
 pub mod client;
 mod clock;
