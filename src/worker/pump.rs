@@ -5,7 +5,7 @@
 //! load and a lone result leaves at once. A slot is free only when the fate of its job's result
 //! is known.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ const DOUBTS: [Duration; 3] = [
 const FETCH_RETRY: Duration = Duration::from_millis(50);
 const FETCH_RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// How long closing waits to pass a wake-up on.
+const LAST_WORD: Duration = Duration::from_secs(1);
 /// How long an iteration of a job scheduler waits for a worker that can carry the schedule on.
 const SCHEDULER_WAIT: Duration = Duration::from_secs(5);
 
@@ -134,6 +136,9 @@ pub(super) struct Pump {
     advancing: usize,
     reserved: usize,
     calls_made: u64,
+    /// Calls whose answer was lost: the jobs their token has yielded, none of which is started
+    /// twice, and how many searches are still to come.
+    doubts: HashMap<LockToken, (HashSet<HeldKey>, usize)>,
     trims: Vec<Trim>,
     trimming: bool,
     /// Whether the queue may have a job for us.
@@ -168,6 +173,7 @@ impl Pump {
             advancing: 0,
             reserved: 0,
             calls_made: 0,
+            doubts: HashMap::new(),
             trims: Vec::new(),
             trimming: false,
             look: true,
@@ -197,7 +203,7 @@ impl Pump {
         drop(std::mem::take(&mut self.calls));
         self.parts.keeper.stop().await;
         // A wake-up that our read took with it belongs to another worker.
-        let wake = tokio::time::timeout(self.shutdown.report_within, store.run(&Wake)).await;
+        let wake = tokio::time::timeout(LAST_WORD, store.run(&Wake)).await;
         if let Ok(Err(error)) = wake {
             tracing::debug!(%error, "no wake-up was passed on");
         }
@@ -405,6 +411,7 @@ impl Pump {
             // A second order can only make it shorter.
             Stage::Finishing(old) => self.stage = Stage::Finishing(old.min(until)),
             Stage::Running => self.stage = Stage::Finishing(until),
+            Stage::Cancelling(_) if options.cancel_within.is_zero() => self.handlers.abort_all(),
             Stage::Cancelling(_) | Stage::Reporting(_) => {}
         }
         self.shutdown = options;
@@ -534,14 +541,17 @@ impl Pump {
             }
             Done::Doubt(token, records) => {
                 for record in records {
-                    let known =
-                        self.running.values().any(|running| {
-                            running.record.id == record.id && running.token == token
-                        }) || self
-                            .stories
-                            .contains_key(&(record.id.clone(), record.attempts_started));
-                    if !known {
+                    let new = self.doubts.get_mut(&token).is_some_and(|(yielded, _)| {
+                        yielded.insert((record.id.clone(), record.attempts_started))
+                    });
+                    if new {
                         self.start(record, &token);
+                    }
+                }
+                if let Some((_, left)) = self.doubts.get_mut(&token) {
+                    *left = left.saturating_sub(1);
+                    if *left == 0 {
+                        self.doubts.remove(&token);
                     }
                 }
             }
@@ -555,6 +565,14 @@ impl Pump {
             self.tell_fate(result, fate);
         }
         let found = report.started.len();
+        if report.doubtful && report.asked > 0 {
+            let yielded = report
+                .started
+                .iter()
+                .map(|record| (record.id.clone(), record.attempts_started));
+            self.doubts
+                .insert(report.token.clone(), (yielded.collect(), DOUBTS.len()));
+        }
         for record in report.started {
             self.start(record, &report.token);
         }
