@@ -3,7 +3,9 @@
 //! - [`graph`]: the Instagram Graph API: typed requests and failures.
 //! - [`simulator`]: a local stand-in for that API, which can be slow, fail and limit rates.
 //! - [`jobs`]: per queue, the job's data and result and the work itself.
+//! - [`app`]: what the programs share: settings, logging, exit codes.
 
+pub mod app;
 pub mod graph;
 pub mod jobs;
 pub mod simulator;

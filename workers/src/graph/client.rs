@@ -69,7 +69,7 @@ impl GraphClient {
     ///
     /// # Errors
     /// [`SetupError`] when the base URL or the TLS configuration is unusable.
-    pub fn new(options: GraphOptions) -> Result<Self, SetupError> {
+    pub fn new(options: &GraphOptions) -> Result<Self, SetupError> {
         let base = base_url(&options.base_url)?;
         let mut builder = reqwest::Client::builder();
         if is_loopback(&base) {
@@ -121,7 +121,7 @@ impl GraphClient {
 
 /// Only ring is compiled in, and the process-wide provider belongs to the application.
 fn tls() -> Result<rustls::ClientConfig, SetupError> {
-    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let roots: rustls::RootCertStore = webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     fn client(url: &str) -> Result<GraphClient, SetupError> {
-        GraphClient::new(GraphOptions::new(url))
+        GraphClient::new(&GraphOptions::new(url))
     }
 
     /// The version is part of the base URL, with or without a slash at its end.

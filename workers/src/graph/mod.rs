@@ -8,7 +8,7 @@
 //! use oxbull_workers::graph::{AccessToken, AccountId, GraphClient, GraphOptions, NewImage};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let graph = GraphClient::new(GraphOptions::new("https://graph.instagram.com/v23.0"))?;
+//! let graph = GraphClient::new(&GraphOptions::new("https://graph.instagram.com/v23.0"))?;
 //! let account = AccountId::new("17841400000000001")?;
 //! let token = AccessToken::new("secret");
 //! let container = graph

@@ -8,5 +8,4 @@ pub mod post_publishing;
 pub mod reaction;
 pub mod webhook_processing;
 
-/// The error of what a job's work is connected to: its own storage, the cache, the claims.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+pub use oxbull::BoxError;

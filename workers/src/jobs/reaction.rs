@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use oxbull::{BoxError, JobError, JobResult, Outcome};
+
 use crate::graph::{Failure, LimitScope};
 
 /// The wait when the API limits our rate and does not say for how long.
@@ -21,6 +23,21 @@ pub enum Reaction {
     PutOff(Duration),
     /// Put it back and hold the whole queue: every account is limited.
     HoldQueue(Duration),
+}
+
+impl Reaction {
+    /// Ends an attempt that failed with `error` accordingly.
+    ///
+    /// # Errors
+    /// The failed attempt, unless the job is only put off.
+    pub fn settle<R>(self, error: impl Into<BoxError>) -> JobResult<R> {
+        match self {
+            Self::Fail => Err(JobError::fatal(error)),
+            Self::Retry => Err(JobError::retry(error)),
+            Self::PutOff(wait) => Ok(Outcome::DelayFor(wait)),
+            Self::HoldQueue(wait) => Ok(Outcome::RateLimited(wait)),
+        }
+    }
 }
 
 impl From<Failure> for Reaction {

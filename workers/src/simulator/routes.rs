@@ -68,7 +68,7 @@ async fn serve(
     }
     let treatment = match world.admit(operation, &caller.account) {
         Ok(treatment) => treatment,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     if !treatment.slow.is_zero() {
         tokio::time::sleep(treatment.slow).await;

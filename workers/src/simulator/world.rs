@@ -127,7 +127,11 @@ impl World {
     }
 
     /// Counts a request and says how to treat it, or refuses it.
-    pub(super) fn admit(&self, operation: Operation, account: &str) -> Result<Treatment, Response> {
+    pub(super) fn admit(
+        &self,
+        operation: Operation,
+        account: &str,
+    ) -> Result<Treatment, Box<Response>> {
         let mut state = self.lock();
         *state.counters.requests.entry(operation).or_default() += 1;
         let mut treatment = Treatment {
@@ -144,18 +148,18 @@ impl World {
                 subcode,
             }) => {
                 state.counters.refused += 1;
-                return Err(replies::error(status, code, subcode, "failed on request"));
+                return Err(replies::error(status, code, subcode, "failed on request").into());
             }
             Some(Effect::RateLimit(seconds)) => {
                 state.counters.refused += 1;
-                return Err(replies::rate_limited(account, seconds));
+                return Err(replies::rate_limited(account, seconds).into());
             }
         }
         match self.count_rate(&mut state, account) {
             Ok(percent) => treatment.usage_percent = percent,
             Err(wait) => {
                 state.counters.refused += 1;
-                return Err(replies::rate_limited(account, wait.as_secs().max(1)));
+                return Err(replies::rate_limited(account, wait.as_secs().max(1)).into());
             }
         }
         Ok(treatment)

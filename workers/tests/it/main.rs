@@ -1,5 +1,14 @@
 //! Behaviour of the workers' work against the simulated Graph API.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper that panics fails its test"
+)]
+
+mod claims;
 mod graph;
 mod publishing;
 mod refreshing;

@@ -24,7 +24,7 @@ impl OverviewCache for Shelf {
 #[tokio::test]
 async fn overview_is_cached_and_returned() -> TestResult {
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let graph = GraphClient::new(GraphOptions::new(simulator.url()))?;
+    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
     let account = AccountId::new("17841405822304912")?;
     let shelf = Shelf::default();
     let token = AccessToken::new("s3cret-token");
@@ -43,7 +43,7 @@ async fn overview_is_cached_and_returned() -> TestResult {
 #[tokio::test]
 async fn missing_numbers_are_named_not_invented() -> TestResult {
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let graph = GraphClient::new(GraphOptions::new(simulator.url()))?;
+    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
     let account = AccountId::new("17841405822304919")?;
     let token = AccessToken::new("s3cret-token");
     let overview = refresh(graph.account(&account, &token), &Shelf::default(), 0).await?;
@@ -56,7 +56,7 @@ async fn missing_numbers_are_named_not_invented() -> TestResult {
 #[tokio::test]
 async fn limited_account_caches_nothing() -> TestResult {
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let graph = GraphClient::new(GraphOptions::new(simulator.url()))?;
+    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
     let account = AccountId::new("17841405822304912")?;
     let limit = Fault::rate_limit(Duration::from_secs(5)).on(Operation::Insights);
     simulator.arm(limit.account(account.as_str()));

@@ -26,7 +26,7 @@ impl Fixture {
         deadline: Duration,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let simulator = Simulator::start(options).await?;
-        let graph = GraphClient::new(GraphOptions::new(simulator.url()).deadline(deadline))?;
+        let graph = GraphClient::new(&GraphOptions::new(simulator.url()).deadline(deadline))?;
         Ok(Self {
             simulator,
             graph,

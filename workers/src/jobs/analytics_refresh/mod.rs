@@ -1,5 +1,6 @@
 //! Reading an account's numbers into the API cache.
 
+mod handler;
 mod refresh;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::graph::AccountId;
 
+pub use handler::{Refresher, handle, options};
 pub use refresh::{OVERVIEW_TTL, OverviewCache, RefreshError, overview_key, refresh};
 
 /// The queue's name.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::jobs::BoxError;
+use oxbull::BoxError;
 
 use super::Overview;
 use crate::graph::{AccountApi, AccountId, AccountInsights, Failure, GraphError};

@@ -1,6 +1,7 @@
 //! Publishing a scheduled post. A retry never publishes twice: the container is written into the
 //! job's data before anything is done with it, and its status tells whether it is published.
 
+mod handler;
 mod publish;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::graph::{AccountId, ContainerId, MediaId};
 
+pub use handler::{Publisher, handle, options};
 pub use publish::{Notebook, PublishError, PublishLimits, Step, publish};
 
 /// The queue's name.

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use crate::jobs::BoxError;
+use oxbull::BoxError;
 
 use super::{MediaType, PostPublishing, Publication, PublishedPost};
 use crate::graph::{

@@ -1,13 +1,17 @@
 //! Splitting webhook deliveries into events, each of which is passed on once although the API
 //! repeats deliveries.
 
+mod claims;
 mod event;
+mod handler;
 mod process;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use claims::RedisClaims;
 pub use event::{EventKind, WebhookEvent, split};
+pub use handler::{CONCURRENCY, handle, options};
 pub use process::{Claims, SEEN_PREFIX, SEEN_TTL, process};
 
 /// The queue's name.

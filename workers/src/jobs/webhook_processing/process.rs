@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
-use crate::jobs::BoxError;
+use oxbull::BoxError;
 
 use super::{ProcessedDelivery, WebhookDelivery, WebhookEvent, split};
 

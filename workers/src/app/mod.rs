@@ -1,0 +1,9 @@
+//! What the three worker programs share: settings, logging, start and stop.
+
+mod logging;
+mod run;
+mod settings;
+
+pub use logging::{LogFormat, init_logging};
+pub use run::{StartError, connect, exit_code, run_to_end, worker};
+pub use settings::{GraphSettings, RedisSettings, WorkerSettings};

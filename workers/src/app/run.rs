@@ -1,0 +1,88 @@
+//! Running a program to its end.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use oxbull::client::Client;
+use oxbull::{ShutdownOptions, Worker, WorkerBuilder};
+
+use super::WorkerSettings;
+use crate::graph::{SetupError, TokenFileError};
+
+/// Why a worker program did not start, or ended otherwise than by being told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// Redis: its settings, reaching it, or the queue on it.
+    #[error("redis")]
+    Redis(#[from] oxbull::Error),
+    /// The Graph API's settings.
+    #[error("graph api")]
+    Graph(#[from] SetupError),
+    /// The file with the accounts' tokens.
+    #[error("access tokens")]
+    Tokens(#[from] TokenFileError),
+    /// No token is configured, so no job could do its work.
+    #[error("no access token: set GRAPH_ACCESS_TOKEN or --graph-tokens-file")]
+    NoToken,
+}
+
+/// The exit code of a program that ended with `result`; logs a failure with its causes.
+pub fn exit_code(result: Result<(), StartError>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    tracing::error!(error = text, "stopped");
+    ExitCode::FAILURE
+}
+
+/// Connects to the queues' server; the settings' password never shows.
+///
+/// # Errors
+/// [`StartError::Redis`] when the server cannot be reached, refuses or is unsuitable.
+pub async fn connect(settings: &WorkerSettings) -> Result<Client, StartError> {
+    Ok(Client::connect(settings.redis().config()?).await?)
+}
+
+/// A worker as the settings describe it, without its state and handler. `concurrency` is the
+/// queue's own, for when the settings name none.
+pub fn worker(
+    client: &Client,
+    queue: &str,
+    settings: &WorkerSettings,
+    concurrency: usize,
+) -> WorkerBuilder {
+    Worker::builder(client, queue)
+        .prefix(settings.prefix())
+        .concurrency(settings.concurrency(concurrency))
+        .shutdown(ShutdownOptions::new().finish_within(settings.shutdown_grace()))
+}
+
+/// Works until SIGTERM or SIGINT, then stops in stages and closes the client.
+///
+/// # Errors
+/// [`StartError::Redis`] when the process cannot listen for signals.
+pub async fn run_to_end(queue: &str, worker: Worker, client: Client) -> Result<(), StartError> {
+    tracing::info!(queue, "working");
+    let ended = worker.run_until_signal().await;
+    client.close().await;
+    let closed = ended?;
+    if closed.abandoned > 0 {
+        let jobs = closed.abandoned;
+        tracing::warn!(
+            queue,
+            jobs,
+            "stopped; other workers get the jobs left behind"
+        );
+    } else {
+        tracing::info!(queue, "stopped");
+    }
+    Ok(())
+}

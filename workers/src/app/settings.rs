@@ -1,0 +1,227 @@
+//! Settings by flag or environment variable; a flag wins.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use oxbull::client::ClientConfig;
+
+use super::{LogFormat, StartError};
+use crate::graph::{AccessToken, AccessTokens, GraphClient, GraphOptions};
+
+/// The variable with a token for every account. It has no flag, since arguments are visible to
+/// every user of the machine.
+const TOKEN_VARIABLE: &str = "GRAPH_ACCESS_TOKEN";
+
+/// A URL that may hold a password, so `Debug` hides it.
+#[derive(Clone)]
+struct HiddenUrl(String);
+
+impl std::str::FromStr for HiddenUrl {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl std::fmt::Debug for HiddenUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Where Redis is. The environment says it as [`ClientConfig::from_env`] reads it, password and
+/// TLS included; flags change parts of that.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Redis (REDIS_PASSWORD and REDIS_TLS: environment only)")]
+#[expect(clippy::struct_field_names, reason = "they name the flags")]
+pub struct RedisSettings {
+    #[arg(long, help = "Server of the queues as one URL [env: REDIS_URL]")]
+    redis_url: Option<HiddenUrl>,
+    #[arg(long, help = "Host of the server [env: REDIS_HOST]")]
+    redis_host: Option<String>,
+    #[arg(long, help = "Port of the server [env: REDIS_PORT]")]
+    redis_port: Option<u16>,
+    #[arg(long, help = "User of the server [env: REDIS_USERNAME]")]
+    redis_username: Option<String>,
+    #[arg(long, help = "Database of the server [env: REDIS_DB]")]
+    redis_db: Option<u32>,
+    /// Server of the API cache; the server of the queues when unset
+    #[arg(long, env = "REDIS_CACHE_URL", hide_env_values = true)]
+    redis_cache_url: Option<HiddenUrl>,
+}
+
+impl RedisSettings {
+    /// The client's configuration.
+    ///
+    /// # Errors
+    /// [`StartError::Redis`] naming the setting at fault, never its value.
+    pub fn config(&self) -> Result<ClientConfig, StartError> {
+        let mut config = match &self.redis_url {
+            Some(url) => ClientConfig::from_url(&url.0)?,
+            None => ClientConfig::from_env()?,
+        };
+        if let Some(host) = &self.redis_host {
+            config = config.host(host);
+        }
+        if let Some(port) = self.redis_port {
+            config = config.port(port);
+        }
+        if let Some(username) = &self.redis_username {
+            config = config.username(username);
+        }
+        if let Some(db) = self.redis_db {
+            config = config.db(db);
+        }
+        // An empty variable, as compose files make them, counts as unset.
+        match &self.redis_cache_url {
+            Some(url) if !url.0.is_empty() => Ok(config.cache(ClientConfig::from_url(&url.0)?)),
+            _ => Ok(config),
+        }
+    }
+}
+
+/// Where the Graph API is. The token for accounts without their own is `GRAPH_ACCESS_TOKEN`, from
+/// the environment only.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Graph API (GRAPH_ACCESS_TOKEN: environment only)")]
+#[expect(clippy::struct_field_names, reason = "they name the flags")]
+pub struct GraphSettings {
+    /// Base URL, with the version
+    #[arg(
+        long,
+        env = "GRAPH_API_URL",
+        default_value = "https://graph.instagram.com/v23.0"
+    )]
+    graph_api_url: String,
+    /// Seconds one request may take
+    #[arg(long, env = "GRAPH_DEADLINE", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
+    graph_deadline: u64,
+    /// JSON file with an object from account id to token
+    #[arg(long, env = "GRAPH_TOKENS_FILE")]
+    graph_tokens_file: Option<PathBuf>,
+}
+
+impl GraphSettings {
+    /// A client for that address.
+    ///
+    /// # Errors
+    /// [`StartError::Graph`] when it cannot be used.
+    pub fn client(&self) -> Result<GraphClient, StartError> {
+        let options = GraphOptions::new(&self.graph_api_url)
+            .deadline(Duration::from_secs(self.graph_deadline));
+        Ok(GraphClient::new(&options)?)
+    }
+
+    /// The tokens configured.
+    ///
+    /// # Errors
+    /// [`StartError::NoToken`] when there are none, [`StartError::Tokens`] for an unusable file.
+    pub fn tokens(&self) -> Result<AccessTokens, StartError> {
+        let shared = std::env::var(TOKEN_VARIABLE)
+            .ok()
+            .filter(|token| !token.is_empty());
+        let file = self
+            .graph_tokens_file
+            .as_ref()
+            .filter(|path| !path.as_os_str().is_empty());
+        if shared.is_none() && file.is_none() {
+            return Err(StartError::NoToken);
+        }
+        let tokens = shared.map_or_else(AccessTokens::default, |token| {
+            AccessTokens::shared(AccessToken::new(token))
+        });
+        Ok(match file {
+            Some(path) => tokens.with_file(path)?,
+            None => tokens,
+        })
+    }
+}
+
+/// How a worker program runs.
+#[derive(Debug, Clone, clap::Args)]
+pub struct WorkerSettings {
+    /// Jobs handled at a time [default: the queue's own]
+    #[arg(long, env = "CONCURRENCY")]
+    concurrency: Option<NonZeroUsize>,
+    /// Prefix of the queue's keys
+    #[arg(long, env = "QUEUE_PREFIX", default_value = "bull")]
+    prefix: String,
+    /// Seconds that running jobs get to finish once the program is told to stop
+    #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 30)]
+    shutdown_grace: u64,
+    /// How log lines are written
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(flatten)]
+    redis: RedisSettings,
+}
+
+impl WorkerSettings {
+    /// Jobs handled at a time, or `default`.
+    pub fn concurrency(&self, default: usize) -> usize {
+        self.concurrency.map_or(default, NonZeroUsize::get)
+    }
+
+    /// Prefix of the queue's keys.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// How long running jobs get to finish once the program is told to stop.
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace)
+    }
+
+    /// How log lines are written.
+    pub fn log_format(&self) -> LogFormat {
+        self.log_format
+    }
+
+    /// Where Redis is.
+    pub fn redis(&self) -> &RedisSettings {
+        &self.redis
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        worker: WorkerSettings,
+        #[command(flatten)]
+        graph: GraphSettings,
+    }
+
+    fn parse(arguments: &[&str]) -> Program {
+        let program = ["program"].iter().chain(arguments);
+        Program::try_parse_from(program).unwrap()
+    }
+
+    /// The command line can say all that is not secret.
+    #[test]
+    fn flags_decide_where_redis_is() {
+        let program = parse(&["--redis-url", "redis://:hidden@queues:7000/2"]);
+        let config = program.worker.redis().config().unwrap();
+        assert_eq!(config.to_string(), "redis://***@queues:7000/2");
+        assert_eq!(program.worker.concurrency(5), 5);
+        let program = parse(&["--concurrency=9", "--redis-url=redis://h", "--redis-db=3"]);
+        let config = program.worker.redis().config().unwrap();
+        assert_eq!(config.to_string(), "redis://h:6379/3");
+        assert_eq!(program.worker.concurrency(5), 9);
+    }
+
+    /// A mistake at start must be named without showing a password.
+    #[test]
+    fn errors_do_not_repeat_the_url() {
+        let program = parse(&["--redis-url", "http://:hidden@queues"]);
+        let error = program.worker.redis().config().unwrap_err();
+        assert!(!format!("{error} {error:?} {program:?}").contains("hidden"));
+    }
+}

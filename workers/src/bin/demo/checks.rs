@@ -1,0 +1,169 @@
+//! Whether everything ended where it should.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use oxbull::JobState;
+use oxbull::client::Client;
+use oxbull_workers::jobs::analytics_refresh::{Overview, overview_key};
+use oxbull_workers::jobs::webhook_processing::ProcessedDelivery;
+use oxbull_workers::simulator::Simulator;
+
+use crate::Outcome;
+use crate::queues::{Seen, SeenQueue};
+use crate::report::say;
+use crate::samples::Samples;
+
+/// Prints each check with its outcome; says whether all passed.
+pub(crate) async fn run(
+    client: &Client,
+    samples: &Samples,
+    seen: &Seen,
+    simulator: &Simulator,
+) -> Outcome<bool> {
+    let mut checks = Checks::default();
+    jobs(&mut checks, samples, seen);
+    posts(&mut checks, samples, simulator);
+    events(&mut checks, samples, &seen.deliveries)?;
+    overviews(&mut checks, client, samples).await?;
+    Ok(checks.passed())
+}
+
+#[derive(Default)]
+struct Checks {
+    failed: usize,
+}
+
+impl Checks {
+    fn equal<T: PartialEq + Debug>(&mut self, claim: &str, found: &T, expected: &T) {
+        if found == expected {
+            say(&format!("ok      {claim}: {found:?}"));
+        } else {
+            self.failed += 1;
+            say(&format!(
+                "FAILED  {claim}: {found:?}, expected {expected:?}"
+            ));
+        }
+    }
+
+    fn passed(&self) -> bool {
+        if self.failed > 0 {
+            say(&format!("{} checks failed", self.failed));
+        }
+        self.failed == 0
+    }
+}
+
+/// Every job is in the state it should end in, and no queue has any other.
+fn jobs(checks: &mut Checks, samples: &Samples, seen: &Seen) {
+    let expected = [
+        (
+            samples.expected.posts.published,
+            samples.expected.posts.failed,
+        ),
+        (samples.deliveries.len(), 0),
+        (samples.accounts.len(), 0),
+    ];
+    for (queue, expected) in seen.all().into_iter().zip(expected) {
+        let found = (
+            count(queue, JobState::Completed),
+            count(queue, JobState::Failed),
+        );
+        let claim = format!("{}: jobs completed and failed", queue.name);
+        checks.equal(&claim, &found, &expected);
+        let kept: u64 = JobState::ALL
+            .iter()
+            .map(|state| queue.counts.of(*state))
+            .sum();
+        let claim = format!("{}: jobs in all states", queue.name);
+        checks.equal(&claim, &kept, &(queue.jobs.len() as u64));
+    }
+    let astray: Vec<_> = seen
+        .posts
+        .jobs
+        .iter()
+        .zip(&samples.posts)
+        .filter(|(job, post)| {
+            let expected = if post.is_publishable() {
+                JobState::Completed
+            } else {
+                JobState::Failed
+            };
+            job.state != Some(expected)
+        })
+        .map(|(job, _)| (job.record.id.to_string(), job.record.failed_reason.clone()))
+        .collect();
+    checks.equal("posts that ended otherwise than expected", &astray, &vec![]);
+}
+
+fn count(queue: &SeenQueue, state: JobState) -> usize {
+    queue
+        .jobs
+        .iter()
+        .filter(|job| job.state == Some(state))
+        .count()
+}
+
+/// The API has each post once, whatever was retried.
+fn posts(checks: &mut Checks, samples: &Samples, simulator: &Simulator) {
+    let mut times: BTreeMap<String, usize> = samples
+        .posts
+        .iter()
+        .filter(|post| post.is_publishable())
+        .map(|post| (post.data.image_url.clone(), 0))
+        .collect();
+    for post in simulator.published() {
+        *times.entry(post.image_url).or_default() += 1;
+    }
+    let once = times.values().filter(|times| **times == 1).count();
+    checks.equal(
+        "posts published exactly once",
+        &once,
+        &samples.expected.posts.published,
+    );
+    let publications = simulator.counters().publications;
+    checks.equal(
+        "publications at the api",
+        &publications,
+        &(samples.expected.posts.published as u64),
+    );
+}
+
+/// Every event was passed on once, and every repeat was dropped.
+fn events(checks: &mut Checks, samples: &Samples, queue: &SeenQueue) -> Outcome<()> {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    let mut repeated = 0;
+    for job in &queue.jobs {
+        let Some(result) = job.record.return_value::<ProcessedDelivery>()? else {
+            continue;
+        };
+        repeated += result.repeated;
+        for event in result.events {
+            *kinds.entry(event.kind.name().to_owned()).or_default() += 1;
+        }
+    }
+    checks.equal("events by kind", &kinds, &samples.expected.events);
+    checks.equal(
+        "repeated events dropped",
+        &repeated,
+        &samples.expected.repeated_events,
+    );
+    Ok(())
+}
+
+/// Every account's numbers are in the API cache.
+async fn overviews(checks: &mut Checks, client: &Client, samples: &Samples) -> Outcome<()> {
+    let mut cached = BTreeMap::new();
+    for account in &samples.accounts {
+        let key = overview_key(&account.account_id);
+        if let Some(overview) = client.cache().get::<Overview>(&key).await? {
+            cached.insert(key, overview);
+        }
+    }
+    checks.equal(
+        "accounts with cached numbers",
+        &cached.len(),
+        &samples.expected.accounts,
+    );
+    Ok(())
+}

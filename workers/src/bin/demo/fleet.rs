@@ -1,0 +1,125 @@
+//! The three worker programs as child processes.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use oxbull_workers::jobs::{analytics_refresh, post_publishing, webhook_processing};
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::Outcome;
+
+/// How long the workers get to stop once they are told to.
+const STOP_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The programs are named as their queues.
+const PROGRAMS: [&str; 3] = [
+    post_publishing::QUEUE,
+    webhook_processing::QUEUE,
+    analytics_refresh::QUEUE,
+];
+
+/// What the environment of whoever runs the demo must not change.
+const FOREIGN: [&str; 10] = [
+    "REDIS_HOST",
+    "REDIS_PORT",
+    "REDIS_USERNAME",
+    "REDIS_PASSWORD",
+    "REDIS_DB",
+    "REDIS_TLS",
+    "REDIS_CACHE_URL",
+    "GRAPH_TOKENS_FILE",
+    "QUEUE_PREFIX",
+    "CONCURRENCY",
+];
+
+/// The running workers. Dropping it kills them.
+#[derive(Debug)]
+pub(crate) struct Fleet(Vec<Worker>);
+
+#[derive(Debug)]
+struct Worker {
+    name: &'static str,
+    child: Child,
+}
+
+impl Fleet {
+    /// Starts the programs that lie beside this one.
+    pub(crate) fn start(redis_url: &str, graph_url: &str) -> Outcome<Self> {
+        let mut workers = Vec::new();
+        for name in PROGRAMS {
+            let mut command = Command::new(beside_this(name)?);
+            for variable in FOREIGN {
+                command.env_remove(variable);
+            }
+            if std::env::var_os("RUST_LOG").is_none() {
+                command.env("RUST_LOG", "error");
+            }
+            let child = command
+                .env("REDIS_URL", redis_url)
+                .env("GRAPH_API_URL", graph_url)
+                .env("GRAPH_ACCESS_TOKEN", "demo")
+                .env("CONTAINER_POLL_MS", "200")
+                .env("SHUTDOWN_GRACE", "5")
+                .stdin(Stdio::null())
+                // A group of its own: Ctrl-C reaches the demo, which then stops its workers.
+                .process_group(0)
+                .kill_on_drop(true)
+                .spawn()
+                .map_err(|error| format!("cannot start {name}: {error}"))?;
+            workers.push(Worker { name, child });
+        }
+        Ok(Self(workers))
+    }
+
+    /// Fails when a worker has ended although nobody told it to.
+    pub(crate) fn check(&mut self) -> Outcome<()> {
+        for worker in &mut self.0 {
+            if let Some(status) = worker.child.try_wait()? {
+                return Err(format!("{} has ended early: {status}", worker.name).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the workers to stop, as an operator would, and waits until they have.
+    pub(crate) async fn stop(mut self) -> Outcome<()> {
+        for worker in &self.0 {
+            if let Some(pid) = worker.pid() {
+                kill_process(pid, Signal::TERM)?;
+            }
+        }
+        for worker in &mut self.0 {
+            let name = worker.name;
+            let status = timeout(STOP_DEADLINE, worker.child.wait())
+                .await
+                .map_err(|_| format!("{name} does not stop"))??;
+            if !status.success() {
+                return Err(format!("{name} has ended badly: {status}").into());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Worker {
+    fn pid(&self) -> Option<Pid> {
+        let id = i32::try_from(self.child.id()?).ok()?;
+        Pid::from_raw(id)
+    }
+}
+
+fn beside_this(name: &str) -> Outcome<PathBuf> {
+    let this = std::env::current_exe()?;
+    let path = this.with_file_name(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(format!(
+        "{} is not built: run `cargo build -p oxbull-workers --bins` first",
+        path.display()
+    )
+    .into())
+}

@@ -1,0 +1,172 @@
+//! Runs the three workers on sample input, against a private Redis and a simulated Graph API, and
+//! checks that every job ended where it should.
+//!
+//! Exit code 0: every check passed. 1: a check failed or the demo could not run. 130: interrupted.
+
+mod checks;
+mod fleet;
+mod queues;
+mod report;
+mod samples;
+mod timings;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use oxbull::client::{Client, ClientConfig};
+use oxbull_testkit::RedisServer;
+use oxbull_workers::app::{LogFormat, init_logging};
+use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+
+use fleet::Fleet;
+use queues::Queues;
+use report::say;
+use samples::Samples;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// How often progress is looked at and shown.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Runs the workers on sample input and checks what becomes of every job
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Seconds that the workers get for all jobs
+    #[arg(long, default_value_t = 90)]
+    deadline: u64,
+    /// Adds every sample this many times, with ids of their own
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    times: u32,
+    /// Milliseconds that the simulated Graph API takes for every request
+    #[arg(long, default_value_t = 20)]
+    latency_ms: u64,
+    /// Leaves the API's faults out
+    #[arg(long)]
+    no_faults: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if std::env::var_os("RUST_LOG").is_some() {
+        init_logging(LogFormat::Text);
+    }
+    let ended = tokio::select! {
+        ended = Box::pin(run(&arguments)) => ended,
+        () = interrupted() => {
+            // Dropping the run has killed the workers and the server.
+            say("interrupted; everything is stopped");
+            return ExitCode::from(130);
+        }
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!(
+                "the demo could not run: {}",
+                report::chain(&*error)
+            ));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Returns once the process is told to end.
+async fn interrupted() {
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+    ) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+async fn run(arguments: &Arguments) -> Outcome<bool> {
+    let samples = Samples::load(arguments.times)?;
+    let redis = RedisServer::start().await?;
+    let simulator = start_simulator(arguments).await?;
+    say(&format!(
+        "private redis on port {}, graph api simulator at {}",
+        redis.port(),
+        simulator.url()
+    ));
+    let client = Client::connect(ClientConfig::from_url(&redis.url())?).await?;
+    let queues = Queues::open(&client).await?;
+    let added = queues.add(&samples).await?;
+    say(&format!("added {}", added.summary()));
+
+    let mut fleet = Fleet::start(&redis.url(), simulator.url())?;
+    say("started the three workers");
+    let finished = watch(&queues, &added, &mut fleet, arguments).await?;
+    fleet.stop().await?;
+    say("the workers have stopped");
+
+    let seen = queues.read(&added).await?;
+    report::print(&client, &seen).await?;
+    let passed = checks::run(&client, &samples, &seen, &simulator).await? && finished;
+    client.close().await;
+    simulator.stop().await;
+    drop(redis);
+    Ok(passed)
+}
+
+async fn start_simulator(arguments: &Arguments) -> Outcome<Simulator> {
+    let options = SimulatorOptions::new()
+        .polls(2)
+        .latency(Duration::from_millis(arguments.latency_ms));
+    let simulator = Simulator::start(options).await?;
+    if !arguments.no_faults {
+        // Server errors, answers that are lost after the post is public, a limited account.
+        simulator.arm(Fault::error(500, 2).on(Operation::CreateContainer).times(2));
+        simulator.arm(Fault::lose_reply().on(Operation::Publish).times(2));
+        simulator.arm(Fault::error(503, 2).on(Operation::Profile).times(2));
+        simulator.arm(
+            Fault::rate_limit(Duration::from_secs(1))
+                .on(Operation::Insights)
+                .times(2),
+        );
+    }
+    Ok(simulator)
+}
+
+/// Shows progress until every job has ended; says whether all have by the deadline.
+async fn watch(
+    queues: &Queues,
+    added: &queues::AddedJobs,
+    fleet: &mut Fleet,
+    arguments: &Arguments,
+) -> Outcome<bool> {
+    let start = Instant::now();
+    let deadline = start + Duration::from_secs(arguments.deadline);
+    let mut tick = tokio::time::interval(TICK);
+    let mut shown = String::new();
+    loop {
+        tick.tick().await;
+        fleet.check()?;
+        let progress = queues.progress(added).await?;
+        let line = progress.line();
+        if line != shown {
+            say(&format!("{:5.1} s  {line}", start.elapsed().as_secs_f64()));
+            shown = line;
+        }
+        if progress.is_finished() {
+            return Ok(true);
+        }
+        if Instant::now() >= deadline {
+            say("the deadline has passed and jobs are left");
+            return Ok(false);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The three queues from the producer's and the observer's side.
+
+use std::time::Duration;
+
+use oxbull::client::Client;
+use oxbull::{Backoff, JobCounts, JobId, JobOptions, JobRecord, JobState, NewJob, Queue};
+use oxbull_workers::jobs::analytics_refresh::{self, AnalyticsRefresh};
+use oxbull_workers::jobs::post_publishing::{self, PostPublishing};
+use oxbull_workers::jobs::webhook_processing::{self, WebhookDelivery};
+use serde::Serialize;
+
+use crate::Outcome;
+use crate::samples::Samples;
+
+/// Between attempts; shorter than in earnest, so that the demo shows retries and still ends soon.
+const BACKOFF: Duration = Duration::from_millis(200);
+
+pub(crate) struct Queues {
+    posts: Queue<PostPublishing>,
+    deliveries: Queue<WebhookDelivery>,
+    accounts: Queue<AnalyticsRefresh>,
+}
+
+/// A job that was added, and how long after that it is due.
+#[derive(Debug, Clone)]
+pub(crate) struct AddedJob {
+    id: JobId,
+    delay: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct AddedJobs {
+    posts: Vec<AddedJob>,
+    deliveries: Vec<AddedJob>,
+    accounts: Vec<AddedJob>,
+}
+
+/// A queue as the workers left it.
+#[derive(Debug)]
+pub(crate) struct SeenQueue {
+    pub(crate) name: &'static str,
+    pub(crate) counts: JobCounts,
+    pub(crate) jobs: Vec<SeenJob>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SeenJob {
+    pub(crate) record: JobRecord,
+    pub(crate) state: Option<JobState>,
+    /// How long after it was added the job was due.
+    pub(crate) delay: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) posts: SeenQueue,
+    pub(crate) deliveries: SeenQueue,
+    pub(crate) accounts: SeenQueue,
+}
+
+impl Seen {
+    pub(crate) fn all(&self) -> [&SeenQueue; 3] {
+        [&self.posts, &self.deliveries, &self.accounts]
+    }
+}
+
+impl Queues {
+    pub(crate) async fn open(client: &Client) -> Outcome<Self> {
+        let quick = |options: JobOptions| options.backoff(Backoff::exponential(BACKOFF));
+        Ok(Self {
+            posts: open(
+                client,
+                post_publishing::QUEUE,
+                quick(post_publishing::options()),
+            )
+            .await?,
+            deliveries: open(
+                client,
+                webhook_processing::QUEUE,
+                quick(webhook_processing::options()),
+            )
+            .await?,
+            accounts: open(
+                client,
+                analytics_refresh::QUEUE,
+                quick(analytics_refresh::options()),
+            )
+            .await?,
+        })
+    }
+
+    /// Adds every sample.
+    pub(crate) async fn add(&self, samples: &Samples) -> Outcome<AddedJobs> {
+        let posts = samples
+            .posts
+            .iter()
+            .map(|post| {
+                let job = NewJob::new("publish", post.data.clone()).options(post.options());
+                (job, post.delay())
+            })
+            .collect();
+        let deliveries = samples
+            .deliveries
+            .iter()
+            .map(|delivery| (NewJob::new("delivery", delivery.clone()), Duration::ZERO))
+            .collect();
+        let accounts = samples
+            .accounts
+            .iter()
+            .map(|account| (NewJob::new("refresh", account.clone()), Duration::ZERO))
+            .collect();
+        Ok(AddedJobs {
+            posts: add(&self.posts, posts).await?,
+            deliveries: add(&self.deliveries, deliveries).await?,
+            accounts: add(&self.accounts, accounts).await?,
+        })
+    }
+
+    /// How far the workers are.
+    pub(crate) async fn progress(&self, added: &AddedJobs) -> Outcome<Progress> {
+        Ok(Progress([
+            Row::new(
+                post_publishing::QUEUE,
+                self.posts.counts().await?,
+                &added.posts,
+            ),
+            Row::new(
+                webhook_processing::QUEUE,
+                self.deliveries.counts().await?,
+                &added.deliveries,
+            ),
+            Row::new(
+                analytics_refresh::QUEUE,
+                self.accounts.counts().await?,
+                &added.accounts,
+            ),
+        ]))
+    }
+
+    /// Reads every job back.
+    pub(crate) async fn read(&self, added: &AddedJobs) -> Outcome<Seen> {
+        Ok(Seen {
+            posts: read(&self.posts, post_publishing::QUEUE, &added.posts).await?,
+            deliveries: read(
+                &self.deliveries,
+                webhook_processing::QUEUE,
+                &added.deliveries,
+            )
+            .await?,
+            accounts: read(&self.accounts, analytics_refresh::QUEUE, &added.accounts).await?,
+        })
+    }
+}
+
+async fn open<D>(client: &Client, name: &str, options: JobOptions) -> oxbull::Result<Queue<D>> {
+    Queue::builder(client, name)
+        .default_options(options)
+        .open()
+        .await
+}
+
+async fn add<D: Serialize>(
+    queue: &Queue<D>,
+    jobs: Vec<(NewJob<D>, Duration)>,
+) -> Outcome<Vec<AddedJob>> {
+    let (jobs, delays): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    let mut all = Vec::new();
+    for (added, delay) in queue.add_bulk(jobs).await?.into_iter().zip(delays) {
+        all.push(AddedJob {
+            id: added?.id,
+            delay,
+        });
+    }
+    Ok(all)
+}
+
+async fn read<D>(queue: &Queue<D>, name: &'static str, added: &[AddedJob]) -> Outcome<SeenQueue> {
+    let mut jobs = Vec::new();
+    for job in added {
+        let record = queue
+            .job(&job.id)
+            .await?
+            .ok_or_else(|| format!("job {} of {name} is gone", job.id))?;
+        jobs.push(SeenJob {
+            record,
+            state: queue.state(&job.id).await?,
+            delay: job.delay,
+        });
+    }
+    Ok(SeenQueue {
+        name,
+        counts: queue.counts().await?,
+        jobs,
+    })
+}
+
+impl AddedJobs {
+    pub(crate) fn summary(&self) -> String {
+        format!(
+            "{} posts ({} of them for later), {} webhook deliveries, {} accounts",
+            self.posts.len(),
+            self.posts.iter().filter(|job| !job.delay.is_zero()).count(),
+            self.deliveries.len(),
+            self.accounts.len()
+        )
+    }
+}
+
+/// How far each queue is.
+pub(crate) struct Progress([Row; 3]);
+
+struct Row {
+    name: &'static str,
+    counts: JobCounts,
+    total: u64,
+}
+
+impl Row {
+    fn new(name: &'static str, counts: JobCounts, added: &[AddedJob]) -> Self {
+        Self {
+            name,
+            counts,
+            total: added.len() as u64,
+        }
+    }
+
+    fn ended(&self) -> u64 {
+        self.counts.completed + self.counts.failed
+    }
+}
+
+impl Progress {
+    pub(crate) fn is_finished(&self) -> bool {
+        self.0.iter().all(|row| row.ended() >= row.total)
+    }
+
+    pub(crate) fn line(&self) -> String {
+        let queues = self.0.iter().map(|row| {
+            format!(
+                "{} {:>3}/{} (active {}, delayed {})",
+                row.name,
+                row.ended(),
+                row.total,
+                row.counts.active,
+                row.counts.delayed
+            )
+        });
+        queues.collect::<Vec<_>>().join("   ")
+    }
+}

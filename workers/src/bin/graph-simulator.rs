@@ -1,0 +1,76 @@
+//! Runs the Graph API simulator until it is told to stop.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use oxbull_workers::app::{LogFormat, init_logging};
+use oxbull_workers::simulator::{Fault, Simulator, SimulatorOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A local stand-in for the Instagram Graph API
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Address to listen on
+    #[arg(long, env = "SIMULATOR_ADDRESS", default_value = "127.0.0.1:4010")]
+    address: SocketAddr,
+    /// Status requests that find a new container still in progress
+    #[arg(long, env = "SIMULATOR_POLLS", default_value_t = 2)]
+    polls: u32,
+    /// Milliseconds that every request takes at least
+    #[arg(long, env = "SIMULATOR_LATENCY_MS", default_value_t = 50)]
+    latency_ms: u64,
+    /// Requests a minute accepted per account; no limit when absent
+    #[arg(long, env = "SIMULATOR_RATE")]
+    rate: Option<u32>,
+    /// Faults to arm at start, each as JSON, such as
+    /// '{"operation":"publish","times":3,"effect":{"error":{"status":500,"code":2}}}'
+    #[arg(long, value_parser = fault)]
+    fault: Vec<Fault>,
+    /// How log lines are written
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+fn fault(text: &str) -> Result<Fault, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    init_logging(arguments.log_format);
+    match run(arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> std::io::Result<()> {
+    let mut options = SimulatorOptions::new()
+        .address(arguments.address)
+        .polls(arguments.polls)
+        .latency(Duration::from_millis(arguments.latency_ms));
+    if let Some(requests) = arguments.rate {
+        options = options.rate(requests, Duration::from_secs(60));
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let simulator = Simulator::start(options).await?;
+    for fault in arguments.fault {
+        simulator.arm(fault);
+    }
+    tracing::info!(url = simulator.url(), "listening");
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    let counters = simulator.counters();
+    tracing::info!(?counters, "stopping");
+    simulator.stop().await;
+    Ok(())
+}

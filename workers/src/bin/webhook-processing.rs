@@ -1,0 +1,31 @@
+//! Splits webhook deliveries into events: the worker of the queue `webhook-processing`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use oxbull_workers::app::{self, StartError, WorkerSettings};
+use oxbull_workers::jobs::webhook_processing::{CONCURRENCY, QUEUE, RedisClaims, handle};
+
+/// Splits Instagram's webhook deliveries into events and drops repeated ones
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(flatten)]
+    worker: WorkerSettings,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    app::init_logging(arguments.worker.log_format());
+    app::exit_code(run(&arguments).await)
+}
+
+async fn run(arguments: &Arguments) -> Result<(), StartError> {
+    let client = app::connect(&arguments.worker).await?;
+    let worker = app::worker(&client, QUEUE, &arguments.worker, CONCURRENCY)
+        .state(RedisClaims::new(client.clone()))
+        .start(handle)
+        .await?;
+    app::run_to_end(QUEUE, worker, client).await
+}
