@@ -10,9 +10,20 @@ case ${1:-} in
     --version | -v) exec "$meebis" --version ;;
     --* | '') ;;
     *)
-        # Ignoring the file could mean a server without the password that it sets.
-        echo "error: meebis reads no configuration file: $1" >&2
-        exit 1
+        # A configuration file: its lines as options, before those of the command line.
+        file=$1
+        shift
+        for line in port bind requirepass maxclients databases unixsocket; do
+            value=$(sed -n "s/^[[:space:]]*$line[[:space:]][[:space:]]*\([^[:space:]]*\).*/\1/p" "$file" | tail -n 1)
+            value=${value#\"}
+            value=${value%\"}
+            [ -z "$value" ] || set -- "--$line" "$value" "$@"
+        done
+        # Passing over access rules could mean a server without the password that they set.
+        if grep -Eq '^[[:space:]]*(include|aclfile|user|tls-port)[[:space:]]' "$file"; then
+            echo "error: meebis has no include, aclfile, user or tls-port: $file" >&2
+            exit 1
+        fi
         ;;
 esac
 

@@ -1,6 +1,7 @@
 //! The server's process, from spawn to reaping.
 
 use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -34,6 +35,8 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
+            // A group of its own: Ctrl-C asks the program that uses the server, not the server.
+            .process_group(0)
             .spawn()
             .map_err(|error| {
                 KitError::because(format!("cannot start {}", binary.display()), error)
