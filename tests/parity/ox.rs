@@ -80,7 +80,9 @@ impl Ox {
             "id": record.id.as_str(), "name": record.name, "data": record.data::<Value>()?,
             "made": record.attempts_made, "started": record.attempts_started,
             "processedOn": record.processed_on.map(Timestamp::as_millis),
-            "deferred": record.deferred_failure, "reason": record.failed_reason,
+            "deferred": record.deferred_failure,
+            // BullMQ's readers know no empty reason.
+            "reason": record.failed_reason.as_ref().filter(|reason| !reason.is_empty()),
         });
         let key = key(place, record.id.as_str());
         let held = (record, place.worker.clone());

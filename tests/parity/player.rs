@@ -369,7 +369,8 @@ impl Player {
             .await
             .map_err(|error| format!("{side:?} cannot take {step:?}: {error}"))?;
         let shown = format!("{step:?}").replace(&self.prefix, "P");
-        self.log.push((shown, answer.clone()));
+        let neutral = crate::snapshot::neutral(answer.clone(), &self.prefix);
+        self.log.push((shown, neutral));
         Ok(answer)
     }
 

@@ -155,7 +155,7 @@ fn decoded(field: &str, text: String) -> Value {
 }
 
 /// Replaces the prefix in every text of a value.
-fn neutral(value: Value, prefix: &str) -> Value {
+pub(crate) fn neutral(value: Value, prefix: &str) -> Value {
     match value {
         Value::String(text) => text.replace(prefix, PREFIX).into(),
         Value::Array(items) => items.into_iter().map(|v| neutral(v, prefix)).collect(),

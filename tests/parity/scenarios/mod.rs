@@ -1,3 +1,18 @@
-//! The scenarios, by the part of a job's life they are about.
+//! The scenarios, by the part of a job's life they are about. Most are items of the spec's Check
+//! lists; what they expect beyond equal keys is what the spec says.
 
 mod adding;
+mod administering;
+mod deduplicating;
+mod ending;
+mod failing;
+mod families;
+mod fetching;
+mod finishing;
+mod limiting;
+mod parenting;
+mod pausing;
+mod removing;
+mod retaining;
+mod stalling;
+mod stepping_back;
