@@ -68,6 +68,7 @@ impl BlockingConnection {
             usage: Use {
                 name: name.map(str::to_owned),
                 main: false,
+                patience: None,
             },
             stop,
             open: None,
@@ -169,6 +170,9 @@ impl BlockingConnection {
             Err(loss) => {
                 self.failures = self.failures.saturating_add(1);
                 self.log_lost(&loss);
+                if matches!(loss, Loss::Late(_)) {
+                    self.settings.doubt.notify_waiters();
+                }
                 Err(Error::Indeterminate(loss.into()))
             }
         }

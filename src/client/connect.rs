@@ -10,6 +10,7 @@ use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
@@ -34,6 +35,8 @@ pub(super) struct Settings {
     pub(super) purpose: Purpose,
     pub(super) clock: Clock,
     pub(super) causes: Causes,
+    /// Told when a socket fell silent: the others may lead to the same dead peer.
+    pub(super) doubt: Notify,
     tls: Option<Connector>,
 }
 
@@ -65,6 +68,7 @@ impl Settings {
             purpose,
             clock,
             causes: Causes::default(),
+            doubt: Notify::new(),
             tls,
         })
     }
@@ -153,6 +157,8 @@ pub(super) struct Use {
     pub(super) name: Option<String>,
     /// Whether the clock is measured over it and its warnings are told.
     pub(super) main: bool,
+    /// The longest wait for an answer, where it is shorter than the configuration's.
+    pub(super) patience: Option<Duration>,
 }
 
 /// Connects once, within the connect timeout.

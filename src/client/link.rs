@@ -23,6 +23,8 @@ use crate::error::Error;
 
 /// A connection that lived this long was sound, even if nobody used it.
 const STEADY: Duration = Duration::from_secs(2);
+/// How soon a socket in doubt must answer.
+const PROOF: Duration = Duration::from_secs(2);
 /// How often an idle main connection proves itself and refreshes the clock.
 const CLOCK_PERIOD: Duration = Duration::from_secs(60);
 
@@ -36,9 +38,19 @@ pub(super) struct Generation {
     reason: OnceLock<String>,
     /// Whether a request was answered: then the next backoff starts anew.
     useful: AtomicBool,
+    /// Whether it was given up for its silence.
+    late: AtomicBool,
 }
 
 impl Generation {
+    /// Has the socket closed after a lost answer.
+    fn lose(&self, loss: &Loss) {
+        if matches!(loss, Loss::Late(_)) {
+            self.late.store(true, Ordering::Relaxed);
+        }
+        self.discard(loss);
+    }
+
     /// Has the socket closed; the first reason is the one that is logged.
     fn discard(&self, reason: &impl Display) {
         self.reason.get_or_init(|| reason.to_string());
@@ -62,7 +74,7 @@ impl Generation {
         if matches!(&result, Ok(value) if !matches!(value, Value::ServerError(_))) {
             self.mark_useful();
         }
-        result.inspect_err(|loss| self.discard(loss))
+        result.inspect_err(|loss| self.lose(loss))
     }
 
     /// Sends several commands at once.
@@ -76,7 +88,7 @@ impl Generation {
         if result.is_ok() {
             self.mark_useful();
         }
-        result.inspect_err(|loss| self.discard(loss))
+        result.inspect_err(|loss| self.lose(loss))
     }
 }
 
@@ -373,14 +385,19 @@ impl Inner {
             dead: CancellationToken::new(),
             reason: OnceLock::new(),
             useful: AtomicBool::new(false),
+            late: AtomicBool::new(false),
         });
         self.state.send_replace(State::Up(Arc::clone(&generation)));
         tokio::select! {
             () = opened.driver => generation.discard(&"closed by the server"),
             () = generation.dead.cancelled() => {}
             () = self.keep_clock(&generation), if self.usage.main => {}
+            () = self.keep_faith(&generation) => {}
         }
         self.log_lost(generation.reason.get());
+        if generation.late.load(Ordering::Relaxed) {
+            self.settings.doubt.notify_waiters();
+        }
         self.state.send_replace(State::Down {
             failures,
             error: None,
@@ -398,6 +415,27 @@ impl Inner {
                 return;
             }
         }
+    }
+
+    /// Proves the socket whenever another one of the client fell silent, so that a peer that
+    /// vanished costs one deadline, not one for each socket; ends when there is no answer.
+    async fn keep_faith(&self, generation: &Generation) {
+        loop {
+            self.settings.doubt.notified().await;
+            let limit = self.deadline().min(PROOF);
+            // A late answer discards the connection.
+            if generation.send(&redis::cmd("PING"), limit).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The longest wait for one answer.
+    fn deadline(&self) -> Duration {
+        let deadline = self.settings.config.command_deadline;
+        self.usage
+            .patience
+            .map_or(deadline, |own| own.min(deadline))
     }
 
     fn log_connected(&self, server: &ServerInfo, attempts: u32) {
@@ -504,13 +542,13 @@ struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     fn new(connection: &'a Connection, safety: Repeat) -> Self {
-        let config = &connection.handle.inner.settings.config;
+        let inner = &connection.handle.inner;
         Self {
             connection,
             safety,
-            deadline: config.command_deadline,
+            deadline: inner.deadline(),
             start: Instant::now(),
-            left: config.retries,
+            left: inner.settings.config.retries,
             ambiguous: false,
         }
     }

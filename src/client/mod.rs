@@ -102,6 +102,7 @@ impl Client {
             Use {
                 name: None,
                 main: true,
+                patience: None,
             },
             stop.child_token(),
             tasks.clone(),
@@ -158,6 +159,7 @@ impl Client {
                 Use {
                     name: None,
                     main: true,
+                    patience: None,
                 },
                 self.shared.stop.child_token(),
                 self.shared.tasks.clone(),
@@ -243,13 +245,15 @@ impl Client {
 
     /// Prepares a connection of its own, shown under `name` in the server's client list.
     ///
-    /// Its task runs on the runtime of its first request.
-    pub(crate) fn dedicated(&self, name: Option<&str>) -> Connection {
+    /// An answer may take as long as `patience`, and not longer than the configuration says. Its
+    /// task runs on the runtime of its first request.
+    pub(crate) fn dedicated(&self, name: Option<&str>, patience: Duration) -> Connection {
         Connection::new(
             Arc::clone(&self.shared.settings),
             Use {
                 name: name.map(str::to_owned),
                 main: false,
+                patience: Some(patience),
             },
             self.shared.stop.child_token(),
             self.shared.tasks.clone(),

@@ -327,7 +327,7 @@ async fn dedicated_connection_keeps_its_name_and_ends_with_its_owner() -> TestRe
     let named = |list: Vec<String>| list.iter().any(|line| line.contains("name=keeper "));
     let ping = command(&["PING"]);
 
-    let keeper = client.dedicated(Some("keeper"));
+    let keeper = client.dedicated(Some("keeper"), Duration::MAX);
     assert!(!named(clients(&server).await), "it connects when used");
     keeper.request(&ping, Repeat::Safe).await?;
     assert!(named(clients(&server).await));
@@ -347,12 +347,12 @@ async fn dedicated_connection_keeps_its_name_and_ends_with_its_owner() -> TestRe
         "{closed:?}"
     );
 
-    let keeper = client.dedicated(Some("keeper"));
+    let keeper = client.dedicated(Some("keeper"), Duration::MAX);
     keeper.request(&ping, Repeat::Safe).await?;
     drop(keeper);
     eventually(SOON, || async { !named(clients(&server).await) }).await?;
 
-    let odd = client.dedicated(Some("has a space"));
+    let odd = client.dedicated(Some("has a space"), Duration::MAX);
     odd.request(&ping, Repeat::Safe).await?;
     Ok(())
 }

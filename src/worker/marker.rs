@@ -12,7 +12,9 @@ use crate::client::{BlockingConnection, Client};
 use crate::store::{Store, Wake};
 
 /// The longest blocking read; it bounds how long a connection that died silently goes unnoticed.
-const READ_MAX: Duration = Duration::from_secs(5);
+/// With the grace for its answer and the proof that the other connections then have to give, a
+/// silent peer is given up within 8 s.
+const READ_MAX: Duration = Duration::from_secs(3);
 /// How often an interruption of a read is tried again, in case it came before the read did.
 const INTERRUPT_RETRY: Duration = Duration::from_millis(5);
 /// How often an interruption is tried before the connection is thrown away instead.

@@ -1,0 +1,173 @@
+//! What must hold of a queue once a fault is over and the queue is drained.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use oxbull::JobId;
+use oxbull_testkit::RedisServer;
+
+use crate::TestResult;
+use crate::logs;
+use crate::site::Site;
+
+/// Places of a job in the queue's keys: suffix, and whether it is a list.
+const PLACES: [(&str, bool); 8] = [
+    ("wait", true),
+    ("paused", true),
+    ("active", true),
+    ("delayed", false),
+    ("prioritized", false),
+    ("waiting-children", false),
+    ("completed", false),
+    ("failed", false),
+];
+
+/// What a test allows beyond the rule.
+#[derive(Debug, Default)]
+pub(crate) struct Allow {
+    /// Jobs that fail by design without their handler.
+    pub(crate) failing: BTreeSet<String>,
+    /// Jobs beyond those acknowledged: adds whose outcome was reported as unknown.
+    pub(crate) unknown_adds: usize,
+    /// Clients that log about this queue; each may say a thing once a second.
+    pub(crate) clients: usize,
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub(crate) struct Summary {
+    pub(crate) completed: usize,
+    pub(crate) failed: usize,
+    /// Handler starts beyond one per job.
+    pub(crate) repeated: usize,
+    /// Recoveries that the jobs' hashes count.
+    pub(crate) stalls: i64,
+    pub(crate) log_lines: usize,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "completed={} failed={} repeated={} stalls={} log_lines={}",
+            self.completed, self.failed, self.repeated, self.stalls, self.log_lines
+        )
+    }
+}
+
+/// Checks a drained queue of which nothing is removed: no acknowledged job is lost, none is
+/// stuck, none failed without a handler, each is in exactly one state, no lock is left.
+pub(crate) async fn check_queue(
+    site: &Site,
+    acknowledged: &[JobId],
+    allow: Allow,
+) -> TestResult<Summary> {
+    let mut broken = Vec::new();
+    let mut place_of: BTreeMap<String, &str> = BTreeMap::new();
+    for (place, is_list) in PLACES {
+        for id in members(&site.server, &site.key(place), is_list).await? {
+            if let Some(other) = place_of.insert(id.clone(), place) {
+                broken.push(format!("{id} is in {other} and {place}"));
+            }
+            if matches!(
+                place,
+                "wait" | "paused" | "active" | "delayed" | "prioritized"
+            ) {
+                broken.push(format!("{id} is stuck in {place}"));
+            }
+        }
+    }
+    for id in acknowledged {
+        if !place_of.contains_key(id.as_str()) {
+            broken.push(format!("{id} was acknowledged and is lost"));
+        }
+    }
+    let surplus = place_of.len().saturating_sub(acknowledged.len());
+    if surplus > allow.unknown_adds {
+        broken.push(format!("{surplus} jobs that nobody was told of"));
+    }
+
+    let (starts, ends) = (site.effects.counts(false), site.effects.counts(true));
+    let mut stalls = 0;
+    for (id, place) in &place_of {
+        let key = site.key(id);
+        let job = site.server.cli(&["HGETALL", &key]).await?.map();
+        if job.is_empty() {
+            broken.push(format!("{id} is in {place} without a hash"));
+        }
+        let number = |field: &str| job.get(field).and_then(|text| text.parse::<i64>().ok());
+        stalls += number("stc").unwrap_or(0);
+        let made = number("atm").unwrap_or(0);
+        if made > number("ats").unwrap_or(0) {
+            broken.push(format!("{id} made more attempts than it started"));
+        }
+        if *place == "completed" && !ends.contains_key(id) {
+            broken.push(format!("{id} is completed, but no handler came to its end"));
+        }
+        if *place == "failed" && !starts.contains_key(id) && !allow.failing.contains(id) {
+            let reason = job.get("failedReason");
+            broken.push(format!("{id} failed without a handler: {reason:?}"));
+        }
+        if !job.contains_key("finishedOn") && matches!(*place, "completed" | "failed") {
+            broken.push(format!("{id} is {place} at no time"));
+        }
+    }
+    for id in site.effects.doubled() {
+        broken.push(format!("{id} was started twice by one activation"));
+    }
+    for id in starts.keys() {
+        if !place_of.contains_key(id) {
+            broken.push(format!("{id} had a handler and is gone"));
+        }
+    }
+
+    let pattern = site.key("*");
+    for key in site.server.cli(&["KEYS", &pattern]).await?.texts() {
+        let suffix = key.strip_prefix(&site.key("")).unwrap_or(&key);
+        if suffix.ends_with(":lock") {
+            broken.push(format!("{suffix} is left"));
+        }
+        let kind = site.server.text(&["TYPE", &key]).await?;
+        let is_job = kind.as_deref() == Some("hash") && suffix != "meta" && !suffix.contains(':');
+        if is_job && !place_of.contains_key(suffix) {
+            broken.push(format!("{suffix} has a hash and no place"));
+        }
+    }
+    let stalled = site.server.cli(&["SMEMBERS", &site.key("stalled")]).await?;
+    if !stalled.texts().is_empty() {
+        broken.push(format!("{:?} are remembered as active", stalled.texts()));
+    }
+
+    let mut subjects = vec![site.name.clone(), format!(":{}", site.server.port())];
+    subjects.extend(
+        site.proxy
+            .as_ref()
+            .map(|proxy| format!(":{}", proxy.port())),
+    );
+    let lines = logs::about(&subjects);
+    broken.extend(logs::too_often(&lines, allow.clients.max(1)));
+
+    if !broken.is_empty() {
+        let count = broken.len();
+        broken.truncate(20);
+        return Err(format!("{count} rules broken:\n{}", broken.join("\n")).into());
+    }
+    let count = |wanted: &str| place_of.values().filter(|place| **place == wanted).count();
+    Ok(Summary {
+        completed: count("completed"),
+        failed: count("failed"),
+        repeated: starts.values().map(|times| times - 1).sum(),
+        stalls,
+        log_lines: lines.len(),
+    })
+}
+
+/// The members of a list or sorted set.
+pub(crate) async fn members(
+    server: &RedisServer,
+    key: &str,
+    list: bool,
+) -> TestResult<Vec<String>> {
+    let command = if list { "LRANGE" } else { "ZRANGE" };
+    Ok(server.cli(&[command, key, "0", "-1"]).await?.texts())
+}

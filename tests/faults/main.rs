@@ -1,0 +1,24 @@
+//! Faults: what breaks around a queue, and what must hold when it is over.
+//!
+//! Each test injects a fault, heals it, drains the queue and then asks `check::check_queue` whether
+//! every acknowledged job is accounted for. `../FAULTS.md` maps faults to tests and bars. Figures
+//! are printed, not asserted, but for generous bounds on liveness.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "tests fail loudly, and print the figures they measure"
+)]
+
+mod check;
+mod logs;
+mod outage;
+mod panics;
+mod replies;
+mod scripts;
+mod site;
+
+/// What tests and their helpers return.
+type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

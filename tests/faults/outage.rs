@@ -1,0 +1,155 @@
+//! V1, V2, V8: Redis dies, falls silent, or stands still.
+
+use std::time::{Duration, Instant};
+
+use oxbull::{Error, JobId, JobOptions, WorkerEvent};
+use oxbull_testkit::{RedisServer, eventually};
+
+use crate::TestResult;
+use crate::check::{Allow, check_queue};
+use crate::site::{LIVENESS, Site, Work, event, work};
+
+/// A producer that adds jobs until told to stop, and remembers what it was told.
+struct Producer {
+    stop: tokio_util::sync::CancellationToken,
+    task: tokio::task::JoinHandle<(Vec<JobId>, usize, usize)>,
+}
+
+impl Producer {
+    fn start(site: &Site) -> Self {
+        let stop = tokio_util::sync::CancellationToken::new();
+        let (queue, stopped) = (site.queue.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            let (mut acknowledged, mut unknown, mut refused) = (Vec::new(), 0, 0);
+            while !stopped.is_cancelled() {
+                let added = queue.add_once("work", &Work { ms: 2 }, JobOptions::new());
+                match added.await {
+                    Ok(added) => acknowledged.push(added.id),
+                    Err(Error::Indeterminate(_)) => unknown += 1,
+                    Err(_) => refused += 1,
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            (acknowledged, unknown, refused)
+        });
+        Self { stop, task }
+    }
+
+    /// What was acknowledged, how many adds ended unknown and how many were refused.
+    async fn finish(self) -> TestResult<(Vec<JobId>, usize, usize)> {
+        self.stop.cancel();
+        Ok(self.task.await?)
+    }
+}
+
+/// V1: Redis is killed under load and comes back after 20 s; the worker goes on within 3 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_killed_for_20_s_under_load_loses_nothing() -> TestResult {
+    let site = Site::on(RedisServer::builder().durable(), false).await?;
+    let worker = site.worker().start(work).await?;
+    let producer = Producer::start(&site);
+    site.started(100).await?;
+    site.server.kill_hard();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let mut events = worker.events();
+    site.server.restart().await?;
+    let back = Instant::now();
+    event(&mut events, |event| {
+        matches!(event, WorkerEvent::Completed { .. })
+    })
+    .await?;
+    let resumed = back.elapsed();
+    let goal = site.effects.starts() + 50;
+    site.started(goal).await?;
+    let (ids, unknown, refused) = producer.finish().await?;
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(
+        &site,
+        &ids,
+        Allow {
+            unknown_adds: unknown,
+            ..Allow::default()
+        },
+    )
+    .await?;
+    println!(
+        "V1 killed for 20 s: resumed after {resumed:?}, acknowledged={} unknown={unknown} refused={refused} {summary}",
+        ids.len()
+    );
+    assert!(
+        resumed < Duration::from_secs(6),
+        "resumed after {resumed:?}"
+    );
+    Ok(())
+}
+
+/// V2: the peer keeps the sockets and answers nothing; new connections work. At most 8 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_that_never_answers_again_is_given_up() -> TestResult {
+    let site = Site::proxied().await?;
+    let worker = site.worker().start(work).await?;
+    let mut ids = site.add(50, 2).await?;
+    site.drained().await?;
+    site.proxy().half_open();
+    // What is open stays mute for good; what is opened from now on works.
+    site.proxy().pass().await?;
+    let fault = Instant::now();
+    let direct = oxbull::Queue::<Work>::open(&site.other_client().await?, &site.name).await?;
+    ids.push(direct.add("work", &Work { ms: 2 }).await?.id);
+    let mut events = worker.events();
+    event(&mut events, |event| {
+        matches!(event, WorkerEvent::Completed { .. })
+    })
+    .await?;
+    let resumed = fault.elapsed();
+    ids.extend(site.add(50, 2).await?);
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(
+        &site,
+        &ids,
+        Allow {
+            clients: 2,
+            ..Allow::default()
+        },
+    )
+    .await?;
+    println!("V2 half-open peer: resumed after {resumed:?} {summary}");
+    assert!(
+        resumed < Duration::from_secs(16),
+        "resumed after {resumed:?}"
+    );
+    Ok(())
+}
+
+/// V8: the server stands still for 1.2 s, six times, over 120 jobs; nobody fails for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_server_pauses_fail_no_job() -> TestResult {
+    let site = Site::start().await?;
+    let worker = site.worker().concurrency(4).start(work).await?;
+    let ids = site.add(120, 100).await?;
+    for _ in 0..6 {
+        site.server.cli(&["CLIENT", "PAUSE", "1200", "ALL"]).await?;
+        let before = site.effects.ends();
+        // A paused server answers the kit late, too.
+        eventually(LIVENESS, async || {
+            site.server
+                .cli(&["PING"])
+                .await
+                .map_err(|e| e.to_string())?;
+            let done = site.effects.ends();
+            (done > before || done == 120)
+                .then_some(())
+                .ok_or(format!("{done} done"))
+        })
+        .await?;
+    }
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!("V8 CLIENT PAUSE 1200 x6: {summary}");
+    assert_eq!((summary.completed, summary.failed), (120, 0));
+    assert_eq!((summary.repeated, summary.stalls), (0, 0));
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! V9, V10: answers that are lost after the request was executed.
+
+use std::time::Duration;
+
+use oxbull::{Error, JobOptions};
+use oxbull_testkit::Rule;
+
+use crate::TestResult;
+use crate::check::{Allow, check_queue};
+use crate::scripts::runs;
+use crate::site::{LIVENESS, Site, Work, work};
+
+/// B4, B5: the answer to every third advance is lost while 200 jobs run. Each runs once, and no
+/// recovery is counted: the started jobs are found by the call's token, the results recognised.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_to_advance_repeat_nothing() -> TestResult {
+    let site = Site::proxied().await?;
+    let ids = site.add(200, 3).await?;
+    let lost = site
+        .proxy()
+        .add(Rule::drop_reply(runs("advance")).every(3).times(15));
+    let worker = site.worker().start(work).await?;
+    site.drained().await?;
+    lost.wait_fired(1, LIVENESS).await?;
+    site.proxy().clear_rules();
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!(
+        "V10 lost answers to advance: {} lost, {summary}",
+        lost.fired()
+    );
+    assert_eq!((summary.completed, summary.failed), (200, 0));
+    assert_eq!((summary.repeated, summary.stalls), (0, 0));
+    Ok(())
+}
+
+/// B4: the answer that carries 50 started jobs is lost, once reset and once swallowed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
+    for swallow in [false, true] {
+        let site = Site::proxied().await?;
+        let ids = site.add(50, 3).await?;
+        let rule = if swallow {
+            Rule::swallow_reply
+        } else {
+            Rule::drop_reply
+        };
+        let fetch =
+            |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) == "50";
+        let lost = site.proxy().add(rule(fetch).nth(1));
+        let worker = site
+            .worker()
+            .lock_duration(Duration::from_secs(20))
+            .concurrency(50)
+            .start(work)
+            .await?;
+        lost.wait_fired(1, LIVENESS).await?;
+        site.drained().await?;
+        worker.close().await;
+        let summary = check_queue(&site, &ids, Allow::default()).await?;
+        println!("B4 50 jobs in the lost answer (swallowed: {swallow}): {summary}");
+        assert_eq!((summary.completed, summary.failed), (50, 0));
+        assert_eq!((summary.repeated, summary.stalls), (0, 0));
+    }
+    Ok(())
+}
+
+/// V9: 500 adds that are acknowledged although answers are lost leave 500 jobs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult {
+    let site = Site::proxied().await?;
+    let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
+    let mut ids = Vec::new();
+    for _ in 0..50 {
+        let adds = (0..10).map(|_| {
+            site.queue
+                .add_once("work", &Work { ms: 0 }, JobOptions::new())
+        });
+        for added in futures::future::join_all(adds).await {
+            ids.push(added?.id);
+        }
+    }
+    site.proxy().clear_rules();
+    let resets = lost.fired();
+    let worker = site.worker().start(work).await?;
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!("V9 500 adds, {resets} answers lost: {summary}");
+    assert!(resets > 0);
+    assert_eq!(summary.completed, 500);
+    assert_eq!(summary.repeated, 0);
+    Ok(())
+}
+
+/// V9: an add without an id of its own is never repeated; its caller is told.
+#[tokio::test]
+async fn plain_add_reports_a_lost_answer() -> TestResult {
+    let site = Site::proxied().await?;
+    let mut ids = site.add(1, 0).await?;
+    let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).nth(1));
+    let added = site.queue.add("work", &Work { ms: 0 }).await;
+    assert!(matches!(added, Err(Error::Indeterminate(_))), "{added:?}");
+    assert_eq!(lost.fired(), 1);
+    ids.push(site.queue.add("work", &Work { ms: 0 }).await?.id);
+    assert_eq!(site.queue.counts().await?.waiting, 3);
+    let worker = site.worker().start(work).await?;
+    site.drained().await?;
+    worker.close().await;
+    let allow = Allow {
+        unknown_adds: 1,
+        ..Allow::default()
+    };
+    check_queue(&site, &ids, allow).await?;
+    Ok(())
+}
