@@ -8,6 +8,7 @@ use crate::job::{JobError, JobId, JobRecord, Outcome, Prefix, QueueName, Retenti
 use crate::policy::{self, Attempt, AttemptEnd, WorkerRules};
 use crate::store::{
     Advance, Ended, ExtendLocks, FinishCode, LockToken, Next, RateLimit, RecoverStalled, Store,
+    TrimFinished,
 };
 
 /// Starts and ends jobs by hand: no handler, no lock renewal, no stalled checks but those asked
@@ -226,6 +227,20 @@ impl ManualWorker {
                 again: false,
             })
             .await?;
+        // One step deletes a bounded number of finished jobs; the rest follows in further ones.
+        for trim in advanced.backlog {
+            let now = self.store.clock().now();
+            let mut left = Some(trim);
+            while let Some(trim) = left {
+                // After an error the next job that ends asks for it again; the job started here
+                // must not be lost.
+                left = self
+                    .store
+                    .run(&TrimFinished { now, trim: &trim })
+                    .await
+                    .unwrap_or(None);
+            }
+        }
         for (result, code) in results.iter().zip(&advanced.codes) {
             if let FinishCode::Refused(source) = code {
                 return Err(Error::Refused {

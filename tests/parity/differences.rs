@@ -1,1 +1,328 @@
-//! Behaviour that differs from BullMQ on purpose.
+//! Where this library differs from BullMQ on purpose, because the original loses, strands or
+//! distorts jobs there. Each test shows the behaviour chosen instead; `docs/differences.md` has
+//! the reasons.
+
+use oxbull::JobId;
+use serde_json::json;
+
+use crate::TestResult;
+use crate::driver::{End, Step, refused};
+use crate::player::Player;
+use crate::stage::play;
+
+play!(own:
+    long_numbers_in_options_stay_exact,
+    stalled_prioritized_job_keeps_its_priority,
+    released_prioritized_job_wakes_a_worker,
+    job_made_first_of_its_equals_wakes_a_worker,
+    due_jobs_move_in_bounded_steps,
+    legacy_ids_in_a_row_are_all_dropped,
+    legacy_wake_up_survives_a_promotion_and_harms_nobody,
+    ids_without_a_job_are_dropped,
+    stalled_ids_without_a_job_are_dropped,
+    unknown_backoff_strategy_fails_the_job,
+    job_that_is_not_active_keeps_its_lock,
+    refused_retry_moves_no_due_jobs,
+    scheduled_iterations_survive_a_drain,
+    nothing_to_wait_for_puts_a_parent_back,
+    limit_without_a_window_does_not_apply,
+    promotion_of_a_missing_job_says_so,
+    odd_key_stops_an_end_before_it_begins,
+    odd_parent_does_not_keep_its_child_from_ending,
+    stack_trace_has_the_error_and_its_causes,
+);
+
+/// Redis turns BullMQ's numbers of more than 14 digits into rounded ones.
+async fn long_numbers_in_options_stay_exact(q: &mut Player) -> TestResult {
+    q.add(
+        "a",
+        json!({ "jobId": "a", "delay": 123_456_789_012_345u64 }),
+    )
+    .await?;
+    let stored = json!({ "attempts": 0.0, "jobId": "a", "delay": 123_456_789_012_345.0 });
+    q.expect_field("a", "opts", stored).await?;
+    let job = q.node("queue.getJob", json!({ "id": "a" })).await?;
+    assert_eq!(job["opts"]["delay"], 123_456_789_012_345u64);
+    Ok(())
+}
+
+/// In `wait` it would overtake jobs of higher priority.
+async fn stalled_prioritized_job_keeps_its_priority(q: &mut Player) -> TestResult {
+    for (id, priority) in [("a", 4), ("b", 4), ("c", 9)] {
+        q.add(id, json!({ "jobId": id, "priority": priority }))
+            .await?;
+    }
+    q.fetch_job("t", "a").await?;
+    q.add("urgent", json!({ "jobId": "urgent", "priority": 1 }))
+        .await?;
+    q.redis(&["DEL", "marker"]).await?;
+    assert_eq!(q.stall(&["a"], 1).await?, json!(["a"]));
+    q.expect("wait", json!(null)).await?;
+    q.expect("marker", json!(["0", "0"])).await?;
+    for id in ["urgent", "a", "b", "c"] {
+        q.fetch_job("t", id).await?;
+    }
+    Ok(())
+}
+
+/// Without a wake-up it waits for the next worker that looks by itself.
+async fn released_prioritized_job_wakes_a_worker(q: &mut Player) -> TestResult {
+    q.add("a", json!({ "jobId": "a", "priority": 4 })).await?;
+    q.fetch_job("t", "a").await?;
+    q.redis(&["DEL", "marker"]).await?;
+    q.end("a", "t", End::Release).await?;
+    q.expect("marker", json!(["0", "0"])).await
+}
+
+async fn job_made_first_of_its_equals_wakes_a_worker(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    q.redis(&["DEL", "marker"]).await?;
+    q.act(Step::ChangePriority {
+        id: "a".to_owned(),
+        priority: 4,
+        lifo: true,
+    })
+    .await?;
+    q.expect("prioritized", json!(["a", "17179869184"])).await?;
+    q.expect("marker", json!(["0", "0"])).await
+}
+
+/// A thousand jobs due at once must not hold up the server in one call; their order is kept.
+async fn due_jobs_move_in_bounded_steps(q: &mut Player) -> TestResult {
+    let jobs: Vec<String> = (0..450).map(|n| format!("d{n}")).collect();
+    let jobs: Vec<_> = jobs
+        .iter()
+        .map(|id| (id.as_str(), json!({ "jobId": id, "delay": 10 })))
+        .collect();
+    q.add_bulk(&jobs).await?;
+    q.pass(10).await?;
+    let mut left = Vec::new();
+    for (id, _) in &jobs {
+        q.fetch_job("t", id).await?;
+        let delayed = q.snapshot().await?.value("q:delayed");
+        left.push(delayed.as_array().map_or(0, |all| all.len() / 2));
+        if left.len() == 4 {
+            break;
+        }
+    }
+    assert_eq!(left, [250, 50, 0, 0]);
+    for (id, _) in jobs.iter().skip(4) {
+        q.fetch_job("t", id).await?;
+    }
+    Ok(())
+}
+
+/// BullMQ would process a job `0:5`.
+async fn legacy_ids_in_a_row_are_all_dropped(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    q.redis(&["RPUSH", "wait", "0:6", "0:5", "0:0"]).await?;
+    q.fetch_job("t", "a").await?;
+    q.redis(&["RPUSH", "wait", "0:6", "0:5"]).await?;
+    let next = q.end_and_fetch("a", "t", End::Complete(json!(1))).await?;
+    assert!(next.is_null());
+    q.expect("wait", json!(null)).await?;
+    q.expect("active", json!(null)).await
+}
+
+async fn legacy_wake_up_survives_a_promotion_and_harms_nobody(q: &mut Player) -> TestResult {
+    q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
+    q.redis(&["LPUSH", "wait", "0:123"]).await?;
+    q.act(Step::Promote { id: "d".to_owned() }).await?;
+    q.fetch_job("t", "d").await?;
+    q.expect("wait", json!(null)).await
+}
+
+/// BullMQ activates such an id, which then haunts the queue as a job without a name.
+async fn ids_without_a_job_are_dropped(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    q.add("b", json!({ "jobId": "b", "delay": 10 })).await?;
+    q.redis(&["RPUSH", "wait", "ghost"]).await?;
+    q.redis(&["ZADD", "delayed", "1", "late ghost"]).await?;
+    q.redis(&["ZADD", "prioritized", "1", "prior ghost"])
+        .await?;
+    q.fetch_job("t", "a").await?;
+    assert!(q.fetch("t").await?.is_null());
+    q.expect("active", json!(["a"])).await?;
+    q.expect("prioritized", json!(null)).await?;
+    for id in ["ghost", "late ghost", "prior ghost"] {
+        q.expect(id, json!(null)).await?;
+    }
+    Ok(())
+}
+
+async fn stalled_ids_without_a_job_are_dropped(q: &mut Player) -> TestResult {
+    q.redis(&["LPUSH", "active", "ghost"]).await?;
+    assert_eq!(q.stall(&[], 1).await?, json!([]));
+    q.expect("active", json!(null)).await?;
+    q.expect("wait", json!(null)).await?;
+    q.expect("ghost", json!(null)).await
+}
+
+/// BullMQ leaves the job active until it stalls, again and again.
+async fn unknown_backoff_strategy_fails_the_job(q: &mut Player) -> TestResult {
+    let opts = json!({ "jobId": "a", "attempts": 3, "backoff": { "type": "mine" } });
+    q.add("a", opts).await?;
+    q.fetch_job("t", "a").await?;
+    q.fail("a", "t").await?;
+    q.expect("failed", json!(["a", "1700000000000"])).await?;
+    let job = q.snapshot().await?.value("q:a");
+    let reason = job["failedReason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("a went wrong") && reason.contains("backoff strategy"),
+        "{reason}"
+    );
+    Ok(())
+}
+
+/// BullMQ deletes the lock and stores the failure before it finds out.
+async fn job_that_is_not_active_keeps_its_lock(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    q.fetch_job("t", "a").await?;
+    q.redis(&["DEL", "active"]).await?;
+    let before = q.snapshot().await?;
+    assert_eq!(q.complete("a", "t").await?, refused(-3));
+    assert_eq!(q.fail("a", "t").await?, refused(-3));
+    assert_eq!(q.end("a", "t", End::Release).await?, refused(-3));
+    let at = End::DelayUntil(q.now() + 5);
+    assert_eq!(q.end("a", "t", at).await?, refused(-3));
+    assert_eq!(q.snapshot().await?.difference(&before), None);
+    Ok(())
+}
+
+async fn refused_retry_moves_no_due_jobs(q: &mut Player) -> TestResult {
+    q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
+    q.add("due", json!({ "jobId": "due", "delay": 10 })).await?;
+    q.fetch_job("t", "a").await?;
+    q.pass(10).await?;
+    q.redis(&["DEL", "a:lock"]).await?;
+    let before = q.snapshot().await?;
+    assert_eq!(q.fail("a", "t").await?, refused(-2));
+    assert_eq!(q.snapshot().await?.difference(&before), None);
+    Ok(())
+}
+
+/// BullMQ cuts the list by a number of entries, and may lose the iteration's place in it.
+async fn scheduled_iterations_survive_a_drain(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    let every = json!({ "id": "sid", "repeat": { "every": 60_000 } });
+    let job = q.node("queue.upsertJobScheduler", every).await?;
+    let id = job["id"].as_str().unwrap_or_default().to_owned();
+    q.add_all(&["b", "c"]).await?;
+    q.act(Step::Drain { delayed: true }).await?;
+    q.expect("wait", json!([id])).await?;
+    for id in ["a", "b", "c"] {
+        q.expect(id, json!(null)).await?;
+    }
+    Ok(())
+}
+
+/// BullMQ answers `false` and leaves the job active: there, the handler has to look.
+async fn nothing_to_wait_for_puts_a_parent_back(q: &mut Player) -> TestResult {
+    q.add_all(&["a", "b"]).await?;
+    q.fetch_job("t", "a").await?;
+    q.end("a", "t", End::WaitForChildren).await?;
+    q.expect("wait", json!(["b", "a"])).await?;
+    q.fetch_job("t", "a").await
+}
+
+/// BullMQ's first start of a window ends in an error with the id already in `active`.
+async fn limit_without_a_window_does_not_apply(q: &mut Player) -> TestResult {
+    q.redis(&["HSET", "meta", "max", "1"]).await?;
+    q.add_all(&["a", "b"]).await?;
+    q.fetch_job("t", "a").await?;
+    q.fetch_job("t", "b").await
+}
+
+/// BullMQ says that it is not delayed.
+async fn promotion_of_a_missing_job_says_so(q: &mut Player) -> TestResult {
+    let id = "nobody".to_owned();
+    assert_eq!(q.act(Step::Promote { id }).await?, refused(-1));
+    Ok(())
+}
+
+/// A key of the wrong type aborts BullMQ's step half way: the lock is gone, the job still active.
+async fn odd_key_stops_an_end_before_it_begins(q: &mut Player) -> TestResult {
+    q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
+    q.fetch_job("t", "a").await?;
+    for key in [
+        "completed",
+        "failed",
+        "wait",
+        "prioritized",
+        "delayed",
+        "stalled",
+    ] {
+        q.redis(&["DEL", key]).await?;
+        q.redis(&["SET", key, "odd"]).await?;
+        let before = q.snapshot().await?;
+        assert!(q.complete("a", "t").await.is_err(), "{key}");
+        assert!(q.fail("a", "t").await.is_err(), "{key}");
+        assert_eq!(q.snapshot().await?.difference(&before), None, "{key}");
+        q.redis(&["DEL", key]).await?;
+    }
+    q.complete("a", "t").await?;
+    Ok(())
+}
+
+async fn odd_parent_does_not_keep_its_child_from_ending(q: &mut Player) -> TestResult {
+    q.add_all(&["par"]).await?;
+    q.redis(&["DEL", "wait"]).await?;
+    for id in ["k1", "k2"] {
+        let opts = json!({ "jobId": id, "parent": { "id": "par", "queue": "$P:q" },
+            "ignoreDependencyOnFailure": true });
+        q.add(id, opts).await?;
+    }
+    q.redis(&["DEL", "par:dependencies"]).await?;
+    q.redis(&["SET", "par:dependencies", "odd"]).await?;
+    q.work_off("k1").await?;
+    q.fetch_job("t", "k2").await?;
+    q.fail("k2", "t").await?;
+    q.expect("active", json!(null)).await
+}
+
+/// Other languages' stacks are theirs; this library stores the error and what caused it.
+async fn stack_trace_has_the_error_and_its_causes(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    q.fetch_job("t", "a").await?;
+    q.fail("a", "t").await?;
+    let job = q.node("queue.getJob", json!({ "id": "a" })).await?;
+    assert_eq!(job["stacktrace"], json!(["Error: a went wrong"]));
+    Ok(())
+}
+
+/// Such ids overwrite a key of the queue, or are taken for a signal or an iteration.
+#[test]
+fn reserved_ids_are_refused() {
+    for id in [
+        "wait",
+        "active",
+        "paused",
+        "prioritized",
+        "pc",
+        "delayed",
+        "waiting-children",
+        "completed",
+        "failed",
+        "id",
+        "meta",
+        "events",
+        "marker",
+        "stalled",
+        "stalled-check",
+        "limiter",
+        "repeat",
+        "de",
+        "metrics:completed:data",
+        "metrics:failed:data",
+        "repeat:sid:1700000000000",
+        "de:a:b",
+        "dn:a:b",
+        "0",
+        "0:1:2",
+        "42",
+        "a:b",
+        "",
+    ] {
+        assert!(JobId::new(id).is_err(), "{id}");
+    }
+}

@@ -4,9 +4,7 @@
 mod adding;
 mod administering;
 mod deduplicating;
-mod ending;
 mod failing;
-mod families;
 mod fetching;
 mod finishing;
 mod limiting;

@@ -19,6 +19,7 @@ play!(everyone:
     failing_child_fails_its_delayed_parent,
     failing_child_pulls_its_parent_out_of_delayed,
     failing_child_marks_an_active_parent,
+    failing_child_marks_a_waiting_parent,
     failing_child_of_a_failed_parent_is_only_recorded,
     failing_child_lets_its_parent_continue,
     ignored_children_release_their_parent,
@@ -202,6 +203,26 @@ async fn failing_child_marks_an_active_parent(q: &mut Player) -> TestResult {
     q.expect_field("par", "defa", json!("child P:c:k failed"))
         .await?;
     q.expect("active", json!(["par"])).await
+}
+
+/// Wherever the parent is ready to run, it stays there.
+async fn failing_child_marks_a_waiting_parent(q: &mut Player) -> TestResult {
+    q.go("p").await?;
+    q.add_all(&["plain"]).await?;
+    q.add("prior", json!({ "jobId": "prior", "priority": 3 }))
+        .await?;
+    q.go("c").await?;
+    for parent in ["plain", "prior"] {
+        let id = format!("of-{parent}");
+        let opts = json!({ "jobId": id, "parent": { "id": parent, "queue": "$P:p" },
+            "failParentOnFailure": true });
+        q.add("k", opts).await?;
+        fail(q, &id).await?;
+    }
+    q.go("p").await?;
+    q.expect("wait", json!(["plain"])).await?;
+    q.expect_field("prior", "defa", json!("child P:c:of-prior failed"))
+        .await
 }
 
 async fn failing_child_of_a_failed_parent_is_only_recorded(q: &mut Player) -> TestResult {

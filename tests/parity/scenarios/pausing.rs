@@ -17,6 +17,7 @@ play!(everyone:
     active_job_ends_while_the_queue_is_paused,
     legacy_list_becomes_the_waiting_one,
     legacy_jobs_run_before_those_that_wait,
+    long_legacy_list_comes_back_whole,
 );
 
 async fn pause_stops_starts_and_keeps_jobs_in_place(q: &mut Player) -> TestResult {
@@ -96,4 +97,21 @@ async fn legacy_jobs_run_before_those_that_wait(q: &mut Player) -> TestResult {
     q.act(Step::Resume).await?;
     q.expect("wait", json!(["3c", "4d", "2b", "1a"])).await?;
     q.expect("paused", json!(null)).await
+}
+
+/// BullMQ moves 7000 ids a call, this library fewer: nothing is lost, and there is one event.
+async fn long_legacy_list_comes_back_whole(q: &mut Player) -> TestResult {
+    q.act(Step::Pause).await?;
+    q.add_all(&["W0", "W1"]).await?;
+    for n in 0..26 {
+        let ids: Vec<String> = (0..100).map(|m| format!("L{}", n * 100 + m)).collect();
+        let mut command = vec!["RPUSH", "paused"];
+        command.extend(ids.iter().map(String::as_str));
+        q.redis(&command).await?;
+    }
+    q.act(Step::Resume).await?;
+    let wait = q.snapshot().await?.value("q:wait");
+    assert_eq!(wait.as_array().map(Vec::len), Some(2602));
+    assert_eq!(wait[2], "L0");
+    Ok(())
 }

@@ -21,7 +21,45 @@ play!(everyone:
     removed_job_takes_its_keys_along,
     removed_child_without_policy_lets_its_parent_go_on,
     completed_child_that_is_removed_counts,
+    large_set_shrinks_to_what_is_kept,
+    large_set_grows_old,
 );
+
+/// Puts finished jobs into a set, a millisecond apart.
+async fn finished_long_ago(q: &mut Player, set: &str, jobs: i64) -> TestResult {
+    for n in 0..jobs {
+        let (id, at) = (format!("old{n}"), (q.now() - 100_000 + n).to_string());
+        q.redis(&["HSET", &id, "name", "old"]).await?;
+        q.redis(&["ZADD", set, &at, &id]).await?;
+    }
+    Ok(())
+}
+
+/// BullMQ deletes in one go, this library in bounded steps: what is left is the same.
+async fn large_set_shrinks_to_what_is_kept(q: &mut Player) -> TestResult {
+    finished_long_ago(q, "completed", 650).await?;
+    q.add("a", json!({ "jobId": "a", "removeOnComplete": 3 }))
+        .await?;
+    q.work_off("a").await?;
+    let left = q.snapshot().await?.value("q:completed");
+    let ids: Vec<_> = left.as_array().unwrap().iter().step_by(2).collect();
+    assert_eq!(ids, ["old648", "old649", "a"]);
+    Ok(())
+}
+
+async fn large_set_grows_old(q: &mut Player) -> TestResult {
+    finished_long_ago(q, "failed", 1250).await?;
+    let rule = json!({ "age": 10, "count": 100 });
+    q.add("a", json!({ "jobId": "a", "removeOnFail": rule }))
+        .await?;
+    q.fetch_job("t", "a").await?;
+    q.fail("a", "t").await?;
+    let left = q.snapshot().await?.value("q:failed");
+    // The age deletes the newest 1000 of the old, then the number the oldest of the rest.
+    assert_eq!(left.as_array().map(Vec::len), Some(200), "{left}");
+    assert_eq!(left[0], "old151");
+    Ok(())
+}
 
 /// Leaves three finished jobs a minute apart, the last a second ago.
 async fn three_old_jobs(q: &mut Player, fail: bool) -> TestResult {
