@@ -45,24 +45,15 @@ pub(crate) type Scenario = for<'a> fn(&'a mut Player) -> BoxFuture<'a, TestResul
 
 /// Plays a scenario with every cast and compares what they leave with what BullMQ leaves.
 pub(crate) fn everyone(name: &str, scenario: Scenario) {
-    compare(name, scenario, &ALL);
-}
-
-/// Plays a scenario with BullMQ and this library, each alone.
-pub(crate) fn each_alone(name: &str, scenario: Scenario) {
-    compare(name, scenario, &[OWN]);
+    perform_all(name, scenario, Some(REFERENCE), &ALL);
 }
 
 /// Plays a scenario with this library alone, for behaviour that differs on purpose.
 pub(crate) fn own(name: &str, scenario: Scenario) {
-    compare_with(name, scenario, None, &[OWN]);
+    perform_all(name, scenario, None, &[OWN]);
 }
 
-fn compare(name: &str, scenario: Scenario, casts: &[Cast]) {
-    compare_with(name, scenario, Some(REFERENCE), casts);
-}
-
-fn compare_with(name: &str, scenario: Scenario, reference: Option<Cast>, casts: &[Cast]) {
+fn perform_all(name: &str, scenario: Scenario, reference: Option<Cast>, casts: &[Cast]) {
     RUNTIME.block_on(async {
         let stage = Stage::take().await.unwrap();
         let reference = match reference {

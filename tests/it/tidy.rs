@@ -1,0 +1,192 @@
+//! Rules about the source that no compiler checks: script headers, codes, who may name what.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &str) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// All files below `dir` with the extension, sorted.
+fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut waiting = vec![root().join(dir)];
+    while let Some(dir) = waiting.pop() {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else if path.extension().is_some_and(|e| e == extension) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The scripts in `lua/`, by name.
+fn scripts() -> BTreeMap<String, String> {
+    fs::read_dir(root().join("lua"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "lua"))
+        .map(|path| {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            (name, fs::read_to_string(path).unwrap())
+        })
+        .collect()
+}
+
+fn words(list: &str) -> BTreeSet<String> {
+    list.split([',', '\n'])
+        .map(|word| word.trim().trim_matches('"').to_owned())
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
+/// What the header of a script says it uses.
+fn header_uses(script: &str) -> BTreeSet<String> {
+    let header = script.split("]]").next().unwrap_or_default();
+    let uses = header.split("\n  Uses ").nth(1).unwrap_or_default();
+    let mut uses = words(uses);
+    uses.remove("nothing");
+    uses
+}
+
+/// What the wrappers put together, by script: each `lua!("name", uses: [...])`.
+fn wrapper_uses() -> BTreeMap<String, BTreeSet<String>> {
+    let mut all = BTreeMap::new();
+    for path in files("src/store", "rs") {
+        let text = fs::read_to_string(path).unwrap();
+        for call in text.split("lua!(").skip(1) {
+            let name = call.split('"').nth(1).unwrap_or_default();
+            let Some(uses) = call.split("uses: [").nth(1) else {
+                continue;
+            };
+            let uses = words(uses.split(']').next().unwrap_or_default());
+            assert!(
+                all.insert(name.to_owned(), uses).is_none(),
+                "lua/{name}.lua has two wrappers"
+            );
+        }
+    }
+    all
+}
+
+/// The header is the contract of a script: whoever calls or changes it needs all of it.
+#[test]
+fn every_script_opens_with_its_contract() {
+    for (name, text) in scripts() {
+        let opening = format!("--[[\n  {name}: ");
+        assert!(text.starts_with(&opening), "lua/{name}.lua: no {opening:?}");
+        let header = text.split("]]").next().unwrap_or_default();
+        for part in ["KEYS ", "ARGV ", "Returns ", "Emits ", "Uses "] {
+            let part = format!("\n  {part}");
+            assert_eq!(header.matches(&part).count(), 1, "lua/{name}.lua: {part:?}");
+        }
+    }
+}
+
+#[test]
+fn every_script_has_one_wrapper_that_uses_what_its_header_says() {
+    let headers: BTreeMap<_, _> = scripts()
+        .iter()
+        .map(|(name, text)| (name.clone(), header_uses(text)))
+        .collect();
+    assert_eq!(headers, wrapper_uses());
+}
+
+/// A fragment that nobody uses is dead code, and one that is missing breaks the build.
+#[test]
+fn every_fragment_is_used_by_some_script() {
+    let used: BTreeSet<_> = wrapper_uses().into_values().flatten().collect();
+    let there: BTreeSet<_> = files("lua/lib", "lua")
+        .iter()
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(there, used);
+}
+
+/// Fragments are joined into one chunk: a global would be an error at run time only.
+#[test]
+fn fragments_declare_only_locals() {
+    for path in files("lua/lib", "lua") {
+        let text = fs::read_to_string(&path).unwrap();
+        let mut declared = BTreeSet::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("local ") {
+                let name = rest.trim_start_matches("function ");
+                let end = name.find(|c: char| c != '_' && !c.is_ascii_alphanumeric());
+                declared.insert(name.get(..end.unwrap_or(name.len())).unwrap_or(name));
+            } else if let Some(rest) = line.strip_prefix("function ") {
+                let name = rest.split('(').next().unwrap_or(rest);
+                assert!(declared.contains(name), "{}: {line}", path.display());
+            } else {
+                let opens = !line.is_empty() && !line.starts_with([' ', '-', '}', ')']);
+                assert!(!opens || line == "end", "{}: {line}", path.display());
+            }
+        }
+    }
+}
+
+/// A code that the two sides read differently would turn one refusal into another.
+#[test]
+fn codes_of_scripts_are_those_of_refusals() {
+    let codes: BTreeMap<i64, String> = read("lua/lib/codes.lua")
+        .lines()
+        .filter_map(|line| line.strip_prefix("local ")?.split_once(" = "))
+        .map(|(name, code)| (code.parse().unwrap(), name.to_owned()))
+        .collect();
+    let refusals: BTreeMap<i64, String> = read("src/error.rs")
+        .lines()
+        .filter_map(|line| line.trim().split_once(" => Self::"))
+        .filter_map(|(code, name)| Some((code.parse().ok()?, name.trim_end_matches(','))))
+        .map(|(code, name)| (code, shouted(name)))
+        .collect();
+    assert!(codes.len() > 5, "{codes:?}");
+    assert_eq!(codes, refusals);
+}
+
+/// `JobMissing` as `JOB_MISSING`.
+fn shouted(name: &str) -> String {
+    let mut text = String::new();
+    for (at, letter) in name.char_indices() {
+        if at > 0 && letter.is_ascii_uppercase() {
+            text.push('_');
+        }
+        text.push(letter.to_ascii_uppercase());
+    }
+    text
+}
+
+/// Everything else speaks to Redis through these two, so that policies hold everywhere.
+#[test]
+fn only_client_and_store_name_the_redis_crate() {
+    for path in files("src", "rs") {
+        let inside = path.strip_prefix(root().join("src")).unwrap();
+        if inside.starts_with("client") || inside.starts_with("store") {
+            continue;
+        }
+        for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            let named = code.contains("redis::") || code.contains("use redis");
+            assert!(!named, "{}:{}: {line}", path.display(), number + 1);
+        }
+    }
+}
+
+/// A test clock rules all times, so no script may ask the server for its own.
+#[test]
+fn scripts_never_ask_for_the_time() {
+    for path in files("lua", "lua") {
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("'TIME'"), "{}", path.display());
+    }
+}
