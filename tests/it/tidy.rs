@@ -1,4 +1,5 @@
 //! Rules about the source that no compiler checks: script headers, codes, who may name what.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail loudly")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -3,6 +3,12 @@
 //! A scenario is a plain async function over a [`player::Player`]. It is played by several casts:
 //! BullMQ alone (the reference), this library alone, and both mixed within one queue. Replies and
 //! snapshots of all keys must be equal. `README.md` maps transitions to scenarios.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail loudly"
+)]
 
 mod cast;
 mod differences;

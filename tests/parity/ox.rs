@@ -189,7 +189,7 @@ impl Ox {
                 done(queue.update_progress(&job_id(id), progress).await)
             }
             Step::Log { id, row, keep } => {
-                answer(queue.log(&job_id(id), row, *keep).await, |rows| rows.into())
+                answer(queue.log(&job_id(id), row, *keep).await, Value::from)
             }
             Step::Retry {
                 id,
