@@ -135,6 +135,9 @@ impl Keeper {
             check_stalled: options.check_stalled,
             max_stalled: options.max_stalled,
             trouble: Throttle::default(),
+            losses: Throttle::default(),
+            recoveries: Throttle::default(),
+            ghosts: Throttle::default(),
         };
         let stopped = stop.clone();
         std::thread::Builder::new()
@@ -176,7 +179,11 @@ struct Task {
     stalled_interval: Duration,
     check_stalled: bool,
     max_stalled: u32,
+    // One line a second for each thing that may happen to many jobs at once.
     trouble: Throttle,
+    losses: Throttle,
+    recoveries: Throttle,
+    ghosts: Throttle,
 }
 
 impl Task {
@@ -204,12 +211,19 @@ impl Task {
                 };
                 match self.store.run(&renewal).await {
                     Ok(lost) => {
-                        for id in self.held.lose(&lost, batch) {
+                        let lost = self.held.lose(&lost, batch);
+                        if let Some(first) = lost.first()
+                            && let Some(skipped) = self.losses.admit()
+                        {
                             tracing::warn!(
                                 queue = self.store.keys().qualified(),
-                                job = %id,
+                                job = %first,
+                                jobs = lost.len(),
+                                skipped,
                                 "lock lost; the handler is cancelled and its result dropped"
                             );
+                        }
+                        for id in lost {
                             self.events.tell(|| WorkerEvent::LockLost { id });
                         }
                     }
@@ -234,18 +248,27 @@ impl Task {
             };
             let wait = match self.store.run(&check).await {
                 Ok(checked) => {
-                    for id in checked.jobs {
+                    if let Some(first) = checked.jobs.first()
+                        && let Some(skipped) = self.recoveries.admit()
+                    {
                         tracing::warn!(
                             queue = self.store.keys().qualified(),
-                            job = %id,
+                            job = %first,
+                            jobs = checked.jobs.len(),
+                            skipped,
                             "job of a vanished worker was handed back"
                         );
+                    }
+                    for id in checked.jobs {
                         self.events.tell(|| WorkerEvent::Stalled { id });
                     }
-                    if !checked.ghosts.is_empty() {
+                    if !checked.ghosts.is_empty()
+                        && let Some(skipped) = self.ghosts.admit()
+                    {
                         tracing::warn!(
                             queue = self.store.keys().qualified(),
                             count = checked.ghosts.len(),
+                            skipped,
                             "ids without a job were dropped"
                         );
                     }

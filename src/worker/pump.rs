@@ -155,7 +155,11 @@ pub(super) struct Pump {
     stage: Stage,
     shutdown: ShutdownOptions,
     abandoned: usize,
+    // One line a second for each thing that may happen to many jobs at once.
     trouble: Throttle,
+    ghosts: Throttle,
+    unknowns: Throttle,
+    refusals: Throttle,
 }
 
 impl Pump {
@@ -186,6 +190,9 @@ impl Pump {
             stage: Stage::Running,
             abandoned: 0,
             trouble: Throttle::default(),
+            ghosts: Throttle::default(),
+            unknowns: Throttle::default(),
+            refusals: Throttle::default(),
         }
     }
 
@@ -576,10 +583,13 @@ impl Pump {
         for record in report.started {
             self.start(record, &report.token);
         }
-        if report.ghosts > 0 {
+        if report.ghosts > 0
+            && let Some(skipped) = self.ghosts.admit()
+        {
             tracing::warn!(
                 queue = %self.parts.options.queue,
                 count = report.ghosts,
+                skipped,
                 "ids without a job were dropped from the queue"
             );
         }
@@ -732,11 +742,14 @@ impl Pump {
                 self.refused(&id, result.starts, result.stalls, &result.token, reason);
             }
             Fate::Unknown => {
-                tracing::warn!(
-                    queue = %self.parts.options.queue,
-                    job = %id,
-                    "answer was lost and the job has moved on; its result may not be stored"
-                );
+                if let Some(skipped) = self.unknowns.admit() {
+                    tracing::warn!(
+                        queue = %self.parts.options.queue,
+                        job = %id,
+                        skipped,
+                        "answer was lost and the job has moved on; its result may not be stored"
+                    );
+                }
             }
             Fate::Abandoned(error) => {
                 self.abandoned += 1;
@@ -781,12 +794,15 @@ impl Pump {
             });
             return;
         }
-        tracing::warn!(
-            queue = %self.parts.options.queue,
-            job = %id,
-            %reason,
-            "result refused; nothing of it is stored"
-        );
+        if let Some(skipped) = self.refusals.admit() {
+            tracing::warn!(
+                queue = %self.parts.options.queue,
+                job = %id,
+                %reason,
+                skipped,
+                "result refused; nothing of it is stored"
+            );
+        }
     }
 
     /// Continues the retention that calls left to do, one set at a time.

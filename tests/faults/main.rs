@@ -13,9 +13,14 @@
 )]
 
 mod check;
+mod connections;
+mod data;
+
+mod locks;
 mod logs;
 mod outage;
 mod panics;
+mod pressure;
 mod replies;
 mod scripts;
 mod site;

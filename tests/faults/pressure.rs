@@ -1,0 +1,114 @@
+//! V13, V14: a server without memory, and a set of finished jobs that must shrink.
+
+use std::time::{Duration, Instant};
+
+use oxbull::{Error, JobOptions, Retention};
+use oxbull_testkit::eventually;
+
+use crate::TestResult;
+use crate::check::{Allow, check_queue};
+use crate::site::{LIVENESS, Site, Work, work};
+
+/// V13: out of memory, running jobs keep their locks, producers are told, the log stays short,
+/// and everything goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn out_of_memory_costs_no_lock() -> TestResult {
+    let site = Site::start().await?;
+    let lock = Duration::from_secs(1);
+    let mut ids = site.add(12, 2500).await?;
+    let worker = site
+        .worker()
+        .lock_duration(lock)
+        .concurrency(6)
+        .start(work)
+        .await?;
+    site.started(6).await?;
+    site.server
+        .cli(&["CONFIG", "SET", "maxmemory", "1mb"])
+        .await?;
+    let from = Instant::now();
+    let mut refused = 0;
+    while from.elapsed() < Duration::from_secs(4) {
+        match site
+            .queue
+            .add_once("work", &Work { ms: 0 }, JobOptions::new())
+            .await
+        {
+            Err(Error::Overloaded(_)) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    site.server
+        .cli(&["CONFIG", "SET", "maxmemory", "0"])
+        .await?;
+    ids.extend(site.add(20, 1).await?);
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!("V13 out of memory for 4 s: {refused} adds refused, {summary}");
+    assert_eq!(
+        (summary.completed, summary.repeated, summary.stalls),
+        (32, 0, 0)
+    );
+    assert!(summary.log_lines < 20);
+    Ok(())
+}
+
+/// V14: keeping 100 of 200,000 finished jobs takes many short scripts, not a long one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
+    const FILL: &str = "for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
+        redis.call('HSET', KEYS[1] .. 'old' .. i, 'name', 'work', 'data', '{\"ms\":0}', 'opts', '{}',
+            'timestamp', i, 'finishedOn', i, 'returnvalue', '0', 'atm', 1, 'ats', 1)
+        redis.call('ZADD', KEYS[1] .. 'completed', i, 'old' .. i)
+    end";
+    let site = Site::start().await?;
+    for from in (1..=200_000).step_by(5_000) {
+        let (first, last) = (from.to_string(), (from + 4_999).to_string());
+        site.server
+            .cli(&["EVAL", FILL, "1", &site.key(""), &first, &last])
+            .await?;
+    }
+    site.server
+        .cli(&["CONFIG", "SET", "slowlog-log-slower-than", "1000"])
+        .await?;
+    site.server
+        .cli(&["CONFIG", "SET", "slowlog-max-len", "100000"])
+        .await?;
+    site.server.cli(&["SLOWLOG", "RESET"]).await?;
+    let options = JobOptions::new().remove_on_complete(Retention::KeepLast(100));
+    site.add_with(1, 0, &options).await?;
+    let worker = site.worker().start(work).await?;
+    let from = Instant::now();
+    eventually(LIVENESS * 2, async || {
+        let kept = site.server.int(&["ZCARD", &site.key("completed")]).await;
+        kept.map_err(|error| error.to_string())
+            .and_then(|kept| (kept == 100).then_some(()).ok_or(format!("{kept} kept")))
+    })
+    .await?;
+    let took = from.elapsed();
+    worker.close().await;
+    let slow = site.server.cli(&["SLOWLOG", "GET", "100000"]).await?;
+    let mut times: Vec<i64> = slow
+        .items()
+        .iter()
+        .filter(|entry| entry.items()[3].texts()[0].starts_with("EVAL"))
+        .filter_map(|entry| entry.items()[2].int())
+        .collect();
+    times.sort_unstable();
+    let longest = times.last().copied().unwrap_or(0);
+    let over = times.iter().filter(|time| **time > 5_000).count();
+    println!(
+        "V14 200,000 finished jobs to 100 in {took:?}: longest script {longest} us, {} over 1 ms, {over} over 5 ms",
+        times.len()
+    );
+    // A machine that is busy with other tests takes the server off its processor now and then:
+    // that makes single calls long, not the scripts.
+    let typical = times.len().checked_sub(6).map_or(0, |place| times[place]);
+    assert!(typical <= 5_000, "longest but five: {typical} us");
+    assert!(longest <= 50_000, "longest: {longest} us");
+    let left = site.server.int(&["DBSIZE"]).await?;
+    assert!(left < 120, "{left} keys");
+    Ok(())
+}
