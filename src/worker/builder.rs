@@ -284,6 +284,7 @@ impl<S> WorkerBuilder<S> {
             caller: Caller {
                 store: store.clone(),
                 options: Arc::clone(&options),
+                held: Arc::clone(&held),
             },
             member: Markers::join(&client, &store),
             options: Arc::clone(&options),

@@ -5,6 +5,7 @@
 //! found by the call's own lock token. `tests/it/settle_model.rs` checks this protocol
 //! exhaustively.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,6 +14,8 @@ use crate::client::CallError;
 use crate::error::Error;
 use crate::job::JobRecord;
 use crate::store::{Advance, Advanced, Ended, FinishCode, LockToken, Next, Reclaim, Store, Trim};
+use crate::worker::execute::Cancellation;
+use crate::worker::keeper::Held;
 use crate::worker::options::WorkerOptions;
 
 /// How many results one call carries and how many jobs it starts at most: one to two
@@ -59,7 +62,8 @@ pub(super) struct Report {
 #[derive(Debug, Clone)]
 pub(super) struct Caller {
     pub(super) store: Store,
-    pub(super) options: std::sync::Arc<WorkerOptions>,
+    pub(super) options: Arc<WorkerOptions>,
+    pub(super) held: Arc<Held>,
 }
 
 impl Caller {
@@ -82,16 +86,28 @@ impl Caller {
                 report.doubtful = matches!(error, CallError::Unknown(_));
                 let again = report.doubtful;
                 report.next = Err(error.into());
-                if !results.is_empty() {
-                    self.settle_results(&mut report, results, again).await;
-                }
-                if again && take > 0 {
-                    let started = self.reclaim(&token).await;
-                    if !started.is_empty() {
-                        report.next = Ok(Next::More);
+                // Both at once: nobody renews the locks of started jobs until they are found.
+                let search = async {
+                    if !again || take == 0 {
+                        return Vec::new();
                     }
-                    report.started.extend(started);
+                    let started = self.reclaim(&token).await;
+                    for record in &started {
+                        let key = (record.id.clone(), record.attempts_started);
+                        self.held.hold(key, token.clone(), Cancellation::default());
+                    }
+                    started
+                };
+                let settlement = async {
+                    if !results.is_empty() {
+                        self.settle_results(&mut report, results, again).await;
+                    }
+                };
+                let ((), started) = tokio::join!(settlement, search);
+                if !started.is_empty() {
+                    report.next = Ok(Next::More);
                 }
+                report.started.extend(started);
             }
         }
         report

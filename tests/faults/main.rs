@@ -23,7 +23,9 @@ mod panics;
 mod pressure;
 mod replies;
 mod scripts;
+mod shutdown;
 mod site;
+mod transitions;
 
 /// What tests and their helpers return.
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

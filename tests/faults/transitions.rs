@@ -1,0 +1,243 @@
+//! B3 to B6: the answer to each script is lost after the script has run. Either the outcome is
+//! settled, or the caller is told that it is unknown; and what was done is done once.
+
+use std::time::Duration;
+
+use oxbull::{Error, JobOptions, JobState, ManualWorker, Queue, Result, Retention, RetryOptions};
+use oxbull_testkit::{Command, Rule};
+
+use crate::TestResult;
+use crate::check::{Allow, check_queue};
+use crate::scripts::{runs, script_of};
+use crate::site::{LIVENESS, Site, Work, work};
+
+/// Loses the answer to the first execution of a script on this server, which is by its text.
+async fn lose<T>(
+    site: &Site,
+    script: &'static str,
+    call: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let first = move |command: &Command| {
+        command.is("EVAL") && script_of(command).as_deref() == Some(script)
+    };
+    let lost = site.proxy().add(Rule::drop_reply(first).nth(1));
+    let outcome = call.await;
+    assert_eq!(lost.fired(), 1, "{script} was not run");
+    lost.remove();
+    outcome
+}
+
+fn unknown<T: std::fmt::Debug>(outcome: &Result<T>) -> bool {
+    matches!(outcome, Err(Error::Indeterminate(_)))
+}
+
+/// Scripts that leave the same when asked twice are asked again until they answer.
+#[tokio::test]
+async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
+    let site = Site::proxied().await?;
+    let queue: &Queue<Work> = &site.queue;
+    let options = JobOptions::new().delay(Duration::from_secs(3600));
+    let id = site.add_with(1, 0, &options).await?.remove(0);
+
+    lose(&site, "pause", queue.pause()).await?;
+    assert!(queue.is_paused().await?);
+    lose(&site, "resume", queue.resume()).await?;
+    assert!(!queue.is_paused().await?);
+    lose(
+        &site,
+        "update_data",
+        queue.update_data(&id, &Work { ms: 7 }),
+    )
+    .await?;
+    assert_eq!(
+        site.field(&id, "data").await?.as_deref(),
+        Some(r#"{"ms":7}"#)
+    );
+    lose(&site, "update_progress", queue.update_progress(&id, &42)).await?;
+    assert_eq!(site.field(&id, "progress").await?.as_deref(), Some("42"));
+    let delay = Duration::from_secs(7200);
+    lose(&site, "change_delay", queue.change_delay(&id, delay)).await?;
+    assert_eq!(site.field(&id, "delay").await?.as_deref(), Some("7200000"));
+    lose(
+        &site,
+        "change_priority",
+        queue.change_priority(&id, 3, false),
+    )
+    .await?;
+    assert_eq!(site.field(&id, "priority").await?.as_deref(), Some("3"));
+    lose(&site, "drain", queue.drain(true)).await?;
+    assert_eq!(queue.state(&id).await?, None);
+
+    Ok(())
+}
+
+/// Scripts that would do their work twice are not repeated; the caller is told.
+#[tokio::test]
+async fn lost_answers_of_other_changes_are_reported() -> TestResult {
+    let site = Site::proxied().await?;
+    let queue = &site.queue;
+    let ids = site.add(2, 0).await?;
+    let logged = lose(&site, "add_log", queue.log(&ids[0], "row", 0)).await;
+    assert!(unknown(&logged), "{logged:?}");
+    assert_eq!(queue.logs(&ids[0], 0, -1).await?.rows, ["row"]);
+    let removed = lose(&site, "remove_job", queue.remove(&ids[1])).await;
+    assert!(unknown(&removed), "{removed:?}");
+    assert_eq!(queue.state(&ids[1]).await?, None);
+
+    let hour = JobOptions::new().delay(Duration::from_secs(3600));
+    let later = site.add_with(1, 0, &hour).await?.remove(0);
+    let promoted = lose(&site, "promote_job", queue.promote(&later)).await;
+    assert!(unknown(&promoted), "{promoted:?}");
+    assert_eq!(queue.state(&later).await?, Some(JobState::Waiting));
+
+    let worker = site.worker().start(work).await?;
+    site.drained().await?;
+    worker.close().await;
+    let rerun = lose(&site, "retry_job", queue.rerun(&later, RetryOptions::new())).await;
+    assert!(unknown(&rerun), "{rerun:?}");
+    assert_eq!(queue.state(&later).await?, Some(JobState::Waiting));
+    let worker = site.worker().start(work).await?;
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(&site, &[ids[0].clone(), later], Allow::default()).await?;
+    assert_eq!((summary.completed, summary.repeated), (2, 1));
+    Ok(())
+}
+
+/// Renewals, stalled checks and wake-ups whose answers are lost every other time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_of_the_keeper_cost_no_lock() -> TestResult {
+    let site = Site::proxied().await?;
+    let mut ids = site.add(1, 0).await?;
+    // A worker that takes a job and vanishes.
+    let vanished =
+        ManualWorker::new(&site.client, &site.name)?.lock_duration(Duration::from_millis(300));
+    assert!(vanished.fetch("vanished").await?.is_some());
+    ids.extend(site.add(10, 3000).await?);
+    let mut rules = Vec::new();
+    for script in ["extend_locks", "recover_stalled", "wake"] {
+        rules.push((
+            script,
+            site.proxy().add(Rule::drop_reply(runs(script)).every(2)),
+        ));
+    }
+    let worker = site.worker().start(work).await?;
+    site.drained().await?;
+    worker.close().await;
+    for (script, rule) in &rules[..2] {
+        assert!(rule.fired() > 0, "{script}");
+    }
+    site.proxy().clear_rules();
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!("B6 keeper's answers lost: {summary}");
+    assert_eq!(
+        (summary.completed, summary.repeated, summary.stalls),
+        (11, 0, 1)
+    );
+    Ok(())
+}
+
+/// The answer to `advance` is lost, and then those to the search for what it started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_of_the_search_start_nothing_twice() -> TestResult {
+    let site = Site::proxied().await?;
+    let ids = site.add(60, 5).await?;
+    let advance = site
+        .proxy()
+        .add(Rule::drop_reply(runs("advance")).every(4).times(6));
+    let reclaim = site
+        .proxy()
+        .add(Rule::drop_reply(runs("reclaim")).every(2).times(6));
+    let worker = site.worker().concurrency(5).start(work).await?;
+    reclaim.wait_fired(1, LIVENESS).await?;
+    site.drained().await?;
+    site.proxy().clear_rules();
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!(
+        "B4 lost: advance {}, reclaim {}: {summary}",
+        advance.fired(),
+        reclaim.fired()
+    );
+    assert_eq!(
+        (summary.completed, summary.repeated, summary.stalls),
+        (60, 0, 0)
+    );
+    Ok(())
+}
+
+/// Every way an attempt can end: the answer is lost at each of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_of_every_ending_count_once() -> TestResult {
+    use oxbull::{Backoff, Context, Job, JobError, JobResult, Outcome};
+
+    use crate::site::Effects;
+
+    /// Ends each start in another way.
+    async fn ends(job: Job<Work>, context: Context<Effects>) -> JobResult<u32> {
+        context.state().begin(&job);
+        let start = job.attempts_started();
+        let outcome = match start {
+            1 => Ok(Outcome::DelayFor(Duration::from_millis(20))),
+            2 => Ok(Outcome::Release),
+            3 => Err(JobError::retry("back off")),
+            4 => Ok(Outcome::WaitForChildren),
+            _ if job.data().ms == 1 => Err(JobError::fatal("for good")),
+            _ => Ok(Outcome::Done(start)),
+        };
+        context.state().end(&job);
+        outcome
+    }
+
+    let site = Site::proxied().await?;
+    let options = JobOptions::new()
+        .attempts(3)
+        .backoff(Backoff::fixed(Duration::from_millis(20)));
+    let mut ids = site.add_with(20, 0, &options).await?;
+    ids.extend(site.add_with(20, 1, &options).await?);
+    let lost = site
+        .proxy()
+        .add(Rule::drop_reply(runs("advance")).chance(7, 0.3));
+    let worker = site.worker().concurrency(3).start(ends).await?;
+    site.drained().await?;
+    let lost = lost.fired();
+    site.proxy().clear_rules();
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!("B5 every ending, {lost} answers lost: {summary}");
+    assert_eq!((summary.completed, summary.failed), (20, 20));
+    // Five starts each, no more and no fewer; two attempts used.
+    assert_eq!((summary.repeated, summary.stalls), (40 * 4, 0));
+    for id in &ids {
+        assert_eq!(site.field(id, "atm").await?.as_deref(), Some("2"), "{id}");
+        assert_eq!(site.field(id, "ats").await?.as_deref(), Some("5"), "{id}");
+    }
+    Ok(())
+}
+
+/// A retention that was interrupted goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_of_retention_leave_it_going() -> TestResult {
+    let site = Site::proxied().await?;
+    site.add(1500, 0).await?;
+    let worker = site.worker().concurrency(100).start(work).await?;
+    site.drained().await?;
+    let lost = site
+        .proxy()
+        .add(Rule::drop_reply(runs("trim_finished")).every(2));
+    let options = JobOptions::new().remove_on_complete(Retention::KeepLast(10));
+    site.add_with(1, 0, &options).await?;
+    oxbull_testkit::eventually(LIVENESS, async || {
+        let kept = site
+            .queue
+            .counts()
+            .await
+            .map_err(|error| error.to_string())?
+            .completed;
+        (kept == 10).then_some(()).ok_or(format!("{kept} kept"))
+    })
+    .await?;
+    assert!(lost.fired() > 0);
+    worker.close().await;
+    Ok(())
+}
