@@ -37,9 +37,10 @@ for _, id in ipairs(suspects) do
   local job_key = B .. id
   if redis.call('EXISTS', job_key .. ':lock') == 0 and redis.call('LREM', B .. 'active', 1, id) == 1
     and not is_legacy_marker(id) then
-    local job = redis.pcall('HMGET', job_key, 'ats', 'timestamp', 'priority', 'rjk')
+    local job = redis.pcall('HMGET', job_key, 'ats', 'timestamp', 'priority', 'rjk', 'stc')
     if job[1] or job[2] then
-      local stalls = redis.call('HINCRBY', job_key, 'stc', 1)
+      local stalls = number_or_zero(job[5]) + 1
+      redis.call('HSET', job_key, 'stc', stalls)
       local scheduler = job[4]
       local iteration = scheduler and scheduler ~= ''
         and (redis.call('EXISTS', B .. 'repeat:' .. scheduler) == 1 or redis.call('ZSCORE', B .. 'repeat', scheduler))

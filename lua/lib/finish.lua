@@ -65,7 +65,7 @@ local function finish_jobs(B, list, settings, now, points)
     if count == 0 then
       delete_job_keys(job_key)
       if job[3] or job[4] then
-        unlink_from_parent(job[3], job[4], job_key)
+        pcall(unlink_from_parent, job[3], job[4], job_key)
       end
       return
     end
@@ -114,14 +114,13 @@ local function finish_jobs(B, list, settings, now, points)
     local made = number_or_zero(job[2]) + 1
     if verb == 'complete' or verb == 'fail' then
       local completed = verb == 'complete'
+      -- Keys of others, checked by nobody before: if they are unusable, the job ends all the same.
       if job[5] then
-        end_deduplication(B, id, job[5], settings, now)
+        pcall(end_deduplication, B, id, job[5], settings, now)
       end
       local parent = (job[3] or job[4]) and find_parent(job[3], job[4])
-      if parent and completed then
-        parent_of_completed(parent, job_key, value, now)
-      elseif parent then
-        parent_of_failed(parent, job_key, value, now)
+      if parent then
+        pcall(completed and parent_of_completed or parent_of_failed, parent, job_key, value, now)
       end
       local keep = { number, tonumber(age), tonumber(limit) }
       if completed then

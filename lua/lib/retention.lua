@@ -6,7 +6,7 @@ local function delete_finished(B, set, ids)
     local job_key = B .. id
     local link = redis.pcall('HMGET', job_key, 'parent', 'parentKey')
     if link[1] or link[2] then
-      unlink_from_parent(link[1], link[2], job_key)
+      pcall(unlink_from_parent, link[1], link[2], job_key)
     end
     delete_job_keys(job_key)
   end

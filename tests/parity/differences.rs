@@ -29,6 +29,8 @@ play!(own:
     promotion_of_a_missing_job_says_so,
     odd_key_stops_an_end_before_it_begins,
     odd_parent_does_not_keep_its_child_from_ending,
+    odd_deduplication_key_does_not_keep_a_job_from_ending,
+    odd_counters_do_not_keep_a_job_from_running,
     stack_trace_has_the_error_and_its_causes,
 );
 
@@ -264,20 +266,59 @@ async fn odd_key_stops_an_end_before_it_begins(q: &mut Player) -> TestResult {
     Ok(())
 }
 
+/// Whatever is wrong with a parent's keys, its child must not be left between two states.
 async fn odd_parent_does_not_keep_its_child_from_ending(q: &mut Player) -> TestResult {
     q.add_all(&["par"]).await?;
     q.redis(&["DEL", "wait"]).await?;
-    for id in ["k1", "k2"] {
-        let opts = json!({ "jobId": id, "parent": { "id": "par", "queue": "$P:q" },
-            "ignoreDependencyOnFailure": true });
-        q.add(id, opts).await?;
+    for (n, key) in (0..).zip(["processed", "failed", "unsuccessful", "dependencies"]) {
+        for policy in [
+            "ignoreDependencyOnFailure",
+            "failParentOnFailure",
+            "continueParentOnFailure",
+        ] {
+            let (a, b) = (format!("a{n}-{policy}"), format!("b{n}-{policy}"));
+            for id in [&a, &b] {
+                let opts = json!({ "jobId": id, "parent": { "id": "par", "queue": "$P:q" },
+                    policy: true, "removeOnFail": true });
+                q.add(id, opts).await?;
+            }
+            let key = format!("par:{key}");
+            q.redis(&["DEL", &key]).await?;
+            q.redis(&["SET", &key, "odd"]).await?;
+            q.work_off(&a).await?;
+            q.fetch_job("t", &b).await?;
+            q.fail(&b, "t").await?;
+            q.expect("active", json!(null)).await?;
+            q.expect(&format!("{a}:lock"), json!(null)).await?;
+            q.expect(&b, json!(null)).await?;
+            q.redis(&["DEL", &key]).await?;
+        }
     }
-    q.redis(&["DEL", "par:dependencies"]).await?;
-    q.redis(&["SET", "par:dependencies", "odd"]).await?;
-    q.work_off("k1").await?;
-    q.fetch_job("t", "k2").await?;
-    q.fail("k2", "t").await?;
-    q.expect("active", json!(null)).await
+    let left = q.snapshot().await?.value("q:completed");
+    assert_eq!(left.as_array().map(Vec::len), Some(24), "{left}");
+    Ok(())
+}
+
+async fn odd_deduplication_key_does_not_keep_a_job_from_ending(q: &mut Player) -> TestResult {
+    q.node_add("a", json!({ "jobId": "a", "deduplication": { "id": "k" } }))
+        .await?;
+    q.redis(&["DEL", "de:k"]).await?;
+    q.redis(&["HSET", "de:k", "odd", "1"]).await?;
+    q.work_off("a").await?;
+    q.expect("completed", json!(["a", "1700000000000"])).await
+}
+
+async fn odd_counters_do_not_keep_a_job_from_running(q: &mut Player) -> TestResult {
+    q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
+    q.redis(&["HSET", "a", "ats", "odd", "atm", "odd", "stc", "odd"])
+        .await?;
+    q.fetch_job("t", "a").await?;
+    q.stall(&["a"], 1).await?;
+    q.fetch_job("t", "a").await?;
+    q.fail("a", "t").await?;
+    q.fetch_job("t", "a").await?;
+    q.complete("a", "t").await?;
+    q.expect("completed", json!(["a", "1700000000000"])).await
 }
 
 /// Other languages' stacks are theirs; this library stores the error and what caused it.
