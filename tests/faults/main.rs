@@ -21,6 +21,7 @@ mod logs;
 mod outage;
 mod panics;
 mod pressure;
+mod processes;
 mod replies;
 mod scripts;
 mod shutdown;
