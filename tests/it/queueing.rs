@@ -1,0 +1,256 @@
+//! How producers add and change jobs.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use oxbull::{
+    AddOutcome, Backoff, ChildPolicy, Error, JobId, JobOptions, JobState, ManualWorker, NewJob,
+    Outcome, Parent, Queue, Refusal, RetryOptions,
+};
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, TestResult};
+
+/// Bad options are refused by name before anything is sent.
+#[tokio::test]
+async fn options_are_checked_before_anything_is_sent() -> TestResult {
+    let stage = Stage::start().await?;
+    let jitter = Backoff::fixed(Duration::from_secs(1)).jitter(1.5);
+    for (field, options) in [
+        ("job id", JobOptions::new().id(JobId::existing("wait"))),
+        ("priority", JobOptions::new().priority(2_097_152)),
+        ("jitter", JobOptions::new().backoff(jitter)),
+        ("delay", JobOptions::new().delay(Duration::MAX)),
+        ("job data", JobOptions::new().size_limit(3)),
+        (
+            "parent queue",
+            JobOptions::new().parent(Parent::new("p", JobId::existing("1"))),
+        ),
+    ] {
+        match stage.queue.add_with("job", &json!("é"), options).await {
+            Err(Error::Invalid { field: named, .. }) => assert_eq!(named, field),
+            other => return Err(format!("{field}: {other:?}").into()),
+        }
+    }
+    assert_eq!(stage.server.int(&["EXISTS", "bull:q:id"]).await?, 0);
+    // Four bytes of JSON are within a limit of four.
+    stage
+        .queue
+        .add_with(
+            "job",
+            &json!("é"),
+            JobOptions::new().size_limit(4).priority(2_097_151),
+        )
+        .await?;
+    Ok(())
+}
+
+/// An id that exists is left as it is, and the caller is told.
+#[tokio::test]
+async fn adding_an_existing_id_is_told() -> TestResult {
+    let stage = Stage::start().await?;
+    let options = || JobOptions::new().id(JobId::existing("mine"));
+    let first = stage.queue.add_with("a", &json!(1), options()).await?;
+    let second = stage.queue.add_with("b", &json!(2), options()).await?;
+    assert_eq!(
+        (first.outcome, second.outcome),
+        (AddOutcome::Added, AddOutcome::Duplicate)
+    );
+    assert_eq!(second.id, first.id);
+    assert_eq!(stage.job(&first.id).await?.name, "a");
+    let unique = stage
+        .queue
+        .add_once("c", &json!(3), JobOptions::new())
+        .await?;
+    assert_eq!(unique.id.as_str().len(), 36);
+    Ok(())
+}
+
+/// Each job of a bulk add is added or refused by itself, in order.
+#[tokio::test]
+async fn bulk_adds_report_each_job() -> TestResult {
+    let stage = Stage::start().await?;
+    let orphan = JobOptions::new().parent(Parent::new("bull:none", JobId::existing("1")));
+    let mut jobs: Vec<_> = (0..450).map(|n| NewJob::new("job", json!(n))).collect();
+    jobs.insert(200, NewJob::new("orphan", json!(0)).options(orphan));
+    let added = stage.queue.add_bulk(jobs).await?;
+    assert_eq!(added.len(), 451);
+    let mut expected = 1;
+    for (place, outcome) in added.into_iter().enumerate() {
+        if place == 200 {
+            let refused = matches!(
+                &outcome,
+                Err(Error::Refused {
+                    source: Refusal::ParentMissing,
+                    ..
+                })
+            );
+            assert!(refused, "{outcome:?}");
+        } else {
+            assert_eq!(outcome?.id.as_str(), expected.to_string());
+            expected += 1;
+        }
+    }
+    assert_eq!(stage.queue.counts().await?.waiting, 450);
+    assert!(stage.queue.add_bulk(Vec::new()).await?.is_empty());
+    Ok(())
+}
+
+/// Adds that are made at the same time travel together.
+#[tokio::test]
+async fn concurrent_adds_share_calls() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.queue.add("first", &json!(0)).await?;
+    let before = stage.calls("evalsha").await?;
+    let adds = (0..1000).map(|n| {
+        let queue = stage.queue.clone();
+        async move { queue.add("job", &json!(n)).await }
+    });
+    for added in join_all(adds).await {
+        added?;
+    }
+    let calls = stage.calls("evalsha").await? - before;
+    assert!(calls <= 50, "{calls} calls for 1000 adds");
+    assert_eq!(stage.queue.counts().await?.waiting, 1001);
+    Ok(())
+}
+
+/// A child joins an existing parent, which then waits for it.
+#[tokio::test]
+async fn child_joins_its_parent() -> TestResult {
+    let stage = Stage::start().await?;
+    let parent = stage.add("parent", JobOptions::new()).await?;
+    let link = Parent::new(stage.queue.qualified_name(), parent.clone())
+        .on_failure(ChildPolicy::FailParent);
+    let child = stage.add("child", JobOptions::new().parent(link)).await?;
+    let stored = stage.job(&child).await?.parent.ok_or("no parent")?;
+    assert_eq!((stored.queue.as_str(), &stored.id), ("bull:q", &parent));
+    assert_eq!(stored.on_failure, ChildPolicy::FailParent);
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    let job = worker.fetch("t").await?.ok_or("no job")?;
+    assert_eq!(job.id, parent);
+    let early = worker.finish(&job, "t", Ok(Outcome::Done(1)), false).await;
+    assert!(matches!(
+        early,
+        Err(Error::Refused {
+            source: Refusal::PendingDependencies,
+            ..
+        })
+    ));
+    worker
+        .finish(&job, "t", Ok(Outcome::<()>::WaitForChildren), false)
+        .await?;
+    assert_eq!(
+        stage.queue.state(&parent).await?,
+        Some(JobState::WaitingChildren)
+    );
+    let job = worker.fetch("t").await?.ok_or("no child")?;
+    worker
+        .finish(&job, "t", Ok(Outcome::Done(1)), false)
+        .await?;
+    assert_eq!(stage.queue.state(&parent).await?, Some(JobState::Waiting));
+    Ok(())
+}
+
+/// What an operator can do with a job.
+#[tokio::test]
+async fn jobs_can_be_changed() -> TestResult {
+    let stage = Stage::start().await?;
+    let queue = &stage.queue;
+    let later = JobOptions::new().delay(Duration::from_secs(60)).priority(3);
+    let id = stage.add("late", later).await?;
+    queue.change_delay(&id, Duration::from_secs(90)).await?;
+    assert_eq!(stage.job(&id).await?.delay, 90_000);
+    queue.promote(&id).await?;
+    assert_eq!(queue.state(&id).await?, Some(JobState::Prioritized));
+    queue.change_priority(&id, 0, false).await?;
+    assert_eq!(queue.state(&id).await?, Some(JobState::Waiting));
+    let again = queue.promote(&id).await;
+    assert!(matches!(
+        again,
+        Err(Error::Refused {
+            source: Refusal::WrongState,
+            ..
+        })
+    ));
+
+    queue.update_data(&id, &json!({ "new": true })).await?;
+    queue.update_progress(&id, &json!(50)).await?;
+    for row in 1..=4 {
+        queue.log(&id, format!("row {row}"), 3).await?;
+    }
+    let job = stage.job(&id).await?;
+    assert_eq!(job.data::<Value>()?, json!({ "new": true }));
+    assert_eq!(job.progress::<u32>()?, Some(50));
+    let logs = queue.logs(&id, 0, -1).await?;
+    assert_eq!(
+        (logs.rows, logs.total),
+        (vec!["row 2".into(), "row 3".into(), "row 4".into()], 3)
+    );
+
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    let job = worker.fetch("t").await?.ok_or("no job")?;
+    let locked = queue.remove(&id).await;
+    assert!(matches!(
+        locked,
+        Err(Error::Refused {
+            source: Refusal::Locked,
+            ..
+        })
+    ));
+    worker
+        .finish::<()>(&job, "t", Err(oxbull::JobError::fatal("no")), false)
+        .await?;
+    queue
+        .retry(&id, RetryOptions::new().reset_attempts_made(true))
+        .await?;
+    assert_eq!(stage.job(&id).await?.attempts_made, 0);
+    assert!(queue.remove(&id).await?);
+    assert!(!queue.remove(&id).await?);
+    assert_eq!(queue.state(&id).await?, None);
+    Ok(())
+}
+
+/// Draining deletes what has not started, in steps, and leaves the rest.
+#[tokio::test]
+async fn drain_deletes_what_waits() -> TestResult {
+    let stage = Stage::start().await?;
+    let jobs = (0..700).map(|n| NewJob::new("job", json!(n)));
+    stage.queue.add_bulk(jobs).await?;
+    stage
+        .add("late", JobOptions::new().delay(Duration::from_secs(60)))
+        .await?;
+    stage.add("ranked", JobOptions::new().priority(1)).await?;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    worker.fetch("t").await?.ok_or("no job")?;
+    assert_eq!(stage.queue.drain(false).await?, 700);
+    let counts = stage.queue.counts().await?;
+    assert_eq!(
+        (
+            counts.waiting,
+            counts.prioritized,
+            counts.delayed,
+            counts.active
+        ),
+        (0, 0, 1, 1)
+    );
+    assert_eq!(stage.queue.drain(true).await?, 1);
+    Ok(())
+}
+
+/// Default options fill what a call leaves open.
+#[tokio::test]
+async fn default_options_apply() -> TestResult {
+    let stage = Stage::start().await?;
+    let queue: Queue<Value> = Queue::builder(&stage.client, "d")
+        .default_options(JobOptions::new().attempts(4).priority(2))
+        .open()
+        .await?;
+    let id = queue
+        .add_with("job", &json!({}), JobOptions::new().priority(9))
+        .await?
+        .id;
+    let job = queue.job(&id).await?.ok_or("no job")?;
+    assert_eq!(job.options, JobOptions::new().attempts(4).priority(9));
+    Ok(())
+}
