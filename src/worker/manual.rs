@@ -179,6 +179,20 @@ impl ManualWorker {
         result: Result<Outcome<R>, JobError>,
         fetch_next: bool,
     ) -> Result<Option<JobRecord>> {
+        if let Ok(Outcome::RateLimited(wait)) = &result {
+            self.store.rate_limit(*wait).await?;
+        }
+        let ended = self.ended(job, token, result)?;
+        Ok(self.step(&[ended], token, usize::from(fetch_next)).await?.0)
+    }
+
+    /// Decides what the end of an attempt writes.
+    fn ended<R: serde::Serialize>(
+        &self,
+        job: &JobRecord,
+        token: &str,
+        result: Result<Outcome<R>, JobError>,
+    ) -> Result<Ended> {
         let end = match result {
             Ok(outcome) => AttemptEnd::Returned(outcome.try_map(|value| {
                 serde_json::to_string(&value).map_err(|source| Error::Encode {
@@ -193,17 +207,13 @@ impl ManualWorker {
             job,
             rules: &self.rules,
         };
-        let ended = Ended {
+        Ok(Ended {
             job: job.id.clone(),
             token: LockToken::new(token),
             starts: job.attempts_started,
             stalls: job.stalled,
             ending: policy::settle(attempt, &end, now, 1.0, None),
-        };
-        if let AttemptEnd::Returned(Outcome::RateLimited(wait)) = &end {
-            self.store.rate_limit(*wait).await?;
-        }
-        Ok(self.step(&[ended], token, usize::from(fetch_next)).await?.0)
+        })
     }
 
     async fn step(
@@ -304,3 +314,6 @@ impl ManualWorker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,145 @@
+//! A batch of results is the same as one result after the other.
+
+use std::collections::BTreeMap;
+
+use oxbull_testkit::{Connection, RedisServer};
+
+use super::*;
+use crate::client::ClientConfig;
+use crate::clock::Timestamp;
+use crate::job::{Backoff, JobOptions, Parent};
+use crate::queue::Queue;
+
+type TestResult<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const TOKEN: &str = "token";
+
+/// All jobs of the scene, in the order in which their attempts end.
+fn scene() -> Vec<(&'static str, JobOptions)> {
+    let plain = JobOptions::new;
+    let keep_two = || plain().remove_on_complete(Retention::KeepLast(2));
+    let tried = || plain().attempts(3);
+    let wait = Backoff::fixed(Duration::from_millis(500));
+    vec![
+        ("complete-1", keep_two()),
+        ("complete-2", keep_two()),
+        ("complete-3", keep_two()),
+        (
+            "complete-removed",
+            plain().remove_on_complete(Retention::Remove),
+        ),
+        ("fail-1", plain()),
+        ("fail-removed", plain().remove_on_fail(Retention::Remove)),
+        ("fail-retry-1", tried()),
+        ("fail-retry-2", tried().lifo(true)),
+        ("fail-retry-3", tried().priority(2)),
+        ("fail-retry-4", tried().priority(2)),
+        ("fail-backoff-1", tried().backoff(wait.clone())),
+        ("fail-backoff-2", tried().backoff(wait)),
+        ("park-1", plain()),
+        ("park-2", plain()),
+        ("release-1", plain()),
+        ("release-2", plain().priority(2)),
+        ("children-1", plain()),
+        ("children-2", plain().priority(3)),
+        // Children of the two before: they release them within the same call.
+        ("complete-child-1", keep_two()),
+        ("fail-child-2", plain()),
+    ]
+}
+
+fn result_of(id: &str) -> Result<Outcome<u32>, JobError> {
+    let kind = id.split('-').next();
+    match kind {
+        Some("complete") => Ok(Outcome::Done(1)),
+        Some("park") => Ok(Outcome::DelayFor(Duration::from_millis(500))),
+        Some("release") => Ok(Outcome::Release),
+        Some("children") => Ok(Outcome::WaitForChildren),
+        _ => Err(JobError::retry("boom")),
+    }
+}
+
+/// Adds and starts the jobs of the scene; returns the attempts as they end.
+async fn play(client: &Client, prefix: &str) -> TestResult<(ManualWorker, Vec<Ended>)> {
+    use crate::job::ChildPolicy::Ignore;
+    let queue: Queue<u32> = Queue::builder(client, "q").prefix(prefix).open().await?;
+    let worker = ManualWorker::with_prefix(client, prefix, "q")?;
+    let mut records = BTreeMap::new();
+    let parent = |id| Parent::new(format!("{prefix}:q"), JobId::existing(id));
+    for (id, options) in scene() {
+        let options = match id {
+            "complete-child-1" => options.parent(parent("children-1")),
+            "fail-child-2" => options.parent(parent("children-2").on_failure(Ignore)),
+            _ => options,
+        };
+        queue
+            .add_with("job", &1, options.id(JobId::new(id)?))
+            .await?;
+        let record = worker.fetch(TOKEN).await?.ok_or("nothing to fetch")?;
+        records.insert(record.id.clone(), record);
+    }
+    // Keeps both queues from being drained on the way.
+    queue.add("waits", &1).await?;
+    let ended = scene()
+        .iter()
+        .map(|(id, _)| Ok(worker.ended(&records[&JobId::existing(id)], TOKEN, result_of(id))?))
+        .collect::<TestResult<_>>()?;
+    Ok((worker, ended))
+}
+
+/// Reads all keys of a prefix; the order of events among jobs is left open.
+async fn keys(redis: &mut Connection, prefix: &str) -> TestResult<BTreeMap<String, Vec<String>>> {
+    let mut all = BTreeMap::new();
+    for key in redis.call(&["KEYS", &format!("{prefix}:*")]).await?.texts() {
+        let kind = redis.call(&["TYPE", &key]).await?.text();
+        let value = match kind.as_deref().unwrap_or_default() {
+            "string" => vec![redis.call(&["GET", &key]).await?.text().unwrap_or_default()],
+            "list" => redis.call(&["LRANGE", &key, "0", "-1"]).await?.texts(),
+            "set" => redis.call(&["SORT", &key, "ALPHA"]).await?.texts(),
+            "zset" => {
+                let range = ["ZRANGE", key.as_str(), "0", "-1", "WITHSCORES"];
+                redis.call(&range).await?.texts()
+            }
+            "hash" => {
+                let fields = redis.call(&["HGETALL", &key]).await?.map();
+                fields.iter().map(|(f, v)| format!("{f}={v}")).collect()
+            }
+            _ => {
+                let entries = redis.call(&["XRANGE", &key, "-", "+"]).await?;
+                let fields = |entry: &oxbull_testkit::Value| {
+                    entry.items().last().map(|f| f.texts().join(" "))
+                };
+                let mut entries: Vec<_> = entries.items().iter().filter_map(fields).collect();
+                entries.sort();
+                entries
+            }
+        };
+        let value = value.iter().map(|text| text.replace(prefix, "P")).collect();
+        all.insert(key.replacen(prefix, "P", 1), value);
+    }
+    Ok(all)
+}
+
+/// Results travel together under load: that must not show in what they leave.
+#[tokio::test]
+async fn many_results_at_once_leave_what_they_leave_one_by_one() -> TestResult {
+    let server = RedisServer::start().await?;
+    let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
+    client
+        .clock()
+        .stop_at(Timestamp::from_millis(1_700_000_000_000));
+    let (worker, ended) = play(&client, "single").await?;
+    for result in ended {
+        worker.step(&[result], TOKEN, 0).await?;
+    }
+    let (worker, ended) = play(&client, "batch").await?;
+    worker.step(&ended, TOKEN, 0).await?;
+    let mut redis = server.connect().await?;
+    let (single, batch) = (
+        keys(&mut redis, "single").await?,
+        keys(&mut redis, "batch").await?,
+    );
+    assert!(single.contains_key("P:q:completed"), "{single:?}");
+    assert_eq!(batch, single);
+    Ok(())
+}
