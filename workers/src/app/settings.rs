@@ -148,8 +148,9 @@ pub struct WorkerSettings {
     /// Prefix of the queue's keys
     #[arg(long, env = "QUEUE_PREFIX", default_value = "bull")]
     prefix: String,
-    /// Seconds that running jobs get to finish once the program is told to stop
-    #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 30)]
+    /// Seconds that running jobs get to finish once the program is told to stop, up to 45: what
+    /// is left is then cancelled, and all of it ends within 60 s
+    #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=45))]
     shutdown_grace: u64,
     /// How log lines are written
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]

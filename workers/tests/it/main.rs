@@ -9,7 +9,9 @@
 )]
 
 mod claims;
+mod demo;
 mod graph;
+mod handlers;
 mod publishing;
 mod refreshing;
 mod support;

@@ -110,16 +110,20 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
     let mut fleet = Fleet::start(&redis.url(), simulator.url())?;
     say("started the three workers");
     let finished = watch(&queues, &added, &mut fleet, arguments).await?;
-    fleet.stop().await?;
-    say("the workers have stopped");
+    // The table is worth having also when a worker does not stop as it should.
+    let stopped = fleet.stop().await;
+    match &stopped {
+        Ok(()) => say("the workers have stopped"),
+        Err(error) => say(&format!("FAILED  {}", report::chain(&**error))),
+    }
 
     let seen = queues.read(&added).await?;
     report::print(&client, &seen).await?;
-    let passed = checks::run(&client, &samples, &seen, &simulator).await? && finished;
+    let passed = checks::run(&client, &samples, &seen, &simulator).await?;
     client.close().await;
     simulator.stop().await;
     drop(redis);
-    Ok(passed)
+    Ok(passed && finished && stopped.is_ok())
 }
 
 async fn start_simulator(arguments: &Arguments) -> Outcome<Simulator> {

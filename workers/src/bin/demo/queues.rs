@@ -236,14 +236,19 @@ impl Progress {
 
     pub(crate) fn line(&self) -> String {
         let queues = self.0.iter().map(|row| {
-            format!(
-                "{} {:>3}/{} (active {}, delayed {})",
-                row.name,
-                row.ended(),
-                row.total,
-                row.counts.active,
-                row.counts.delayed
-            )
+            let mut underway = Vec::new();
+            if row.counts.active > 0 {
+                underway.push(format!("{} active", row.counts.active));
+            }
+            if row.counts.delayed > 0 {
+                underway.push(format!("{} delayed", row.counts.delayed));
+            }
+            let text = format!("{} {:>3}/{}", row.name, row.ended(), row.total);
+            if underway.is_empty() {
+                text
+            } else {
+                format!("{text} ({})", underway.join(", "))
+            }
         });
         queues.collect::<Vec<_>>().join("   ")
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io::Write as _;
 
 use oxbull::JobState;
 use oxbull::client::Client;
@@ -20,10 +21,12 @@ const STATES: [JobState; 6] = [
     JobState::Failed,
 ];
 
-/// Prints one line.
-#[expect(clippy::print_stdout, reason = "the demo's output is for its reader")]
+/// Failed jobs shown with their reasons.
+const FAILURES_SHOWN: usize = 5;
+
+/// Prints one line. A reader that has gone, as in `make demo | head`, does not stop the demo.
 pub(crate) fn say(line: &str) {
-    println!("{line}");
+    writeln!(std::io::stdout(), "{line}").ok();
 }
 
 /// An error with its causes.
@@ -38,42 +41,72 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// Prints the table of queues and the keys in Redis.
+/// Prints the table of queues, why jobs failed, and the keys in Redis.
 pub(crate) async fn print(client: &Client, seen: &Seen) -> Outcome<()> {
+    let states: String = STATES.map(|state| cell(state, &state.as_str())).concat();
     say("");
-    let states = STATES.map(|state| format!("{:>12}", state.as_str()));
     say(&format!(
-        "{:<20}{}{:>10}{:>10}{:>10}",
-        "queue",
-        states.concat(),
-        "jobs/s",
-        "p50 ms",
-        "p99 ms"
+        "{:<20}{states}{:>9}{:>9}{:>9}{:>9}",
+        "queue", "retried", "jobs/s", "p50 ms", "p99 ms"
     ));
     for queue in seen.all() {
         say(&row(queue));
     }
-    say("p50 and p99: time from enqueue to finish; for a delayed job, from when it was due");
     say("");
-    say("keys in redis");
+    say("retried: jobs that needed more than one attempt");
+    say("p50, p99: time from enqueue to finish, waits for the API and between attempts included;");
+    say("          a delayed job's time counts from when it was due");
+    failures(seen);
+    say("");
+    say("keys in redis, by pattern:");
     for (pattern, count) in patterns(client).await? {
-        say(&format!("{count:>8}  {pattern}"));
+        say(&format!("{count:>7}  {pattern}"));
     }
     say("");
     Ok(())
 }
 
+/// A cell of a state's column, which is as wide as the state's name needs.
+fn cell(state: JobState, content: &dyn std::fmt::Display) -> String {
+    format!("{content:>width$}", width = state.as_str().len() + 2)
+}
+
 fn row(queue: &SeenQueue) -> String {
     let timings = Timings::of(queue);
-    let counts = STATES.map(|state| format!("{:>12}", queue.counts.of(state)));
+    let counts: String = STATES
+        .map(|state| cell(state, &queue.counts.of(state)))
+        .concat();
+    let retried = queue.jobs.iter().filter(|job| job.record.attempts_made > 1);
     format!(
-        "{:<20}{}{:>10.1}{:>10}{:>10}",
+        "{:<20}{counts}{:>9}{:>9.1}{:>9}{:>9}",
         queue.name,
-        counts.concat(),
+        retried.count(),
         timings.throughput,
         timings.p50.as_millis(),
         timings.p99.as_millis()
     )
+}
+
+fn failures(seen: &Seen) {
+    for queue in seen.all() {
+        let failed: Vec<_> = queue
+            .jobs
+            .iter()
+            .filter(|job| job.state == Some(JobState::Failed))
+            .collect();
+        if failed.is_empty() {
+            continue;
+        }
+        say("");
+        say(&format!("failed in {}:", queue.name));
+        for job in failed.iter().take(FAILURES_SHOWN) {
+            let reason = job.record.failed_reason.as_deref().unwrap_or("no reason");
+            say(&format!("    job {}: {reason}", job.record.id));
+        }
+        if failed.len() > FAILURES_SHOWN {
+            say(&format!("    and {} more", failed.len() - FAILURES_SHOWN));
+        }
+    }
 }
 
 /// How many keys there are of each pattern.
