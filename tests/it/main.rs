@@ -3,6 +3,7 @@
 mod client;
 mod kv;
 mod queueing;
+mod rivals;
 mod settle_model;
 mod stage;
 mod tidy;
