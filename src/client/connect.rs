@@ -8,7 +8,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -24,6 +24,8 @@ use crate::error::{BoxError, Error, Result};
 
 /// How long a silent peer keeps a connection: the kernel's probes begin after this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// The longest first line of a server that is read, in bytes.
+const GREETING: usize = 4096;
 /// Requests that may wait for the socket before callers do.
 const QUEUED: usize = 1024;
 
@@ -206,10 +208,11 @@ fn tune(socket: &TcpStream, config: &ClientConfig) -> std::io::Result<()> {
 }
 
 /// Talks to the server over a new stream until it is ready for requests.
-async fn login<S>(settings: &Settings, usage: &Use, stream: S) -> Result<Opened, ConnectError>
+async fn login<S>(settings: &Settings, usage: &Use, mut stream: S) -> Result<Opened, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    greet(&mut stream).await?;
     // Deadlines are kept above this layer, where a late connection can be thrown away; the
     // login is ours too, so that each refusal keeps the server's own words.
     let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -235,6 +238,44 @@ where
         server: Arc::new(prepared.server),
         client_id: prepared.client_id,
     })
+}
+
+/// Exchanges one PING by hand: a server that turns us away says why before it is asked and
+/// then closes, and an answer without a request would get lost further up.
+async fn greet<S>(stream: &mut S) -> Result<(), ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // When the server has closed already, its last words can still be read.
+    let written = stream.write_all(b"*1\r\n$4\r\nPING\r\n").await;
+    let written = written.and(stream.flush().await);
+    let mut line = Vec::new();
+    while !line.ends_with(b"\n") && line.len() < GREETING {
+        let read = stream.read_buf(&mut line).await;
+        if !matches!(read, Ok(count) if count > 0) {
+            let cause = read.err().or(written.err());
+            return Err(ConnectError::unreachable(match cause {
+                Some(error) => format!("the new connection failed: {error}"),
+                None => "the server closed the new connection".to_owned(),
+            }));
+        }
+    }
+    let line = String::from_utf8_lossy(&line);
+    let line = line.trim_end();
+    match line.strip_prefix('-') {
+        Some(text) if text.contains("max number of clients") => {
+            Err(ConnectError::from(Error::Overloaded(text.to_owned())))
+        }
+        Some(text) if text.starts_with("DENIED") => {
+            Err(ConnectError::from(Error::Denied(text.to_owned())))
+        }
+        // Other errors come again, once we have logged in.
+        Some(_) => Ok(()),
+        None if line == "+PONG" => Ok(()),
+        None => Err(ConnectError::unreachable(
+            "the peer does not speak the redis protocol",
+        )),
+    }
 }
 
 struct Prepared {
