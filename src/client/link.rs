@@ -108,6 +108,8 @@ enum State {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     handle: Arc<Handle>,
+    /// The longest wait of this clone's requests, where it is shorter than the connection's.
+    patience: Option<Duration>,
 }
 
 /// What the clones share; the task does not hold it, so that dropping them ends the task.
@@ -155,6 +157,16 @@ impl Connection {
             handle: Arc::new(Handle {
                 inner: Arc::new(inner),
             }),
+            patience: None,
+        }
+    }
+
+    /// Returns a clone whose requests give up earlier, for answers that are of use only until
+    /// then. They share the socket, which does not outlive a late answer.
+    pub(crate) fn within(&self, patience: Duration) -> Self {
+        Self {
+            handle: Arc::clone(&self.handle),
+            patience: Some(patience),
         }
     }
 
@@ -546,7 +558,9 @@ impl<'a> Trial<'a> {
         Self {
             connection,
             safety,
-            deadline: inner.deadline(),
+            deadline: connection
+                .patience
+                .map_or(inner.deadline(), |own| own.min(inner.deadline())),
             start: Instant::now(),
             left: inner.settings.config.retries,
             ambiguous: false,

@@ -282,7 +282,9 @@ impl<S> WorkerBuilder<S> {
                 queue: options.queue.as_str().into(),
             },
             caller: Caller {
-                store: store.clone(),
+                // Nobody renews the locks of jobs that a call started until it is answered: there
+                // must be time to give it up and find them.
+                store: store.on(client.connection().within(options.lock_duration / 2)),
                 options: Arc::clone(&options),
                 held: Arc::clone(&held),
             },

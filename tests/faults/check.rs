@@ -171,3 +171,46 @@ pub(crate) async fn members(
     let command = if list { "LRANGE" } else { "ZRANGE" };
     Ok(server.cli(&[command, key, "0", "-1"]).await?.texts())
 }
+
+/// The check finds what it is there to find: otherwise every other test here proves nothing.
+#[tokio::test]
+async fn broken_queues_are_found() -> TestResult {
+    let breakages: [(&str, &[&str]); 9] = [
+        ("acknowledged and is lost", &["ZREM", "completed", "1"]),
+        ("without a hash", &["DEL", "1"]),
+        ("is in wait and completed", &["LPUSH", "wait", "1"]),
+        ("is stuck in active", &["LPUSH", "active", "77"]),
+        (
+            "jobs that nobody was told of",
+            &["ZADD", "completed", "1", "78"],
+        ),
+        ("is left", &["SET", "1:lock", "somebody"]),
+        ("has a hash and no place", &["HSET", "79", "name", "work"]),
+        ("remembered as active", &["SADD", "stalled", "1"]),
+        ("more attempts than it started", &["HSET", "1", "atm", "9"]),
+    ];
+    for (complaint, command) in breakages {
+        let site = Site::start().await?;
+        let ids = site.add(3, 0).await?;
+        let worker = site.worker().start(crate::site::work).await?;
+        site.drained().await?;
+        worker.close().await;
+        check_queue(&site, &ids, Allow::default()).await?;
+        let key = site.key(command[1]);
+        let mut broken = command.to_vec();
+        broken[1] = &key;
+        site.server.cli(&broken).await?;
+        let verdict = check_queue(&site, &ids, Allow::default()).await;
+        let text = verdict.map_or_else(|error| error.to_string(), |found| found.to_string());
+        assert!(text.contains(complaint), "{complaint}: {text}");
+    }
+    let site = Site::start().await?;
+    let ids = site.add(1, 0).await?;
+    let worker = site.worker().start(crate::site::work).await?;
+    site.drained().await?;
+    worker.close().await;
+    site.effects.note("1", 1, false);
+    let verdict = check_queue(&site, &ids, Allow::default()).await;
+    assert!(verdict.is_err(), "one activation, two starts: {verdict:?}");
+    Ok(())
+}

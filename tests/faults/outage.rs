@@ -84,43 +84,58 @@ async fn redis_killed_for_20_s_under_load_loses_nothing() -> TestResult {
     Ok(())
 }
 
-/// V2: the peer keeps the sockets and answers nothing; new connections work. At most 8 s.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn peer_that_never_answers_again_is_given_up() -> TestResult {
+/// V2: the peer keeps the sockets and answers nothing; new connections work. At most 8 s until
+/// a job is processed that was added after the fault, whether locks are short or as by default.
+async fn silent_peer_is_given_up(lock: Duration) -> TestResult {
     let site = Site::proxied().await?;
-    let worker = site.worker().start(work).await?;
+    let worker = site
+        .worker()
+        .lock_duration(lock)
+        .stalled_interval(lock)
+        .start(work)
+        .await?;
     let mut ids = site.add(50, 2).await?;
     site.drained().await?;
+    // Jobs that run through the fault keep their locks.
+    ids.extend(site.add(5, 3000).await?);
+    site.started(55).await?;
     site.proxy().half_open();
     // What is open stays mute for good; what is opened from now on works.
     site.proxy().pass().await?;
     let fault = Instant::now();
     let direct = oxbull::Queue::<Work>::open(&site.other_client().await?, &site.name).await?;
-    ids.push(direct.add("work", &Work { ms: 2 }).await?.id);
     let mut events = worker.events();
-    event(&mut events, |event| {
-        matches!(event, WorkerEvent::Completed { .. })
-    })
-    .await?;
+    let added = direct.add("work", &Work { ms: 2 }).await?.id;
+    ids.push(added.clone());
+    let done =
+        |event: &WorkerEvent| matches!(event, WorkerEvent::Completed { id, .. } if *id == added);
+    event(&mut events, done).await?;
     let resumed = fault.elapsed();
     ids.extend(site.add(50, 2).await?);
     site.drained().await?;
     worker.close().await;
-    let summary = check_queue(
-        &site,
-        &ids,
-        Allow {
-            clients: 2,
-            ..Allow::default()
-        },
-    )
-    .await?;
-    println!("V2 half-open peer: resumed after {resumed:?} {summary}");
+    let allow = Allow {
+        clients: 2,
+        ..Allow::default()
+    };
+    let summary = check_queue(&site, &ids, allow).await?;
+    println!("V2 silent peer, locks of {lock:?}: resumed after {resumed:?} {summary}");
+    assert_eq!((summary.repeated, summary.stalls), (0, 0));
     assert!(
         resumed < Duration::from_secs(16),
         "resumed after {resumed:?}"
     );
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_peer_is_given_up_with_short_locks() -> TestResult {
+    silent_peer_is_given_up(crate::site::LOCK).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_peer_is_given_up_with_default_locks() -> TestResult {
+    silent_peer_is_given_up(Duration::from_secs(30)).await
 }
 
 /// V8: the server stands still for 1.2 s, six times, over 120 jobs; nobody fails for it.

@@ -114,3 +114,24 @@ async fn plain_add_reports_a_lost_answer() -> TestResult {
     check_queue(&site, &ids, allow).await?;
     Ok(())
 }
+
+/// B4: the same jobs are in a lost answer twice, and the peer falls silent each time. A lock that
+/// is shorter than the connection's patience does not expire over that: no recovery is counted,
+/// so that no job fails for stalling without having run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_costs_short_locks_nothing() -> TestResult {
+    let site = Site::proxied().await?;
+    let ids = site.add(10, 3).await?;
+    let fetch =
+        |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) != "0";
+    let lost = site.proxy().add(Rule::swallow_reply(fetch).times(3));
+    let worker = site.worker().concurrency(5).start(work).await?;
+    site.drained().await?;
+    worker.close().await;
+    assert_eq!(lost.fired(), 3);
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    println!("B4 silence with short locks: {summary}");
+    assert_eq!((summary.completed, summary.failed), (10, 0));
+    assert_eq!((summary.repeated, summary.stalls), (0, 0));
+    Ok(())
+}
