@@ -2,6 +2,7 @@
 
 mod client;
 mod kv;
+mod model;
 mod queueing;
 mod rivals;
 mod settle_model;

@@ -929,23 +929,6 @@ fn sound_protocol_has_no_breach() {
     }
 }
 
-/// The larger searches, a minute each when optimized.
-#[test]
-#[ignore = "minutes without optimization: cargo test --release --test it settle -- --ignored"]
-fn sound_protocol_has_no_breach_in_wider_searches() {
-    for (losses, lapses, jobs, fence) in [(1, 0, JOBS, false), (1, 1, 1, false), (2, 0, 1, false)] {
-        let config = Config {
-            losses,
-            lapses,
-            jobs,
-            fence,
-            ..SOUND
-        };
-        let verdict = explore(&config);
-        assert!(verdict.is_ok(), "{config:?}: {verdict:?}");
-    }
-}
-
 /// Each rule is needed: without it the search finds a breach.
 #[test]
 fn every_broken_variant_is_caught() {
