@@ -1,0 +1,147 @@
+//! A private Redis with a Node peer and this library on one queue.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use oxbull::{
+    Client, ClientConfig, Context, Job, JobError, JobResult, Outcome, Queue, Worker, WorkerBuilder,
+};
+use oxbull_testkit::{BullMq, NodePeer, RedisServer, unique};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::TestResult;
+
+/// Bounds liveness only; a passing test does not wait for it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The data of every job: what its handler does, in the words of `tests/interop/lib/behaviour.mjs`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    #[serde(rename = "do")]
+    pub(crate) what: String,
+}
+
+impl Order {
+    pub(crate) fn new(what: &str) -> Self {
+        Self {
+            what: what.to_owned(),
+        }
+    }
+}
+
+/// Where a handler of this library counts, and under which name.
+#[derive(Debug, Clone)]
+pub(crate) struct Counter {
+    effects: String,
+    own: String,
+}
+
+/// The server, the queue's name, and both sides of it.
+pub(crate) struct Fleet {
+    pub(crate) server: RedisServer,
+    pub(crate) client: Client,
+    pub(crate) node: NodePeer,
+    pub(crate) name: String,
+    pub(crate) queue: Queue<Order>,
+}
+
+impl Fleet {
+    pub(crate) async fn start(version: BullMq) -> TestResult<Self> {
+        let server = RedisServer::start().await?;
+        let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
+        let node = NodePeer::bullmq(version, server.port()).await?;
+        let name = unique("fleet");
+        let queue = Queue::open(&client, &name).await?;
+        Ok(Self {
+            server,
+            client,
+            node,
+            name,
+            queue,
+        })
+    }
+
+    /// Describes a worker of this library whose handler does what Node's does.
+    pub(crate) fn rust_worker(&self) -> WorkerBuilder<Counter> {
+        Worker::builder(&self.client, &self.name).state(Counter {
+            effects: "effects".to_owned(),
+            own: "effects:rust".to_owned(),
+        })
+    }
+
+    /// Starts a Node worker.
+    pub(crate) async fn node_worker(&self, opts: Value) -> TestResult {
+        let params = json!({ "queue": self.name, "effectsKey": "effects", "opts": opts });
+        self.node.call("worker.start", params).await?;
+        Ok(())
+    }
+
+    /// Calls a method of the peer on this queue.
+    pub(crate) async fn ask(&self, method: &str, mut params: Value) -> TestResult<Value> {
+        params["queue"] = json!(self.name);
+        Ok(self.node.call(method, params).await?)
+    }
+
+    /// How often each job's handler was started or came to its end (`started`, `done`).
+    pub(crate) async fn effects(&self, what: &str) -> TestResult<BTreeMap<String, u64>> {
+        let key = format!("effects:{what}");
+        let counts = self.server.cli(&["HGETALL", &key]).await?.map();
+        counts
+            .into_iter()
+            .map(|(id, count)| Ok((id, count.parse()?)))
+            .collect()
+    }
+
+    /// How many handler starts were this library's.
+    pub(crate) async fn rust_starts(&self) -> TestResult<u64> {
+        let starts = self.effects("rust").await?;
+        Ok(starts.values().sum())
+    }
+}
+
+/// Does what a job says; the counterpart of the Node peer's behaviours.
+pub(crate) async fn obey(job: Job<Order>, context: Context<Counter>) -> JobResult<Value> {
+    let counter = context.state();
+    let mut redis = context.client().raw().await?;
+    for key in [format!("{}:started", counter.effects), counter.own.clone()] {
+        hincrby(&mut redis, &key, job.id().as_str()).await?;
+    }
+    for step in job.data().what.split(';') {
+        let (verb, argument) = step.trim().split_once(':').unwrap_or((step.trim(), ""));
+        match verb {
+            "fail" => return Err(boom()),
+            "failOnce" if job.attempts_made() < 1 => return Err(boom()),
+            "failTimes" if job.attempts_made() < argument.parse()? => return Err(boom()),
+            "unrecoverable" => return Err(JobError::fatal("boom")),
+            "sleep" => tokio::time::sleep(Duration::from_millis(argument.parse()?)).await,
+            "progress" => job.update_progress(&argument.parse::<u32>()?).await?,
+            "log" => {
+                job.log(argument).await?;
+            }
+            "delayOnce" if job.attempts_started() <= 1 => {
+                return Ok(Outcome::DelayFor(Duration::from_millis(argument.parse()?)));
+            }
+            "waitOnce" if job.attempts_started() <= 1 => return Ok(Outcome::Release),
+            "ok" | "failOnce" | "failTimes" | "delayOnce" | "waitOnce" => {}
+            other => return Err(JobError::fatal(format!("no such behaviour: {other}"))),
+        }
+    }
+    let key = format!("{}:done", counter.effects);
+    hincrby(&mut redis, &key, job.id().as_str()).await?;
+    Ok(Outcome::Done(json!({ "ok": true })))
+}
+
+fn boom() -> JobError {
+    JobError::retry("boom")
+}
+
+async fn hincrby(
+    redis: &mut redis::aio::MultiplexedConnection,
+    key: &str,
+    field: &str,
+) -> Result<(), redis::RedisError> {
+    let mut command = redis::cmd("HINCRBY");
+    command.arg(key).arg(field).arg(1);
+    command.query_async::<i64>(redis).await.map(drop)
+}

@@ -1,0 +1,19 @@
+//! Mixed fleets: BullMQ for Node.js and this library on the same queues, at the same time.
+//!
+//! Effects are counted in a Redis hash outside the queue, by handlers of both kinds, so that what
+//! was run is known exactly, whatever became of the jobs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests fail loudly"
+)]
+
+mod fleet;
+mod load;
+mod mixed;
+mod views;
+
+/// What tests and their helpers return.
+type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
