@@ -255,8 +255,9 @@ impl<S> WorkerBuilder<S> {
             .fold(JobService::new(handler), |service, wrap| wrap(service));
         let events = Announcer::new();
         let held = Arc::new(Held::default());
-        // A peer that falls silent must be given up while there is time for another renewal.
-        let patience = (options.lock_duration / 4).max(Duration::from_millis(250));
+        // A peer that falls silent must be given up while there is time for another renewal; one
+        // that is only slow must not, because the renewal would be lost with the connection.
+        let patience = (options.lock_duration / 3).max(Duration::from_millis(250));
         // The keeper's connection carries the name by which dashboards find the worker.
         let name = store.keys().worker_client_name(options.name.as_deref());
         let keeper = Keeper::start(

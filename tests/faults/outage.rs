@@ -142,7 +142,14 @@ async fn silent_peer_is_given_up_with_default_locks() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_server_pauses_fail_no_job() -> TestResult {
     let site = Site::start().await?;
-    let worker = site.worker().concurrency(4).start(work).await?;
+    // A renewal that meets a pause must be answered within a third of the lock's life.
+    let lock = Duration::from_secs(5);
+    let worker = site
+        .worker()
+        .lock_duration(lock)
+        .concurrency(4)
+        .start(work)
+        .await?;
     let ids = site.add(120, 100).await?;
     for _ in 0..6 {
         site.server.cli(&["CLIENT", "PAUSE", "1200", "ALL"]).await?;
