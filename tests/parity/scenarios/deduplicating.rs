@@ -20,6 +20,9 @@ play!(everyone:
     waiting_add_follows_on_a_paused_queue,
     waiting_add_with_odd_numbers_follows_its_owner,
     waiting_add_is_next_for_its_owner_s_worker,
+    waiting_add_wakes_a_worker,
+    waiting_add_claims_its_id_for_a_time,
+    waiting_child_joins_its_parent,
 );
 
 async fn add(q: &mut Player, id: &str, dedup: Value) -> TestResult {
@@ -151,4 +154,45 @@ async fn waiting_add_is_next_for_its_owner_s_worker(q: &mut Player) -> TestResul
     let next = q.end_and_fetch("own", "t", end).await?;
     assert_eq!(next["id"], "cust");
     Ok(())
+}
+
+async fn waiting_add_wakes_a_worker(q: &mut Player) -> TestResult {
+    let dedup = json!({ "id": "k", "keepLastIfActive": true });
+    add(q, "own", dedup.clone()).await?;
+    q.fetch_job("t", "own").await?;
+    q.node_add("waits", json!({ "deduplication": dedup }))
+        .await?;
+    q.redis(&["DEL", "marker"]).await?;
+    q.complete("own", "t").await?;
+    q.expect("marker", json!(["0", "0"])).await
+}
+
+/// Starts an owner and ends it with a stored add that no current call makes.
+async fn follow_stored(q: &mut Player, fields: &[&str]) -> TestResult {
+    add(q, "own", json!({ "id": "k" })).await?;
+    q.fetch_job("t", "own").await?;
+    let mut command = vec!["HSET", "dn:k", "name", "stored", "data", "{}"];
+    command.extend(fields);
+    q.redis(&command).await?;
+    q.complete("own", "t").await?;
+    q.expect("dn:k", json!(null)).await
+}
+
+async fn waiting_add_claims_its_id_for_a_time(q: &mut Player) -> TestResult {
+    let opts = r#"{"attempts":0,"de":{"id":"k","ttl":90000}}"#;
+    follow_stored(q, &["opts", opts, "jid", "s"]).await?;
+    q.expect("de:k", json!("s")).await
+}
+
+async fn waiting_child_joins_its_parent(q: &mut Player) -> TestResult {
+    q.add_all(&["par"]).await?;
+    q.redis(&["DEL", "wait"]).await?;
+    let link = r#"{"id":"par","queueKey":"$P:q"}"#;
+    let opts = r#"{"attempts":0,"de":{"id":"k","keepLastIfActive":true}}"#;
+    let parent = ["pk", "$P:q:par", "pd", link, "pdk", "$P:q:par:dependencies"];
+    let mut fields = vec!["opts", opts, "jid", "s"];
+    fields.extend(parent);
+    follow_stored(q, &fields).await?;
+    q.expect("par:dependencies", json!(["P:q:s"])).await?;
+    q.expect_field("s", "parentKey", json!("P:q:par")).await
 }
