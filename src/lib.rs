@@ -21,5 +21,6 @@ pub use job::{
 pub use queue::{AddOutcome, Added, JobCounts, Logs, NewJob, Queue, QueueBuilder, RetryOptions};
 pub use worker::{
     Availability, BackoffStrategy, Closed, Context, Handler, JobCall, JobReply, JobService,
-    ManualWorker, ShutdownOptions, Worker, WorkerBuilder, WorkerEvent, WorkerEvents, WorkerHealth,
+    ManualWorker, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent,
+    WorkerEvents, WorkerHealth,
 };

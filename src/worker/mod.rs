@@ -202,22 +202,30 @@ impl Worker {
     /// Works until the process gets SIGTERM or SIGINT, then shuts down; a second signal ends the
     /// handlers at once and gives their jobs back.
     ///
+    /// A signal that comes before this call ends the process at once; to listen from the start,
+    /// see [`run_until`](Self::run_until).
+    ///
     /// # Errors
     ///
     /// [`Error::Unsuitable`] when the process cannot listen for signals.
     pub async fn run_until_signal(&self) -> Result<Closed> {
-        let mut signals = Signals::listen()?;
+        Ok(self.run_until(ShutdownSignals::listen()?).await)
+    }
+
+    /// As [`run_until_signal`](Self::run_until_signal), with signals that the program has
+    /// listened for since before it connected.
+    pub async fn run_until(&self, mut signals: ShutdownSignals) -> Closed {
         tokio::select! {
-            closed = self.ended() => return Ok(closed),
+            closed = self.ended() => return closed,
             () = signals.next() => {}
         }
         tracing::info!("signal received; shutting down");
         tokio::select! {
-            closed = self.close() => return Ok(closed),
+            closed = self.close() => return closed,
             () = signals.next() => {}
         }
         tracing::warn!("second signal received; giving jobs back");
-        Ok(self.close_now().await)
+        self.close_now().await
     }
 
     async fn order(&self, command: Command) -> Result<()> {
@@ -230,17 +238,24 @@ impl Worker {
     }
 }
 
-/// The signals that ask a process to end.
-struct Signals {
+/// The signals that ask a process to end: SIGTERM and SIGINT, Ctrl-C elsewhere. Once there is a
+/// value of this type, they do not end the process by themselves any more.
+#[derive(Debug)]
+pub struct ShutdownSignals {
     #[cfg(unix)]
     terminate: tokio::signal::unix::Signal,
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
 }
 
-impl Signals {
+impl ShutdownSignals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsuitable`] when the process cannot listen for signals.
     #[cfg(unix)]
-    fn listen() -> Result<Self> {
+    pub fn listen() -> Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         let failed = |error: std::io::Error| Error::Unsuitable(format!("no signals: {error}"));
         Ok(Self {
@@ -249,22 +264,29 @@ impl Signals {
         })
     }
 
+    /// Waits for the next signal.
     #[cfg(unix)]
-    async fn next(&mut self) {
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
     }
 
+    /// Listens from now on.
+    ///
+    /// # Errors
+    ///
+    /// None here.
     #[cfg(not(unix))]
     #[expect(clippy::unnecessary_wraps, reason = "the unix form can fail")]
-    fn listen() -> Result<Self> {
+    pub fn listen() -> Result<Self> {
         Ok(Self {})
     }
 
+    /// Waits for the next signal.
     #[cfg(not(unix))]
-    async fn next(&mut self) {
+    pub async fn next(&mut self) {
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
         }

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use oxbull::client::Client;
-use oxbull::{ShutdownOptions, Worker, WorkerBuilder};
+use oxbull::{ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder};
 
 use super::WorkerSettings;
 use crate::graph::{SetupError, TokenFileError};
@@ -65,15 +65,20 @@ pub fn worker(
         .shutdown(ShutdownOptions::new().finish_within(settings.shutdown_grace()))
 }
 
-/// Works until SIGTERM or SIGINT, then stops in stages and closes the client.
+/// Listens for SIGTERM and SIGINT from now on, before anything is started that they must stop in
+/// order.
 ///
 /// # Errors
 /// [`StartError::Redis`] when the process cannot listen for signals.
-pub async fn run_to_end(queue: &str, worker: Worker, client: Client) -> Result<(), StartError> {
+pub fn listen() -> Result<ShutdownSignals, StartError> {
+    Ok(ShutdownSignals::listen()?)
+}
+
+/// Works until a signal, then stops in stages and closes the client.
+pub async fn run_to_end(queue: &str, worker: Worker, client: Client, signals: ShutdownSignals) {
     tracing::info!(queue, "working");
-    let ended = worker.run_until_signal().await;
+    let closed = worker.run_until(signals).await;
     client.close().await;
-    let closed = ended?;
     if closed.abandoned > 0 {
         let jobs = closed.abandoned;
         tracing::warn!(
@@ -84,5 +89,4 @@ pub async fn run_to_end(queue: &str, worker: Worker, client: Client) -> Result<(
     } else {
         tracing::info!(queue, "stopped");
     }
-    Ok(())
 }

@@ -26,6 +26,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let graph = arguments.graph.client()?;
     let tokens = arguments.graph.tokens()?;
+    let signals = app::listen()?;
     let client = app::connect(&arguments.worker).await?;
     let refresher = Refresher {
         graph,
@@ -36,5 +37,6 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .state(refresher)
         .start(handle)
         .await?;
-    app::run_to_end(QUEUE, worker, client).await
+    app::run_to_end(QUEUE, worker, client, signals).await;
+    Ok(())
 }

@@ -34,10 +34,12 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         poll_interval: Duration::from_millis(arguments.container_poll_ms),
         limits: PublishLimits::default(),
     };
+    let signals = app::listen()?;
     let client = app::connect(&arguments.worker).await?;
     let worker = app::worker(&client, QUEUE, &arguments.worker, 10)
         .state(publisher)
         .start(handle)
         .await?;
-    app::run_to_end(QUEUE, worker, client).await
+    app::run_to_end(QUEUE, worker, client, signals).await;
+    Ok(())
 }

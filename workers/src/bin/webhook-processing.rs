@@ -22,10 +22,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
+    let signals = app::listen()?;
     let client = app::connect(&arguments.worker).await?;
     let worker = app::worker(&client, QUEUE, &arguments.worker, CONCURRENCY)
         .state(RedisClaims::new(client.clone()))
         .start(handle)
         .await?;
-    app::run_to_end(QUEUE, worker, client).await
+    app::run_to_end(QUEUE, worker, client, signals).await;
+    Ok(())
 }
