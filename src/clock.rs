@@ -19,7 +19,7 @@ impl Timestamp {
         self.0
     }
 
-    /// Returns the time from now until `self`, zero when it has passed.
+    /// Returns the time from `earlier` to `self`, zero when there is none.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
@@ -105,4 +105,51 @@ fn wall_millis() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wall() -> i64 {
+        Clock::default().now().as_millis()
+    }
+
+    /// A machine whose clock is an hour off writes the times that the server would.
+    #[test]
+    fn clock_follows_a_server_far_away() {
+        const HOUR: i64 = 3_600_000;
+        for shift in [HOUR, -HOUR] {
+            let clock = Clock::default();
+            clock.align(Timestamp(wall() + shift), Duration::ZERO);
+            assert!((clock.now().as_millis() - wall() - shift).abs() < 1000);
+            // A clone is the same clock.
+            assert!((clock.clone().now().as_millis() - wall() - shift).abs() < 1000);
+        }
+    }
+
+    /// The noise of a measurement must not make the times of one host differ.
+    #[test]
+    fn small_differences_are_noise() {
+        let clock = Clock::default();
+        clock.align(Timestamp(wall() + 10), Duration::from_millis(20));
+        assert_eq!(clock.offset.load(Ordering::Relaxed), 0);
+    }
+
+    /// Tests move the clock, and an alignment keeps them where they are.
+    #[test]
+    fn moved_clock_stays_moved() {
+        let clock = Clock::default();
+        clock.advance(60_000);
+        clock.align(Timestamp(wall()), Duration::ZERO);
+        assert!((clock.now().as_millis() - wall() - 60_000).abs() < 1000);
+    }
+
+    #[test]
+    fn times_do_not_overflow() {
+        let end = Timestamp(i64::MAX) + Duration::MAX;
+        assert_eq!(end.as_millis(), i64::MAX);
+        assert_eq!(Timestamp(1).since(Timestamp(5)), Duration::ZERO);
+        assert_eq!(Timestamp(5).since(Timestamp(1)), Duration::from_millis(4));
+    }
 }

@@ -82,6 +82,9 @@ pub(crate) async fn obey(job: Job<Value>, context: Context) -> JobResult<Value> 
         "give up" => Err(JobError::fatal("no use")),
         "panic" => panic!("it panicked"),
         "delay once" if first => Ok(Outcome::DelayFor(Duration::from_millis(30))),
+        "delay until" if first => Ok(Outcome::DelayUntil(
+            job.timestamp() + Duration::from_millis(50),
+        )),
         "release once" if first => Ok(Outcome::Release),
         "limit once" if first => Ok(Outcome::RateLimited(Duration::from_millis(100))),
         "hang" => {

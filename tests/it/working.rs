@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oxbull::{
     Backoff, Context, Error, Job, JobCall, JobError, JobOptions, JobReply, JobResult, JobService,
-    JobState, NewJob, Outcome, Queue, ShutdownOptions, Worker, WorkerEvent,
+    JobState, NewJob, Outcome, Queue, Retention, ShutdownOptions, Worker, WorkerEvent,
 };
 use oxbull_testkit::eventually;
 use serde_json::{Value, json};
@@ -62,6 +62,59 @@ async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
         assert_eq!(job.failed_reason.as_deref(), Some(reason));
         assert_eq!(job.stack_traces.len(), made as usize);
     }
+    worker.close().await;
+    Ok(())
+}
+
+/// A job may name the time it wants to go on at.
+#[tokio::test]
+async fn job_waits_until_the_time_it_names() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    let id = stage.add("delay until", JobOptions::new()).await?;
+    stage.ended(1).await?;
+    let job = stage.job(&id).await?;
+    assert_eq!((job.attempts_started, job.attempts_made), (2, 1));
+    let started = job.processed_on.ok_or("not started")?;
+    assert!(started.since(job.timestamp) >= Duration::from_millis(50));
+    worker.close().await;
+    Ok(())
+}
+
+/// A worker that is asked to counts what it finished, and applies its own retention.
+#[tokio::test]
+async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .metrics(5)
+        .max_started_attempts(2)
+        .remove_on_complete(Retention::Remove)
+        .remove_on_fail(Retention::KeepLast(1))
+        .start(obey)
+        .await?;
+    for what in ["ok", "ok", "give up", "fail"] {
+        stage.add(what, JobOptions::new().attempts(9)).await?;
+    }
+    let count = |kind: &'static str| {
+        let server = &stage.server;
+        async move {
+            server
+                .text(&["HGET", &format!("bull:q:metrics:{kind}"), "count"])
+                .await
+        }
+    };
+    eventually(SOON, || async {
+        count("failed")
+            .await
+            .is_ok_and(|n| n.as_deref() == Some("2"))
+    })
+    .await?;
+    assert_eq!(count("completed").await?.as_deref(), Some("2"));
+    let counts = stage.queue.counts().await?;
+    assert_eq!((counts.completed, counts.failed), (0, 1));
+    // Two starts are all that the worker allows, whatever the job asks for.
+    let job = stage.job(&oxbull::JobId::existing("4")).await?;
+    assert_eq!(job.attempts_made, 2);
     worker.close().await;
     Ok(())
 }
