@@ -14,15 +14,18 @@ pub(super) enum Ask {
     Recheck,
 }
 
+/// A call from its sending until its fate, and that of every job it may take, is known.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Call {
     pub(super) token: u8,
     pub(super) take: usize,
+    /// Slots that are reserved until the call is settled.
     pub(super) slots: i8,
     pub(super) fins: Vec<Run>,
     pub(super) ask: Ask,
     /// Present once the server has executed the request.
     pub(super) reply: Option<(Vec<Answer>, Vec<Run>)>,
+    /// Jobs that the token has led to, one bit each.
     pub(super) yielded: u8,
     pub(super) reclaimed: bool,
     /// How often a doubtful token is still asked for.
@@ -31,6 +34,7 @@ pub(super) struct Call {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Worker {
+    /// Counted as the pump counts it; the checks compare it with what is really held.
     pub(super) free: i8,
     pub(super) runs: Vec<Run>,
     pub(super) calls: Vec<Call>,
@@ -70,12 +74,7 @@ impl Worker {
         Ok(())
     }
 
-    fn start(
-        &mut self,
-        jobs: &mut [Job],
-        mut run: Run,
-        variant: Variant,
-    ) -> Result<(), Breach> {
+    fn start(&mut self, jobs: &mut [Job], mut run: Run, variant: Variant) -> Result<(), Breach> {
         let (job, bit) = (&mut jobs[run.job], 1 << run.ats);
         if run.slot {
             ensure(job.started & bit == 0, "one activation started twice")?;
@@ -173,6 +172,28 @@ impl Worker {
         }
         late
     }
+
+    /// Every activation this worker knows or is about to be told of.
+    pub(super) fn known(&self) -> impl Iterator<Item = &Run> {
+        let told = self
+            .calls
+            .iter()
+            .filter_map(|call| call.reply.as_ref())
+            .flat_map(|reply| &reply.1);
+        self.runs
+            .iter()
+            .chain(self.calls.iter().flat_map(|call| &call.fins))
+            .chain(told)
+    }
+
+    pub(super) fn known_mut(&mut self) -> impl Iterator<Item = &mut Run> {
+        let in_calls = self.calls.iter_mut().flat_map(|call| {
+            call.fins
+                .iter_mut()
+                .chain(call.reply.iter_mut().flat_map(|reply| &mut reply.1))
+        });
+        self.runs.iter_mut().chain(in_calls)
+    }
 }
 
 impl Call {
@@ -204,29 +225,5 @@ impl Call {
             fins: self.fins.clone(),
             repeat,
         }
-    }
-}
-
-impl Worker {
-    /// Every activation this worker knows or is about to be told of.
-    pub(super) fn known(&self) -> impl Iterator<Item = &Run> {
-        let told = self
-            .calls
-            .iter()
-            .filter_map(|call| call.reply.as_ref())
-            .flat_map(|reply| &reply.1);
-        self.runs
-            .iter()
-            .chain(self.calls.iter().flat_map(|call| &call.fins))
-            .chain(told)
-    }
-
-    pub(super) fn known_mut(&mut self) -> impl Iterator<Item = &mut Run> {
-        let in_calls = self.calls.iter_mut().flat_map(|call| {
-            call.fins
-                .iter_mut()
-                .chain(call.reply.iter_mut().flat_map(|reply| &mut reply.1))
-        });
-        self.runs.iter_mut().chain(in_calls)
     }
 }
