@@ -3,6 +3,7 @@
 mod client;
 mod kv;
 mod model;
+mod operations;
 mod queueing;
 mod rivals;
 mod settle_model;
