@@ -7,7 +7,6 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use serde::Serialize;
 
 use crate::client::Client;
@@ -23,9 +22,6 @@ use crate::wire;
 
 pub use builder::QueueBuilder;
 use feed::Feed;
-
-/// How many batches of one bulk add may be on their way at once.
-const BULK_IN_FLIGHT: usize = 2;
 
 /// A queue whose jobs carry data of type `D`.
 ///
@@ -333,15 +329,13 @@ impl<D> Queue<D> {
             .into_iter()
             .map(|job| self.prepare(job.name, &job.data, job.options))
             .collect::<Result<Vec<_>>>()?;
-        let batches = std::iter::from_fn(|| {
-            (!waiting.is_empty()).then(|| feed::cut(&mut waiting, NewRecord::size))
-        });
-        let mut calls = futures::stream::iter(batches)
-            .map(|batch| feed::enqueue(self.store(), batch))
-            .buffered(BULK_IN_FLIGHT);
-        let mut outcomes = Vec::new();
-        while let Some(batch) = calls.next().await {
-            outcomes.extend(batch.into_iter().map(|outcome| added(outcome?)));
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        // One call after the other: a call that is repeated, after a lost script or connection,
+        // would otherwise come behind the next one, and its jobs behind those given later.
+        while !waiting.is_empty() {
+            let batch = feed::cut(&mut waiting, NewRecord::size);
+            let results = feed::enqueue(self.store(), batch).await;
+            outcomes.extend(results.into_iter().map(|outcome| added(outcome?)));
         }
         Ok(outcomes)
     }

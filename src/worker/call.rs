@@ -13,7 +13,9 @@ use tokio::time::Instant;
 use crate::client::CallError;
 use crate::error::Error;
 use crate::job::JobRecord;
-use crate::store::{Advance, Advanced, Ended, FinishCode, LockToken, Next, Reclaim, Store, Trim};
+use crate::store::{
+    Advance, Advanced, Ended, ExtendLocks, FinishCode, LockToken, Next, Reclaim, Store, Trim,
+};
 use crate::worker::execute::Cancellation;
 use crate::worker::keeper::Held;
 use crate::worker::options::WorkerOptions;
@@ -146,7 +148,9 @@ impl Caller {
             match self.attempt(&batch, 0, &report.token.clone(), again).await {
                 Ok(mut advanced) => {
                     if again {
-                        let held = since.elapsed() < self.options.lock_duration / 2;
+                        // Before this lie at most a third of the lock since its last renewal
+                        // and half of it for the lost answer.
+                        let held = since.elapsed() < self.options.lock_duration / 6;
                         for code in &mut advanced.codes {
                             recognise_removal(held, code);
                         }
@@ -185,12 +189,37 @@ impl Caller {
         let mut wait = RETRY_MIN;
         loop {
             match self.store.run(&Reclaim { token }).await {
-                Ok(started) => return started.into_iter().map(|started| started.record).collect(),
+                Ok(started) => {
+                    let records: Vec<_> =
+                        started.into_iter().map(|started| started.record).collect();
+                    self.renew(&records, token).await;
+                    return records;
+                }
                 Err(Error::Closed) => return Vec::new(),
                 Err(_) => {
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(RETRY_MAX);
                 }
+            }
+        }
+    }
+}
+
+impl Caller {
+    /// Renews the locks of jobs just found, of which little may be left. A failure is for the
+    /// keeper to mend.
+    async fn renew(&self, records: &[JobRecord], token: &LockToken) {
+        let locks: Vec<_> = records
+            .iter()
+            .map(|record| (record.id.clone(), token.clone()))
+            .collect();
+        for batch in locks.chunks(ExtendLocks::MAX) {
+            let renewal = ExtendLocks {
+                duration: self.options.lock_duration,
+                locks: batch,
+            };
+            if let Err(error) = self.store.run(&renewal).await {
+                tracing::debug!(%error, "locks of jobs just found were not renewed");
             }
         }
     }

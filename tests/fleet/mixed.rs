@@ -8,7 +8,7 @@ use crate::TestResult;
 use crate::fleet::{DEADLINE, Fleet, Order, obey};
 use crate::load::{add_children, add_from_node, add_from_rust, check};
 
-/// How many jobs the largest mix has, over both BullMQ versions.
+/// How many jobs the largest mix has, on one queue.
 const MIXED: usize = 10_000;
 
 async fn node_produces_rust_works(version: BullMq) -> TestResult {
@@ -60,7 +60,7 @@ async fn both_work(version: BullMq) -> TestResult {
     let (parents, mut fates) = add_children(&fleet, 20).await?;
     fleet.node_worker(json!({ "concurrency": 20 })).await?;
     let worker = fleet.rust_worker().concurrency(20).start(obey).await?;
-    let half = MIXED / 4;
+    let half = MIXED / 2;
     let (from_node, from_rust) =
         tokio::join!(add_from_node(&fleet, half), add_from_rust(&fleet, half));
     fates.extend(from_node?);
@@ -106,13 +106,13 @@ async fn both_work(version: BullMq) -> TestResult {
 
 /// Half of ten thousand jobs, from both producers, shared by workers of both kinds.
 #[tokio::test]
-async fn rust_and_bullmq_6_workers_share_five_thousand_jobs() -> TestResult {
+async fn rust_and_bullmq_6_workers_share_ten_thousand_jobs() -> TestResult {
     both_work(BullMq::V6).await
 }
 
 /// The other half, with the older major version.
 #[tokio::test]
-async fn rust_and_bullmq_5_workers_share_five_thousand_jobs() -> TestResult {
+async fn rust_and_bullmq_5_workers_share_ten_thousand_jobs() -> TestResult {
     both_work(BullMq::V5).await
 }
 

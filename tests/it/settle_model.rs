@@ -234,54 +234,6 @@ fn settlement_is_sound_in_either_order() {
     ]);
 }
 
-/// Up to two million states each: minutes, and some gigabytes of memory.
-#[test]
-#[ignore = "minutes: cargo test --release --test it settle_model -- --ignored --test-threads 1"]
-fn settlement_is_sound_within_wider_bounds() {
-    let two_jobs = Config { jobs: 2, ..FENCED };
-    assert_sound(&[
-        Config {
-            lapses: 1,
-            ..two_jobs
-        },
-        Config {
-            lapses: 2,
-            ..FENCED
-        },
-        Config {
-            lossy: 2,
-            ..two_jobs
-        },
-        Config {
-            lossy: 2,
-            losses: 1,
-            lapses: 1,
-            ..two_jobs
-        },
-        Config {
-            jobs: 2,
-            slots: 2,
-            calls: 2,
-            ..DOUBTFUL
-        },
-        Config {
-            lossy: 2,
-            lapses: 1,
-            ..DOUBTFUL
-        },
-        Config {
-            jobs: 2,
-            lapses: 1,
-            ..DOUBTFUL
-        },
-        Config {
-            losses: 2,
-            lapses: 1,
-            ..DOUBTFUL
-        },
-    ]);
-}
-
 /// Each rule is needed: without it the search finds the breach that it prevents.
 #[test]
 fn every_broken_variant_is_caught() {

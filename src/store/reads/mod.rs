@@ -31,29 +31,33 @@ pub(crate) struct LogPage {
 
 impl Store {
     /// Sends reads as one transaction, so that they see one moment.
-    async fn snapshot(&self, pipe: &mut Pipeline, what: &str) -> Result<Vec<Value>> {
+    ///
+    /// A server that is out of memory refuses transactions but not reads: these then go one by
+    /// one, which is better than not seeing what fills it.
+    async fn snapshot(&self, reads: &Pipeline, what: &str) -> Result<Vec<Value>> {
         let mut framed = redis::pipe();
         framed.cmd("MULTI");
-        let mut count = 1;
-        for cmd in pipe.cmd_iter() {
+        for cmd in reads.cmd_iter() {
             framed.add_command(cmd.clone());
-            count += 1;
         }
         framed.cmd("EXEC");
         let mut answers = self.connection.pipeline(&framed, Repeat::Safe).await?;
-        if answers.len() != count + 1 {
+        if answers.len() != reads.len() + 2 {
             return Err(reply::unexpected(what));
         }
-        let Some(last) = answers.pop() else {
-            return Err(reply::unexpected(what));
+        let last = answers.pop().ok_or_else(|| reply::unexpected(what))?;
+        let values = match last {
+            Ok(values) => reply::items(values, what)?,
+            // A command that was refused inside the transaction names the reason; EXEC does not.
+            Err(error) => match answers.into_iter().find_map(Result::err).unwrap_or(error) {
+                Error::Overloaded(_) => {
+                    let answers = self.connection.pipeline(reads, Repeat::Safe).await?;
+                    return answers.into_iter().collect();
+                }
+                error => return Err(error),
+            },
         };
-        // A command that was refused inside the transaction names the reason; EXEC does not.
-        if last.is_err() {
-            for answer in answers {
-                answer?;
-            }
-        }
-        reply::items(last?, what)?
+        values
             .into_iter()
             .map(|value| match value {
                 Value::ServerError(error) => Err(Error::Server(format!("{what}: {error}"))),
@@ -92,7 +96,7 @@ impl Store {
         for (list, _) in LISTS {
             pipe.cmd("LPOS").arg(self.keys.key(list)).arg(id.as_str());
         }
-        let answers = self.snapshot(&mut pipe, "the state of a job").await?;
+        let answers = self.snapshot(&pipe, "the state of a job").await?;
         Ok(SETS
             .iter()
             .chain(LISTS.iter())
@@ -117,7 +121,7 @@ impl Store {
         ] {
             pipe.cmd("ZCARD").arg(self.keys.key(set));
         }
-        let answers = self.snapshot(&mut pipe, WHAT).await?;
+        let answers = self.snapshot(&pipe, WHAT).await?;
         let numbers = answers
             .iter()
             .map(|answer| Ok(u64::try_from(reply::int(answer, WHAT)?).unwrap_or(0)))
@@ -162,7 +166,7 @@ impl Store {
         let mut pipe = redis::pipe();
         pipe.cmd("LRANGE").arg(&key).arg(start).arg(end);
         pipe.cmd("LLEN").arg(&key);
-        let mut answers = self.snapshot(&mut pipe, WHAT).await?.into_iter();
+        let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
         let (Some(rows), Some(total)) = (answers.next(), answers.next()) else {
             return Err(reply::unexpected(WHAT));
         };

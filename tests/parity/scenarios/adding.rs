@@ -17,6 +17,7 @@ play!(everyone:
     delays_to_one_millisecond_keep_their_order,
     equal_priorities_keep_their_order,
     bulk_adds_are_adds_in_a_row,
+    large_bulk_keeps_its_order,
     existing_id_changes_nothing,
     children_join_their_parents,
     child_of_a_missing_parent_is_refused,
@@ -193,6 +194,17 @@ async fn bulk_adds_are_adds_in_a_row(q: &mut Player) -> TestResult {
     );
     q.expect("wait", json!(["9", "7", "cid", "1", "5", "8"]))
         .await
+}
+
+async fn large_bulk_keeps_its_order(q: &mut Player) -> TestResult {
+    let ids: Vec<String> = (0..1050).map(|n| format!("j{n}")).collect();
+    let jobs: Vec<_> = ids
+        .iter()
+        .map(|id| (id.as_str(), json!({ "jobId": id })))
+        .collect();
+    q.add_bulk(&jobs).await?;
+    let newest_first: Vec<_> = ids.iter().rev().collect();
+    q.expect("wait", json!(newest_first)).await
 }
 
 async fn existing_id_changes_nothing(q: &mut Player) -> TestResult {

@@ -121,8 +121,10 @@ async fn due_jobs_move_under_a_limit(q: &mut Player) -> TestResult {
     q.add("d", json!({ "jobId": "d", "delay": 10 })).await?;
     q.fetch_job("t", "a").await?;
     q.pass(10).await?;
+    q.redis(&["DEL", "marker"]).await?;
     assert!(q.fetch("t").await?.is_null());
-    q.expect("wait", json!(["d", "b"])).await
+    q.expect("wait", json!(["d", "b"])).await?;
+    q.expect("marker", json!(["0", "0"])).await
 }
 
 async fn limit_without_a_window_is_left_over(q: &mut Player) -> TestResult {
