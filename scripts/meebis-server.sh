@@ -14,7 +14,7 @@ case ${1:-} in
         file=$1
         shift
         for line in port bind requirepass maxclients databases unixsocket; do
-            value=$(sed -n "s/^[[:space:]]*$line[[:space:]][[:space:]]*\([^[:space:]]*\).*/\1/p" "$file" | tail -n 1)
+            value=$(sed -n "s/^[[:space:]]*${line}[[:space:]][[:space:]]*\([^[:space:]]*\).*/\1/p" "$file" | tail -n 1)
             value=${value#\"}
             value=${value%\"}
             [ -z "$value" ] || set -- "--$line" "$value" "$@"
