@@ -47,12 +47,7 @@ for _, id in ipairs(suspects) do
       if stalls > tolerated and not iteration then
         redis.call('HSET', job_key, 'defa', 'job stalled more than allowable limit')
       end
-      local priority = number_or_zero(job[3])
-      if priority > 0 then
-        place_prioritized_first(B, id, priority)
-      else
-        redis.call('RPUSH', B .. 'wait', id)
-      end
+      place_next(B, id, number_or_zero(job[3]))
       wake_if_open(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')
       emit(B, 'stalled', 'jobId', id)

@@ -158,12 +158,7 @@ local function finish_jobs(B, list, settings, now, points)
       emit(B, 'waiting-children', 'jobId', id, 'prev', 'active')
     else
       -- `release`, and `children` with none pending: back to be the next to run.
-      local priority = number_or_zero(job[6])
-      if priority > 0 then
-        place_prioritized_first(B, id, priority)
-      else
-        redis.call('RPUSH', B .. 'wait', id)
-      end
+      place_next(B, id, number_or_zero(job[6]))
       wake_if_open(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')
     end

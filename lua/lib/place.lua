@@ -35,3 +35,12 @@ local function place_ready(B, id, priority, push)
     place_prioritized(B, id, priority)
   end
 end
+
+-- Queues a job that goes back to be the next to run.
+local function place_next(B, id, priority)
+  if priority > 0 then
+    place_prioritized_first(B, id, priority)
+  else
+    redis.call('RPUSH', B .. 'wait', id)
+  end
+end

@@ -11,7 +11,7 @@ use oxbull::{
 };
 use oxbull_testkit::eventually;
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 
 use crate::stage::{SOON, Stage, TestResult, obey};
@@ -154,14 +154,23 @@ struct Gate {
     running: AtomicUsize,
     most: AtomicUsize,
     open: Semaphore,
-    changed: Notify,
+}
+
+impl Gate {
+    /// A gate that holds every job until permits are added.
+    fn closed() -> Arc<Self> {
+        Arc::new(Self {
+            running: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
+            open: Semaphore::new(0),
+        })
+    }
 }
 
 async fn pass(_: Job<Value>, context: Context<Arc<Gate>>) -> JobResult<()> {
     let gate = context.state();
     let now = gate.running.fetch_add(1, Ordering::SeqCst) + 1;
     gate.most.fetch_max(now, Ordering::SeqCst);
-    gate.changed.notify_waiters();
     gate.open.acquire().await?.forget();
     gate.running.fetch_sub(1, Ordering::SeqCst);
     Ok(Outcome::Done(()))
@@ -171,12 +180,7 @@ async fn pass(_: Job<Value>, context: Context<Arc<Gate>>) -> JobResult<()> {
 #[tokio::test]
 async fn concurrency_is_kept_and_can_change() -> TestResult {
     let stage = Stage::start().await?;
-    let gate = Arc::new(Gate {
-        running: AtomicUsize::new(0),
-        most: AtomicUsize::new(0),
-        open: Semaphore::new(0),
-        changed: Notify::new(),
-    });
+    let gate = Gate::closed();
     let jobs = (0..30).map(|n| NewJob::new("gated", json!(n)));
     for added in stage.queue.add_bulk(jobs).await? {
         added?;
@@ -210,12 +214,7 @@ async fn concurrency_is_kept_and_can_change() -> TestResult {
 #[tokio::test]
 async fn many_slots_fill_in_a_few_calls() -> TestResult {
     let stage = Stage::start().await?;
-    let gate = Arc::new(Gate {
-        running: AtomicUsize::new(0),
-        most: AtomicUsize::new(0),
-        open: Semaphore::new(0),
-        changed: Notify::new(),
-    });
+    let gate = Gate::closed();
     let jobs = (0..200).map(|n| NewJob::new("gated", json!(n)));
     for added in stage.queue.add_bulk(jobs).await? {
         added?;
@@ -364,12 +363,7 @@ async fn global_concurrency_bounds_all_workers() -> TestResult {
         .server
         .cli(&["HSET", "bull:q:meta", "concurrency", "2"])
         .await?;
-    let gate = Arc::new(Gate {
-        running: AtomicUsize::new(0),
-        most: AtomicUsize::new(0),
-        open: Semaphore::new(0),
-        changed: Notify::new(),
-    });
+    let gate = Gate::closed();
     let mut workers = Vec::new();
     for _ in 0..2 {
         let worker = Worker::builder(&stage.client, "q")
@@ -599,12 +593,7 @@ async fn jobs_beyond_the_deadline_go_back() -> TestResult {
 #[tokio::test]
 async fn closing_lets_handlers_finish() -> TestResult {
     let stage = Stage::start().await?;
-    let gate = Arc::new(Gate {
-        running: AtomicUsize::new(0),
-        most: AtomicUsize::new(0),
-        open: Semaphore::new(0),
-        changed: Notify::new(),
-    });
+    let gate = Gate::closed();
     let worker = Worker::builder(&stage.client, "q")
         .state(Arc::clone(&gate))
         .start(pass)
