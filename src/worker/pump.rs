@@ -204,7 +204,8 @@ impl Pump {
             self.wait().await;
             self.advance_stage();
         }
-        self.abandoned += self.results.len() + self.reserved + self.running.len();
+        // A story is there for each result whose fate is unknown.
+        self.abandoned += self.stories.len() + self.running.len();
         self.handlers.abort_all();
         let store = self.parts.caller.store.clone();
         drop(std::mem::take(&mut self.calls));
