@@ -169,7 +169,7 @@ impl BlockingConnection {
             }
             Err(loss) => {
                 self.failures = self.failures.saturating_add(1);
-                self.log_lost(&loss);
+                self.settings.log_lost(&self.usage, Some(&loss.to_string()));
                 if matches!(loss, Loss::Late(_)) {
                     self.settings.doubt.notify_waiters();
                 }
@@ -195,29 +195,9 @@ impl BlockingConnection {
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
-                if let Some(skipped) = self.settings.causes.failed.admit() {
-                    tracing::error!(
-                        server = %self.settings.address,
-                        name = self.usage.name.as_deref(),
-                        %error,
-                        skipped,
-                        "redis connection failed"
-                    );
-                }
+                self.settings.log_failed(&self.usage, &error);
                 Err(error.to_error())
             }
-        }
-    }
-
-    fn log_lost(&self, loss: &Loss) {
-        if let Some(skipped) = self.settings.causes.disconnected.admit() {
-            tracing::warn!(
-                server = %self.settings.address,
-                name = self.usage.name.as_deref(),
-                %loss,
-                skipped,
-                "redis connection lost"
-            );
         }
     }
 }

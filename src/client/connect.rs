@@ -74,6 +74,32 @@ impl Settings {
             tls,
         })
     }
+
+    /// Logs that a socket was lost, at most once a second.
+    pub(super) fn log_lost(&self, usage: &Use, reason: Option<&String>) {
+        if let Some(skipped) = self.causes.disconnected.admit() {
+            tracing::warn!(
+                server = %self.address,
+                name = usage.name.as_deref(),
+                reason,
+                skipped,
+                "redis connection lost"
+            );
+        }
+    }
+
+    /// Logs that no socket could be opened, at most once a second.
+    pub(super) fn log_failed(&self, usage: &Use, error: &ConnectError) {
+        if let Some(skipped) = self.causes.failed.admit() {
+            tracing::error!(
+                server = %self.address,
+                name = usage.name.as_deref(),
+                %error,
+                skipped,
+                "redis connection failed"
+            );
+        }
+    }
 }
 
 /// Why an attempt failed; cheap to clone for everyone who waits for a connection.

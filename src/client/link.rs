@@ -2,7 +2,6 @@
 //! when it cannot be trusted any more.
 
 use std::fmt::Display;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -376,7 +375,7 @@ impl Inner {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.log_failed(&error);
+                    self.settings.log_failed(&self.usage, &error);
                     self.state.send_replace(State::Down {
                         failures,
                         error: Some(error),
@@ -406,7 +405,7 @@ impl Inner {
             () = self.keep_clock(&generation), if self.usage.main => {}
             () = self.keep_faith(&generation) => {}
         }
-        self.log_lost(generation.reason.get());
+        self.settings.log_lost(&self.usage, generation.reason.get());
         if generation.late.load(Ordering::Relaxed) {
             self.settings.doubt.notify_waiters();
         }
@@ -462,30 +461,6 @@ impl Inner {
             );
         }
     }
-
-    fn log_lost(&self, reason: Option<&String>) {
-        if let Some(skipped) = self.settings.causes.disconnected.admit() {
-            tracing::warn!(
-                server = %self.settings.address,
-                name = self.usage.name.as_deref(),
-                reason,
-                skipped,
-                "redis connection lost"
-            );
-        }
-    }
-
-    fn log_failed(&self, error: &ConnectError) {
-        if let Some(skipped) = self.settings.causes.failed.admit() {
-            tracing::error!(
-                server = %self.settings.address,
-                name = self.usage.name.as_deref(),
-                %error,
-                skipped,
-                "redis connection failed"
-            );
-        }
-    }
 }
 
 /// Runs a connection's task to its end, also when its runtime drops it.
@@ -535,10 +510,8 @@ pub(super) async fn measure(
 }
 
 /// Shortens a wait by up to half, so that clients that lost one server do not return as one.
-pub(super) fn jittered(wait: Duration) -> Duration {
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    let share = u32::try_from(random % 1024).unwrap_or(0);
-    wait.saturating_sub(wait / 2 * share / 1024)
+pub(crate) fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(1.0 - fastrand::f64() / 2.0)
 }
 
 /// One request's way to an answer.

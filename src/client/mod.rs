@@ -32,7 +32,7 @@ pub use info::{Flavor, Role, ServerInfo, Version};
 pub(crate) use blocking::{BlockedId, BlockingConnection};
 pub(crate) use call::{CallError, Repeat};
 pub(crate) use command::{Command, Reply};
-pub(crate) use link::Connection;
+pub(crate) use link::{Connection, jittered};
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use log::Throttle;
 pub(crate) use script::Script;

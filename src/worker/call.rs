@@ -203,9 +203,7 @@ impl Caller {
             }
         }
     }
-}
 
-impl Caller {
     /// Renews the locks of jobs just found, of which little may be left. A failure is for the
     /// keeper to mend.
     async fn renew(&self, records: &[JobRecord], token: &LockToken) {

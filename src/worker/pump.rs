@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
-use crate::client::Throttle;
+use crate::client::{Throttle, jittered};
 use crate::error::Error;
 use crate::job::{BackoffKind, JobRecord, Outcome};
 use crate::policy::{self, Attempt, AttemptEnd, CustomWait, Ending};
@@ -625,7 +625,7 @@ impl Pump {
                 let wait = FETCH_RETRY
                     .saturating_mul(1 << self.failures.min(10).saturating_sub(1))
                     .min(FETCH_RETRY_MAX);
-                self.hold_off = Some(now + wait.mul_f64(fastrand::f64().mul_add(0.5, 0.5)));
+                self.hold_off = Some(now + jittered(wait));
                 self.trouble("queue could not be advanced", &error);
             }
         }
