@@ -15,8 +15,9 @@ pub use client::{Client, ClientConfig};
 pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
 pub use job::{
-    Backoff, BackoffKind, ChildPolicy, Job, JobError, JobId, JobOptions, JobRecord, JobResult,
-    JobState, Outcome, Parent, ParentLink, Prefix, QueueName, Retention, Telemetry,
+    Backoff, BackoffKind, CatchUp, ChildPolicy, Job, JobError, JobId, JobOptions, JobRecord,
+    JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, Recurrence,
+    Retention, Schedule, Telemetry,
 };
 pub use queue::{AddOutcome, Added, JobCounts, Logs, NewJob, Queue, QueueBuilder, RetryOptions};
 pub use worker::{

@@ -6,6 +6,7 @@ mod id;
 mod options;
 mod outcome;
 mod record;
+mod schedule;
 mod state;
 
 pub use active::Job;
@@ -15,4 +16,5 @@ pub(crate) use options::PRIORITY_MAX;
 pub use options::{Backoff, BackoffKind, ChildPolicy, JobOptions, Parent, Retention, Telemetry};
 pub use outcome::{JobError, JobResult, Outcome};
 pub use record::{JobRecord, ParentLink};
+pub use schedule::{CatchUp, Overlap, Recurrence, Schedule};
 pub use state::JobState;

@@ -1,0 +1,155 @@
+//! When a job scheduler makes its jobs.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// A repetition in time (spec: schedulers §2 to §4).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use oxbull::Schedule;
+///
+/// let nightly = Schedule::cron("0 2 * * *").time_zone("Europe/Madrid");
+/// let often = Schedule::every(Duration::from_secs(30)).limit(10);
+/// # let _ = (nightly, often);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    pub(crate) recurrence: Recurrence,
+    pub(crate) time_zone: Option<String>,
+    pub(crate) start: Option<Timestamp>,
+    pub(crate) end: Option<Timestamp>,
+    pub(crate) limit: Option<u64>,
+    pub(crate) offset: Option<Duration>,
+    pub(crate) immediately: bool,
+    pub(crate) hash_seed: Option<String>,
+    pub(crate) overlap: Overlap,
+    pub(crate) catch_up: CatchUp,
+}
+
+/// What makes a schedule repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Recurrence {
+    /// The time from one run to the next; whole milliseconds.
+    Every(Duration),
+    /// A cron pattern of 5 or 6 fields, the first of six being the second.
+    Cron(String),
+}
+
+/// Whether an iteration may run while an earlier one of its scheduler still does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overlap {
+    /// It runs beside the earlier one, as with BullMQ.
+    #[default]
+    Allow,
+    /// It is passed over.
+    Skip,
+}
+
+/// What happens to runs that were missed, as when no worker ran for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CatchUp {
+    /// The iteration that was pending runs late, the others are passed over, as with BullMQ.
+    #[default]
+    Latest,
+    /// Every missed run is made up for, one after the other.
+    All,
+}
+
+impl Schedule {
+    fn new(recurrence: Recurrence) -> Self {
+        Self {
+            recurrence,
+            time_zone: None,
+            start: None,
+            end: None,
+            limit: None,
+            offset: None,
+            immediately: false,
+            hash_seed: None,
+            overlap: Overlap::default(),
+            catch_up: CatchUp::default(),
+        }
+    }
+
+    /// Repeats at a fixed interval of whole milliseconds.
+    pub fn every(interval: Duration) -> Self {
+        Self::new(Recurrence::Every(interval))
+    }
+
+    /// Repeats when a cron pattern matches.
+    pub fn cron(pattern: impl Into<String>) -> Self {
+        Self::new(Recurrence::Cron(pattern.into()))
+    }
+
+    /// Reads a pattern's fields in this IANA time zone. Default: the zone of each process that
+    /// computes a run, so name one wherever processes may differ.
+    #[must_use]
+    pub fn time_zone(mut self, zone: impl Into<String>) -> Self {
+        self.time_zone = Some(zone.into());
+        self
+    }
+
+    /// Makes no iteration before this time. Default: none.
+    #[must_use]
+    pub fn start(mut self, at: Timestamp) -> Self {
+        self.start = Some(at);
+        self
+    }
+
+    /// Makes no iteration after this time. Default: none.
+    #[must_use]
+    pub fn end(mut self, at: Timestamp) -> Self {
+        self.end = Some(at);
+        self
+    }
+
+    /// Ends after this many iterations, counted from the latest upsert. Default: none.
+    #[must_use]
+    pub fn limit(mut self, iterations: u64) -> Self {
+        self.limit = Some(iterations);
+        self
+    }
+
+    /// Shifts the runs of an interval from the multiples of it since the epoch. Default: the
+    /// first run is now, and the others keep their distance to it. Does not apply to patterns.
+    #[must_use]
+    pub fn offset(mut self, offset: Duration) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// Makes the first iteration now, whatever the pattern says. Default: false.
+    #[must_use]
+    pub fn immediately(mut self, immediately: bool) -> Self {
+        self.immediately = immediately;
+        self
+    }
+
+    /// Fixes what the pattern's `H` stands for. Default: drawn anew for every run.
+    #[must_use]
+    pub fn hash_seed(mut self, seed: impl Into<String>) -> Self {
+        self.hash_seed = Some(seed.into());
+        self
+    }
+
+    /// Says whether iterations may overlap. Default: [`Overlap::Allow`].
+    #[must_use]
+    pub fn overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = overlap;
+        self
+    }
+
+    /// Says what happens to missed runs. Default: [`CatchUp::Latest`].
+    #[must_use]
+    pub fn catch_up(mut self, catch_up: CatchUp) -> Self {
+        self.catch_up = catch_up;
+        self
+    }
+}
