@@ -5,7 +5,8 @@
   for its job and leaves the others alone.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 now (ms)   2 how many jobs to start   3 lock token for them   4 lock duration (ms)
-          5 worker name (empty: none)   6 rate limit: jobs (empty: none)   7 rate limit: window (ms)
+          5 worker name (empty: none)   6 rate limit: jobs (empty: none)
+          7 rate limit: window (ms; empty: the limit is obeyed, but these starts are not counted)
           8 data points of the per-minute metrics (0: off)   9 stop starting after this many bytes
           10 again: 1 when these results may have been stored by an earlier call, else 0
           11 number of results, then per result:
@@ -25,7 +26,7 @@
   Emits   completed, failed, retries-exhausted, waiting, delayed, waiting-children, active,
           drained; added, waiting or delayed of a deduplicated add that waited
   Uses    codes, events, gate, marker, place, job, parent, dedup, retention, metrics, promote,
-          finish, take
+          finish, take, rate
 ]]
 local B = KEYS[1]
 local now, want, token, lock_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -43,6 +44,11 @@ redis.call('LLEN', B .. 'active')
 redis.call('ZCARD', B .. 'prioritized')
 redis.call('ZCARD', B .. 'delayed')
 redis.call('ZCARD', B .. 'marker')
+-- The global limit's number counts before the worker's, the worker's window before the global one.
+-- Without any window nothing can be counted, because the count would never end.
+local max = settings.max or limit_max
+local window = limit_window or (settings.max and settings.duration)
+local counter = want > 0 and max and redis.call('GET', B .. 'limiter')
 if results.total > 0 then
   redis.call('ZCARD', B .. 'completed')
   redis.call('ZCARD', B .. 'failed')
@@ -55,39 +61,21 @@ if results.total > 0 then
   end
 end
 
+local was_full = settings.concurrency and gate_closed(B, settings)
 local codes, ended, delayed, backlog = {}, 0, false, {}
 if results.total > 0 then
   codes, ended, delayed, backlog = finish_jobs(B, results, settings, now, points)
 end
 
--- How many jobs the rate limit still allows in its window, or how long (ms) to wait.
-local function within_rate(max)
-  local used = number_or_zero(redis.call('GET', B .. 'limiter'))
-  if used < max then
-    return max - used, 0
-  end
-  local ttl = redis.call('PTTL', B .. 'limiter')
-  if ttl > 0 then
-    return 0, ttl
-  end
-  if ttl == 0 then
-    redis.call('DEL', B .. 'limiter')
-  end
-  return max, 0
-end
-
 local jobs, ghosts, next_step, value = {}, 0, 'idle', 0
 if want > 0 then
   local promoted = promote_due(B, settings, now)
-  local max = settings.max or limit_max
-  local window = limit_window or settings.duration
   local allowed, wait = want, 0
-  -- A limit without a window would never end; it is not applied.
-  if max and window then
-    allowed, wait = within_rate(math.max(max, 1))
+  if max then
+    allowed, wait = within_rate(B, max, counter)
   end
   if settings.concurrency then
-    allowed = math.min(allowed, settings.concurrency - redis.call('LLEN', B .. 'active'))
+    allowed = math.min(allowed, math.ceil(settings.concurrency - redis.call('LLEN', B .. 'active')))
   end
   if wait > 0 then
     next_step, value = 'limited', wait
@@ -98,8 +86,8 @@ if want > 0 then
     ids, hashes, ghosts, full = pop_ready(B, math.min(want, allowed), budget)
     if #ids > 0 then
       local counted = activate(B, ids, hashes, token, lock_ms, worker_name, now)
-      if max and window and counted > 0 and redis.call('INCRBY', B .. 'limiter', counted) == counted then
-        redis.call('PEXPIRE', B .. 'limiter', math.max(1, math.floor(math.abs(window))))
+      if max and window then
+        count_starts(B, counted, window)
       end
       for i = 1, #ids do
         jobs[2 * i - 1], jobs[2 * i] = ids[i], hashes[i]
@@ -125,6 +113,10 @@ end
 
 if delayed and #jobs == 0 then
   announce_due(B)
+end
+-- A place of a full queue may be free now; the others sleep, because nothing was announced to them.
+if was_full and #jobs == 0 and has_ready(B) then
+  wake_if_open(B, settings)
 end
 if ended > 0 and #jobs == 0 and (next_step == 'idle' or next_step == 'empty')
   and redis.call('LLEN', B .. 'wait') == 0

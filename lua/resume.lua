@@ -27,7 +27,7 @@ if redis.call('EXISTS', B .. 'paused') == 1 then
     left = redis.call('EXISTS', B .. 'paused')
   end
 end
-if redis.call('LLEN', B .. 'wait') + redis.call('ZCARD', B .. 'prioritized') > 0 then
+if has_ready(B) then
   wake(B)
 else
   announce_due(B)

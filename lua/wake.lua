@@ -8,7 +8,7 @@
   Uses    gate, marker
 ]]
 local B = KEYS[1]
-if redis.call('LLEN', B .. 'wait') + redis.call('ZCARD', B .. 'prioritized') > 0 then
+if has_ready(B) then
   wake_if_open(B, read_settings(B))
 else
   announce_due(B)

@@ -19,7 +19,10 @@ pub use job::{
     JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, Recurrence,
     Retention, Schedule, Telemetry,
 };
-pub use queue::{AddOutcome, Added, JobCounts, Logs, NewJob, Queue, QueueBuilder, RetryOptions};
+pub use queue::{
+    AddOutcome, Added, GlobalRateLimit, JobCounts, Logs, NewJob, Queue, QueueBuilder,
+    RateLimitState, RetryOptions,
+};
 pub use worker::{
     Availability, BackoffStrategy, Closed, Context, Handler, JobCall, JobReply, JobService,
     ManualWorker, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent,

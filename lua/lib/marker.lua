@@ -5,6 +5,11 @@ local function wake(B)
   redis.call('ZADD', B .. 'marker', 0, '0')
 end
 
+-- Says whether jobs could start now, were there a worker.
+local function has_ready(B)
+  return redis.call('LLEN', B .. 'wait') + redis.call('ZCARD', B .. 'prioritized') > 0
+end
+
 -- Wakes a worker unless the gate is closed.
 local function wake_if_open(B, settings)
   if not gate_closed(B, settings) then

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::Serialize;
@@ -19,11 +20,14 @@ pub(crate) enum Action {
     Data(String),
     /// Appends a row to the log and keeps the newest `keep` rows (0: all).
     Log { row: String, keep: u32 },
+    /// Stops the queue's workers from starting jobs.
+    Limit(Duration),
 }
 
 /// Carries an active job's actions out; the worker implements it over the store.
 pub(crate) trait Actions: Send + Sync {
-    /// Carries out one action. The number is the count of log rows kept, or 0.
+    /// Carries out one action. The number is the count of log rows kept, the
+    /// milliseconds of a limit, or 0.
     fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>>;
 }
 
@@ -129,6 +133,20 @@ impl<D> Job<D> {
             keep: self.record.options.keep_logs.unwrap_or(0),
         };
         self.actions.run(self.id(), action).await
+    }
+
+    /// Stops the workers of the queue that know a rate limit from starting jobs for `wait`, while
+    /// this job goes on: for handlers that did their work and learnt that no more is wanted now.
+    /// As [`Queue::limit_rate`](crate::Queue::limit_rate). To give this job back as well, return
+    /// [`Outcome::RateLimited`](crate::Outcome::RateLimited).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for a time below 1 ms or above 2^52 ms; connection errors. Safe to
+    /// repeat.
+    pub async fn limit_rate(&self, wait: Duration) -> Result<Duration> {
+        let left = self.actions.run(self.id(), Action::Limit(wait)).await?;
+        Ok(Duration::from_millis(left))
     }
 }
 

@@ -24,6 +24,10 @@ pub enum Outcome<R> {
     /// The job runs again once its pending children have ended.
     WaitForChildren,
     /// The job goes back to be the next to run, and the queue starts no job for this long.
+    ///
+    /// That holds for this worker, and for every worker that knows a rate limit, its own or the
+    /// global one; another worker without a limit goes on, as in BullMQ, and may take the job. A
+    /// limit that is reached for longer already is not shortened. Jobs that run go on.
     RateLimited(Duration),
 }
 

@@ -2,6 +2,7 @@
 
 mod builder;
 mod feed;
+mod limits;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::wire;
 
 pub use builder::QueueBuilder;
 use feed::Feed;
+pub use limits::{GlobalRateLimit, RateLimitState};
 
 /// A queue whose jobs carry data of type `D`.
 ///

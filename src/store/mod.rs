@@ -19,15 +19,16 @@ use crate::job::{JobId, Prefix, QueueName};
 
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
+pub use reads::limits::RateLimitState;
 pub(crate) use transitions::add_log::AddLog;
-pub(crate) use transitions::advance::{
-    Advance, Advanced, Ended, FinishCode, Next, RateLimit, Trim,
-};
+pub(crate) use transitions::advance::{Advance, Advanced, Ended, FinishCode, Next, Trim};
 pub(crate) use transitions::change_delay::ChangeDelay;
 pub(crate) use transitions::change_priority::ChangePriority;
+pub(crate) use transitions::change_settings::ChangeSettings;
 pub(crate) use transitions::drain::{Drain, Drainable};
 pub(crate) use transitions::enqueue::{Enqueue, EnqueueCode, Enqueued, NewRecord};
 pub(crate) use transitions::extend_locks::ExtendLocks;
+pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate, RateLimit};
 pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
 pub(crate) use transitions::reclaim::Reclaim;

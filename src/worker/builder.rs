@@ -146,7 +146,10 @@ impl<S> WorkerBuilder<S> {
     }
 
     /// Starts at most `max` jobs in each window, together with all workers of the queue that
-    /// have a limit. Default: no limit.
+    /// have a limit; a worker that has none neither counts nor waits, unless the queue has a
+    /// [global limit](crate::Queue::set_global_rate_limit), whose `max` beats this one. A window
+    /// begins with the first start in it and lasts as long as the worker of that start says.
+    /// Default: no limit.
     pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
         self.options.limit = Some(RateLimit {
             max,
@@ -155,7 +158,9 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Bounds one local wait while the queue is rate limited. Default: 30 s.
+    /// Sets how long the worker waits at most, while the queue is rate limited, before it looks
+    /// again: a limit that was lifted or changed is noticed, and due jobs move, within this time.
+    /// Default: 1 s.
     pub fn max_rate_limit_wait(mut self, wait: Duration) -> Self {
         self.options.max_limit_wait = wait;
         self
@@ -280,6 +285,7 @@ impl<S> WorkerBuilder<S> {
                 service,
                 timeout: options.timeout,
                 max_started: options.rules.max_started,
+                limit: options.limit.map(|limit| limit.max),
                 queue: options.queue.as_str().into(),
             },
             caller: Caller {

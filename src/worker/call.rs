@@ -52,6 +52,8 @@ pub(super) struct Report {
     pub(super) token: LockToken,
     /// How many jobs it asked for.
     pub(super) asked: usize,
+    /// Whether it would have started none under a limit imposed by hand.
+    pub(super) obeyed: bool,
     /// What to do next; the error when nothing could be asked.
     pub(super) next: Result<Next, Error>,
     pub(super) backlog: Vec<Trim>,
@@ -71,18 +73,25 @@ pub(super) struct Caller {
 impl Caller {
     /// Makes one call and settles it. Never gives up on a result before its job's lock has
     /// expired for certain; ends early only when it is dropped.
-    pub(super) async fn call(self, results: Vec<Ended>, take: usize, token: LockToken) -> Report {
+    pub(super) async fn call(
+        self,
+        results: Vec<Ended>,
+        take: usize,
+        token: LockToken,
+        obey: bool,
+    ) -> Report {
         let mut report = Report {
             fates: Vec::with_capacity(results.len()),
             started: Vec::new(),
             token: token.clone(),
             asked: take,
+            obeyed: obey,
             next: Ok(Next::Idle),
             backlog: Vec::new(),
             ghosts: 0,
             doubtful: false,
         };
-        match self.attempt(&results, take, &token, false).await {
+        match self.attempt(&results, take, &token, obey, false).await {
             Ok(advanced) => report.accept(results, advanced),
             Err(error) => {
                 report.doubtful = matches!(error, CallError::Unknown(_));
@@ -120,6 +129,7 @@ impl Caller {
         results: &[Ended],
         take: usize,
         token: &LockToken,
+        obey: bool,
         again: bool,
     ) -> Result<Advanced, CallError> {
         self.store
@@ -130,6 +140,7 @@ impl Caller {
                 lock_duration: self.options.lock_duration,
                 worker_name: self.options.name.as_deref(),
                 limit: self.options.limit,
+                obey,
                 metrics: self.options.metrics,
                 results,
                 again,
@@ -145,7 +156,10 @@ impl Caller {
         let since = Instant::now();
         while let Some(batch) = batches.pop() {
             // With no job asked for, the token marks nothing.
-            match self.attempt(&batch, 0, &report.token.clone(), again).await {
+            match self
+                .attempt(&batch, 0, &report.token.clone(), false, again)
+                .await
+            {
                 Ok(mut advanced) => {
                     if again {
                         // Before this lie at most a third of the lock since its last renewal

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use crate::error::Result;
 use crate::job::{Action, Actions, JobError, JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
-use crate::store::{AddLog, Store, UpdateData, UpdateProgress};
+use crate::store::{AddLog, LimitRate, Store, UpdateData, UpdateProgress};
 use crate::worker::handler::{JobCall, JobService, job_error};
 
 /// Why an attempt is cancelled.
@@ -62,6 +62,8 @@ pub(super) struct Runner {
     pub(super) service: JobService,
     pub(super) timeout: Option<Duration>,
     pub(super) max_started: Option<u32>,
+    /// The number of jobs in the worker's own rate limit.
+    pub(super) limit: Option<u32>,
     pub(super) queue: Arc<str>,
 }
 
@@ -79,7 +81,10 @@ impl Runner {
             attempt = record.attempts_started,
         );
         let call = JobCall {
-            actions: Arc::new(StoreActions(self.store.clone())),
+            actions: Arc::new(StoreActions {
+                store: self.store.clone(),
+                limit: self.limit,
+            }),
             cancellation: cancellation.token.child_token(),
             record,
         };
@@ -113,8 +118,9 @@ impl Runner {
         };
         Exit::Ended(match reply {
             Ok(reply) => {
+                // Before the job goes back: nobody must take it in between.
                 if let Outcome::RateLimited(wait) = reply.0
-                    && let Err(error) = self.store.rate_limit(wait).await
+                    && let Err(error) = self.store.run(&LimitRate::new(wait, self.limit)).await
                 {
                     tracing::warn!(queue = %self.queue, %error, "rate limit was not stored");
                 }
@@ -144,7 +150,10 @@ impl Runner {
 }
 
 /// A job's actions, carried out by the store.
-struct StoreActions(Store);
+struct StoreActions {
+    store: Store,
+    limit: Option<u32>,
+}
 
 impl Actions for StoreActions {
     fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>> {
@@ -152,17 +161,22 @@ impl Actions for StoreActions {
             match action {
                 Action::Progress(progress) => {
                     let progress = &progress;
-                    self.0.run(&UpdateProgress { job, progress }).await?;
+                    self.store.run(&UpdateProgress { job, progress }).await?;
                     Ok(0)
                 }
                 Action::Data(data) => {
                     let data = &data;
-                    self.0.run(&UpdateData { job, data }).await?;
+                    self.store.run(&UpdateData { job, data }).await?;
                     Ok(0)
                 }
                 Action::Log { row, keep } => {
                     let row = &row;
-                    self.0.run(&AddLog { job, row, keep }).await
+                    self.store.run(&AddLog { job, row, keep }).await
+                }
+                Action::Limit(wait) => {
+                    let limit = LimitRate::checked(wait, self.limit)?;
+                    let left = self.store.run(&limit).await?;
+                    Ok(u64::try_from(left.as_millis()).unwrap_or(u64::MAX))
                 }
             }
         })

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::job::{JobError, JobId, JobRecord, Outcome, Prefix, QueueName, Retention};
 use crate::policy::{self, Attempt, AttemptEnd, WorkerRules};
 use crate::store::{
-    Advance, Ended, ExtendLocks, FinishCode, LockToken, Next, RateLimit, RecoverStalled, Store,
-    TrimFinished,
+    Advance, Ended, ExtendLocks, FinishCode, LimitRate, LockToken, Next, RateLimit, RecoverStalled,
+    Store, TrimFinished,
 };
 
 /// Starts and ends jobs by hand: no handler, no lock renewal, no stalled checks but those asked
@@ -107,7 +107,8 @@ impl ManualWorker {
     }
 
     /// Starts at most `max` jobs in each window, with all workers of the queue that have a
-    /// limit. Default: no limit.
+    /// limit. Default: no limit. Steps fail with [`Error::Invalid`] where `max` is 0 or the window
+    /// below 1 ms or above 2^52 ms.
     #[must_use]
     pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
         self.limit = Some(RateLimit {
@@ -180,7 +181,8 @@ impl ManualWorker {
         fetch_next: bool,
     ) -> Result<Option<JobRecord>> {
         if let Ok(Outcome::RateLimited(wait)) = &result {
-            self.store.rate_limit(*wait).await?;
+            let known = self.limit.map(|limit| limit.max);
+            self.store.run(&LimitRate::checked(*wait, known)?).await?;
         }
         let ended = self.ended(job, token, result)?;
         Ok(self.step(&[ended], token, usize::from(fetch_next)).await?.0)
@@ -222,6 +224,9 @@ impl ManualWorker {
         token: &str,
         take: usize,
     ) -> Result<(Option<JobRecord>, Availability)> {
+        if let Some(limit) = self.limit {
+            limit.check()?;
+        }
         let token = LockToken::new(token);
         let advanced = self
             .store
@@ -232,6 +237,7 @@ impl ManualWorker {
                 lock_duration: self.lock_duration,
                 worker_name: self.name.as_deref(),
                 limit: self.limit,
+                obey: false,
                 metrics: self.metrics,
                 results,
                 again: false,

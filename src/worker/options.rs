@@ -49,7 +49,7 @@ impl WorkerOptions {
             check_stalled: true,
             max_stalled: 1,
             drain_delay: Duration::from_secs(5),
-            max_limit_wait: Duration::from_secs(30),
+            max_limit_wait: Duration::from_secs(1),
             limit: None,
             metrics: 0,
             timeout: None,
@@ -85,14 +85,7 @@ impl WorkerOptions {
             Duration::from_millis(1),
         )?;
         if let Some(limit) = self.limit {
-            at_least(
-                "rate limit window",
-                limit.duration,
-                Duration::from_millis(1),
-            )?;
-            if limit.max == 0 {
-                return Err(Error::invalid("rate limit", "must allow at least one job"));
-            }
+            limit.check()?;
         }
         if let Some(timeout) = self.timeout {
             at_least("timeout", timeout, Duration::from_millis(1))?;

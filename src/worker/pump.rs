@@ -144,6 +144,9 @@ pub(super) struct Pump {
     /// Whether the queue may have a job for us.
     look: bool,
     drained: bool,
+    /// Whether a handler has limited the queue: the limit is obeyed although the worker may know
+    /// no other.
+    limited: bool,
     /// No fetch before this time: rate limit or failed fetches.
     hold_off: Option<Instant>,
     failures: u32,
@@ -182,6 +185,7 @@ impl Pump {
             trimming: false,
             look: true,
             drained: true,
+            limited: false,
             hold_off: None,
             failures: 0,
             look_at: Instant::now(),
@@ -270,7 +274,8 @@ impl Pump {
             self.reserved += slots;
             self.advancing += 1;
             let token = self.new_token();
-            let call = self.parts.caller.clone().call(results, take, token);
+            let caller = self.parts.caller.clone();
+            let call = caller.call(results, take, token, self.limited);
             self.calls
                 .push(Box::pin(async move { Done::Call(call.await, slots) }));
         }
@@ -488,6 +493,7 @@ impl Pump {
             }
         };
         if let AttemptEnd::Returned(Outcome::RateLimited(wait)) = &end {
+            self.limited = true;
             self.limit(*wait);
         }
         let ending = self.settle(&running.record, &end);
@@ -617,6 +623,9 @@ impl Pump {
                     .status
                     .send_modify(|status| status.last_answer = Some(now));
                 if report.asked > 0 {
+                    if report.obeyed && !matches!(next, Next::Limited(_)) {
+                        self.limited = false;
+                    }
                     self.plan(next, found, now);
                 }
             }

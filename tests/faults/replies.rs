@@ -65,6 +65,36 @@ async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
     Ok(())
 }
 
+/// B4: what a lost answer started counts against the rate limit, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let site = Site::proxied().await?;
+    site.queue.set_global_rate_limit(5, HOUR).await?;
+    let ids = site.add(10, 0).await?;
+    let fetch =
+        |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) != "0";
+    let lost = site.proxy().add(Rule::drop_reply(fetch).nth(1));
+    let worker = site
+        .worker()
+        .max_rate_limit_wait(Duration::from_millis(5))
+        .start(work)
+        .await?;
+    for started in [5, 10] {
+        site.started(started).await?;
+        let count = site.server.text(&["GET", &site.key("limiter")]).await?;
+        assert_eq!(count.as_deref(), Some("5"));
+        assert_eq!(site.effects.starts(), started);
+        site.queue.lift_rate_limit().await?;
+    }
+    assert_eq!(lost.fired(), 1);
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    assert_eq!((summary.completed, summary.repeated), (10, 0));
+    Ok(())
+}
+
 /// V9: 500 adds that are acknowledged although answers are lost leave 500 jobs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult {

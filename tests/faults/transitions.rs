@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use oxbull::{Error, JobOptions, JobState, ManualWorker, Queue, Result, Retention, RetryOptions};
+use oxbull::{
+    Error, JobOptions, JobState, ManualWorker, Queue, RateLimitState, Result, Retention,
+    RetryOptions,
+};
 use oxbull_testkit::{Command, Rule};
 
 use crate::TestResult;
@@ -67,6 +70,13 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     assert_eq!(site.field(&id, "priority").await?.as_deref(), Some("3"));
     lose(&site, "drain", queue.drain(true)).await?;
     assert_eq!(queue.state(&id).await?, None);
+    lose(&site, "change_settings", queue.set_global_concurrency(5)).await?;
+    assert_eq!(queue.global_concurrency().await?, Some(5));
+    let minute = Duration::from_secs(60);
+    let limited = lose(&site, "limit_rate", queue.limit_rate(minute)).await?;
+    assert!(limited <= minute);
+    lose(&site, "lift_limit", queue.lift_rate_limit()).await?;
+    assert_eq!(queue.rate_limit_state().await?, RateLimitState::Free);
 
     Ok(())
 }

@@ -123,7 +123,11 @@ pub(crate) async fn obey(job: Job<Order>, context: Context<Counter>) -> JobResul
                 return Ok(Outcome::DelayFor(Duration::from_millis(argument.parse()?)));
             }
             "waitOnce" if job.attempts_started() <= 1 => return Ok(Outcome::Release),
-            "ok" | "failOnce" | "failTimes" | "delayOnce" | "waitOnce" => {}
+            "rateLimitOnce" if job.attempts_started() <= 1 => {
+                let wait = Duration::from_millis(argument.parse()?);
+                return Ok(Outcome::RateLimited(wait));
+            }
+            "ok" | "failOnce" | "failTimes" | "delayOnce" | "waitOnce" | "rateLimitOnce" => {}
             other => return Err(JobError::fatal(format!("no such behaviour: {other}"))),
         }
     }

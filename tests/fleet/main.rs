@@ -11,9 +11,11 @@
 )]
 
 mod fleet;
+mod limits;
 mod load;
 mod mixed;
 mod views;
+mod windows;
 
 /// What tests and their helpers return.
 type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

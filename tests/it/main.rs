@@ -2,6 +2,7 @@
 
 mod client;
 mod kv;
+mod limits;
 mod model;
 mod operations;
 mod queueing;

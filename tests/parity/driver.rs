@@ -75,6 +75,25 @@ pub(crate) enum Step {
     State {
         id: String,
     },
+    Limit(Limit),
+}
+
+/// What bounds all workers of a queue together.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    SetConcurrency(u32),
+    RemoveConcurrency,
+    Concurrency,
+    IsMaxed,
+    /// Jobs, and milliseconds of the window.
+    SetRate(u32, u64),
+    RemoveRate,
+    Rate,
+    /// Milliseconds.
+    Impose(u64),
+    Lift,
+    /// Whether the limit of so many jobs holds; answered as `free`, `held` or `endless`.
+    State(Option<u32>),
 }
 
 /// How an attempt ends.

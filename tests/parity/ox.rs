@@ -7,13 +7,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use oxbull::{
     Added, Backoff, ChildPolicy, Client, Error, JobError, JobId, JobOptions, JobRecord,
-    ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, Retention, RetryOptions, Telemetry,
-    Timestamp,
+    ManualWorker, NewJob, Outcome, Parent, Queue, RateLimitState, Refusal, Retention, RetryOptions,
+    Telemetry, Timestamp,
 };
 use serde_json::{Value, json};
 
 use crate::TestResult;
-use crate::driver::{Driver, End, Place, Step, locked, refused};
+use crate::driver::{Driver, End, Limit, Place, Step, locked, refused};
 
 /// The interval of the stalled checks, BullMQ's default.
 const STALLED_INTERVAL: Duration = Duration::from_secs(30);
@@ -218,6 +218,7 @@ impl Ox {
                 let state = queue.state(&job_id(id)).await?;
                 Ok(state.map_or("unknown", |state| state.as_str()).into())
             }
+            Step::Limit(step) => limit(&queue, *step).await,
         }
     }
 }
@@ -244,6 +245,43 @@ impl Driver for Ox {
             Ok(())
         })
     }
+}
+
+async fn limit(queue: &Queue, step: Limit) -> TestResult<Value> {
+    Ok(match step {
+        Limit::SetConcurrency(jobs) => done(queue.set_global_concurrency(jobs).await)?,
+        Limit::RemoveConcurrency => queue.remove_global_concurrency().await?.into(),
+        Limit::Concurrency => json!(queue.global_concurrency().await?),
+        Limit::IsMaxed => queue.is_maxed().await?.into(),
+        Limit::SetRate(max, window) => {
+            let window = Duration::from_millis(window);
+            done(queue.set_global_rate_limit(max, window).await)?
+        }
+        Limit::RemoveRate => queue.remove_global_rate_limit().await?.into(),
+        Limit::Rate => match queue.global_rate_limit().await? {
+            Some(limit) => {
+                let window = u64::try_from(limit.window.as_millis())?;
+                json!({ "max": limit.max, "duration": window })
+            }
+            None => Value::Null,
+        },
+        Limit::Impose(wait) => {
+            let limited = queue.limit_rate(Duration::from_millis(wait)).await;
+            done(limited.map(drop))?
+        }
+        Limit::Lift => queue.lift_rate_limit().await?.into(),
+        Limit::State(max) => {
+            let state = match max {
+                Some(max) => queue.rate_limit_state_of(max).await?,
+                None => queue.rate_limit_state().await?,
+            };
+            match state {
+                RateLimitState::Free => "free".into(),
+                RateLimitState::Endless => "endless".into(),
+                _ => "held".into(),
+            }
+        }
+    })
 }
 
 fn key(place: &Place, id: &str) -> (String, String, String) {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::TestResult;
 use crate::cast::{Cast, Side};
-use crate::driver::{Driver, End, Place, Step};
+use crate::driver::{Driver, End, Limit, Place, Step};
 use crate::node::Node;
 use crate::ox::Ox;
 use crate::snapshot::Snapshot;
@@ -302,6 +302,11 @@ impl Player {
         self.take(self.cast.produces, step).await
     }
 
+    /// Acts on what bounds all workers together, as the producer.
+    pub(crate) async fn limit(&mut self, limit: Limit) -> TestResult<Value> {
+        self.act(Step::Limit(limit)).await
+    }
+
     /// Runs a Redis command whose first argument is a key of the queue, named by its suffix.
     pub(crate) async fn redis(&mut self, command: &[&str]) -> TestResult {
         let mut full: Vec<String> = command.iter().map(|&part| self.fill(part)).collect();
@@ -313,6 +318,13 @@ impl Player {
             return Err(format!("{full:?}: {error}").into());
         }
         Ok(())
+    }
+
+    /// Reads how long a key of the queue lasts, in milliseconds.
+    pub(crate) async fn lasts(&mut self, key: &str) -> TestResult<i64> {
+        let key = self.key(key);
+        let left = self.redis.call(&["PTTL", &key]).await?;
+        left.int().ok_or_else(|| "PTTL is no number".into())
     }
 
     /// Reads all keys.

@@ -1,5 +1,7 @@
 //! Plain reads: no scripts, so that a read-only user may run them.
 
+pub(crate) mod limits;
+
 use redis::{Pipeline, Value};
 
 use crate::client::Repeat;
@@ -184,19 +186,6 @@ impl Store {
             .arg(event_cap)
             .arg("version")
             .arg(version);
-        self.connection.request(&cmd, Repeat::Safe).await?;
-        Ok(())
-    }
-
-    /// Lets no worker that knows a rate limit start a job for this long (spec: processing §13).
-    pub(crate) async fn rate_limit(&self, wait: std::time::Duration) -> Result<()> {
-        /// What BullMQ stores for a limit that no count reaches: the largest safe integer.
-        const REACHED: i64 = 9_007_199_254_740_991;
-        let mut cmd = redis::cmd("SET");
-        cmd.arg(self.keys.key("limiter"))
-            .arg(REACHED)
-            .arg("PX")
-            .arg(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
         self.connection.request(&cmd, Repeat::Safe).await?;
         Ok(())
     }

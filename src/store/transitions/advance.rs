@@ -11,20 +11,23 @@ use crate::job::{JobId, JobRecord};
 use crate::policy::{Ending, Keep};
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::{Call, LockToken, Transition};
+use crate::store::{Call, LockToken, RateLimit, Transition};
 use crate::wire;
 
 static SCRIPT: Script = lua!(
     "advance",
     uses: [
         "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "retention", "metrics",
-        "promote", "finish", "take"
+        "promote", "finish", "take", "rate"
     ]
 );
 
 /// How many bytes of job hashes one call takes before it stops: several calls then share what one
 /// would hold up the server for.
 const TAKE_BYTES: usize = 1 << 20;
+
+/// The count that only a limit imposed by hand reaches.
+const IMPOSED: u64 = 9_007_199_254_740_991;
 
 /// The end of one attempt, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,13 +41,6 @@ pub(crate) struct Ended {
     pub(crate) ending: Ending,
 }
 
-/// How many jobs may start in a window of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RateLimit {
-    pub(crate) max: u32,
-    pub(crate) duration: Duration,
-}
-
 /// Ends attempts and starts next jobs, in one step.
 pub(crate) struct Advance<'a> {
     pub(crate) now: Timestamp,
@@ -55,6 +51,8 @@ pub(crate) struct Advance<'a> {
     pub(crate) lock_duration: Duration,
     pub(crate) worker_name: Option<&'a str>,
     pub(crate) limit: Option<RateLimit>,
+    /// Whether a limit imposed by hand holds although no other limit is known.
+    pub(crate) obey: bool,
     /// Data points of the per-minute metrics; 0: off.
     pub(crate) metrics: u32,
     pub(crate) results: &'a [Ended],
@@ -135,7 +133,8 @@ impl Transition for Advance<'_> {
             .arg(millis(self.lock_duration))
             .arg(self.worker_name.unwrap_or(""));
         match self.limit {
-            Some(limit) => call.arg(limit.max).arg(millis(limit.duration)),
+            Some(limit) => call.arg(limit.max).arg(limit.window_millis()),
+            None if self.obey => call.arg(IMPOSED).arg(""),
             None => call.arg("").arg(""),
         }
         .arg(self.metrics)

@@ -68,6 +68,19 @@ impl Value {
         self.items().iter().filter_map(Self::text).collect()
     }
 
+    /// The entries of a stream (`XRANGE`): the server's time of each, in milliseconds, and its
+    /// fields.
+    pub fn entries(&self) -> Vec<(u64, BTreeMap<String, String>)> {
+        let entry = |entry: &Self| {
+            let [id, fields] = entry.items() else {
+                return None;
+            };
+            let time = id.text()?.split('-').next()?.parse().ok()?;
+            Some((time, fields.map()))
+        };
+        self.items().iter().filter_map(entry).collect()
+    }
+
     /// A flat list of fields and values (`HGETALL`, `CONFIG GET`) as a map.
     pub fn map(&self) -> BTreeMap<String, String> {
         self.items()
