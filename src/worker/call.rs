@@ -52,8 +52,6 @@ pub(super) struct Report {
     pub(super) token: LockToken,
     /// How many jobs it asked for.
     pub(super) asked: usize,
-    /// Whether it would have started none under a limit imposed by hand.
-    pub(super) obeyed: bool,
     /// What to do next; the error when nothing could be asked.
     pub(super) next: Result<Next, Error>,
     pub(super) backlog: Vec<Trim>,
@@ -71,7 +69,8 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Makes one call and settles it. Never gives up on a result before its job's lock has
+    /// Makes one call and settles it. With `obey`, starts no job under a limit imposed by hand,
+    /// whether the worker knows a limit or not. Never gives up on a result before its job's lock has
     /// expired for certain; ends early only when it is dropped.
     pub(super) async fn call(
         self,
@@ -85,7 +84,6 @@ impl Caller {
             started: Vec::new(),
             token: token.clone(),
             asked: take,
-            obeyed: obey,
             next: Ok(Next::Idle),
             backlog: Vec::new(),
             ghosts: 0,

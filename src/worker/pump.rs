@@ -98,7 +98,12 @@ enum Stage {
 }
 
 enum Done {
-    Call(Report, usize),
+    Call {
+        report: Report,
+        slots: usize,
+        /// What the pump knew of a limited queue when it made the call.
+        limited: Option<u64>,
+    },
     /// Jobs found by the token of a doubtful call.
     Doubt(LockToken, Vec<JobRecord>),
     /// Retention was continued.
@@ -144,9 +149,9 @@ pub(super) struct Pump {
     /// Whether the queue may have a job for us.
     look: bool,
     drained: bool,
-    /// Whether a handler has limited the queue: the limit is obeyed although the worker may know
-    /// no other.
-    limited: bool,
+    /// How many calls had been made when a handler last limited the queue. Until a later call has
+    /// found the limit over, it is obeyed, although the worker may know no other.
+    limited: Option<u64>,
     /// No fetch before this time: rate limit or failed fetches.
     hold_off: Option<Instant>,
     failures: u32,
@@ -185,7 +190,7 @@ impl Pump {
             trimming: false,
             look: true,
             drained: true,
-            limited: false,
+            limited: None,
             hold_off: None,
             failures: 0,
             look_at: Instant::now(),
@@ -273,11 +278,17 @@ impl Pump {
             let slots = results.len().max(take);
             self.reserved += slots;
             self.advancing += 1;
+            let limited = self.limited;
             let token = self.new_token();
             let caller = self.parts.caller.clone();
-            let call = caller.call(results, take, token, self.limited);
-            self.calls
-                .push(Box::pin(async move { Done::Call(call.await, slots) }));
+            let call = caller.call(results, take, token, limited.is_some());
+            self.calls.push(Box::pin(async move {
+                Done::Call {
+                    report: call.await,
+                    slots,
+                    limited,
+                }
+            }));
         }
     }
 
@@ -493,7 +504,7 @@ impl Pump {
             }
         };
         if let AttemptEnd::Returned(Outcome::RateLimited(wait)) = &end {
-            self.limited = true;
+            self.limited = Some(self.calls_made);
             self.limit(*wait);
         }
         let ending = self.settle(&running.record, &end);
@@ -548,9 +559,17 @@ impl Pump {
 
     fn take_in(&mut self, done: Done) {
         match done {
-            Done::Call(report, slots) => {
+            Done::Call {
+                report,
+                slots,
+                limited,
+            } => {
                 self.reserved = self.reserved.saturating_sub(slots);
                 self.advancing = self.advancing.saturating_sub(1);
+                let over = matches!(report.next, Ok(next) if !matches!(next, Next::Limited(_)));
+                if report.asked > 0 && over && self.limited == limited {
+                    self.limited = None;
+                }
                 self.take_report(report);
             }
             Done::Doubt(token, records) => {
@@ -623,9 +642,6 @@ impl Pump {
                     .status
                     .send_modify(|status| status.last_answer = Some(now));
                 if report.asked > 0 {
-                    if report.obeyed && !matches!(next, Next::Limited(_)) {
-                        self.limited = false;
-                    }
                     self.plan(next, found, now);
                 }
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use oxbull::{JobOptions, NewJob, RateLimitState, Worker};
+use oxbull::{JobOptions, ManualWorker, NewJob, Outcome, RateLimitState, Worker};
 use oxbull_testkit::{BullMq, eventually};
 use serde_json::json;
 
@@ -235,5 +235,49 @@ async fn active_jobs_never_exceed_the_global_concurrency() -> TestResult {
     let rust = fleet.rust_starts().await?;
     assert!(0 < rust && rust < 240, "{rust} of 240 starts are Rust's");
     dismiss(crew).await;
+    Ok(())
+}
+
+/// What this library opens wakes the workers of both sides, which sleep for as long as they like.
+#[tokio::test]
+async fn opened_queue_wakes_workers_of_both_sides() -> TestResult {
+    for rust_sleeps in [true, false] {
+        let fleet = Fleet::start(BullMq::V6).await?;
+        fleet.queue.set_global_concurrency(1).await?;
+        fleet.queue.add("held", &Order::new("ok")).await?;
+        let holder = ManualWorker::new(&fleet.client, &fleet.name)?;
+        let held = holder.fetch("token").await?.ok_or("no job to hold")?;
+        for _ in 0..3 {
+            fleet.queue.add("ok", &Order::new("ok")).await?;
+        }
+        let mut worker = None;
+        if rust_sleeps {
+            worker = Some(
+                fleet
+                    .rust_worker()
+                    .drain_delay(10 * DEADLINE)
+                    .start(obey)
+                    .await?,
+            );
+        } else {
+            fleet.node_worker(json!({ "drainDelay": 600 })).await?;
+        }
+        // It has taken the wake-up of the held job's start in vain, and waits for another.
+        let marker = format!("bull:{}:marker", fleet.name);
+        eventually(DEADLINE, || async {
+            let wakeups = fleet.server.int(&["ZCARD", &marker]).await.ok()?;
+            let clients = fleet.server.info("clients").await.ok()?;
+            (wakeups == 0 && clients.get("blocked_clients")? == "1").then_some(())
+        })
+        .await?;
+        fleet.queue.set_global_concurrency(2).await?;
+        completed(&fleet, 3).await?;
+        fleet.queue.remove_global_concurrency().await?;
+        holder
+            .finish(&held, "token", Ok(Outcome::Done(())), false)
+            .await?;
+        completed(&fleet, 4).await?;
+        dismiss(worker.into_iter().collect()).await;
+    }
     Ok(())
 }
