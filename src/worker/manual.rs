@@ -180,12 +180,17 @@ impl ManualWorker {
         result: Result<Outcome<R>, JobError>,
         fetch_next: bool,
     ) -> Result<Option<JobRecord>> {
+        self.check()?;
         if let Ok(Outcome::RateLimited(wait)) = &result {
             let known = self.limit.map(|limit| limit.max);
             self.store.run(&LimitRate::checked(*wait, known)?).await?;
         }
         let ended = self.ended(job, token, result)?;
         Ok(self.step(&[ended], token, usize::from(fetch_next)).await?.0)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.limit.as_ref().map_or(Ok(()), RateLimit::check)
     }
 
     /// Decides what the end of an attempt writes.
@@ -224,9 +229,7 @@ impl ManualWorker {
         token: &str,
         take: usize,
     ) -> Result<(Option<JobRecord>, Availability)> {
-        if let Some(limit) = self.limit {
-            limit.check()?;
-        }
+        self.check()?;
         let token = LockToken::new(token);
         let advanced = self
             .store
