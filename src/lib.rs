@@ -7,6 +7,7 @@ mod job;
 pub mod kv;
 mod policy;
 mod queue;
+mod scheduler;
 mod store;
 mod wire;
 mod worker;

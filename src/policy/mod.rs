@@ -1,7 +1,10 @@
-//! Pure decisions: where a new job is placed, what becomes of an attempt, how long a retry waits.
-//! Neither clock nor randomness is read here; both are passed in.
+//! Pure decisions: where a new job is placed, what becomes of an attempt, how long a retry waits,
+//! when a schedule runs next. Neither clock nor randomness is read here; both are passed in.
 
 pub(crate) mod backoff;
+mod cron;
+pub(crate) mod interval;
+pub(crate) mod next_run;
 mod placement;
 mod settlement;
 

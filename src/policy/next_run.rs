@@ -1,0 +1,203 @@
+//! When a schedule runs next (spec: schedulers §2.1, §4.1, §5).
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::job::{CatchUp, Recurrence, Schedule};
+
+use super::cron::{Cron, Seed, Zone};
+use super::interval::Interval;
+
+/// Largest time and interval, in milliseconds.
+const MILLIS_MAX: i64 = 1 << 52;
+
+/// What a computation may know of the world around it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment<'a> {
+    pub(crate) now: Timestamp,
+    /// The process's time zone, for patterns without one.
+    pub(crate) local_zone: &'a str,
+    /// What `H` is drawn from in patterns without a seed.
+    pub(crate) random: u32,
+}
+
+/// Refuses a schedule that BullMQ refuses, and those that make no sense.
+///
+/// # Errors
+/// [`Error::Invalid`] names the option; where BullMQ has a message, the problem ends with it.
+pub(crate) fn check(schedule: &Schedule, moment: &Moment<'_>) -> Result<()> {
+    if schedule.immediately && schedule.start.is_some() {
+        return refuse(
+            "start",
+            "Both .immediately and .startDate options are defined for this repeatable job",
+        );
+    }
+    for (field, time) in [("start", schedule.start), ("end", schedule.end)] {
+        if time.is_some_and(|time| !(0..=MILLIS_MAX).contains(&time.as_millis())) {
+            return Err(Error::invalid(
+                field,
+                format!("should be between 0 and {MILLIS_MAX} ms"),
+            ));
+        }
+    }
+    if schedule.end.is_some_and(|end| end < moment.now) {
+        return refuse("end", "End date must be greater than current timestamp");
+    }
+    if schedule.limit == Some(0) {
+        return Err(Error::invalid("limit", "must be at least 1"));
+    }
+    if let Some(offset) = schedule.offset {
+        whole_millis("offset", offset)?;
+    }
+    zone(schedule, moment)?;
+    match &schedule.recurrence {
+        Recurrence::Every(interval) => {
+            if whole_millis("interval", *interval)? == 0 {
+                return refuse("interval", NEITHER);
+            }
+            if schedule.start > schedule.end && schedule.end.is_some() {
+                return Err(Error::invalid("end", "must not be before the start"));
+            }
+        }
+        Recurrence::Cron(pattern) => {
+            cron(schedule, pattern, moment)?;
+        }
+    }
+    Ok(())
+}
+
+/// The slot that an upsert begins with: of a pattern the next one, of an interval the one of a
+/// scheduler that is new (Redis decides whether it is). `None`: there is none, and BullMQ
+/// writes nothing then.
+///
+/// # Errors
+/// Those of [`check`].
+pub(crate) fn first_slot(schedule: &Schedule, moment: &Moment<'_>) -> Result<Option<Timestamp>> {
+    check(schedule, moment)?;
+    match &schedule.recurrence {
+        Recurrence::Every(_) => {
+            let interval = interval(schedule, None);
+            Ok(interval.map(|interval| interval.first(schedule.start, moment.now)))
+        }
+        Recurrence::Cron(_) if schedule.immediately => Ok(Some(moment.now)),
+        Recurrence::Cron(pattern) => cron_slot(schedule, pattern, moment, moment.now),
+    }
+}
+
+/// The iteration that was activated, and what is stored of its scheduler.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Previous {
+    /// Its slot; for a pattern the job's `prevMillis`, for an interval the scheduler's score.
+    pub(crate) slot: Timestamp,
+    /// Its number since the latest upsert: the job's `repeat.count`.
+    pub(crate) count: u64,
+    /// The scheduler's stored offset, which counts where the schedule names none.
+    pub(crate) offset: Option<Duration>,
+}
+
+/// The slot after an iteration; `None` ends the chain.
+///
+/// # Errors
+/// The stored pattern or time zone is not valid.
+pub(crate) fn next_slot(
+    schedule: &Schedule,
+    moment: &Moment<'_>,
+    previous: Previous,
+) -> Result<Option<Timestamp>> {
+    let over = schedule.limit.is_some_and(|limit| previous.count >= limit);
+    let late = schedule.end.is_some_and(|end| moment.now > end);
+    if over || (late && schedule.catch_up == CatchUp::Latest) {
+        return Ok(None);
+    }
+    match &schedule.recurrence {
+        Recurrence::Every(_) => {
+            let slot = interval(schedule, previous.offset)
+                .map(|interval| interval.after(previous.slot, moment.now, schedule.catch_up));
+            // Compat: BullMQ looks at the end only when it makes an iteration, so that of an
+            // interval the last one may be up to one interval late.
+            let all = schedule.catch_up == CatchUp::All;
+            Ok(slot.filter(|slot| !all || schedule.end.is_none_or(|end| *slot <= end)))
+        }
+        Recurrence::Cron(pattern) => {
+            let base = match schedule.catch_up {
+                CatchUp::Latest => previous.slot.max(moment.now),
+                CatchUp::All => previous.slot,
+            };
+            cron_slot(schedule, pattern, moment, base)
+        }
+    }
+}
+
+/// The arithmetic of an interval schedule, with the offset that it names or else the `stored`
+/// one; an explicit 0 is the same as none. `None` for a pattern.
+pub(crate) fn interval(schedule: &Schedule, stored: Option<Duration>) -> Option<Interval> {
+    let Recurrence::Every(every) = schedule.recurrence else {
+        return None;
+    };
+    let offset = schedule.offset.filter(|offset| !offset.is_zero());
+    Some(Interval::new(
+        millis(every),
+        millis(offset.or(stored).unwrap_or_default()),
+    ))
+}
+
+fn cron_slot(
+    schedule: &Schedule,
+    pattern: &str,
+    moment: &Moment<'_>,
+    base: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let zone = zone(schedule, moment)?;
+    let base = schedule.start.map_or(base, |start| base.max(start));
+    let slot = cron(schedule, pattern, moment)?
+        .next_after(base.as_millis(), &zone)
+        .map(Timestamp::from_millis);
+    Ok(slot.filter(|slot| schedule.end.is_none_or(|end| *slot <= end)))
+}
+
+const NEITHER: &str = "Either .pattern or .every options must be defined for this repeatable job";
+
+fn cron(schedule: &Schedule, pattern: &str, moment: &Moment<'_>) -> Result<Cron> {
+    if pattern.is_empty() {
+        return refuse("pattern", NEITHER);
+    }
+    let seed = match schedule.hash_seed.as_deref() {
+        Some(seed) if !seed.is_empty() => Seed::Text(seed),
+        _ => Seed::Random(moment.random),
+    };
+    Cron::parse(pattern, seed).or_else(|problem| refuse("pattern", &problem))
+}
+
+fn zone(schedule: &Schedule, moment: &Moment<'_>) -> Result<Zone> {
+    let name = schedule.time_zone.as_deref().unwrap_or("local");
+    match Zone::find(name, moment.local_zone) {
+        Some(zone) => Ok(zone),
+        None => refuse(
+            "time zone",
+            &format!("CronDate: unhandled timestamp: there is no time zone {name:?}"),
+        ),
+    }
+}
+
+/// An error that carries the text users know from BullMQ.
+fn refuse<T>(field: &'static str, text: &str) -> Result<T> {
+    Err(Error::invalid(field, format!("is not valid: {text}")))
+}
+
+fn whole_millis(field: &'static str, time: Duration) -> Result<i64> {
+    if !time.subsec_nanos().is_multiple_of(1_000_000) {
+        return Err(Error::invalid(field, "must be whole milliseconds"));
+    }
+    match i64::try_from(time.as_millis()) {
+        Ok(millis) if millis <= MILLIS_MAX => Ok(millis),
+        _ => Err(Error::invalid(
+            field,
+            format!("must not be longer than {MILLIS_MAX} ms"),
+        )),
+    }
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
