@@ -13,10 +13,28 @@ pub(super) enum Kind {
     DayOfWeek,
 }
 
-const MONTHS: [&str; 12] = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+/// The names of months and weekdays, either of which BullMQ takes in both fields.
+const NAMES: [(&str, &str); 19] = [
+    ("jan", "1"),
+    ("feb", "2"),
+    ("mar", "3"),
+    ("apr", "4"),
+    ("may", "5"),
+    ("jun", "6"),
+    ("jul", "7"),
+    ("aug", "8"),
+    ("sep", "9"),
+    ("oct", "10"),
+    ("nov", "11"),
+    ("dec", "12"),
+    ("sun", "0"),
+    ("mon", "1"),
+    ("tue", "2"),
+    ("wed", "3"),
+    ("thu", "4"),
+    ("fri", "5"),
+    ("sat", "6"),
 ];
-const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 impl Kind {
     pub(super) const ALL: [Self; 6] = [
@@ -63,15 +81,6 @@ impl Kind {
         }
     }
 
-    /// The words for values, and the value of the first.
-    fn words(self) -> Option<(&'static [&'static str], usize)> {
-        match self {
-            Self::Month => Some((&MONTHS, 1)),
-            Self::DayOfWeek => Some((&WEEKDAYS, 0)),
-            _ => None,
-        }
-    }
-
     fn takes_last(self) -> bool {
         matches!(self, Self::DayOfMonth | Self::DayOfWeek)
     }
@@ -106,7 +115,10 @@ pub(super) fn parse(kind: Kind, text: &str, draw: f64) -> Result<Parsed, String>
         Kind::DayOfWeek => occurrence(text)?,
         _ => (text, None),
     };
-    let named = names(kind, value)?;
+    let named = match kind {
+        Kind::Month | Kind::DayOfWeek => names(value)?,
+        _ => value.to_owned(),
+    };
     if !has_only_known_letters(kind, &named) {
         return Err(format!("Invalid characters, got value: {named}"));
     }
@@ -133,12 +145,10 @@ fn occurrence(text: &str) -> Result<(&str, Option<u8>), String> {
     let Some((day, nth)) = text.split_once('#') else {
         return Ok((text, None));
     };
-    for special in [',', '-', '/'] {
-        if text.contains(special) {
-            return Err(format!(
-                "Constraint error, invalid dayOfWeek `#` and `{special}` special characters are incompatible"
-            ));
-        }
+    if let Some(special) = text.matches([',', '-', '/']).next() {
+        return Err(format!(
+            "Constraint error, invalid dayOfWeek `#` and `{special}` special characters are incompatible"
+        ));
     }
     match nth.parse() {
         Ok(nth @ 1..=5) => Ok((day, Some(nth))),
@@ -147,10 +157,7 @@ fn occurrence(text: &str) -> Result<(&str, Option<u8>), String> {
 }
 
 /// Replaces names by numbers, three letters at a time.
-fn names(kind: Kind, text: &str) -> Result<String, String> {
-    let Some((words, first)) = kind.words() else {
-        return Ok(text.to_owned());
-    };
+fn names(text: &str) -> Result<String, String> {
     let mut replaced = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(letter) = rest.chars().next() {
@@ -159,10 +166,12 @@ fn names(kind: Kind, text: &str) -> Result<String, String> {
             .filter(|word| word.bytes().all(|byte| byte.is_ascii_alphabetic()));
         let taken = if let Some(word) = word {
             let word = word.to_ascii_lowercase();
-            let Some(at) = words.iter().position(|known| *known == word) else {
-                return Err(format!("Validation error, cannot resolve alias \"{word}\""));
+            let Some((_, number)) = NAMES.iter().find(|(name, _)| *name == word) else {
+                return Err(format!(
+                    "Validation error, cannot resolve alias \"{word}\""
+                ));
             };
-            replaced.push_str(&(first + at).to_string());
+            replaced.push_str(number);
             3
         } else {
             replaced.push(letter);
@@ -179,22 +188,12 @@ fn has_only_known_letters(kind: Kind, text: &str) -> bool {
             || matches!(letter, '?' | ',' | '*' | 'H' | '/' | '-')
             || (letter == 'L' && kind.takes_last())
     };
-    // The parts of `H(a-b)` are no letters of their own.
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("H(") {
-        let Some((range, after)) = after.split_once(')') else {
-            return false;
-        };
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let ranged = range
-            .split_once('-')
-            .is_some_and(|(low, high)| is_number(low) && is_number(high));
-        if !ranged || !before.chars().all(known) {
-            return false;
-        }
-        rest = after;
-    }
-    !text.is_empty() && rest.chars().all(known)
+    // Compat: beside an `H` with a range or a step, any letter passes here, to fail as a value.
+    let hashed = text.match_indices('H').any(|(at, _)| {
+        let after = text.get(at + 1..).unwrap_or_default();
+        hashed::range(after).is_some() || hashed::step(after).is_some()
+    });
+    hashed || (!text.is_empty() && text.chars().all(known))
 }
 
 /// Reads `a`, `a-b`, `a/n` or `a-b/n`.

@@ -42,7 +42,7 @@ pub(super) fn expand(kind: Kind, text: &str, draw: f64) -> Result<String, String
             Some((range, after)) => (Some(range), after),
             None => (None, after),
         };
-        let (step, after) = match after.strip_prefix('/').and_then(digits) {
+        let (step, after) = match step(after) {
             Some((step, after)) => (Some(step), after),
             None => (None, after),
         };
@@ -57,8 +57,13 @@ pub(super) fn expand(kind: Kind, text: &str, draw: f64) -> Result<String, String
     Ok(expanded)
 }
 
+/// Reads `/n`.
+pub(super) fn step(text: &str) -> Option<(u64, &str)> {
+    digits(text.strip_prefix('/')?)
+}
+
 /// Reads `(a-b)`.
-fn range(text: &str) -> Option<((u64, u64), &str)> {
+pub(super) fn range(text: &str) -> Option<((u64, u64), &str)> {
     let (low, text) = digits(text.strip_prefix('(')?)?;
     let (high, text) = digits(text.strip_prefix('-')?)?;
     Some(((low, high), text.strip_prefix(')')?))

@@ -1,12 +1,12 @@
 //! The next run after an instant: a walk through local time, with Node's answers where clocks
 //! change (spec: schedulers §4.3).
 //!
-//! BullMQ's parser steps to the start of the next month, day, hour, minute or second that may
-//! match. In a zone whose clocks change, the way there decides what is found, so the walk takes
-//! the same steps; a table of matching local times would be simpler, and differ on those days.
+//! BullMQ's parser goes to the next month, day, hour, minute and second that may match, and in a
+//! zone whose clocks change the way there decides what it finds. So the walk takes the same
+//! steps; a search over matching local times would be simpler, and differ on those days.
 
-use jiff::SignedDuration;
-use jiff::civil::{Date, DateTime, Time};
+use jiff::civil::{Date, DateTime};
+use jiff::{SignedDuration, Span};
 
 use super::{Cron, Days, Zone};
 
@@ -22,46 +22,141 @@ impl Cron {
     /// Finds the first matching second strictly after `base`, in milliseconds since the epoch;
     /// `None` for a pattern that never matches, after a bounded search.
     pub(crate) fn next_after(&self, base: i64, zone: &Zone) -> Option<i64> {
-        let mut walk = Walk::from(base, zone)?;
-        // The hour that clocks were just put forward to, and the one they were put back to.
-        let (mut skipped_to, mut repeated) = (None, None);
+        let begun = base.rem_euclid(SECOND) > 0;
+        let start = base - base.rem_euclid(SECOND);
+        let mut walk = Walk {
+            cron: self,
+            place: Place::at(if begun { start + SECOND } else { start }, zone)?,
+            skipped: 0,
+            landed: None,
+            repeated: None,
+        };
         for _ in 0..STEPS {
-            let local = walk.local()?;
-            let hour = local.hour();
-            let step = if !has(self.months, local.month()) {
-                walk.to_next_month()?;
-                continue;
-            } else if !self.days.matches(local.date()) {
-                walk.to_next_day()?;
-                continue;
-            } else if !has(self.hours, hour) && skipped_to != Some(hour) {
-                skipped_to = None;
-                HOUR
-            } else if !has(self.hours, hour) && !has(self.hours, hour - 1) {
-                walk.to_next(HOUR)?;
-                continue;
-            } else if has(self.hours, hour) && repeated == Some(hour) {
-                repeated = None;
-                HOUR
-            } else if !has(self.minutes, local.minute()) {
-                MINUTE
-            } else if !has(self.seconds, local.second()) || walk.at == base {
-                SECOND
-            } else {
-                return Some(walk.at);
-            };
-            walk.to_next(step)?;
-            // A pattern for every hour goes on in real time.
-            if self.hours.count_ones() < 24 {
-                let now = walk.local()?;
-                match now.hour() - hour {
-                    2 => skipped_to = Some(now.hour()),
-                    0 if now.minute() == 0 && now.second() == 0 => repeated = Some(now.hour()),
-                    _ => {}
+            if walk.is_there()? {
+                if begun || walk.place.at != start {
+                    return Some(walk.place.at);
                 }
+                walk.step(SECOND)?;
             }
         }
         None
+    }
+}
+
+/// A walk, and what it has passed of changes of the clocks.
+struct Walk<'a> {
+    cron: &'a Cron,
+    place: Place<'a>,
+    /// The hours that clocks were just put forward over, a bit each, and the one they show now.
+    skipped: u64,
+    landed: Option<i8>,
+    /// The hour that clocks were just put back to.
+    repeated: Option<i8>,
+}
+
+impl Walk<'_> {
+    /// Says whether this place matches, or else goes one step on.
+    fn is_there(&mut self) -> Option<bool> {
+        let local = self.place.local()?;
+        let (hour, minute, second) = (local.hour(), local.minute(), local.second());
+        if !has(self.cron.months, local.month()) {
+            self.place.to_next_month()?;
+        } else if !self.cron.days.matches(local.date()) {
+            self.place.to_next_day()?;
+        } else if !self.hour_matches(hour) {
+            self.leave_hour(hour)?;
+        } else if !has(self.cron.minutes, minute) {
+            match after(self.cron.minutes, minute) {
+                Some(next) => self.place.add_shown(i64::from(next - minute) * MINUTE)?,
+                None => {
+                    self.step(HOUR)?;
+                    self.to_first_minute()?;
+                }
+            }
+            self.to_first_second()?;
+        } else if !has(self.cron.seconds, second) {
+            match after(self.cron.seconds, second) {
+                Some(next) => self.place.add_shown(i64::from(next - second) * SECOND)?,
+                None => {
+                    self.step(MINUTE)?;
+                    self.to_first_second()?;
+                }
+            }
+        } else {
+            return Some(true);
+        }
+        Some(false)
+    }
+
+    /// An hour also matches in place of one that was skipped; one that is shown again does not.
+    fn hour_matches(&self, hour: i8) -> bool {
+        if has(self.cron.hours, hour) {
+            self.repeated != Some(hour)
+        } else {
+            self.landed == Some(hour) && self.cron.hours & self.skipped != 0
+        }
+    }
+
+    fn leave_hour(&mut self, hour: i8) -> Option<()> {
+        if has(self.cron.hours, hour) {
+            self.repeated = None;
+            return self.step(HOUR);
+        }
+        self.landed = None;
+        let Some(next) = after(self.cron.hours, hour) else {
+            return self.place.to_next_day();
+        };
+        if self.place.is_day_of_change()? {
+            let today = self.place.local()?.date();
+            for _ in hour..next {
+                self.step(HOUR)?;
+                let local = self.place.local()?;
+                if local.date() != today {
+                    self.landed = None;
+                }
+                if local.date() != today || local.hour() >= next {
+                    break;
+                }
+            }
+        } else {
+            self.place.add_shown(i64::from(next - hour) * HOUR)?;
+        }
+        self.to_first_minute()?;
+        self.to_first_second()
+    }
+
+    /// Goes to the start of the next hour, minute or second in real time, and notes whether the
+    /// clocks changed; for a pattern of every hour they need not be looked at.
+    fn step(&mut self, unit: i64) -> Option<()> {
+        let before = self.place.local()?;
+        self.place.go(self.place.at + unit)?;
+        self.place.to_start_of(unit)?;
+        if self.cron.hours.count_ones() == 24 {
+            return Some(());
+        }
+        let now = self.place.local()?;
+        let hours = (now.hour() - before.hour()).rem_euclid(24);
+        if hours == 0 && now.minute() == 0 && now.second() == 0 {
+            self.repeated = Some(now.hour());
+        } else if hours > 1 && now > before {
+            self.skipped = (1..hours)
+                .map(|over| (before.hour() + over) % 24)
+                .fold(0, |bits, hour| bits | 1 << hour);
+            self.landed = Some(now.hour());
+        }
+        Some(())
+    }
+
+    fn to_first_minute(&mut self) -> Option<()> {
+        let minute = self.place.local()?.minute();
+        let first = after(self.cron.minutes, -1)?;
+        self.place.add_shown(i64::from(first - minute) * MINUTE)
+    }
+
+    fn to_first_second(&mut self) -> Option<()> {
+        let second = self.place.local()?.second();
+        let first = after(self.cron.seconds, -1)?;
+        self.place.add_shown(i64::from(first - second) * SECOND)
     }
 }
 
@@ -84,72 +179,70 @@ impl Days {
 }
 
 fn has(values: u64, value: i8) -> bool {
-    u32::try_from(value)
-        .ok()
-        .and_then(|value| values.checked_shr(value))
-        .is_some_and(|values| values & 1 == 1)
+    u32::try_from(value).is_ok_and(|value| values.checked_shr(value).unwrap_or(0) & 1 == 1)
 }
 
-/// A place in time and what the zone's clocks show there.
-struct Walk<'a> {
+/// The smallest value above `value`.
+fn after(values: u64, value: i8) -> Option<i8> {
+    (value + 1..64).find(|next| has(values, *next))
+}
+
+/// An instant and what the zone's clocks show then.
+struct Place<'a> {
     zone: &'a Zone,
     /// Milliseconds since the epoch.
     at: i64,
-    /// How far local time is ahead.
+    /// How far the clocks are ahead of UTC, in milliseconds.
     offset: i64,
 }
 
-impl<'a> Walk<'a> {
-    fn from(at: i64, zone: &'a Zone) -> Option<Self> {
+impl<'a> Place<'a> {
+    fn at(at: i64, zone: &'a Zone) -> Option<Self> {
         let offset = zone.offset(at)?;
         Some(Self { zone, at, offset })
     }
 
-    fn local_millis(&self) -> i64 {
+    fn shown(&self) -> i64 {
         self.at.saturating_add(self.offset)
     }
 
     fn local(&self) -> Option<DateTime> {
-        civil(self.local_millis())
+        EPOCH.checked_add(SignedDuration::from_millis(self.shown())).ok()
     }
 
     fn to_next_month(&mut self) -> Option<()> {
-        let local = self.local()?;
-        let next = local.checked_add(jiff::Span::new().months(1)).ok()?;
-        self.show(millis(next))?;
-        let first = self.local()?.date().first_of_month();
-        self.show(millis(first.to_datetime(Time::midnight())))
+        let next = self.local()?.checked_add(Span::new().months(1)).ok()?;
+        let millis = next.duration_since(EPOCH).as_millis();
+        self.show(i64::try_from(millis).ok()?)?;
+        let days = i64::from(self.local()?.day() - 1);
+        self.show(self.shown() - self.shown().rem_euclid(DAY) - days * DAY)
     }
 
     fn to_next_day(&mut self) -> Option<()> {
-        self.show(self.local_millis() + DAY)?;
+        self.add_shown(DAY)?;
         self.to_start_of(DAY)
     }
 
-    /// Goes to the start of the next hour, minute or second, and never back in time.
-    fn to_next(&mut self, unit: i64) -> Option<()> {
-        let before = self.at;
-        self.go(before + unit)?;
-        self.to_start_of(unit)?;
-        if self.at < before || (unit == HOUR && self.at == before) {
-            self.go(self.at + HOUR)?;
-        }
-        Some(())
-    }
-
     fn to_start_of(&mut self, unit: i64) -> Option<()> {
-        let local = self.local_millis();
-        self.show(local - local.rem_euclid(unit))
+        self.show(self.shown() - self.shown().rem_euclid(unit))
     }
 
-    fn go(&mut self, at: i64) -> Option<()> {
-        self.at = at;
-        self.offset = self.zone.offset(at)?;
-        Some(())
+    /// Says whether clocks change between the start and the end of this day.
+    fn is_day_of_change(&self) -> Option<bool> {
+        let mut start = Self { ..*self };
+        start.to_start_of(DAY)?;
+        let mut end = Self { ..start };
+        end.add_shown(DAY)?;
+        end.go(end.at - 1)?;
+        Some(start.offset != end.offset)
     }
 
-    /// Goes to where clocks show this time: of two places the one with the offset of now, of
-    /// none the time as long after the gap as it is after the gap's start.
+    fn add_shown(&mut self, millis: i64) -> Option<()> {
+        self.show(self.shown() + millis)
+    }
+
+    /// Goes to where clocks show this time: of two places the one with the offset of now; of
+    /// none, as long after the gap's end as the time is after its start.
     fn show(&mut self, local: i64) -> Option<()> {
         let first = self.zone.offset(local - self.offset)?;
         if first == self.offset {
@@ -158,15 +251,12 @@ impl<'a> Walk<'a> {
         let second = self.zone.offset(local - first)?;
         self.go(local - first.min(second))
     }
+
+    fn go(&mut self, at: i64) -> Option<()> {
+        self.at = at;
+        self.offset = self.zone.offset(at)?;
+        Some(())
+    }
 }
 
-fn civil(millis: i64) -> Option<DateTime> {
-    DateTime::constant(1970, 1, 1, 0, 0, 0, 0)
-        .checked_add(SignedDuration::from_millis(millis))
-        .ok()
-}
-
-fn millis(local: DateTime) -> i64 {
-    let since = local.duration_since(DateTime::constant(1970, 1, 1, 0, 0, 0, 0));
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
