@@ -17,6 +17,7 @@ mod node;
 mod ox;
 mod player;
 mod scenarios;
+mod slots;
 mod snapshot;
 mod stage;
 mod table;

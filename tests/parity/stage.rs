@@ -84,6 +84,18 @@ async fn perform(stage: &Arc<Stage>, name: &str, scenario: Scenario, cast: Cast)
     }
 }
 
+/// Runs a test that needs the peer alone.
+pub(crate) fn with_stage<F>(test: impl FnOnce(Arc<Stage>) -> F)
+where
+    F: Future<Output = TestResult>,
+{
+    RUNTIME.block_on(async {
+        let stage = Stage::take().await.unwrap();
+        test(Arc::clone(&stage)).await.unwrap();
+        FREE.lock().unwrap().push(stage);
+    });
+}
+
 /// Makes each of the named scenarios a test that is played by every cast.
 macro_rules! play {
     ($how:ident: $($scenario:ident),* $(,)?) => {

@@ -167,9 +167,7 @@ fn names(text: &str) -> Result<String, String> {
         let taken = if let Some(word) = word {
             let word = word.to_ascii_lowercase();
             let Some((_, number)) = NAMES.iter().find(|(name, _)| *name == word) else {
-                return Err(format!(
-                    "Validation error, cannot resolve alias \"{word}\""
-                ));
+                return Err(format!("Validation error, cannot resolve alias \"{word}\""));
             };
             replaced.push_str(number);
             3

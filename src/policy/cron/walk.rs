@@ -14,6 +14,7 @@ const SECOND: i64 = 1000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
+const YEAR: i64 = 366 * DAY;
 
 /// Steps after which a pattern is taken for one that never matches.
 const STEPS: usize = 9_999;
@@ -22,6 +23,20 @@ impl Cron {
     /// Finds the first matching second strictly after `base`, in milliseconds since the epoch;
     /// `None` for a pattern that never matches, after a bounded search.
     pub(crate) fn next_after(&self, base: i64, zone: &Zone) -> Option<i64> {
+        match self.search(base, zone)? {
+            Search::Found(at) => Some(at),
+            // Where clocks are put back by half an hour, the start of the hour may lie before the
+            // change, and the walk does not get over it. BullMQ gives up there, which ends the
+            // schedule; so that ours does not end, it goes on from behind the change.
+            Search::GaveUp(at) if at - base < YEAR => match self.search(at + HOUR, zone)? {
+                Search::Found(at) => Some(at),
+                Search::GaveUp(_) => None,
+            },
+            Search::GaveUp(_) => None,
+        }
+    }
+
+    fn search(&self, base: i64, zone: &Zone) -> Option<Search> {
         let begun = base.rem_euclid(SECOND) > 0;
         let start = base - base.rem_euclid(SECOND);
         let mut walk = Walk {
@@ -34,13 +49,19 @@ impl Cron {
         for _ in 0..STEPS {
             if walk.is_there()? {
                 if begun || walk.place.at != start {
-                    return Some(walk.place.at);
+                    return Some(Search::Found(walk.place.at));
                 }
                 walk.step(SECOND)?;
             }
         }
-        None
+        Some(Search::GaveUp(walk.place.at))
     }
+}
+
+/// Where a walk ended.
+enum Search {
+    Found(i64),
+    GaveUp(i64),
 }
 
 /// A walk, and what it has passed of changes of the clocks.
@@ -207,7 +228,9 @@ impl<'a> Place<'a> {
     }
 
     fn local(&self) -> Option<DateTime> {
-        EPOCH.checked_add(SignedDuration::from_millis(self.shown())).ok()
+        EPOCH
+            .checked_add(SignedDuration::from_millis(self.shown()))
+            .ok()
     }
 
     fn to_next_month(&mut self) -> Option<()> {

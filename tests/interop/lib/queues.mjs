@@ -1,6 +1,7 @@
 // Methods on queues, jobs, flows and event streams. Queues are named by {queue, prefix} and are
 // opened with default options when first named, unless queue.open came before.
 
+import { setClock } from './clock.mjs';
 import { jobJson, treeJson } from './job-json.mjs';
 import { emit } from './wire.mjs';
 
@@ -92,6 +93,28 @@ export function queueMethods({ bullmq, connection, track }) {
       jobJson(await open(p).upsertJobScheduler(p.id, p.repeat, p.template)),
     'queue.getJobSchedulers': p => open(p).getJobSchedulers(p.start ?? 0, p.end ?? -1, true),
     'queue.removeJobScheduler': p => open(p).removeJobScheduler(p.id),
+    // For each case {repeat, now, count}: the slots of schedulers set up at `now`, then at the slot
+    // before; they end early with null where there is none, or with {error}.
+    'queue.slots': async p => {
+      const answers = [];
+      for (const [index, { repeat, now, count }] of p.cases.entries()) {
+        const slots = [];
+        for (let at = now; slots.length < count && Number.isFinite(at); ) {
+          setClock(at);
+          const id = `slots-${index}-${slots.length}`;
+          try {
+            const job = await open(p).upsertJobScheduler(id, repeat, {});
+            slots.push(job ? Number(job.id.split(':').at(-1)) : null);
+            at = slots.at(-1) ?? NaN;
+          } catch (error) {
+            slots.push({ error: error.message });
+            break;
+          }
+        }
+        answers.push(slots);
+      }
+      return answers;
+    },
     // Anything else: {method, args} on the queue, or on the job with {id}.
     'queue.call': p => open(p)[p.method](...(p.args ?? [])),
     'job.call': async p => (await job(p))[p.method](...(p.args ?? [])),

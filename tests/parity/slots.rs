@@ -1,0 +1,203 @@
+//! Slots: schedules that BullMQ is given too must run at the same milliseconds, or be refused with
+//! the same words.
+//!
+//! Node's tz database and ours may be of different years, so instants are from 2005 to 2025, and
+//! zones those whose rules for these years have settled.
+
+mod cases;
+mod random;
+
+use std::time::Duration;
+
+use oxbull::{Error, Schedule, Timestamp};
+use serde_json::{Value, json};
+
+use crate::TestResult;
+use crate::stage::{Stage, with_stage};
+
+/// A schedule as both are given it, and when it is set up.
+#[derive(Debug, Clone)]
+struct Case {
+    schedule: Schedule,
+    repeat: Value,
+    from: i64,
+    /// How many slots in a row.
+    count: usize,
+}
+
+impl Case {
+    fn cron(pattern: &str, zone: &str, from: i64) -> Self {
+        Self {
+            schedule: Schedule::cron(pattern).time_zone(zone).hash_seed("seed"),
+            repeat: json!({ "pattern": pattern, "tz": zone, "hashSeed": "seed" }),
+            from,
+            count: 1,
+        }
+    }
+
+    fn every(millis: u64, from: i64) -> Self {
+        Self {
+            schedule: Schedule::every(Duration::from_millis(millis)),
+            repeat: json!({ "every": millis }),
+            from,
+            count: 1,
+        }
+    }
+
+    fn with(mut self, key: &str, value: Value, set: impl FnOnce(Schedule) -> Schedule) -> Self {
+        self.schedule = set(self.schedule);
+        self.repeat[key] = value;
+        self
+    }
+
+    fn start(self, at: i64) -> Self {
+        self.with("startDate", at.into(), |schedule| {
+            schedule.start(Timestamp::from_millis(at))
+        })
+    }
+
+    fn end(self, at: i64) -> Self {
+        self.with("endDate", at.into(), |schedule| {
+            schedule.end(Timestamp::from_millis(at))
+        })
+    }
+
+    fn count(mut self, count: usize) -> Self {
+        self.count = count;
+        self
+    }
+
+    /// Our answer in the form of the peer's.
+    fn ours(&self) -> Vec<Value> {
+        let from = Timestamp::from_millis(self.from);
+        match self.schedule.preview(from, self.count) {
+            Ok(slots) => {
+                let mut slots: Vec<Value> =
+                    slots.iter().map(|slot| slot.as_millis().into()).collect();
+                if slots.len() < self.count {
+                    slots.push(Value::Null);
+                }
+                slots
+            }
+            Err(Error::Invalid { problem, .. }) => vec![json!({ "error": problem })],
+            Err(error) => panic!("{self:?}: {error}"),
+        }
+    }
+}
+
+/// Our errors say what is wrong in BullMQ's words; of an unknown time zone it adds a date.
+fn is_equal(ours: &Value, theirs: &Value) -> bool {
+    match (ours["error"].as_str(), theirs["error"].as_str()) {
+        (Some(ours), Some(theirs)) => {
+            let zone = "CronDate: unhandled timestamp: ";
+            ours.ends_with(theirs) || (ours.contains(zone) && theirs.starts_with(zone))
+        }
+        _ => ours == theirs,
+    }
+}
+
+async fn compare(stage: &Stage, queue: &str, cases: &[Case]) -> TestResult {
+    let asked: Vec<Value> = cases
+        .iter()
+        .map(|case| json!({ "repeat": case.repeat, "now": case.from, "count": case.count }))
+        .collect();
+    let answer = stage
+        .peer
+        .call("queue.slots", json!({ "queue": queue, "cases": asked }))
+        .await?;
+    let theirs: Vec<Vec<Value>> = serde_json::from_value(answer)?;
+    assert_eq!(theirs.len(), cases.len());
+    let mut wrong = String::new();
+    for (case, theirs) in cases.iter().zip(&theirs) {
+        let ours = case.ours();
+        let equal = ours.len() == theirs.len()
+            && ours
+                .iter()
+                .zip(theirs)
+                .all(|(ours, theirs)| is_equal(ours, theirs));
+        if !equal {
+            let Case { repeat, from, .. } = case;
+            wrong += &format!("\n{repeat} from {from}\n  BullMQ {theirs:?}\n  we     {ours:?}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    // Equal refusals alone would prove little.
+    let slots = theirs.iter().flatten().filter(|slot| slot.is_number());
+    assert!(slots.count() > cases.len(), "too few slots");
+    Ok(())
+}
+
+/// Every rule of the dialect, of time zones and of changes of the clocks.
+#[test]
+fn chosen_schedules_run_when_bullmq_says() {
+    with_stage(|stage| async move { compare(&stage, "chosen", &cases::all()).await });
+}
+
+/// Patterns, zones and instants nobody chose, most of them around changes of the clocks.
+#[test]
+fn random_schedules_run_when_bullmq_says() {
+    with_stage(|stage| async move {
+        let cases = random::cases(17, 700);
+        compare(&stage, "random", &cases).await
+    });
+}
+
+/// In the night when clocks go back by half an hour, BullMQ finds no next run, and the schedule
+/// ends; ours goes on.
+#[test]
+fn half_hour_of_change_does_not_end_a_schedule() {
+    with_stage(|stage| async move {
+        // 2024-04-07 00:00 in Lord Howe, where 2:00 becomes 1:30.
+        let case = Case::cron("0 17 * * *", "Australia/Lord_Howe", 1_712_408_400_000).count(2);
+        let asked = json!([{ "repeat": case.repeat, "now": case.from, "count": 1 }]);
+        let params = json!({ "queue": "half-hour", "cases": asked });
+        assert_eq!(
+            stage.peer.call("queue.slots", params).await?,
+            json!([[null]])
+        );
+        // 17:00 of that day and the next, half past six in UTC.
+        assert_eq!(
+            case.ours(),
+            [json!(1_712_471_400_000_i64), json!(1_712_557_800_000_i64)]
+        );
+        Ok(())
+    });
+}
+
+/// What BullMQ takes and cannot carry out is refused, with the option named.
+#[test]
+fn schedules_that_make_no_sense_are_refused() {
+    let from = Timestamp::from_millis(1_768_472_430_500);
+    let every = Schedule::every;
+    for (schedule, named) in [
+        (every(Duration::ZERO), "interval"),
+        (every(Duration::from_nanos(1_500_000)), "interval"),
+        (every(Duration::MAX), "interval"),
+        (every(Duration::from_secs(1)).limit(0), "limit"),
+        (
+            every(Duration::from_secs(1)).offset(Duration::MAX),
+            "offset",
+        ),
+        (
+            every(Duration::from_secs(1)).time_zone("Mars/Base"),
+            "time zone",
+        ),
+        (
+            every(Duration::from_secs(1))
+                .start(Timestamp::from_millis(1_900_000_000_000))
+                .end(Timestamp::from_millis(1_800_000_000_000)),
+            "end",
+        ),
+        (
+            every(Duration::from_secs(1)).start(Timestamp::from_millis(i64::MAX)),
+            "start",
+        ),
+        (Schedule::cron(""), "pattern"),
+        (Schedule::cron("0 0 * * 1#2.5"), "pattern"),
+    ] {
+        match schedule.preview(from, 1) {
+            Err(Error::Invalid { field, .. }) => assert_eq!(field, named, "{schedule:?}"),
+            other => panic!("{schedule:?}: {other:?}"),
+        }
+    }
+}
