@@ -52,11 +52,103 @@ impl Interval {
     /// The first of the shifted multiples after `now`, counting from the multiple before it.
     fn on_grid_after(self, now: Timestamp) -> Timestamp {
         let now = now.as_millis();
-        let slot = (now - now.rem_euclid(self.every)).saturating_add(self.offset);
+        let slot = now
+            .saturating_sub(now.rem_euclid(self.every))
+            .saturating_add(self.offset);
         Timestamp::from_millis(if slot > now {
             slot
         } else {
             slot.saturating_add(self.every)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    /// The numbers of the specification's check.
+    #[test]
+    fn slots_are_those_of_the_specification() {
+        let first = |every, offset, start: Option<i64>, now| {
+            let slot = Interval::new(every, offset).first(start.map(at), at(now));
+            slot.as_millis()
+        };
+        let now = 1_795_409_018_149;
+        assert_eq!(first(60_000, 10_000, None, now), 1_795_409_050_000);
+        assert_eq!(first(60_000, 0, None, now), now);
+        assert_eq!(first(60_000, 0, Some(now + 12_345), now), now + 12_345);
+        assert_eq!(first(60_000, 0, Some(now - 12_345), now), now);
+        assert_eq!(first(10_000, 25_000, None, now) % 10_000, 5_000);
+
+        // First at …149222, 3310 ms late: the worker goes on at the stored offset.
+        let interval = Interval::new(1000, 222);
+        let (begun, late) = (1_795_409_149_222, 1_795_409_149_222 + 3_310);
+        let next = interval.after(at(begun), at(late), CatchUp::Latest);
+        assert_eq!(next.as_millis(), begun + 4000);
+        let next = interval.after(next, next, CatchUp::Latest);
+        assert_eq!(next.as_millis(), begun + 5000);
+        assert_eq!(interval.offset_of(at(begun)).as_millis(), 222);
+    }
+
+    proptest! {
+        /// Whoever is late passes over what was missed, returns to the phase, and never goes back.
+        #[test]
+        fn late_runs_keep_their_phase(
+            every in 1i64..10_000_000, offset in 0i64..10_000_000,
+            last in 0i64..2_000_000_000_000, late in 0i64..100_000_000_000,
+        ) {
+            let interval = Interval::new(every, offset % every);
+            let now = at(last + late);
+            let next = interval.after(at(last), now, CatchUp::Latest);
+            prop_assert!(next > at(last));
+            if late <= every {
+                prop_assert_eq!(next.as_millis(), last + every);
+            } else {
+                prop_assert!(next > now && next.as_millis() <= now.as_millis() + every);
+                prop_assert_eq!(interval.offset_of(next).as_millis(), (offset % every).unsigned_abs().into());
+            }
+        }
+
+        /// Making up for everything leaves no slot out, whatever the time is.
+        #[test]
+        fn all_runs_are_one_interval_apart(every in 1i64..10_000_000, last: u32, now: u32) {
+            let next = Interval::new(every, 7).after(at(last.into()), at(now.into()), CatchUp::All);
+            prop_assert_eq!(next.as_millis(), i64::from(last) + every);
+        }
+
+        /// A first slot is never in the past, and within an interval where there is an offset.
+        #[test]
+        fn first_slots_are_not_in_the_past(
+            every in 1i64..10_000_000, offset in 0i64..10_000_000, now in 0i64..2_000_000_000_000,
+            start in proptest::option::of(0i64..2_000_000_000_000),
+        ) {
+            let interval = Interval::new(every, offset % every);
+            let slot = interval.first(start.map(at), at(now));
+            prop_assert!(slot >= at(now));
+            if start.is_none() {
+                prop_assert!(slot.as_millis() <= now + every);
+            }
+        }
+    }
+
+    /// Numbers that somebody else stored do not overflow.
+    #[test]
+    fn extremes_do_not_overflow() {
+        for every in [i64::MIN, 0, 1, i64::MAX] {
+            for time in [i64::MIN, -1, 0, i64::MAX] {
+                let interval = Interval::new(every, i64::MAX);
+                interval.first(None, at(time));
+                interval.after(at(time), at(0), CatchUp::Latest);
+                interval.after(at(0), at(time), CatchUp::All);
+                interval.offset_of(at(time));
+            }
+        }
     }
 }

@@ -201,3 +201,120 @@ fn whole_millis(field: &'static str, time: Duration) -> Result<i64> {
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_768_472_430_500; // 2026-01-15T10:20:30.5Z
+    const MINUTE: i64 = 60_000;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    fn moment(now: i64) -> Moment<'static> {
+        Moment {
+            now: at(now),
+            local_zone: "UTC",
+            random: 1,
+        }
+    }
+
+    fn previous(slot: i64, count: u64) -> Previous {
+        Previous {
+            slot: at(slot),
+            count,
+            offset: None,
+        }
+    }
+
+    fn next(schedule: &Schedule, now: i64, slot: i64, count: u64) -> Option<i64> {
+        next_slot(schedule, &moment(now), previous(slot, count))
+            .unwrap()
+            .map(Timestamp::as_millis)
+    }
+
+    /// Runs missed while no worker ran are passed over, or made up for one by one.
+    #[test]
+    fn missed_runs_are_passed_over_or_made_up_for() {
+        let minute = NOW - NOW.rem_euclid(MINUTE);
+        let slot = minute - 10 * MINUTE;
+        for schedule in [
+            Schedule::cron("* * * * *"),
+            Schedule::every(Duration::from_secs(60)),
+        ] {
+            assert_eq!(next(&schedule, NOW, slot, 1), Some(minute + MINUTE));
+            let all = schedule.catch_up(CatchUp::All);
+            assert_eq!(next(&all, NOW, slot, 1), Some(slot + MINUTE));
+        }
+    }
+
+    /// An iteration that was promoted before its time still has the slot after it as successor.
+    #[test]
+    fn early_iteration_does_not_repeat_its_slot() {
+        let slot = NOW - NOW.rem_euclid(MINUTE) + 30 * MINUTE;
+        let schedule = Schedule::cron("*/10 * * * *");
+        assert_eq!(next(&schedule, NOW, slot, 1), Some(slot + 10 * MINUTE));
+    }
+
+    /// The limit counts iterations, and the end is the last moment of one.
+    #[test]
+    fn limit_and_end_end_the_chain() {
+        let slot = NOW - NOW.rem_euclid(MINUTE);
+        let every = Schedule::every(Duration::from_secs(60));
+        let limited = every.clone().limit(3);
+        assert!(next(&limited, NOW, slot, 2).is_some());
+        assert_eq!(next(&limited, NOW, slot, 3), None);
+
+        // Of an interval, the last one may come after the end, as long as the one before did not.
+        let ending = every.end(at(NOW));
+        assert_eq!(next(&ending, NOW, slot, 1), Some(slot + MINUTE));
+        assert_eq!(next(&ending, NOW + 1, slot, 1), None);
+        let pattern = Schedule::cron("* * * * *").end(at(slot + MINUTE));
+        assert_eq!(next(&pattern, NOW, slot, 1), Some(slot + MINUTE));
+        assert_eq!(next(&pattern, NOW, slot + MINUTE, 2), None);
+        // What was missed is made up for even after the end, but not beyond it.
+        let all = pattern.catch_up(CatchUp::All);
+        let late = slot + 10 * MINUTE;
+        assert_eq!(next(&all, late, slot, 1), Some(slot + MINUTE));
+        assert_eq!(next(&all, late, slot + MINUTE, 2), None);
+    }
+
+    /// A worker's catch-up returns to the stored offset, unless the schedule names one.
+    #[test]
+    fn stored_offset_counts_where_none_is_named() {
+        let minute = NOW - NOW.rem_euclid(MINUTE);
+        let stored = Previous {
+            slot: at(minute - 5 * MINUTE + 1500),
+            count: 1,
+            offset: Some(Duration::from_millis(1500)),
+        };
+        let slot_of =
+            |schedule: &Schedule| next_slot(schedule, &moment(NOW), stored).unwrap().unwrap();
+        let every = Schedule::every(Duration::from_secs(60));
+        assert_eq!(slot_of(&every), at(minute + MINUTE + 1500));
+        let zero = every.clone().offset(Duration::ZERO);
+        assert_eq!(slot_of(&zero), at(minute + MINUTE + 1500));
+        let named = every.offset(Duration::from_secs(40));
+        assert_eq!(slot_of(&named), at(minute + 40_000));
+    }
+
+    /// Errors carry the words that users look for, and name the option.
+    #[test]
+    fn errors_name_the_option_and_carry_the_known_words() {
+        let text = |schedule: Schedule| check(&schedule, &moment(NOW)).unwrap_err().to_string();
+        assert_eq!(
+            text(Schedule::cron("60 * * * *")),
+            "pattern is not valid: Constraint error, got value 60 expected range 0-59"
+        );
+        assert_eq!(
+            text(Schedule::cron("* * * * *").time_zone("Mars/Base")),
+            "time zone is not valid: CronDate: unhandled timestamp: there is no time zone \"Mars/Base\""
+        );
+        assert_eq!(
+            text(Schedule::cron("* * * * *").end(at(NOW - 1))),
+            "end is not valid: End date must be greater than current timestamp"
+        );
+    }
+}

@@ -232,7 +232,7 @@ fn range(kind: Kind, text: &str, step: f64, items: &mut Vec<Item>) -> Result<(),
             "Invalid range: {low}-{high}, min({low}) > max({high})"
         ));
     }
-    if !(step > 0.0) {
+    if step.is_nan() || step <= 0.0 {
         return Err(format!(
             "Constraint error, cannot repeat at every {} time.",
             shown(step)

@@ -26,7 +26,7 @@ impl Draws {
     pub(super) fn next(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x6d2b_79f5);
         let mut mixed = (self.0 ^ (self.0 >> 15)).wrapping_mul(self.0 | 1);
-        mixed ^= mixed.wrapping_add((mixed ^ (mixed >> 7)).wrapping_mul(mixed | 61));
+        mixed ^= mixed.wrapping_add((mixed ^ (mixed >> 7)).wrapping_mul(mixed | 0x3d));
         f64::from(mixed ^ (mixed >> 14)) / 4_294_967_296.0
     }
 }

@@ -108,7 +108,7 @@ impl Cron {
         let days = &self.days;
         let longest = match self.months {
             FEBRUARY => 29,
-            month if month.count_ones() == 1 && month & SHORT_MONTHS != 0 => 30,
+            month if month.is_power_of_two() && month & SHORT_MONTHS != 0 => 30,
             _ => 31,
         };
         days.any_weekday && !days.last_of_month && days.of_month & ((2 << longest) - 1) == 0

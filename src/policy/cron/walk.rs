@@ -16,6 +16,9 @@ const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 const YEAR: i64 = 366 * DAY;
 
+/// Where JavaScript's calendar ends, in milliseconds from the epoch.
+const FARTHEST: u64 = 8_640_000_000_000_000;
+
 /// Steps after which a pattern is taken for one that never matches.
 const STEPS: usize = 9_999;
 
@@ -23,6 +26,9 @@ impl Cron {
     /// Finds the first matching second strictly after `base`, in milliseconds since the epoch;
     /// `None` for a pattern that never matches, after a bounded search.
     pub(crate) fn next_after(&self, base: i64, zone: &Zone) -> Option<i64> {
+        if base.unsigned_abs() > FARTHEST {
+            return None;
+        }
         match self.search(base, zone)? {
             Search::Found(at) => Some(at),
             // Where clocks are put back by half an hour, the start of the hour may lie before the
@@ -81,27 +87,25 @@ impl Walk<'_> {
         let local = self.place.local()?;
         let (hour, minute, second) = (local.hour(), local.minute(), local.second());
         if !has(self.cron.months, local.month()) {
-            self.place.to_next_month()?;
+            self.place.go_to_next_month()?;
         } else if !self.cron.days.matches(local.date()) {
-            self.place.to_next_day()?;
+            self.place.go_to_next_day()?;
         } else if !self.hour_matches(hour) {
             self.leave_hour(hour)?;
         } else if !has(self.cron.minutes, minute) {
-            match after(self.cron.minutes, minute) {
-                Some(next) => self.place.add_shown(i64::from(next - minute) * MINUTE)?,
-                None => {
-                    self.step(HOUR)?;
-                    self.to_first_minute()?;
-                }
+            if let Some(next) = after(self.cron.minutes, minute) {
+                self.place.add_shown(i64::from(next - minute) * MINUTE)?;
+            } else {
+                self.step(HOUR)?;
+                self.go_to_first_minute()?;
             }
-            self.to_first_second()?;
+            self.go_to_first_second()?;
         } else if !has(self.cron.seconds, second) {
-            match after(self.cron.seconds, second) {
-                Some(next) => self.place.add_shown(i64::from(next - second) * SECOND)?,
-                None => {
-                    self.step(MINUTE)?;
-                    self.to_first_second()?;
-                }
+            if let Some(next) = after(self.cron.seconds, second) {
+                self.place.add_shown(i64::from(next - second) * SECOND)?;
+            } else {
+                self.step(MINUTE)?;
+                self.go_to_first_second()?;
             }
         } else {
             return Some(true);
@@ -125,7 +129,7 @@ impl Walk<'_> {
         }
         self.landed = None;
         let Some(next) = after(self.cron.hours, hour) else {
-            return self.place.to_next_day();
+            return self.place.go_to_next_day();
         };
         if self.place.is_day_of_change()? {
             let today = self.place.local()?.date();
@@ -142,8 +146,8 @@ impl Walk<'_> {
         } else {
             self.place.add_shown(i64::from(next - hour) * HOUR)?;
         }
-        self.to_first_minute()?;
-        self.to_first_second()
+        self.go_to_first_minute()?;
+        self.go_to_first_second()
     }
 
     /// Goes to the start of the next hour, minute or second in real time, and notes whether the
@@ -151,7 +155,7 @@ impl Walk<'_> {
     fn step(&mut self, unit: i64) -> Option<()> {
         let before = self.place.local()?;
         self.place.go(self.place.at + unit)?;
-        self.place.to_start_of(unit)?;
+        self.place.go_to_start_of(unit)?;
         if self.cron.hours.count_ones() == 24 {
             return Some(());
         }
@@ -168,13 +172,13 @@ impl Walk<'_> {
         Some(())
     }
 
-    fn to_first_minute(&mut self) -> Option<()> {
+    fn go_to_first_minute(&mut self) -> Option<()> {
         let minute = self.place.local()?.minute();
         let first = after(self.cron.minutes, -1)?;
         self.place.add_shown(i64::from(first - minute) * MINUTE)
     }
 
-    fn to_first_second(&mut self) -> Option<()> {
+    fn go_to_first_second(&mut self) -> Option<()> {
         let second = self.place.local()?.second();
         let first = after(self.cron.seconds, -1)?;
         self.place.add_shown(i64::from(first - second) * SECOND)
@@ -233,7 +237,7 @@ impl<'a> Place<'a> {
             .ok()
     }
 
-    fn to_next_month(&mut self) -> Option<()> {
+    fn go_to_next_month(&mut self) -> Option<()> {
         let next = self.local()?.checked_add(Span::new().months(1)).ok()?;
         let millis = next.duration_since(EPOCH).as_millis();
         self.show(i64::try_from(millis).ok()?)?;
@@ -241,19 +245,19 @@ impl<'a> Place<'a> {
         self.show(self.shown() - self.shown().rem_euclid(DAY) - days * DAY)
     }
 
-    fn to_next_day(&mut self) -> Option<()> {
+    fn go_to_next_day(&mut self) -> Option<()> {
         self.add_shown(DAY)?;
-        self.to_start_of(DAY)
+        self.go_to_start_of(DAY)
     }
 
-    fn to_start_of(&mut self, unit: i64) -> Option<()> {
+    fn go_to_start_of(&mut self, unit: i64) -> Option<()> {
         self.show(self.shown() - self.shown().rem_euclid(unit))
     }
 
     /// Says whether clocks change between the start and the end of this day.
     fn is_day_of_change(&self) -> Option<bool> {
         let mut start = Self { ..*self };
-        start.to_start_of(DAY)?;
+        start.go_to_start_of(DAY)?;
         let mut end = Self { ..start };
         end.add_shown(DAY)?;
         end.go(end.at - 1)?;
