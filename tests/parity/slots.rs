@@ -145,7 +145,7 @@ fn random_schedules_run_when_bullmq_says() {
 }
 
 /// In the night when clocks go back by half an hour, BullMQ finds no next run, and the schedule
-/// ends; ours goes on.
+/// ends, or one that has passed, and it runs over and over; ours goes on.
 #[test]
 fn half_hour_of_change_does_not_end_a_schedule() {
     with_stage(|stage| async move {
@@ -162,6 +162,15 @@ fn half_hour_of_change_does_not_end_a_schedule() {
             case.ours(),
             [json!(1_712_471_400_000_i64), json!(1_712_557_800_000_i64)]
         );
+
+        // At 1:10, before the change, BullMQ answers 1:00, and we 2:00, which is 80 minutes away.
+        let from = 1_712_412_600_000_i64;
+        let case = Case::cron("0 * * * *", "Australia/Lord_Howe", from);
+        let asked = json!([{ "repeat": case.repeat, "now": from, "count": 1 }]);
+        let params = json!({ "queue": "half-hour-back", "cases": asked });
+        let theirs = stage.peer.call("queue.slots", params).await?;
+        assert_eq!(theirs, json!([[from - 600_000]]));
+        assert_eq!(case.ours(), [json!(from + 4_800_000)]);
         Ok(())
     });
 }

@@ -32,12 +32,15 @@ impl Cron {
         match self.search(base, zone)? {
             Search::Found(at) => Some(at),
             // Where clocks are put back by half an hour, the start of the hour may lie before the
-            // change, and the walk does not get over it. BullMQ gives up there, which ends the
-            // schedule; so that ours does not end, it goes on from behind the change.
-            Search::GaveUp(at) if at - base < YEAR => match self.search(at + HOUR, zone)? {
-                Search::Found(at) => Some(at),
-                Search::GaveUp(_) => None,
-            },
+            // change, and the walk does not get over it. BullMQ finds nothing there, which ends
+            // the schedule, or a time that has passed, over and over; ours goes on from behind
+            // the change.
+            Search::GaveUp(at) if at - base < YEAR => {
+                match self.search(base.max(at + HOUR), zone)? {
+                    Search::Found(at) => Some(at),
+                    Search::GaveUp(_) => None,
+                }
+            }
             Search::GaveUp(_) => None,
         }
     }
@@ -54,8 +57,11 @@ impl Cron {
         };
         for _ in 0..STEPS {
             if walk.is_there()? {
-                if begun || walk.place.at != start {
+                if walk.place.at > base {
                     return Some(Search::Found(walk.place.at));
+                }
+                if walk.place.at < start {
+                    break;
                 }
                 walk.step(SECOND)?;
             }
