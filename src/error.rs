@@ -66,6 +66,12 @@ pub enum Error {
         #[source]
         source: Refusal,
     },
+    /// There is no such job: there never was one, or it has been removed.
+    #[error("job {0} does not exist")]
+    JobMissing(JobId),
+    /// The job was removed before it ended.
+    #[error("job {0} was removed before it ended")]
+    JobRemoved(JobId),
     /// The server is too old or configured in a way that loses jobs.
     #[error("unsuitable redis server: {0}")]
     Unsuitable(String),

@@ -3,6 +3,7 @@
 pub mod client;
 mod clock;
 mod error;
+mod events;
 mod job;
 pub mod kv;
 mod policy;
@@ -15,15 +16,17 @@ mod worker;
 pub use client::{Client, ClientConfig};
 pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
+pub use events::{EventEntry, PrevState, QueueEvent, QueueEvents, QueueEventsBuilder, RawJson};
 pub use job::{
     Backoff, BackoffKind, CatchUp, ChildPolicy, Job, JobError, JobId, JobOptions, JobRecord,
     JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, Recurrence,
     Retention, Schedule, Telemetry,
 };
 pub use queue::{
-    AddOutcome, Added, GlobalRateLimit, JobCounts, Logs, NewJob, Queue, QueueBuilder,
+    AddOutcome, Added, GlobalRateLimit, JobCounts, JobEnd, Logs, NewJob, Queue, QueueBuilder,
     RateLimitState, RetryOptions,
 };
+pub use wire::{EventFields, EventId};
 pub use worker::{
     Availability, BackoffStrategy, Closed, Context, Handler, JobCall, JobReply, JobService,
     ManualWorker, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent,

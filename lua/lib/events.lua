@@ -1,11 +1,11 @@
 -- The queue's event stream. Fields and their order: spec layout §8.
 
--- Appends one entry: the event's name, then its fields.
+-- Appends one entry: the event's name, then its fields. Returns its id.
 local function emit(B, event, ...)
-  redis.call('XADD', B .. 'events', '*', 'event', event, ...)
+  return redis.call('XADD', B .. 'events', '*', 'event', event, ...)
 end
 
--- Cuts the stream to about `cap` entries; once a call is enough.
+-- Cuts the stream to about `cap` entries; once a call is enough. Returns how many are gone.
 local function trim_events(B, cap)
-  redis.call('XTRIM', B .. 'events', 'MAXLEN', '~', cap)
+  return redis.call('XTRIM', B .. 'events', 'MAXLEN', '~', cap)
 end

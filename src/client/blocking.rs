@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, Value};
+use redis::{Pipeline, Value};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::call::{Loss, Verdict, classify, name_of, split};
+use super::call::{Loss, Verdict, classify, describe, name_of};
 use super::connect::{self, Opened, Settings, Use};
 use super::info::seconds;
 use super::link::jittered;
@@ -96,28 +96,71 @@ impl BlockingConnection {
         keys: &[&str],
         timeout: Duration,
     ) -> Result<Option<(String, String, f64)>> {
-        let value = self
+        let answers = self
             .read(timeout, |timeout| {
-                let mut cmd = redis::cmd("BZPOPMIN");
-                cmd.arg(keys).arg(seconds(timeout));
-                cmd
+                let mut pipe = redis::pipe();
+                pipe.cmd("BZPOPMIN").arg(keys).arg(seconds(timeout));
+                pipe
             })
             .await?;
-        match value {
-            Value::Nil => Ok(None),
-            other => redis::from_redis_value(other)
+        match answers.into_iter().next() {
+            None | Some(Value::Nil) => Ok(None),
+            Some(other) => redis::from_redis_value(other)
                 .map(Some)
                 .map_err(|error| Error::Protocol(format!("BZPOPMIN: {error}"))),
         }
     }
 
-    /// Sends the command that `build` makes for the timeout the server accepts, and waits for
-    /// its answer a little longer than that.
+    /// Waits up to `timeout` for entries of a stream behind the id `after`, and reads at most
+    /// `count` of them. Returns the oldest entry up to `after` as it was before the wait, the
+    /// answer to the read, and that oldest entry once more, as it was when the read ended.
+    ///
+    /// # Errors
+    /// Nothing is lost by an error. After a failure, the next call waits for the reconnect
+    /// backoff before it connects.
+    pub(crate) async fn xread(
+        &mut self,
+        key: &str,
+        after: &str,
+        count: usize,
+        timeout: Duration,
+    ) -> Result<[Value; 3]> {
+        let mut oldest = redis::cmd("XRANGE");
+        oldest.arg(key).arg("-").arg(after).arg("COUNT").arg(1);
+        let answers = self
+            .read(timeout, |timeout| {
+                let mut pipe = redis::pipe();
+                pipe.add_command(oldest.clone());
+                pipe.cmd("XREAD")
+                    .arg("BLOCK")
+                    .arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+                    .arg("COUNT")
+                    .arg(count)
+                    .arg("STREAMS")
+                    .arg(key)
+                    .arg(after);
+                pipe.add_command(oldest);
+                pipe
+            })
+            .await?;
+        answers
+            .try_into()
+            .map_err(|_| Error::Protocol("XREAD: too few answers".to_owned()))
+    }
+
+    /// Waits as long as after a failed connection, for an owner whose command was refused.
+    pub(crate) async fn rest(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        sleep(jittered(self.settings.config.backoff(self.failures))).await;
+    }
+
+    /// Sends the commands that `build` makes for the timeout the server accepts, and waits for
+    /// their answers a little longer than that.
     pub(crate) async fn read(
         &mut self,
         wait: Duration,
-        build: impl FnOnce(Duration) -> Cmd,
-    ) -> Result<Value> {
+        build: impl FnOnce(Duration) -> Pipeline,
+    ) -> Result<Vec<Value>> {
         let stop = self.stop.clone();
         tokio::select! {
             biased;
@@ -125,48 +168,49 @@ impl BlockingConnection {
                 self.close();
                 Err(Error::Closed)
             }
-            value = self.read_open(wait, build) => value,
+            values = self.read_open(wait, build) => values,
         }
     }
 
     async fn read_open(
         &mut self,
         wait: Duration,
-        build: impl FnOnce(Duration) -> Cmd,
-    ) -> Result<Value> {
+        build: impl FnOnce(Duration) -> Pipeline,
+    ) -> Result<Vec<Value>> {
         let mut socket = match self.open.take() {
             Some(socket) => socket,
             None => self.connect().await?,
         };
         let wait = socket.0.server.block_timeout(wait);
-        let cmd = build(wait);
+        let pipe = build(wait);
         let opened = &mut socket.0;
         let limit = wait.saturating_add(GRACE);
+        let asked = opened.connection.send_packed_commands(&pipe, 0, pipe.len());
         let answer = tokio::select! {
             // The answer first: the driver may deliver it and end in one step.
             biased;
-            answer = timeout(limit, opened.connection.send_packed_command(&cmd)) => match answer {
-                Ok(result) => split(result),
+            answer = timeout(limit, asked) => match answer {
+                Ok(result) => result.map_err(|error| Loss::Broken(describe(&error))),
                 Err(_) => Err(Loss::Late(limit)),
             },
             () = &mut opened.driver => Err(Loss::Broken("closed by the server".to_owned())),
         };
         match answer {
-            Ok(Value::ServerError(error)) => match classify(name_of(&cmd), &error) {
-                Verdict::Reconnect(error) => {
+            Ok(values) => match refusal(&pipe, &values) {
+                Some(Verdict::Reconnect(error)) => {
                     self.failures = self.failures.saturating_add(1);
                     Err(error)
                 }
-                verdict => {
+                Some(verdict) => {
                     self.open = Some(socket);
                     Err(verdict.into_error())
                 }
+                None => {
+                    self.failures = 0;
+                    self.open = Some(socket);
+                    Ok(values)
+                }
             },
-            Ok(value) => {
-                self.failures = 0;
-                self.open = Some(socket);
-                Ok(value)
-            }
             Err(loss) => {
                 self.failures = self.failures.saturating_add(1);
                 self.settings.log_lost(&self.usage, Some(&loss.to_string()));
@@ -200,4 +244,14 @@ impl BlockingConnection {
             }
         }
     }
+}
+
+/// Finds the first command that the server refused.
+fn refusal(pipe: &Pipeline, values: &[Value]) -> Option<Verdict> {
+    pipe.cmd_iter()
+        .zip(values)
+        .find_map(|(cmd, value)| match value {
+            Value::ServerError(error) => Some(classify(name_of(cmd), error)),
+            _ => None,
+        })
 }

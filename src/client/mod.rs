@@ -1,8 +1,9 @@
 //! The shared Redis client: connections that come back, deadlines, and honest outcomes.
 //!
 //! A [`Client`] opens **one** connection, shared by all its clones. A cache server of its own
-//! ([`ClientConfig::cache`]) adds one when it is first used, and each worker adds one to wait
-//! for jobs and one to keep its locks.
+//! ([`ClientConfig::cache`]) adds one when it is first used. All workers of a client share one to
+//! wait for jobs, and each adds one to keep its locks. Each [`QueueEvents`](crate::QueueEvents)
+//! adds one, and so does each queue while somebody [waits](crate::Queue::wait_for) for its jobs.
 
 mod blocking;
 mod call;
@@ -17,7 +18,9 @@ mod script;
 mod tls;
 mod url;
 
-use std::sync::{Arc, OnceLock};
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use redis::{Cmd, Value};
@@ -74,8 +77,8 @@ struct Shared {
     server: Arc<ServerInfo>,
     stop: CancellationToken,
     tasks: TaskTracker,
-    /// What the workers of this client share; its type is theirs.
-    workers: OnceLock<Arc<dyn std::any::Any + Send + Sync>>,
+    /// What the users of this client share, by type; the types are theirs.
+    extensions: Mutex<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>,
 }
 
 impl Client {
@@ -117,7 +120,7 @@ impl Client {
                 cache_settings,
                 stop,
                 tasks,
-                workers: OnceLock::new(),
+                extensions: Mutex::default(),
             }),
         })
     }
@@ -168,16 +171,31 @@ impl Client {
         crate::kv::Kv::new(connection.clone())
     }
 
-    /// Returns the one value that all workers of this client share, made by the first of them.
-    pub(crate) fn shared_by_workers<T>(&self, make: impl Fn() -> T) -> Arc<T>
-    where
-        T: std::any::Any + Send + Sync,
-    {
-        let shared = self.shared.workers.get_or_init(|| Arc::new(make()));
-        // There is one such type; another would get a value of its own.
-        Arc::clone(shared)
+    /// Returns the one value of its type that all users of this client share, made by the first.
+    pub(crate) fn extension<T: Any + Send + Sync>(&self, make: impl Fn() -> T) -> Arc<T> {
+        let mut extensions = self
+            .shared
+            .extensions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let value = extensions
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Arc::new(make()));
+        // The key is the type, so that the value is of that type.
+        Arc::clone(value)
             .downcast()
             .unwrap_or_else(|_| Arc::new(make()))
+    }
+
+    /// Returns a token that is cancelled when this client is closed.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.shared.stop.child_token()
+    }
+
+    /// Runs a task that closing the client waits for; it must end when [`closing`](Self::closing)
+    /// says so.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.shared.tasks.spawn(task);
     }
 
     /// Hands out the connection for anything this crate has no call for.

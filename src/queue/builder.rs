@@ -7,6 +7,7 @@ use crate::client::Client;
 use crate::error::Result;
 use crate::job::{JobOptions, Prefix, QueueName};
 use crate::queue::feed::Feed;
+use crate::queue::waiting::Hub;
 use crate::queue::{Queue, Shared};
 use crate::store::Store;
 
@@ -90,6 +91,8 @@ impl<D> QueueBuilder<D> {
         Ok(Queue {
             feed: Feed::new(store.clone()),
             shared: Arc::new(Shared {
+                hub: Hub::of(&self.client, &store),
+                client: self.client,
                 store,
                 name,
                 prefix,

@@ -1,8 +1,10 @@
 //! A queue from its producers' side: adding jobs and acting on those that are there.
 
 mod builder;
+mod events;
 mod feed;
 mod limits;
+mod waiting;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -22,8 +24,10 @@ use crate::store::{
 use crate::wire;
 
 pub use builder::QueueBuilder;
+pub use events::JobEnd;
 use feed::Feed;
 pub use limits::{GlobalRateLimit, RateLimitState};
+use waiting::Hub;
 
 /// A queue whose jobs carry data of type `D`.
 ///
@@ -59,7 +63,10 @@ pub struct Queue<D = serde_json::Value> {
 
 #[derive(Debug)]
 struct Shared {
+    client: Client,
     store: Store,
+    /// Those who wait for jobs of this queue.
+    hub: Arc<Hub>,
     name: QueueName,
     prefix: Prefix,
     defaults: JobOptions,

@@ -47,6 +47,11 @@ impl QueueKeys {
         format!("{}{id}:logs", self.base)
     }
 
+    /// Returns the name of a connection that reads the event stream (spec: layout §1).
+    pub(crate) fn events_client_name(&self) -> String {
+        format!("{}:qe", self.client_name)
+    }
+
     /// Returns the name of a worker's connection (spec: processing §3).
     pub(crate) fn worker_client_name(&self, worker: Option<&str>) -> String {
         match worker {
@@ -68,5 +73,6 @@ mod tests {
         assert_eq!(keys.job(&JobId::existing("7")), "bull:g4:7");
         assert_eq!(keys.worker_client_name(Some("wname")), "bull:ZzQ=:w:wname");
         assert_eq!(keys.worker_client_name(None), "bull:ZzQ=");
+        assert_eq!(keys.events_client_name(), "bull:ZzQ=:qe");
     }
 }

@@ -1,7 +1,11 @@
-//! Encodings shared with the other clients of a queue: the options JSON and the job hash.
+//! Encodings shared with the other clients of a queue: the options JSON, the job hash, and the
+//! entries of the event stream.
 
+mod event;
 mod options;
 mod record;
 
+pub(crate) use event::is_reserved_event;
+pub use event::{EventFields, EventId};
 pub(crate) use options::{encode_options, parent_link};
 pub(crate) use record::decode_record;

@@ -68,7 +68,7 @@ pub(super) struct Member {
 impl Markers {
     /// Joins the hub of a client.
     pub(super) fn join(client: &Client, store: &Store) -> Member {
-        let hub = client.shared_by_workers(|| Self {
+        let hub = client.extension(|| Self {
             state: Mutex::default(),
             changed: Notify::new(),
         });

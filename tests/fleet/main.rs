@@ -10,6 +10,7 @@
     reason = "tests fail loudly"
 )]
 
+mod events;
 mod fleet;
 mod limits;
 mod load;

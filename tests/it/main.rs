@@ -1,6 +1,7 @@
 //! Behaviour tests: one binary, a module per behaviour.
 
 mod client;
+mod events;
 mod kv;
 mod limits;
 mod model;
@@ -10,4 +11,5 @@ mod rivals;
 mod settle_model;
 mod stage;
 mod tidy;
+mod waiting;
 mod working;

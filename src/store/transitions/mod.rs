@@ -7,6 +7,7 @@ pub(crate) mod change_priority;
 pub(crate) mod change_settings;
 pub(crate) mod drain;
 pub(crate) mod enqueue;
+pub(crate) mod events;
 pub(crate) mod extend_locks;
 pub(crate) mod limit_rate;
 pub(crate) mod pause;

@@ -12,7 +12,7 @@ const QUEUE_EVENTS = [
 ];
 
 export function queueMethods({ bullmq, connection, track }) {
-  const { Queue, FlowProducer, QueueEvents } = bullmq;
+  const { Queue, FlowProducer, QueueEvents, QueueEventsProducer } = bullmq;
   const queues = new Map();
   const streams = new Map();
   const flows = new Map();
@@ -123,15 +123,25 @@ export function queueMethods({ bullmq, connection, track }) {
     'flow.addBulk': async p => (await flow(p).addBulk(p.flows)).map(treeJson),
     'flow.get': async p => treeJson(await flow(p).getFlow({ prefix: p.prefix, ...p.opts })),
 
-    // Pushes {"event": "queue.<name>", "queue", "eventId", ...fields} for each entry.
+    // Pushes {"event": "queue.<name>", "queue", "eventId", ...fields} for each entry; `events` are
+    // further names to listen to.
     'events.open': async p => {
       const { queue: name, prefix = 'bull', opts = {} } = p;
       const stream = track(new QueueEvents(name, { connection, prefix, ...opts }), `events ${name}`);
       streams.set(nameOf(p), stream);
-      for (const event of QUEUE_EVENTS) {
+      for (const event of [...QUEUE_EVENTS, ...(p.events ?? [])]) {
         stream.on(event, (fields, eventId) => emit(`queue.${event}`, { queue: name, eventId, fields }));
       }
       await stream.waitUntilReady();
+    },
+    'events.publish': async p => {
+      const { queue: name, prefix = 'bull' } = p;
+      const producer = track(new QueueEventsProducer(name, { connection, prefix }), `producer ${name}`);
+      try {
+        await producer.publishEvent(p.fields, ...(p.maxEvents === undefined ? [] : [p.maxEvents]));
+      } finally {
+        await producer.close();
+      }
     },
     'events.close': async p => {
       const stream = streams.get(nameOf(p));

@@ -1,0 +1,248 @@
+//! A queue's event stream: what every process of the queue did, as typed events.
+
+mod event;
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::Stream;
+use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::client::Client;
+use crate::error::{Error, Result};
+use crate::job::{Prefix, QueueName};
+use crate::store::{EventBatch, EventReader, RawEvent, Store, StreamStart};
+use crate::wire::{EventFields, EventId};
+
+pub use event::{PrevState, QueueEvent, RawJson};
+
+/// How many batches may wait for a slow consumer. With the one it consumes, two batches of at
+/// most 256 entries, or of about a megabyte, are in memory.
+const BUFFERED: usize = 1;
+
+/// The events of a queue, as they are written by whatever process (spec: layout §8).
+///
+/// A [`Stream`] that goes on by itself after a lost connection, where it was: without loss and
+/// without duplicates, as long as the entries exist. Queues keep about the newest
+/// [10,000](crate::QueueBuilder::max_events); entries that were removed unread are told by a
+/// [`Gap`](QueueEvent::Gap). It has a connection of its own, under the name by which BullMQ's
+/// tools list event listeners. A slow consumer holds up only itself. Dropping it closes the
+/// connection.
+///
+/// The stream ends with an error when waiting cannot help: [`Error::Denied`], [`Error::Server`]
+/// (the key is no stream), [`Error::Closed`] (the client was closed).
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn run() -> oxbull::Result<()> {
+/// use futures::StreamExt;
+/// use oxbull::{Client, QueueEvent, QueueEvents};
+///
+/// let client = Client::from_env().await?;
+/// let mut events = QueueEvents::open(&client, "mail").await?;
+/// while let Some(entry) = events.next().await {
+///     match entry?.event {
+///         QueueEvent::Completed { job, return_value, .. } => {
+///             println!("{job}: {}", return_value.as_str());
+///         }
+///         QueueEvent::Failed { job, reason, .. } => println!("{job}: {reason}"),
+///         QueueEvent::Gap { .. } => println!("some events are lost"),
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct QueueEvents {
+    batches: mpsc::Receiver<Result<EventBatch>>,
+    pending: std::vec::IntoIter<RawEvent>,
+    last: EventId,
+    /// Whether the reader has ended, and has said why.
+    ended: bool,
+    _stop: DropGuard,
+}
+
+/// An entry of the event stream.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct EventEntry {
+    /// Its place in the stream. Reading [after](QueueEventsBuilder::after) it goes on with the
+    /// next entry.
+    pub id: EventId,
+    /// What happened.
+    pub event: QueueEvent,
+    /// Fields of an event that this version does not know; usually none.
+    pub extra: EventFields,
+}
+
+/// Describes an event stream before it is opened.
+#[derive(Debug)]
+#[must_use]
+pub struct QueueEventsBuilder {
+    client: Client,
+    name: String,
+    prefix: String,
+    start: StreamStart,
+}
+
+impl QueueEventsBuilder {
+    /// Sets the first part of the queue's keys. Default: `bull`.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Begins with the oldest entry that exists. Default: with what happens after
+    /// [`open`](Self::open).
+    pub fn from_beginning(self) -> Self {
+        self.after(EventId::START)
+    }
+
+    /// Begins with the first entry after this one, for instance after the
+    /// [last](QueueEvents::last_id) that another process has dealt with. If entries after it were
+    /// removed meanwhile, the first item is a [`Gap`](QueueEvent::Gap).
+    pub fn after(mut self, id: EventId) -> Self {
+        self.start = StreamStart::After(id);
+        self
+    }
+
+    /// Opens the stream. What happens from now on is read, however late the first poll is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for the name or the prefix; connection errors.
+    pub async fn open(self) -> Result<QueueEvents> {
+        let name = QueueName::new(&self.name)?;
+        let prefix = Prefix::new(&self.prefix)?;
+        let store = Store::new(
+            self.client.connection().clone(),
+            &prefix,
+            &name,
+            self.client.clock().clone(),
+        );
+        let reader = EventReader::open(&self.client, &store, self.start).await?;
+        let last = reader.position();
+        let (sender, batches) = mpsc::channel(BUFFERED);
+        let stop = self.client.closing();
+        self.client.spawn(forward(reader, sender, stop.clone()));
+        Ok(QueueEvents {
+            batches,
+            pending: Vec::new().into_iter(),
+            last,
+            ended: false,
+            _stop: stop.drop_guard(),
+        })
+    }
+}
+
+/// Reads ahead of the consumer until it is told to stop.
+async fn forward(
+    mut reader: EventReader,
+    sender: mpsc::Sender<Result<EventBatch>>,
+    stop: CancellationToken,
+) {
+    let reading = async {
+        loop {
+            // A full channel holds up the reader, not the server.
+            let Ok(place) = sender.reserve().await else {
+                return;
+            };
+            match reader.read().await {
+                Ok(batch) if batch.hole.is_none() && batch.events.is_empty() => {}
+                Ok(batch) => place.send(Ok(batch)),
+                Err(Error::Closed) => return,
+                Err(error) => return place.send(Err(error)),
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = reading => {}
+    }
+}
+
+impl QueueEvents {
+    /// Opens the events of a queue under the default prefix, from now on.
+    ///
+    /// # Errors
+    ///
+    /// As [`QueueEventsBuilder::open`].
+    pub async fn open(client: &Client, queue: impl AsRef<str>) -> Result<Self> {
+        Self::builder(client, queue).open().await
+    }
+
+    /// Starts to describe a queue's events.
+    pub fn builder(client: &Client, queue: impl AsRef<str>) -> QueueEventsBuilder {
+        QueueEventsBuilder {
+            client: client.clone(),
+            name: queue.as_ref().to_owned(),
+            prefix: Prefix::default().as_str().to_owned(),
+            start: StreamStart::Now,
+        }
+    }
+
+    /// Returns the id of the last item that was handed out, or where reading began. A process
+    /// that stores it can be followed by another that begins [after](QueueEventsBuilder::after)
+    /// it.
+    pub fn last_id(&self) -> EventId {
+        self.last
+    }
+
+    /// Ends the stream and closes its connection; as dropping it does.
+    pub fn close(self) {}
+}
+
+impl Stream for QueueEvents {
+    type Item = Result<EventEntry>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(RawEvent { id, fields }) = this.pending.next() {
+                this.last = id;
+                let (event, extra) = QueueEvent::decode(fields);
+                return Poll::Ready(Some(Ok(EventEntry { id, event, extra })));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            match ready!(this.batches.poll_recv(cx)) {
+                Some(Ok(batch)) => {
+                    this.pending = batch.events.into_iter();
+                    if let Some(hole) = batch.hole {
+                        this.last = hole.at;
+                        return Poll::Ready(Some(Ok(EventEntry {
+                            id: hole.at,
+                            event: QueueEvent::Gap {
+                                missed: hole.missed,
+                            },
+                            extra: EventFields::default(),
+                        })));
+                    }
+                }
+                Some(Err(error)) => {
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                // The client was closed, or the runtime that read for us is gone.
+                None => {
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(Error::Closed)));
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for QueueEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueEvents")
+            .field("last", &self.last)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}

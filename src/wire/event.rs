@@ -1,0 +1,408 @@
+//! Entries of the event stream (spec: layout §8).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::value::MapDeserializer;
+use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
+use serde::forward_to_deserialize_any;
+
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+
+/// The events that BullMQ knows.
+const KNOWN: [&str; 18] = [
+    "active",
+    "added",
+    "cleaned",
+    "completed",
+    "debounced",
+    "deduplicated",
+    "delayed",
+    "drained",
+    "duplicated",
+    "failed",
+    "paused",
+    "progress",
+    "removed",
+    "resumed",
+    "retries-exhausted",
+    "stalled",
+    "waiting",
+    "waiting-children",
+];
+/// What BullMQ's listener emits by itself: an entry named `error` ends a Node process that does
+/// not expect it.
+const LOCAL: [&str; 4] = ["error", "ioredis:close", "newListener", "removeListener"];
+
+/// Says whether an event of this name means something to a BullMQ client. `completed:7` is what
+/// those who wait for job 7 listen to.
+pub(crate) fn is_reserved_event(name: &str) -> bool {
+    let first = name.split(':').next().unwrap_or_default();
+    KNOWN.contains(&first) || LOCAL.contains(&name)
+}
+
+/// The place of an entry in a queue's event stream: the server's time when it was written, in
+/// milliseconds, and a number among the entries of that millisecond. As text `1795409883072-0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct EventId {
+    millis: u64,
+    sequence: u64,
+}
+
+impl EventId {
+    /// The place before every entry: `0-0`.
+    pub const START: Self = Self::new(0, 0);
+
+    /// Builds an id from its two parts.
+    pub const fn new(millis: u64, sequence: u64) -> Self {
+        Self { millis, sequence }
+    }
+
+    /// Returns when the entry was written, by the server's clock.
+    pub fn timestamp(self) -> Timestamp {
+        Timestamp::from_millis(i64::try_from(self.millis).unwrap_or(i64::MAX))
+    }
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.millis, self.sequence)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = Error;
+
+    /// Reads `1795409883072-0`, or a time in milliseconds alone.
+    fn from_str(text: &str) -> Result<Self> {
+        let (millis, sequence) = text.split_once('-').unwrap_or((text, "0"));
+        match (millis.parse(), sequence.parse()) {
+            (Ok(millis), Ok(sequence)) => Ok(Self { millis, sequence }),
+            _ => Err(Error::invalid(
+                "event id",
+                "must be two numbers with a dash between them",
+            )),
+        }
+    }
+}
+
+/// The fields of an event, in the order they were written.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct EventFields(Vec<(Box<[u8]>, Box<[u8]>)>);
+
+impl EventFields {
+    pub(crate) fn new(fields: Vec<(Box<[u8]>, Box<[u8]>)>) -> Self {
+        Self(fields)
+    }
+
+    /// Returns the text of a field; the last one counts where a name is there twice. `None` when
+    /// there is no such field or it is not UTF-8.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let (_, value) = self
+            .0
+            .iter()
+            .rfind(|(field, _)| **field == *name.as_bytes())?;
+        std::str::from_utf8(value).ok()
+    }
+
+    /// Returns names and values as they are stored.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    /// Returns how many fields there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Says whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Decodes the fields as one value, such as a struct. Where `T` wants text it gets a field
+    /// as it is; where it wants a number, a bool, a list or an object, the field is read as JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when the fields do not fit `T`.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn show(fields: &oxbull::EventFields) -> oxbull::Result<()> {
+    /// #[derive(serde::Deserialize)]
+    /// struct Deployed {
+    ///     version: String,
+    ///     build: u32,
+    /// }
+    ///
+    /// let deployed: Deployed = fields.decode()?;
+    /// println!("{} ({})", deployed.version, deployed.build);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+        let fields = self.0.iter().map(|(name, value)| {
+            let value = Text(String::from_utf8_lossy(value));
+            (String::from_utf8_lossy(name), value)
+        });
+        T::deserialize(MapDeserializer::new(fields)).map_err(|source: serde_json::Error| {
+            Error::Decode {
+                what: "an event's fields".to_owned(),
+                source: source.into(),
+            }
+        })
+    }
+
+    /// Takes the last field of a name out, if its value is text.
+    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
+        let at = self
+            .0
+            .iter()
+            .rposition(|(field, _)| **field == *name.as_bytes())?;
+        let text = std::str::from_utf8(&self.0.get(at)?.1).ok()?.to_owned();
+        self.0.remove(at);
+        Some(text)
+    }
+
+    /// How many bytes the fields have.
+    pub(crate) fn size(&self) -> usize {
+        self.0
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum()
+    }
+}
+
+impl fmt::Debug for EventFields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts = self.iter().map(|(name, value)| {
+            (
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value),
+            )
+        });
+        f.debug_map().entries(texts).finish()
+    }
+}
+
+/// One field's text, read as what its receiver wants.
+struct Text<'a>(Cow<'a, str>);
+
+impl Text<'_> {
+    fn json<T>(
+        &self,
+        read: impl FnOnce(
+            &mut serde_json::Deserializer<serde_json::de::IoRead<&[u8]>>,
+        ) -> serde_json::Result<T>,
+    ) -> serde_json::Result<T> {
+        let mut json = serde_json::Deserializer::from_reader(self.0.as_bytes());
+        let value = read(&mut json)?;
+        json.end()?;
+        Ok(value)
+    }
+}
+
+impl IntoDeserializer<'_, serde_json::Error> for Text<'_> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
+macro_rules! as_json {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
+            self.json(|json| json.$method(visitor))
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Text<'_> {
+    type Error = serde_json::Error;
+
+    as_json! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_i128 deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_u128 deserialize_f32 deserialize_f64 deserialize_seq deserialize_map
+        deserialize_unit
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
+        visitor.visit_str(&self.0)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> serde_json::Result<V::Value> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        self.json(|json| json.deserialize_struct(name, fields, visitor))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(
+        self,
+        len: usize,
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        self.json(|json| json.deserialize_tuple(len, visitor))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        self.json(|json| json.deserialize_tuple_struct(name, len, visitor))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> serde_json::Result<V::Value> {
+        if variants.contains(&&*self.0) {
+            let variant: de::value::StrDeserializer<'_, serde_json::Error> =
+                (*self.0).into_deserializer();
+            return visitor.visit_enum(variant);
+        }
+        self.json(|json| json.deserialize_enum(name, variants, visitor))
+    }
+
+    forward_to_deserialize_any! {
+        char str string bytes byte_buf unit_struct identifier ignored_any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    fn fields(pairs: &[(&str, &str)]) -> EventFields {
+        EventFields(
+            pairs
+                .iter()
+                .map(|(name, value)| (name.as_bytes().into(), value.as_bytes().into()))
+                .collect(),
+        )
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Colour {
+        Red,
+        Rgb(u8, u8, u8),
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Custom {
+        text: String,
+        digits: String,
+        count: u32,
+        rate: f64,
+        flag: bool,
+        list: Vec<u8>,
+        nested: std::collections::BTreeMap<String, i64>,
+        colour: Colour,
+        other: Colour,
+        there: Option<i8>,
+        absent: Option<i8>,
+    }
+
+    /// Node writes every field as text; whoever reads it says what it is.
+    #[test]
+    fn fields_decode_as_what_their_reader_wants() {
+        let custom: Custom = fields(&[
+            ("text", "plain \"text\""),
+            ("digits", "007"),
+            ("count", "7"),
+            ("rate", "0.5"),
+            ("flag", "true"),
+            ("list", "[1,2]"),
+            ("nested", r#"{"a":-1}"#),
+            ("colour", "red"),
+            ("other", r#"{"rgb":[1,2,3]}"#),
+            ("there", "-3"),
+            ("unknown", "ignored"),
+        ])
+        .decode()
+        .unwrap();
+        let expected = Custom {
+            text: "plain \"text\"".to_owned(),
+            digits: "007".to_owned(),
+            count: 7,
+            rate: 0.5,
+            flag: true,
+            list: vec![1, 2],
+            nested: [("a".to_owned(), -1)].into(),
+            colour: Colour::Red,
+            other: Colour::Rgb(1, 2, 3),
+            there: Some(-3),
+            absent: None,
+        };
+        assert_eq!(custom, expected);
+    }
+
+    #[test]
+    fn fields_of_another_kind_are_an_error() {
+        #[derive(Debug, Deserialize)]
+        struct Count {
+            #[expect(dead_code, reason = "it never decodes")]
+            n: u32,
+        }
+        for text in ["x", "", "1 2", "-1"] {
+            let error = fields(&[("n", text)]).decode::<Count>().unwrap_err();
+            assert!(matches!(error, Error::Decode { .. }), "{error:?}");
+        }
+        assert!(fields(&[]).decode::<Count>().is_err());
+    }
+
+    #[test]
+    fn names_that_mean_something_are_reserved() {
+        for name in [
+            "completed",
+            "completed:7",
+            "debounced",
+            "error",
+            "ioredis:close",
+        ] {
+            assert!(is_reserved_event(name), "{name}");
+        }
+        for name in ["deployed", "app:completed", "completed-late", "errors"] {
+            assert!(!is_reserved_event(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn ids_are_ordered_by_number_and_keep_their_text() {
+        let id: EventId = "1795409883072-10".parse().unwrap();
+        assert_eq!(id.to_string(), "1795409883072-10");
+        assert_eq!(id.timestamp().as_millis(), 1_795_409_883_072);
+        assert!(id > "1795409883072-9".parse().unwrap());
+        assert_eq!("17".parse::<EventId>().unwrap(), EventId::new(17, 0));
+        for bad in ["", "$", "1-", "-1", "1-2-3", "a-b"] {
+            assert!(bad.parse::<EventId>().is_err(), "{bad}");
+        }
+    }
+}
