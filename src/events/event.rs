@@ -196,85 +196,107 @@ impl QueueEvent {
 
     /// Reads an entry; returns the fields that the event has no place for beside it.
     pub(super) fn decode(fields: EventFields) -> (Self, EventFields) {
-        let mut rest = fields.clone();
-        let name = rest.take("event").unwrap_or_default();
-        match Self::known(&name, &mut rest) {
-            Some(event) => (event, rest),
-            None => {
-                let mut fields = fields;
-                let name = fields.take("event").unwrap_or_default();
-                (Self::Unknown { name, fields }, EventFields::default())
-            }
+        let mut known = Known {
+            fields: &fields,
+            used: Vec::with_capacity(4),
+        };
+        let name = known.text("event").unwrap_or_default();
+        let named = known.used.clone();
+        if let Some(event) = Self::known(&name, &mut known) {
+            let used = known.used;
+            return (event, fields.without(&used));
         }
+        let fields = fields.without(&named);
+        (Self::Unknown { name, fields }, EventFields::default())
     }
 
-    /// Takes the fields of an event that this version knows; `None` when it does not, or when
-    /// a field is missing or of another kind.
-    fn known(name: &str, fields: &mut EventFields) -> Option<Self> {
-        let job = |fields: &mut EventFields| Some(JobId::existing(fields.take("jobId")?));
-        let prev = |fields: &mut EventFields| fields.take("prev").map(PrevState);
+    /// Builds an event that this version knows; `None` when it does not, or when a field is
+    /// missing or of another kind.
+    fn known(name: &str, fields: &mut Known<'_>) -> Option<Self> {
         Some(match name {
             "added" => Self::Added {
-                job: job(fields)?,
-                name: fields.take("name")?,
+                job: fields.job()?,
+                name: fields.text("name")?,
             },
             "waiting" => Self::Waiting {
-                job: job(fields)?,
-                prev: prev(fields),
+                job: fields.job()?,
+                prev: fields.prev(),
             },
             "delayed" => Self::Delayed {
-                job: job(fields)?,
-                until: time(&fields.take("delay")?)?,
+                job: fields.job()?,
+                until: time(&fields.text("delay")?)?,
             },
             "waiting-children" => Self::WaitingChildren {
-                job: job(fields)?,
-                prev: prev(fields),
+                job: fields.job()?,
+                prev: fields.prev(),
             },
             "active" => Self::Active {
-                job: job(fields)?,
-                prev: prev(fields),
+                job: fields.job()?,
+                prev: fields.prev(),
             },
             "progress" => Self::Progress {
-                job: job(fields)?,
-                data: RawJson(fields.take("data")?),
+                job: fields.job()?,
+                data: RawJson(fields.text("data")?),
             },
             "completed" => Self::Completed {
-                job: job(fields)?,
-                return_value: RawJson(fields.take("returnvalue")?),
-                prev: prev(fields),
+                job: fields.job()?,
+                return_value: RawJson(fields.text("returnvalue")?),
+                prev: fields.prev(),
             },
             "failed" => Self::Failed {
-                job: job(fields)?,
-                reason: fields.take("failedReason")?,
-                prev: prev(fields),
+                job: fields.job()?,
+                reason: fields.text("failedReason")?,
+                prev: fields.prev(),
             },
             "retries-exhausted" => Self::RetriesExhausted {
-                job: job(fields)?,
-                attempts_made: fields.take("attemptsMade")?.parse().ok()?,
+                job: fields.job()?,
+                attempts_made: fields.text("attemptsMade")?.parse().ok()?,
             },
-            "stalled" => Self::Stalled { job: job(fields)? },
+            "stalled" => Self::Stalled { job: fields.job()? },
             "removed" => Self::Removed {
-                job: job(fields)?,
-                prev: prev(fields),
+                job: fields.job()?,
+                prev: fields.prev(),
             },
-            "duplicated" => Self::Duplicated { job: job(fields)? },
+            "duplicated" => Self::Duplicated { job: fields.job()? },
             "deduplicated" => Self::Deduplicated {
-                job: job(fields)?,
-                deduplication_id: fields.take("deduplicationId")?,
-                dropped: JobId::existing(fields.take("deduplicatedJobId")?),
+                job: fields.job()?,
+                deduplication_id: fields.text("deduplicationId")?,
+                dropped: JobId::existing(fields.text("deduplicatedJobId")?),
             },
             "debounced" => Self::Debounced {
-                job: job(fields)?,
-                debounce_id: fields.take("debounceId")?,
+                job: fields.job()?,
+                debounce_id: fields.text("debounceId")?,
             },
             "drained" => Self::Drained,
             "cleaned" => Self::Cleaned {
-                count: fields.take("count")?.parse().ok()?,
+                count: fields.text("count")?.parse().ok()?,
             },
             "paused" => Self::Paused,
             "resumed" => Self::Resumed,
             _ => return None,
         })
+    }
+}
+
+/// The fields of an entry, and which of them its event has a place for.
+struct Known<'a> {
+    fields: &'a EventFields,
+    used: Vec<usize>,
+}
+
+impl Known<'_> {
+    fn text(&mut self, name: &str) -> Option<String> {
+        let (at, text) = self.fields.find(name)?;
+        self.used.push(at);
+        Some(text.to_owned())
+    }
+
+    fn job(&mut self) -> Option<JobId> {
+        self.text("jobId").map(JobId::existing)
+    }
+
+    fn prev(&mut self) -> Option<PrevState> {
+        self.text("prev").map(PrevState)
     }
 }
 

@@ -128,10 +128,10 @@ impl EventReader {
 
     async fn read_once(&mut self) -> Result<EventBatch> {
         let after = self.position.to_string();
-        let [before, fresh, behind] = self
+        let reading = self
             .connection
-            .xread(&self.key, &after, self.count, READ_MAX)
-            .await?;
+            .xread(&self.key, &after, self.count, READ_MAX);
+        let [before, fresh, behind] = Box::pin(reading).await?;
         // Streams are trimmed from their old end: an entry up to here vouches for all after it.
         // An idle reader looks all the same: a new stream may have ids that it will never reach.
         let before = !reply::items(before, "XRANGE")?.is_empty();

@@ -88,23 +88,40 @@ impl FromStr for EventId {
     }
 }
 
+/// A field's name and value.
+type Field = (Box<[u8]>, Box<[u8]>);
+
 /// The fields of an event, in the order they were written.
 #[derive(Clone, PartialEq, Eq, Default)]
-pub struct EventFields(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct EventFields(Vec<Field>);
 
 impl EventFields {
-    pub(crate) fn new(fields: Vec<(Box<[u8]>, Box<[u8]>)>) -> Self {
+    pub(crate) fn new(fields: Vec<Field>) -> Self {
         Self(fields)
     }
 
     /// Returns the text of a field; the last one counts where a name is there twice. `None` when
     /// there is no such field or it is not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let (_, value) = self
+        self.find(name).map(|(_, text)| text)
+    }
+
+    /// Returns the text of a field, and where it is.
+    pub(crate) fn find(&self, name: &str) -> Option<(usize, &str)> {
+        let at = self
             .0
             .iter()
-            .rfind(|(field, _)| **field == *name.as_bytes())?;
-        std::str::from_utf8(value).ok()
+            .rposition(|(field, _)| **field == *name.as_bytes())?;
+        let (_, value) = self.0.get(at)?;
+        Some((at, std::str::from_utf8(value).ok()?))
+    }
+
+    /// Returns the fields that are not in one of these places.
+    pub(crate) fn without(mut self, places: &[usize]) -> Self {
+        let mut at = 0..;
+        self.0
+            .retain(|_| at.next().is_none_or(|at| !places.contains(&at)));
+        self
     }
 
     /// Returns names and values as they are stored.
@@ -155,17 +172,6 @@ impl EventFields {
                 source: source.into(),
             }
         })
-    }
-
-    /// Takes the last field of a name out, if its value is text.
-    pub(crate) fn take(&mut self, name: &str) -> Option<String> {
-        let at = self
-            .0
-            .iter()
-            .rposition(|(field, _)| **field == *name.as_bytes())?;
-        let text = std::str::from_utf8(&self.0.get(at)?.1).ok()?.to_owned();
-        self.0.remove(at);
-        Some(text)
     }
 
     /// How many bytes the fields have.

@@ -6,7 +6,7 @@ use oxbull::{
     Client, ClientConfig, Error, Job, JobEnd, JobError, JobId, JobOptions, ManualWorker, Outcome,
     Queue, Retention, RetryOptions, Worker,
 };
-use oxbull_testkit::{Proxy, RedisServer, Rule, eventually};
+use oxbull_testkit::{Command, Proxy, RedisServer, Rule, eventually};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -252,9 +252,9 @@ impl Behind {
 
     /// Starts to wait, and returns once the job's state has been looked up.
     async fn wait(&self, job: &JobId) -> TestResult<Wait> {
-        let seen = self.proxy.add(Rule::delay_reply(Duration::ZERO, |command| {
-            command.is_script()
-        }));
+        let seen = self
+            .proxy
+            .add(Rule::delay_reply(Duration::ZERO, Command::is_script));
         let wait = wait(&self.queue, job);
         seen.wait_fired(1, SOON).await?;
         seen.remove();
@@ -363,7 +363,7 @@ async fn lost_answers_do_not_end_a_wait() -> TestResult {
     let job = behind.add(JobOptions::new()).await?;
     let lost = behind
         .proxy
-        .add(Rule::drop_reply(|command| command.is_script()).times(8));
+        .add(Rule::drop_reply(Command::is_script).times(8));
     let opening = behind
         .proxy
         .add(Rule::drop_reply(|command| command.is("XINFO")).times(2));

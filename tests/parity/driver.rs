@@ -76,6 +76,15 @@ pub(crate) enum Step {
         id: String,
     },
     Limit(Limit),
+    /// An application's own event; `keep` as in BullMQ's producer.
+    Publish {
+        event: String,
+        fields: Value,
+        keep: u64,
+    },
+    TrimEvents {
+        keep: u64,
+    },
 }
 
 /// What bounds all workers of a queue together.

@@ -244,6 +244,20 @@ impl Node {
                 let params = json!({ "id": id, "priority": priority, "lifo": lifo });
                 self.done(place, "queue.changePriority", params).await
             }
+            Step::Publish {
+                event,
+                fields,
+                keep,
+            } => {
+                let mut fields = fields.clone();
+                fields["eventName"] = json!(event);
+                let params = json!({ "fields": fields, "maxEvents": keep });
+                self.done(place, "events.publish", params).await
+            }
+            Step::TrimEvents { keep } => {
+                let params = json!({ "maxLength": keep });
+                self.call(place, "queue.trimEvents", params).await
+            }
             Step::State { id } => {
                 self.call(place, "queue.getState", json!({ "id": id }))
                     .await

@@ -177,6 +177,17 @@ impl Ox {
                 let ids = worker.check_stalled(STALLED_INTERVAL, *tolerated).await?;
                 Ok(ids.iter().map(JobId::as_str).collect())
             }
+            Step::Publish {
+                event,
+                fields,
+                keep,
+            } => done(
+                queue
+                    .publish_event_keeping(event, fields, *keep)
+                    .await
+                    .map(drop),
+            ),
+            Step::TrimEvents { keep } => answer(queue.trim_events(*keep).await, Value::from),
             Step::Pause => done(queue.pause().await),
             Step::Resume => done(queue.resume().await),
             Step::Drain { delayed } => done(queue.drain(*delayed).await.map(drop)),

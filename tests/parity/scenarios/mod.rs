@@ -14,3 +14,4 @@ mod removing;
 mod retaining;
 mod stalling;
 mod stepping_back;
+mod telling;
