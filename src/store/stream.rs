@@ -142,7 +142,7 @@ impl EventReader {
             None
         } else {
             let state = self.store.stream_state().await?;
-            self.survey(&state, &events, before)
+            self.survey(&state, &events, (before, behind))
         };
         if let Some(last) = events.last() {
             self.position = last.id;
@@ -155,10 +155,15 @@ impl EventReader {
         Ok(EventBatch { hole, events })
     }
 
-    /// Finds out whether entries behind the position were removed unread, when no entry up to it
-    /// is left; there was one `before` the read. Moves the position where waiting at it would be
-    /// in vain.
-    fn survey(&mut self, state: &StreamState, events: &[RawEvent], before: bool) -> Option<Hole> {
+    /// Finds out whether entries were removed unread, where no entry up to the position vouches
+    /// for them: there was one `before` the read, or one `behind` it when it ended. Moves the
+    /// position where waiting at it would be in vain.
+    fn survey(
+        &mut self,
+        state: &StreamState,
+        events: &[RawEvent],
+        (before, behind): (bool, bool),
+    ) -> Option<Hole> {
         if !state.exists {
             let lost = self.position != EventId::START && events.is_empty();
             if events.is_empty() {
@@ -176,6 +181,7 @@ impl EventReader {
         }
         let read = u64::try_from(events.len()).unwrap_or(u64::MAX);
         if let (Some(ordinal), Some(added), Some(gone)) = (self.ordinal, state.added, state.gone)
+            && !behind
             && (added < ordinal.saturating_add(read) || gone == 0 && ordinal > 0)
         {
             // Another stream: it has had fewer entries, or has them all and not those we know.

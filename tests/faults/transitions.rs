@@ -68,6 +68,7 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     )
     .await?;
     assert_eq!(site.field(&id, "priority").await?.as_deref(), Some("3"));
+    lose(&site, "trim_events", queue.trim_events(0)).await?;
     lose(&site, "drain", queue.drain(true)).await?;
     assert_eq!(queue.state(&id).await?, None);
     lose(&site, "change_settings", queue.set_global_concurrency(5)).await?;
@@ -90,6 +91,8 @@ async fn lost_answers_of_other_changes_are_reported() -> TestResult {
     let logged = lose(&site, "add_log", queue.log(&ids[0], "row", 0)).await;
     assert!(unknown(&logged), "{logged:?}");
     assert_eq!(queue.logs(&ids[0], 0, -1).await?.rows, ["row"]);
+    let told = lose(&site, "publish_event", queue.publish_event("own", &())).await;
+    assert!(unknown(&told), "{told:?}");
     let removed = lose(&site, "remove_job", queue.remove(&ids[1])).await;
     assert!(unknown(&removed), "{removed:?}");
     assert_eq!(queue.state(&ids[1]).await?, None);
