@@ -10,6 +10,8 @@ mod policy;
 mod queue;
 mod scheduler;
 mod store;
+#[cfg(feature = "encryption")]
+pub mod vault;
 mod wire;
 mod worker;
 

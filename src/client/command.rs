@@ -61,6 +61,33 @@ impl Reply {
         self.read("a page of a scan")
     }
 
+    /// Reads a text.
+    #[cfg(feature = "sessions")]
+    pub(crate) fn text(self) -> Result<String> {
+        self.read("a text")
+    }
+
+    /// Reads a list of texts that may be missing.
+    #[cfg(feature = "sessions")]
+    pub(crate) fn texts(self) -> Result<Vec<Option<String>>> {
+        self.read("a list of texts")
+    }
+
+    /// Reads two numbers.
+    #[cfg(feature = "sessions")]
+    pub(crate) fn ints(self) -> Result<[i64; 2]> {
+        self.read("two numbers")
+    }
+
+    /// Reads a text, or the number that says why there is none.
+    #[cfg(feature = "oauth")]
+    pub(crate) fn text_or_int(self) -> Result<Result<String, i64>> {
+        match self.0 {
+            Value::Int(number) => Ok(Err(number)),
+            other => Self(other).read("a text or a number").map(Ok),
+        }
+    }
+
     fn read<T: redis::FromRedisValue>(self, expected: &str) -> Result<T> {
         redis::from_redis_value(self.0)
             .map_err(|_| Error::Protocol(format!("the reply is not {expected}")))
@@ -71,6 +98,21 @@ impl Connection {
     /// Sends a command, as [`Connection::request`].
     pub(crate) async fn call(&self, command: Command, safety: Repeat) -> Result<Reply> {
         Ok(Reply(self.request(&command.0, safety).await?))
+    }
+
+    /// Runs a script with its keys and arguments, in the order of its header.
+    #[cfg(feature = "encryption")]
+    pub(crate) async fn run(
+        &self,
+        script: &'static super::Script,
+        keys: &[&str],
+        args: &[&str],
+        safety: Repeat,
+    ) -> Result<Reply> {
+        let build = |cmd: &mut Cmd| {
+            cmd.arg(keys.len()).arg(keys).arg(args);
+        };
+        Ok(Reply(self.eval(script, build, safety).await?))
     }
 
     /// Asks for a sign of life within `deadline`.

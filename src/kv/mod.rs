@@ -1,7 +1,13 @@
-//! Values by key: with a time to live, as counters and as hashes.
+//! Values by key: with a time to live, as counters and as hashes; sessions and OAuth states.
 
 mod flush;
+#[cfg(feature = "oauth")]
+pub mod oauth;
+#[cfg(any(feature = "sessions", feature = "oauth"))]
+mod part;
 mod scan;
+#[cfg(feature = "sessions")]
+pub mod session;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -56,6 +62,12 @@ pub struct Kv {
 impl Kv {
     pub(crate) fn new(connection: Connection) -> Self {
         Self { connection }
+    }
+
+    /// Returns the connection, for the helpers that run scripts.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Reads a JSON value; `None` when there is no such key.

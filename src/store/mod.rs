@@ -22,6 +22,8 @@ pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
 pub use reads::limits::RateLimitState;
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
+#[cfg(feature = "encryption")]
+pub(crate) use script::lua;
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{Advance, Advanced, Ended, FinishCode, Next, Trim};
 pub(crate) use transitions::change_delay::ChangeDelay;

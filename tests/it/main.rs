@@ -3,13 +3,25 @@
 mod client;
 mod events;
 mod kv;
+#[cfg(any(feature = "sessions", feature = "oauth"))]
+mod least;
 mod limits;
 mod model;
+#[cfg(feature = "oauth")]
+mod oauth;
 mod operations;
 mod queueing;
 mod rivals;
+#[cfg(feature = "sessions")]
+mod sealing;
+#[cfg(feature = "sessions")]
+mod sessions;
 mod settle_model;
 mod stage;
 mod tidy;
 mod waiting;
+#[cfg(feature = "tower-sessions")]
+mod tower_store;
+#[cfg(feature = "encryption")]
+mod vault;
 mod working;

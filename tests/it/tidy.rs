@@ -32,14 +32,15 @@ fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The scripts in `lua/`, by name.
+/// The scripts in `lua/`, by name: `pause`, `kv/swap`. The fragments are no scripts.
 fn scripts() -> BTreeMap<String, String> {
-    fs::read_dir(root().join("lua"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "lua"))
+    let lua = root().join("lua");
+    files("lua", "lua")
+        .into_iter()
+        .filter(|path| !path.starts_with(lua.join("lib")))
         .map(|path| {
-            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            let name = path.strip_prefix(&lua).unwrap().with_extension("");
+            let name = name.to_string_lossy().into_owned();
             (name, fs::read_to_string(path).unwrap())
         })
         .collect()
@@ -64,7 +65,7 @@ fn header_uses(script: &str) -> BTreeSet<String> {
 /// What the wrappers put together, by script: each `lua!("name", uses: [...])`.
 fn wrapper_uses() -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::new();
-    for path in files("src/store", "rs") {
+    for path in files("src", "rs") {
         let text = fs::read_to_string(path).unwrap();
         for call in text.split("lua!(").skip(1) {
             let name = call.split('"').nth(1).unwrap_or_default();

@@ -1,0 +1,31 @@
+//! Encryption at rest: values, tokens and parts of job data that only holders of a key can read.
+//!
+//! A [`Keyring`] seals with its active key and opens with any of its keys, so that keys can be
+//! replaced. Each sealed value is tied to a [`Place`]: copied to another key, purpose or queue, it
+//! does not open. [`Vault`] keeps values under keys of Redis, [`Sealed`] is a field of a job's
+//! data. `docs/encryption.md` has the format byte by byte and the Node.js side.
+
+mod key;
+mod keyring;
+mod place;
+mod sealed;
+mod values;
+
+use ring::rand::{SecureRandom, SystemRandom};
+
+pub use key::Key;
+pub use keyring::{KEYS_MAX, Keyring, OpenError, PLAINTEXT_MAX};
+pub use place::Place;
+pub use sealed::Sealed;
+pub use values::{Vault, VaultError};
+
+use crate::error::{Error, Result};
+
+/// Returns bytes from the system's generator.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| Error::invalid("random numbers", "are not to be had from the system"))?;
+    Ok(bytes)
+}
