@@ -62,6 +62,12 @@ impl Stage {
         Ok(self.queue.job(id).await?.ok_or("the job is gone")?)
     }
 
+    /// What the server answers, as text to look for something in.
+    #[cfg(feature = "sessions")]
+    pub(crate) async fn shown(&self, args: &[&str]) -> TestResult<String> {
+        Ok(self.server.cli(args).await?.texts().join("\n"))
+    }
+
     /// How often the server has run a command.
     pub(crate) async fn calls(&self, command: &str) -> TestResult<u64> {
         let stats = self.server.info("commandstats").await?;

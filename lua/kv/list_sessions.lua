@@ -1,0 +1,23 @@
+--[[
+  kv/list_sessions: tells the sessions of one user, those that last longest first
+  Drops from the index what has ended.
+  KEYS    1 index of the user
+  ARGV    1 prefix of all session keys   2 now (ms)   3 most to look at
+  Returns {tail of the key, created, touched, ends (ms), ... for each session}
+  Emits   nothing
+  Uses    nothing
+]]
+local index, prefix, now, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+
+local found = {}
+redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+for _, tail in ipairs(redis.call('ZREVRANGE', index, 0, most - 1)) do
+  local times = redis.call('HMGET', prefix .. tail, 'created', 'touched', 'ends')
+  if times[1] and times[2] and times[3] then
+    local at = #found
+    found[at + 1], found[at + 2], found[at + 3], found[at + 4] = tail, times[1], times[2], times[3]
+  else
+    redis.call('ZREM', index, tail)
+  end
+end
+return found

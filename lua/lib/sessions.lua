@@ -1,0 +1,28 @@
+-- The index of a user's sessions: a sorted set of their keys' tails by the time (ms) they end.
+
+-- Fails, before anything is written, when an index is no sorted set; '' names none.
+local function check_index(index)
+  if index ~= '' then
+    redis.call('ZCARD', index)
+  end
+end
+
+-- Notes when a session ends, drops those that have ended, and lets the index live as long as the
+-- last of its sessions.
+local function note_session(index, tail, ends, now)
+  if index == '' then
+    return
+  end
+  redis.call('ZADD', index, ends, tail)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+  local last = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
+  if last[2] then
+    redis.call('PEXPIRE', index, last[2] - now)
+  end
+end
+
+local function forget_session(index, tail)
+  if index ~= '' then
+    redis.call('ZREM', index, tail)
+  end
+end
