@@ -1,0 +1,146 @@
+//! Sealed values shared with a Node.js service that has nothing but Node's own crypto module.
+
+use oxbull::kv::session::{Sessions, UserId};
+use oxbull::vault::{Keyring, Place, Sealed, Vault};
+use oxbull::{Context, Job, JobError, JobResult, Outcome, QueueName, Timestamp, Worker};
+use oxbull_testkit::NodePeer;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::stage::{SOON, Stage, TestResult};
+
+/// Two keys; Node.js seals with the first, as we do.
+const KEYS: &str = "k2:CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=,\
+                    k1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+
+async fn start() -> TestResult<(Stage, Keyring, NodePeer)> {
+    let peer = NodePeer::builder("sealing.mjs")
+        .env("ENCRYPTION_KEYS", KEYS)
+        .start()?;
+    Ok((Stage::start().await?, Keyring::parse(KEYS)?, peer))
+}
+
+/// A token that one side stores, the other reads.
+#[tokio::test]
+async fn tokens_are_shared_with_node() -> TestResult {
+    let (stage, keyring, peer) = start().await?;
+    let vault = Vault::new(stage.client.kv(), keyring);
+    vault.set("token:17", "IGQVJ ä", SOON).await?;
+    let stored = stage.server.text(&["GET", "token:17"]).await?;
+    let opened = peer
+        .call("token.open", json!({ "key": "token:17", "stored": stored }))
+        .await?;
+    assert_eq!(opened, "IGQVJ ä");
+    let moved = json!({ "key": "token:18", "stored": stored });
+    assert!(peer.try_call("token.open", moved).await?.is_err());
+
+    let sealed = peer
+        .call("token.seal", json!({ "key": "token:18", "value": "ü" }))
+        .await?;
+    stage
+        .server
+        .cli(&["SET", "token:18", sealed.as_str().ok_or("no text")?])
+        .await?;
+    assert_eq!(vault.get::<String>("token:18").await?.as_deref(), Some("ü"));
+    peer.close().await?;
+    Ok(())
+}
+
+/// A session that we created, Node.js reads by the browser's token; data it seals, we load.
+#[tokio::test]
+async fn sessions_are_shared_with_node() -> TestResult {
+    let (stage, keyring, peer) = start().await?;
+    let sessions = Sessions::builder(&stage.client)
+        .sealed_with(keyring)
+        .build()?;
+    let user = UserId::new("a.b@example.org")?;
+    let (token, session) = sessions.create(&user, json!({ "role": "seller" })).await?;
+    let key = format!("session:{user}:{}", session.id());
+    let stored = stage.server.text(&["HGET", &key, "data"]).await?;
+    let token_text = token.as_str();
+    let opened = peer
+        .call(
+            "session.open",
+            json!({ "token": token_text, "stored": stored }),
+        )
+        .await?;
+    let times = (session.created(), session.until());
+    assert_eq!(
+        opened,
+        json!({
+            "created": times.0.as_millis(),
+            "until": times.1.as_millis(),
+            "data": { "role": "seller" },
+        })
+    );
+
+    let changed =
+        json!({ "created": opened["created"], "until": opened["until"], "data": "theirs" });
+    let sealed = peer
+        .call(
+            "session.seal",
+            json!({ "token": token_text, "session": changed }),
+        )
+        .await?;
+    let sealed = sealed.as_str().ok_or("no text")?;
+    stage.server.cli(&["HSET", &key, "data", sealed]).await?;
+    let loaded = sessions.load::<String>(&token).await?.ok_or("no session")?;
+    assert_eq!(loaded.data(), "theirs");
+    assert_eq!((loaded.created(), loaded.until()), times);
+    assert!(loaded.until() > Timestamp::default());
+    peer.close().await?;
+    Ok(())
+}
+
+/// A sealed field of a job's data goes both ways.
+#[tokio::test]
+async fn job_fields_are_shared_with_node() -> TestResult {
+    let (stage, keyring, peer) = start().await?;
+    let queue = QueueName::new("q")?;
+    let place = Place::job(&queue).about("17");
+    let data = json!({ "token": Sealed::<String>::seal(&keyring, &place, "IGQVJ")? });
+    let added = stage.queue.add("publish", &data).await?;
+    let key = format!("bull:q:{}", added.id);
+    let stored = stage
+        .server
+        .text(&["HGET", &key, "data"])
+        .await?
+        .ok_or("no data")?;
+    let stored: Value = serde_json::from_str(&stored)?;
+    let params =
+        |subject: &str| json!({ "queue": "q", "subject": subject, "field": stored["token"] });
+    assert_eq!(peer.call("job.open", params("17")).await?, "IGQVJ");
+    assert!(peer.try_call("job.open", params("18")).await?.is_err());
+
+    let data = json!({ "queue": "q", "subject": "17", "value": "theirs" });
+    let field = peer.call("job.seal", data).await?;
+    let theirs = stage
+        .queue
+        .add("publish", &json!({ "token": field }))
+        .await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .state(keyring)
+        .start(reveal)
+        .await?;
+    stage.ended(2).await?;
+    for (id, revealed) in [(&added.id, "IGQVJ"), (&theirs.id, "theirs")] {
+        let returned: Option<String> = stage.job(id).await?.return_value()?;
+        assert_eq!(returned.as_deref(), Some(revealed));
+    }
+    worker.close().await;
+    peer.close().await?;
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Publish {
+    token: Sealed<String>,
+}
+
+/// A handler that opens what its job keeps sealed.
+async fn reveal(job: Job<Publish>, context: Context<Keyring>) -> JobResult<String> {
+    let queue = QueueName::new("q").map_err(JobError::fatal)?;
+    let place = Place::job(&queue).about("17");
+    let token = job.data().token.open(context.state(), &place);
+    Ok(Outcome::Done(token.map_err(JobError::fatal)?))
+}
