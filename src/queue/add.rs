@@ -1,0 +1,203 @@
+//! Adding jobs: what may be given, how it travels, and what became of it.
+
+use serde::Serialize;
+
+use super::{Queue, encode, feed};
+use crate::error::{Error, Result};
+use crate::job::{JobId, JobOptions};
+use crate::policy::Placement;
+use crate::store::{EnqueueCode, Enqueued, NewRecord};
+use crate::wire;
+
+/// What an add did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Added {
+    /// The id of the job that is in the queue now.
+    pub id: JobId,
+    /// Whether that job is the one given.
+    pub outcome: AddOutcome,
+}
+
+/// Whether an add stored its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AddOutcome {
+    /// The job was stored and queued.
+    Added,
+    /// A job of that id existed; nothing about it was changed, but it joined the parent that
+    /// the add named (spec: producing §4).
+    Duplicate,
+}
+
+/// A job for [`Queue::add_bulk`].
+#[derive(Debug, Clone)]
+pub struct NewJob<D> {
+    name: String,
+    data: D,
+    options: JobOptions,
+}
+
+impl<D> NewJob<D> {
+    /// Names a job and its data.
+    pub fn new(name: impl Into<String>, data: D) -> Self {
+        Self {
+            name: name.into(),
+            data,
+            options: JobOptions::new(),
+        }
+    }
+
+    /// Sets the job's options.
+    #[must_use]
+    pub fn options(mut self, options: JobOptions) -> Self {
+        self.options = options;
+        self
+    }
+}
+
+impl<D> Queue<D> {
+    /// Adds a job with the queue's default options.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_with`](Self::add_with).
+    pub async fn add(&self, name: impl Into<String>, data: &D) -> Result<Added>
+    where
+        D: Serialize,
+    {
+        self.add_with(name, data, JobOptions::new()).await
+    }
+
+    /// Adds a job, in one atomic step: it is wholly there or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] or [`Error::Encode`] before anything is sent; [`Error::Refused`] when
+    /// the parent does not exist or cannot be replaced; [`Error::Overloaded`],
+    /// [`Error::Unreachable`] and the like when nothing changed. [`Error::Indeterminate`] when
+    /// the answer was lost: the job may be there. A job with an [id](JobOptions::id) of its own
+    /// is then asked for again by itself, so that the answer is almost always known; use
+    /// [`add_once`](Self::add_once) for that.
+    ///
+    /// # Cancel safety
+    ///
+    /// The job may be added although the call was dropped.
+    pub async fn add_with(
+        &self,
+        name: impl Into<String>,
+        data: &D,
+        options: JobOptions,
+    ) -> Result<Added>
+    where
+        D: Serialize,
+    {
+        let job = self.prepare(name.into(), data, options)?;
+        added(self.feed.add(job).await?)
+    }
+
+    /// Adds a job that is never added twice, whatever happens to the connection: it gets a unique
+    /// id here, unless the options have one, and a lost answer is settled by asking again.
+    ///
+    /// # Errors
+    ///
+    /// As [`add_with`](Self::add_with); [`Error::Indeterminate`] only when Redis does not come
+    /// back within half a minute.
+    pub async fn add_once(
+        &self,
+        name: impl Into<String>,
+        data: &D,
+        options: JobOptions,
+    ) -> Result<Added>
+    where
+        D: Serialize,
+    {
+        let options = match &options.id {
+            Some(_) => options,
+            None => options.id(JobId::unique()),
+        };
+        self.add_with(name, data, options).await
+    }
+
+    /// Adds many jobs, in the order given, in as few calls as their size allows. Each job is
+    /// added or refused by itself; the results are in the same order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] or [`Error::Encode`] for the first job that breaks a rule: then
+    /// nothing was sent. Otherwise errors are reported per job.
+    pub async fn add_bulk(
+        &self,
+        jobs: impl IntoIterator<Item = NewJob<D>>,
+    ) -> Result<Vec<Result<Added>>>
+    where
+        D: Serialize,
+    {
+        let mut waiting = jobs
+            .into_iter()
+            .map(|job| self.prepare(job.name, &job.data, job.options))
+            .collect::<Result<Vec<_>>>()?;
+        let mut outcomes = Vec::with_capacity(waiting.len());
+        // One call after the other: a call that is repeated, after a lost script or connection,
+        // would otherwise come behind the next one, and its jobs behind those given later.
+        while !waiting.is_empty() {
+            let batch = feed::cut(&mut waiting, NewRecord::size);
+            let results = feed::enqueue(self.store(), batch).await;
+            outcomes.extend(results.into_iter().map(|outcome| added(outcome?)));
+        }
+        Ok(outcomes)
+    }
+
+    /// Checks and encodes a job.
+    fn prepare(&self, name: String, data: &D, options: JobOptions) -> Result<NewRecord>
+    where
+        D: Serialize,
+    {
+        let options = options.or(&self.shared.defaults);
+        options.check()?;
+        let data = encode("job data", data)?;
+        if let Some(limit) = options.size_limit.filter(|limit| *limit > 0)
+            && data.len() > limit
+        {
+            return Err(Error::invalid(
+                "job data",
+                format!(
+                    "of job {name} has {} bytes, more than the limit of {limit}",
+                    data.len()
+                ),
+            ));
+        }
+        Ok(NewRecord {
+            timestamp: options
+                .timestamp
+                .unwrap_or_else(|| self.store().clock().now()),
+            delay: options.delay.map_or(0, |delay| {
+                u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
+            }),
+            priority: options.priority.unwrap_or(0),
+            placement: Placement::of(&options),
+            parent: options
+                .parent
+                .as_ref()
+                .map(|parent| (parent.key(), wire::parent_link(parent))),
+            options: wire::encode_options(&options),
+            id: options.id,
+            name,
+            data,
+        })
+    }
+}
+
+fn added(outcome: Enqueued) -> Result<Added> {
+    let Enqueued { code, id } = outcome;
+    match code {
+        EnqueueCode::Added => Ok(Added {
+            id,
+            outcome: AddOutcome::Added,
+        }),
+        EnqueueCode::Duplicate => Ok(Added {
+            id,
+            outcome: AddOutcome::Duplicate,
+        }),
+        EnqueueCode::Refused(source) => Err(Error::Refused { job: id, source }),
+    }
+}
