@@ -1,5 +1,7 @@
 //! Adding jobs: what may be given, how it travels, and what became of it.
 
+use std::collections::VecDeque;
+
 use serde::Serialize;
 
 use super::{Queue, encode, feed};
@@ -135,7 +137,7 @@ impl<D> Queue<D> {
         let mut waiting = jobs
             .into_iter()
             .map(|job| self.prepare(job.name, &job.data, job.options))
-            .collect::<Result<Vec<_>>>()?;
+            .collect::<Result<VecDeque<_>>>()?;
         let mut outcomes = Vec::with_capacity(waiting.len());
         // One call after the other: a call that is repeated, after a lost script or connection,
         // would otherwise come behind the next one, and its jobs behind those given later.

@@ -1,5 +1,6 @@
 //! Group commit of adds: what is asked for while a call is on its way leaves with the next one.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -73,15 +74,17 @@ impl Feed {
 /// Gathers orders into calls until the last sender is gone and every call is answered.
 async fn run(store: Store, mut orders: mpsc::Receiver<Order>) {
     let mut calls = FuturesUnordered::new();
-    let mut waiting = Vec::new();
+    let mut arrived = Vec::new();
+    let mut waiting = VecDeque::new();
     loop {
         tokio::select! {
             biased;
             Some(()) = calls.next(), if !calls.is_empty() => {}
-            received = orders.recv_many(&mut waiting, BATCH_JOBS), if calls.len() < IN_FLIGHT => {
+            received = orders.recv_many(&mut arrived, BATCH_JOBS), if calls.len() < IN_FLIGHT => {
                 if received == 0 {
                     break;
                 }
+                waiting.extend(arrived.drain(..));
                 while !waiting.is_empty() && calls.len() < IN_FLIGHT {
                     let batch = cut(&mut waiting, |order: &Order| order.job.size());
                     calls.push(send(store.clone(), batch));
@@ -99,7 +102,7 @@ async fn run(store: Store, mut orders: mpsc::Receiver<Order>) {
 }
 
 /// Takes the next call's worth from the front of `waiting`: at least one, at most a batch.
-pub(super) fn cut<T>(waiting: &mut Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
+pub(super) fn cut<T>(waiting: &mut VecDeque<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
     let mut bytes = 0_usize;
     let mut count = 0;
     for item in waiting.iter().take(BATCH_JOBS) {
@@ -109,8 +112,7 @@ pub(super) fn cut<T>(waiting: &mut Vec<T>, size: impl Fn(&T) -> usize) -> Vec<T>
         }
         count += 1;
     }
-    let rest = waiting.split_off(count);
-    std::mem::replace(waiting, rest)
+    waiting.drain(..count).collect()
 }
 
 async fn send(store: Store, orders: Vec<Order>) {
@@ -227,7 +229,7 @@ mod tests {
         /// Batches keep the order, lose nothing, and are bounded.
         #[test]
         fn batches_are_bounded_and_complete(sizes in proptest::collection::vec(0usize..(2 << 20), 0..500)) {
-            let mut waiting = sizes.clone();
+            let mut waiting = VecDeque::from(sizes.clone());
             let mut seen = Vec::new();
             while !waiting.is_empty() {
                 let batch = cut(&mut waiting, |size| *size);
