@@ -1,24 +1,34 @@
 --[[
   enqueue: new -> waiting | prioritized | delayed | waiting-children
-  Stores 1 to N jobs and queues each where its options say. A job that is refused, or whose id
-  exists already, leaves the others of the batch alone.
+  Stores 1 to N jobs, one after the other, and queues each where its options say. A job that is
+  refused, exists already or is deduplicated leaves the others of the batch alone.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 repeat: 1 when this very call may have been executed before, else 0
+  ARGV    1 since: when this very call may have been executed before, the time of the first try
+            (ms, earlier rather than later); else empty
           2 number of jobs, then per job:
             id (empty: generate)   name   data (JSON)   opts (JSON)   timestamp (ms)   delay (ms)
             priority   place (wait, next, prioritized, delayed or children)
             parent key (empty: none)   parent link (JSON)
-  Returns per job two elements: code, id. Codes: 0 added, 1 an existing id (nothing stored),
-          2 added by the earlier execution of this call; or a refusal: PARENT_MISSING,
-          PARENT_CONFLICT
-  Emits   added, then waiting, delayed or waiting-children; duplicated for an existing id
-  Uses    codes, events, gate, marker, place, job, parent
+            deduplication (empty: none; never together with a parent): <modes>:<ttl in ms>:<id>,
+            with the modes e (extend), r (replace), s (reschedule), k (keep last if active)
+  Returns per job code, id and another id or empty:
+          0 added, now or by the earlier execution: the job
+          1 an existing id, nothing stored: the job
+          2 deduplicated, nothing stored: the owner of the deduplication id
+          3 added in place of a delayed job: the job, the job deleted
+          4 kept as the last add to run after an active job: that job, the id it will have
+          or a refusal: PARENT_MISSING, PARENT_CONFLICT
+  Emits   added, then waiting, delayed or waiting-children; duplicated for an existing id;
+          deduplicated, then delayed for an owner that is rescheduled; removed and deduplicated
+          before the added of a job that replaces another
+  Uses    codes, events, gate, marker, place, job, parent, dedup, told
 ]]
 local B = KEYS[1]
-local again = ARGV[1] == '1'
+local since = ARGV[1]
+local again = since ~= ''
 local total = tonumber(ARGV[2])
-local STRIDE = 10
-local ADDED, DUPLICATE, ALREADY = 0, 1, 2
+local STRIDE = 11
+local ADDED, DUPLICATE = 0, 1
 
 local settings = read_settings(B)
 local closed = gate_closed(B, settings)
@@ -29,56 +39,74 @@ redis.call('XLEN', B .. 'events')
 redis.call('LLEN', B .. 'wait')
 redis.call('ZCARD', B .. 'marker')
 redis.call('GET', B .. 'id')
-
--- Refuse first: decide what becomes of each job before anything is written.
-local code, parent_of, counted = {}, {}, 0
-local new_ids = {}
+local dedup_of, some_dedup = {}, false
 for i = 1, total do
   local at = 2 + (i - 1) * STRIDE
-  local id, parent_key = ARGV[at + 1], ARGV[at + 9]
-  local has_parent = parent_key ~= ''
-  if has_parent and redis.call('EXISTS', parent_key) == 0 and not new_ids[parent_key] then
-    code[i] = PARENT_MISSING
-  else
-    counted = counted + 1
-    code[i] = ADDED
-    if id ~= '' then
-      local job_key = B .. id
-      if new_ids[job_key] then
-        code[i] = DUPLICATE
-      elseif redis.call('EXISTS', job_key) == 1 then
-        local known = redis.call('HMGET', job_key, 'parentKey', 'timestamp', 'name', 'data')
-        local old = known[1]
-        if again and known[2] == ARGV[at + 5] and known[3] == ARGV[at + 2] and known[4] == ARGV[at + 3] then
-          code[i] = ALREADY
-        elseif has_parent and old and old ~= '' and old ~= parent_key and redis.call('EXISTS', old) == 1 then
-          code[i] = PARENT_CONFLICT
-        else
-          code[i] = DUPLICATE
-        end
-      else
-        new_ids[job_key] = true
-      end
-    end
-    if has_parent then
-      redis.call('SCARD', parent_key .. ':dependencies')
-      parent_of[i] = parent_key
-    end
-  end
-  local place = ARGV[at + 8]
+  local id, place, parent_key, dedup = ARGV[at + 1], ARGV[at + 8], ARGV[at + 9], ARGV[at + 11]
   if place == 'delayed' then
     redis.call('ZCARD', B .. 'delayed')
   elseif place == 'prioritized' then
     redis.call('ZCARD', B .. 'prioritized')
   end
+  if parent_key ~= '' then
+    redis.call('SCARD', parent_key .. ':dependencies')
+  end
+  if id ~= '' and (again or parent_key ~= '') then
+    redis.call('HLEN', B .. id)
+  end
+  if dedup ~= '' then
+    dedup_of[i] = read_deduplication(dedup)
+    check_deduplication(B, dedup_of[i])
+    some_dedup = true
+  end
+end
+if some_dedup then
+  check_owner_states(B)
+end
+local told = again and some_dedup and read_told(B, since) or {}
+
+-- The number of the next job. The first one is taken before anything else is written, so that a
+-- counter that is no number fails; how many more were used is written at the end.
+local counter, more = nil, 0
+local function next_number()
+  if counter then
+    more = more + 1
+    return counter + more
+  end
+  counter = redis.call('INCR', B .. 'id')
+  return counter
 end
 
-local reply = {}
-if counted == 0 then
-  for i = 1, total do
-    reply[2 * i - 1], reply[2 * i] = code[i], ''
+-- Finds what became of a job with an id of its own before: code, id and another id; nothing when
+-- the job is still to be added.
+local function find_earlier(at, id, dedup)
+  local job_key = B .. id
+  local exists = redis.call('EXISTS', job_key) == 1
+  local story = dedup and told[id]
+  if story and (not story.dedup or story.dedup == dedup.id) then
+    if story.replaced then
+      return REPLACED, id, story.replaced
+    elseif not story.owner then
+      return ADDED, id
+    elseif dedup.keep_last and (exists or redis.call('HGET', B .. 'dn:' .. dedup.id, 'jid') == id) then
+      return KEPT_LAST, story.owner, id
+    end
+    return DEDUPLICATED, story.owner
   end
-  return reply
+  if not exists then
+    return nil
+  end
+  local parent_key = ARGV[at + 9]
+  if again or parent_key ~= '' then
+    local known = redis.call('HMGET', job_key, 'parentKey', 'timestamp', 'name', 'data')
+    local old = known[1]
+    if again and known[2] == ARGV[at + 5] and known[3] == ARGV[at + 2] and known[4] == ARGV[at + 3] then
+      return ADDED, id
+    elseif parent_key ~= '' and old and old ~= '' and old ~= parent_key and redis.call('EXISTS', old) == 1 then
+      return PARENT_CONFLICT, id
+    end
+  end
+  return DUPLICATE, id
 end
 
 -- An existing job joins the parent that the new add names.
@@ -96,61 +124,95 @@ local function attach(job_key, id, parent_key, parent_link, now)
   redis.call('HSET', job_key, 'parentKey', parent_key, 'parent', parent_link)
 end
 
-local counter = redis.call('INCRBY', B .. 'id', counted) - counted
-local cap = event_cap(B, settings)
 local fifo, woken, announced = {}, false, false
 
-for i = 1, total do
-  local at = 2 + (i - 1) * STRIDE
-  local id = ARGV[at + 1]
-  if code[i] ~= PARENT_MISSING then
-    counter = counter + 1
-    if id == '' then
-      id = tostring(counter)
-    end
-  end
+-- Stores a job and queues it.
+local function store(at, id, dedup)
   local job_key = B .. id
-  local parent_key, parent_link = parent_of[i], ARGV[at + 10]
-  if code[i] == ADDED then
-    local name, data, opts, timestamp = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-    local delay, priority, place = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-    if parent_key then
-      redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
-        'delay', delay, 'priority', priority, 'parentKey', parent_key, 'parent', parent_link)
-    else
-      redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
-        'delay', delay, 'priority', priority)
-    end
-    emit(B, 'added', 'jobId', id, 'name', name)
-    if place == 'delayed' then
-      local due = tonumber(timestamp) + tonumber(delay)
-      place_delayed(B, id, due)
-      announced = true
-      emit(B, 'delayed', 'jobId', id, 'delay', due)
-    elseif place == 'children' then
-      redis.call('ZADD', B .. 'waiting-children', timestamp, id)
-      emit(B, 'waiting-children', 'jobId', id)
-    else
-      if place == 'wait' then
-        fifo[#fifo + 1] = id
-      elseif place == 'next' then
-        redis.call('RPUSH', B .. 'wait', id)
-      else
-        place_prioritized(B, id, tonumber(priority))
-      end
-      woken = true
-      emit(B, 'waiting', 'jobId', id)
-    end
-    if parent_key then
-      redis.call('SADD', parent_key .. ':dependencies', job_key)
-    end
-  elseif code[i] == DUPLICATE then
-    if parent_key then
-      attach(job_key, id, parent_key, parent_link, tonumber(ARGV[at + 5]))
-    end
-    emit(B, 'duplicated', 'jobId', id)
+  local name, data, opts, timestamp = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
+  local delay, priority, place = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local parent_key = ARGV[at + 9]
+  if parent_key ~= '' then
+    redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
+      'delay', delay, 'priority', priority, 'parentKey', parent_key, 'parent', ARGV[at + 10])
+  elseif dedup then
+    redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
+      'delay', delay, 'priority', priority, 'deid', dedup.id)
+  else
+    redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
+      'delay', delay, 'priority', priority)
   end
-  reply[2 * i - 1], reply[2 * i] = code[i], id
+  emit(B, 'added', 'jobId', id, 'name', name)
+  if place == 'delayed' then
+    local due = tonumber(timestamp) + tonumber(delay)
+    place_delayed(B, id, due)
+    announced = true
+    emit(B, 'delayed', 'jobId', id, 'delay', due)
+  elseif place == 'children' then
+    redis.call('ZADD', B .. 'waiting-children', timestamp, id)
+    emit(B, 'waiting-children', 'jobId', id)
+  else
+    if place == 'wait' then
+      fifo[#fifo + 1] = id
+    elseif place == 'next' then
+      redis.call('RPUSH', B .. 'wait', id)
+    else
+      place_prioritized(B, id, tonumber(priority))
+    end
+    woken = true
+    emit(B, 'waiting', 'jobId', id)
+  end
+  if parent_key ~= '' then
+    redis.call('SADD', parent_key .. ':dependencies', job_key)
+  end
+end
+
+-- Adds one job. Returns its code, id and another id.
+local function add(at, dedup)
+  local id, parent_key = ARGV[at + 1], ARGV[at + 9]
+  if parent_key ~= '' and redis.call('EXISTS', parent_key) == 0 then
+    return PARENT_MISSING, id
+  end
+  local number = next_number()
+  if id == '' then
+    id = tostring(number)
+  else
+    local code, known, other = find_earlier(at, id, dedup)
+    if code then
+      if code == DUPLICATE then
+        if parent_key ~= '' then
+          attach(B .. id, id, parent_key, ARGV[at + 10], tonumber(ARGV[at + 5]))
+        end
+        emit(B, 'duplicated', 'jobId', id)
+      end
+      return code, known, other
+    end
+  end
+  local code, other
+  if dedup then
+    code, other = deduplicate(B, dedup, { id = id, name = ARGV[at + 2], data = ARGV[at + 3], opts = ARGV[at + 4],
+      timestamp = ARGV[at + 5], delay = ARGV[at + 6] })
+    if code == KEPT_LAST then
+      return KEPT_LAST, other, id
+    elseif code == DEDUPLICATED then
+      return DEDUPLICATED, other
+    end
+  end
+  store(at, id, dedup)
+  return code or ADDED, id, other
+end
+
+local reply = {}
+for i = 1, total do
+  local code, id, other = add(2 + (i - 1) * STRIDE, dedup_of[i])
+  local at = 3 * i
+  reply[at - 2], reply[at - 1], reply[at] = code, id, other or ''
+end
+if not counter then
+  return reply
+end
+if more > 0 then
+  redis.call('INCRBY', B .. 'id', more)
 end
 
 -- Newest first: the first job added stays nearest to the end that is fetched from.
@@ -163,5 +225,5 @@ end
 if announced then
   announce_due(B)
 end
-trim_events(B, cap)
+trim_events(B, event_cap(B, settings))
 return reply

@@ -20,13 +20,13 @@ pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, PrevState, QueueEvent, QueueEvents, QueueEventsBuilder, RawJson};
 pub use job::{
-    Backoff, BackoffKind, CatchUp, ChildPolicy, Job, JobError, JobId, JobOptions, JobRecord,
-    JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, Recurrence,
-    Retention, Schedule, Telemetry,
+    Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, Job, JobError, JobId, JobOptions,
+    JobRecord, JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName,
+    Recurrence, Retention, Schedule, Telemetry,
 };
 pub use queue::{
-    AddOutcome, Added, GlobalRateLimit, JobCounts, JobEnd, Logs, NewJob, Queue, QueueBuilder,
-    RateLimitState, RetryOptions,
+    AddOutcome, Added, DeduplicationOwner, GlobalRateLimit, JobCounts, JobEnd, Logs, NewJob, Queue,
+    QueueBuilder, RateLimitState, RetryOptions,
 };
 pub use wire::{EventFields, EventId};
 pub use worker::{

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 /// Longest queue name and prefix, in bytes.
 const NAME_MAX: usize = 128;
 /// Longest job id that this crate creates, in bytes.
-const ID_MAX: usize = 512;
+pub(super) const ID_MAX: usize = 512;
 
 /// Ids that would collide with a key of the queue (spec: layout §2, reserved suffixes).
 const RESERVED: &[&str] = &[
@@ -48,7 +48,7 @@ const SUBKEYS: &[&str] = &[
     "unsuccessful",
 ];
 
-fn check_text(field: &'static str, text: &str, max: usize) -> Result<()> {
+pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Result<()> {
     if text.is_empty() {
         return Err(Error::invalid(field, "must not be empty"));
     }

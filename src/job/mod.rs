@@ -2,6 +2,7 @@
 //! [`Job`].
 
 mod active;
+mod deduplication;
 mod id;
 mod options;
 mod outcome;
@@ -11,6 +12,8 @@ mod state;
 
 pub use active::Job;
 pub(crate) use active::{Action, Actions};
+pub use deduplication::Deduplication;
+pub(crate) use deduplication::IfDelayed;
 pub use id::{JobId, Prefix, QueueName};
 pub(crate) use options::PRIORITY_MAX;
 pub use options::{Backoff, BackoffKind, ChildPolicy, JobOptions, Parent, Retention, Telemetry};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::JobId;
+use crate::job::{Deduplication, JobId};
 
 /// Largest priority (spec: layout §7): scores stay exact up to it.
 pub(crate) const PRIORITY_MAX: u32 = 2_097_151;
@@ -42,6 +42,7 @@ pub struct JobOptions {
     pub(crate) timestamp: Option<Timestamp>,
     pub(crate) parent: Option<Parent>,
     pub(crate) telemetry: Option<Telemetry>,
+    pub(crate) deduplication: Option<Deduplication>,
 }
 
 impl JobOptions {
@@ -153,6 +154,14 @@ impl JobOptions {
         self
     }
 
+    /// Keeps adds of one purpose to one job; not for a job with a [`parent`](Self::parent).
+    /// Default: none.
+    #[must_use]
+    pub fn deduplication(mut self, deduplication: Deduplication) -> Self {
+        self.deduplication = Some(deduplication);
+        self
+    }
+
     /// Fills what is not set here from `defaults`. An id is never taken over.
     #[must_use]
     pub(crate) fn or(self, defaults: &Self) -> Self {
@@ -172,6 +181,7 @@ impl JobOptions {
             timestamp: self.timestamp.or(d.timestamp),
             parent: self.parent.or(d.parent),
             telemetry: self.telemetry.or(d.telemetry),
+            deduplication: self.deduplication.or(d.deduplication),
         }
     }
 
@@ -208,12 +218,19 @@ impl JobOptions {
         if let Some(parent) = &self.parent {
             parent.check()?;
         }
+        if let Some(deduplication) = &self.deduplication {
+            deduplication.check()?;
+            if self.parent.is_some() {
+                let problem = "cannot be used together with a parent";
+                return Err(Error::invalid("deduplication", problem));
+            }
+        }
         Ok(())
     }
 }
 
 /// Longest delay and latest time: 2^52 ms keep every sum exact in the doubles of the stored format.
-const MILLIS_MAX: u128 = 1 << 52;
+pub(super) const MILLIS_MAX: u128 = 1 << 52;
 
 /// The wait before a failed job's next attempt (spec: processing §9).
 #[derive(Debug, Clone, PartialEq)]

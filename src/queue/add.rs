@@ -14,14 +14,15 @@ use crate::wire;
 /// What an add did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Added {
-    /// The id of the job that is in the queue now.
+    /// The id of the job that is in the queue now: the one given, the one that exists already, or
+    /// the owner of the deduplication id.
     pub id: JobId,
     /// Whether that job is the one given.
     pub outcome: AddOutcome,
 }
 
 /// Whether an add stored its job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AddOutcome {
     /// The job was stored and queued.
@@ -29,6 +30,20 @@ pub enum AddOutcome {
     /// A job of that id existed; nothing about it was changed, but it joined the parent that
     /// the add named (spec: producing §4).
     Duplicate,
+    /// Nothing was stored: [`Added::id`] owns the deduplication id (spec: producing §7). With a
+    /// time limit the owner may have ended.
+    Deduplicated,
+    /// The job was stored and queued; a delayed job of the same deduplication id was deleted.
+    Replaced {
+        /// The deleted job.
+        job: JobId,
+    },
+    /// [`Added::id`] is active and owns the deduplication id. When it ends the job is stored and
+    /// queued, unless a later add takes its place.
+    KeptLast {
+        /// The id the job will have, unless another job has taken it by then.
+        next: JobId,
+    },
 }
 
 /// A job for [`Queue::add_bulk`].
@@ -98,7 +113,9 @@ impl<D> Queue<D> {
     }
 
     /// Adds a job that is never added twice, whatever happens to the connection: it gets a unique
-    /// id here, unless the options have one, and a lost answer is settled by asking again.
+    /// id here, unless the options have one, and a lost answer is settled by asking again. With
+    /// [deduplication](JobOptions::deduplication) the answer is what the first asking did, found in
+    /// the queue's events.
     ///
     /// # Errors
     ///
@@ -182,6 +199,7 @@ impl<D> Queue<D> {
                 .as_ref()
                 .map(|parent| (parent.key(), wire::parent_link(parent))),
             options: wire::encode_options(&options),
+            deduplication: options.deduplication,
             id: options.id,
             name,
             data,
@@ -189,17 +207,14 @@ impl<D> Queue<D> {
     }
 }
 
-fn added(outcome: Enqueued) -> Result<Added> {
-    let Enqueued { code, id } = outcome;
-    match code {
-        EnqueueCode::Added => Ok(Added {
-            id,
-            outcome: AddOutcome::Added,
-        }),
-        EnqueueCode::Duplicate => Ok(Added {
-            id,
-            outcome: AddOutcome::Duplicate,
-        }),
-        EnqueueCode::Refused(source) => Err(Error::Refused { job: id, source }),
-    }
+fn added(Enqueued { code, id }: Enqueued) -> Result<Added> {
+    let outcome = match code {
+        EnqueueCode::Added => AddOutcome::Added,
+        EnqueueCode::Duplicate => AddOutcome::Duplicate,
+        EnqueueCode::Deduplicated => AddOutcome::Deduplicated,
+        EnqueueCode::Replaced(job) => AddOutcome::Replaced { job },
+        EnqueueCode::KeptLast(next) => AddOutcome::KeptLast { next },
+        EnqueueCode::Refused(source) => return Err(Error::Refused { job: id, source }),
+    };
+    Ok(Added { id, outcome })
 }

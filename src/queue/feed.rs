@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::client::CallError;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::store::{Enqueue, Enqueued, NewRecord, Store};
 
@@ -23,6 +24,8 @@ const IN_FLIGHT: usize = 2;
 const BACKLOG: usize = 4096;
 /// How long an add with an id of its own is asked for again after its answer was lost.
 const SETTLE_FOR: Duration = Duration::from_secs(30);
+/// How far our clock may be ahead of the server's, in milliseconds.
+const CLOCK_ERROR: i64 = 100;
 
 struct Order {
     job: NewRecord,
@@ -133,13 +136,13 @@ async fn send(store: Store, orders: Vec<Order>) {
 /// known: the script recognises what its earlier execution stored. The others end as
 /// [`Error::Indeterminate`], because asking again could store them twice.
 pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
-    let lost = match store
-        .attempt(&Enqueue {
-            jobs: &jobs,
-            again: false,
-        })
-        .await
-    {
+    let asked = store.clock().now().as_millis();
+    let since = Some(Timestamp::from_millis(asked.saturating_sub(CLOCK_ERROR)));
+    let first = Enqueue {
+        jobs: &jobs,
+        since: None,
+    };
+    let lost = match store.attempt(&first).await {
         Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
         Err(CallError::Unknown(error)) => error,
         Err(CallError::NotExecuted(error) | CallError::Answered(error)) => {
@@ -162,7 +165,7 @@ pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<E
         let asked = store
             .attempt(&Enqueue {
                 jobs: &again,
-                again: true,
+                since,
             })
             .await;
         match asked {

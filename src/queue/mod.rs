@@ -3,6 +3,7 @@
 mod add;
 mod builder;
 mod events;
+mod deduplication;
 mod feed;
 mod limits;
 mod waiting;
@@ -25,6 +26,7 @@ use crate::store::{
 pub use add::{AddOutcome, Added, NewJob};
 pub use builder::QueueBuilder;
 pub use events::JobEnd;
+pub use deduplication::DeduplicationOwner;
 use feed::Feed;
 pub use limits::{GlobalRateLimit, RateLimitState};
 use waiting::Hub;

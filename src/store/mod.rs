@@ -38,6 +38,7 @@ pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
 pub(crate) use transitions::reclaim::Reclaim;
 pub(crate) use transitions::recover_stalled::RecoverStalled;
+pub(crate) use transitions::release_deduplication::ReleaseDeduplication;
 pub(crate) use transitions::remove_job::RemoveJob;
 pub(crate) use transitions::retry_job::RetryJob;
 pub(crate) use transitions::trim_finished::TrimFinished;

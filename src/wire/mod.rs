@@ -2,6 +2,7 @@
 //! entries of the event stream.
 
 mod event;
+mod deduplication;
 mod options;
 mod record;
 

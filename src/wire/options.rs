@@ -12,6 +12,7 @@ use crate::clock::Timestamp;
 use crate::job::{
     Backoff, BackoffKind, ChildPolicy, JobId, JobOptions, Parent, Retention, Telemetry,
 };
+use crate::wire::deduplication::{decode_deduplication, encode_deduplication};
 
 /// Encodes options as they are stored.
 pub(crate) fn encode_options(options: &JobOptions) -> String {
@@ -62,6 +63,9 @@ pub(crate) fn encode_options(options: &JobOptions) -> String {
             put(flag, true.into());
         }
     }
+    if let Some(deduplication) = &options.deduplication {
+        put("de", encode_deduplication(deduplication));
+    }
     if let Some(telemetry) = &options.telemetry {
         if let Some(metadata) = &telemetry.metadata {
             put("tm", metadata.as_str().into());
@@ -108,7 +112,7 @@ fn policy_flag(policy: ChildPolicy) -> Option<&'static str> {
     }
 }
 
-fn millis(duration: Duration) -> Value {
+pub(super) fn millis(duration: Duration) -> Value {
     u64::try_from(duration.as_millis())
         .unwrap_or(u64::MAX)
         .into()
@@ -183,6 +187,16 @@ pub(crate) fn decode_options(text: &str) -> DecodedOptions {
     let mut unknown = Map::new();
     let mut parent = None;
     for (name, value) in &map {
+        // In a form this version does not know it is kept: a worker can do without.
+        if name == "de"
+            && let Some((deduplication, more)) = decode_deduplication(value)
+        {
+            decoded.known.deduplication = Some(deduplication);
+            if !more.is_empty() {
+                unknown.insert(name.clone(), Value::Object(more));
+            }
+            continue;
+        }
         if let Err(reason) = decode_option(&mut decoded.known, &mut parent, name, value) {
             match reason {
                 Misread::Unknown => {
@@ -259,15 +273,17 @@ fn decode_option(
 
 /// Reads a number, also one written as text.
 fn number(value: &Value) -> Result<f64, Misread> {
+    finite(value).ok_or(Misread::Because("is no number"))
+}
+
+pub(super) fn finite(value: &Value) -> Option<f64> {
     let number = match value {
         Value::Number(number) => number.as_f64(),
         Value::String(text) => text.trim().parse().ok(),
         Value::Bool(set) => Some(f64::from(*set)),
         _ => None,
     };
-    number
-        .filter(|n| n.is_finite())
-        .ok_or(Misread::Because("is no number"))
+    number.filter(|n| n.is_finite())
 }
 
 /// Whole part of a number, negative ones as 0, larger ones as the maximum.
@@ -293,11 +309,11 @@ fn whole(number: f64) -> i64 {
     clippy::cast_sign_loss,
     reason = "`as` saturates, which is what is wanted"
 )]
-fn duration(millis: f64) -> Duration {
+pub(super) fn duration(millis: f64) -> Duration {
     Duration::from_millis(millis as u64)
 }
 
-fn truthy(value: &Value) -> bool {
+pub(super) fn truthy(value: &Value) -> bool {
     match value {
         Value::Bool(set) => *set,
         Value::Number(number) => number.as_f64() != Some(0.0),

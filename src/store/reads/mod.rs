@@ -2,6 +2,8 @@
 
 pub(crate) mod limits;
 
+use std::time::Duration;
+
 use redis::{Pipeline, Value};
 
 use crate::client::Repeat;
@@ -151,6 +153,30 @@ impl Store {
             completed,
             failed,
         })
+    }
+
+    /// Finds the owner of a deduplication id, and how long the id stays taken.
+    pub(crate) async fn deduplication_owner(
+        &self,
+        id: &str,
+    ) -> Result<Option<(JobId, Option<Duration>)>> {
+        const WHAT: &str = "a deduplication id";
+        let key = self.keys.key(&format!("de:{id}"));
+        let mut pipe = redis::pipe();
+        pipe.cmd("GET").arg(&key);
+        pipe.cmd("PTTL").arg(&key);
+        let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
+        let (Some(owner), Some(ttl)) = (answers.next(), answers.next()) else {
+            return Err(reply::unexpected(WHAT));
+        };
+        if owner == Value::Nil {
+            return Ok(None);
+        }
+        let remaining = u64::try_from(reply::int(&ttl, WHAT)?).ok();
+        Ok(Some((
+            JobId::existing(reply::text(owner, WHAT)?),
+            remaining.map(Duration::from_millis),
+        )))
     }
 
     /// Says whether the queue is paused.

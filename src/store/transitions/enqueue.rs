@@ -5,14 +5,16 @@ use redis::Value;
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::{Refusal, Result};
-use crate::job::JobId;
+use crate::job::{Deduplication, IfDelayed, JobId};
 use crate::policy::Placement;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
-static SCRIPT: Script =
-    lua!("enqueue", uses: ["codes", "events", "gate", "marker", "place", "job", "parent"]);
+static SCRIPT: Script = lua!(
+    "enqueue",
+    uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "told"]
+);
 
 /// A job as it is sent to be stored.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub(crate) struct NewRecord {
     pub(crate) placement: Placement,
     /// The parent's key and the link to it (JSON).
     pub(crate) parent: Option<(String, String)>,
+    /// Never together with a parent.
+    pub(crate) deduplication: Option<Deduplication>,
 }
 
 impl NewRecord {
@@ -43,24 +47,31 @@ impl NewRecord {
 /// Stores and queues jobs.
 pub(crate) struct Enqueue<'a> {
     pub(crate) jobs: &'a [NewRecord],
-    /// Whether this very call may have been executed before.
-    pub(crate) again: bool,
+    /// When this very call may have been executed before: the time of the first try.
+    pub(crate) since: Option<Timestamp>,
 }
 
 /// What became of one job of the call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Enqueued {
     pub(crate) code: EnqueueCode,
+    /// The job that is there now.
     pub(crate) id: JobId,
 }
 
-/// The codes of `lua/enqueue.lua`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The codes of `lua/enqueue.lua`; all but refusals also by an earlier execution of the call.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum EnqueueCode {
-    /// Stored by this call, or by an earlier execution of it.
+    /// Stored.
     Added,
     /// The id existed; nothing was stored.
     Duplicate,
+    /// The job owns the deduplication id; nothing was stored.
+    Deduplicated,
+    /// Stored in place of this job.
+    Replaced(JobId),
+    /// Kept, to be stored under this id when the job ends.
+    KeptLast(JobId),
     Refused(Refusal),
 }
 
@@ -72,7 +83,8 @@ impl Transition for Enqueue<'_> {
     type Reply = Vec<Enqueued>;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.flag(self.again).arg(self.jobs.len());
+        call.arg(self.since.map_or(String::new(), |since| since.to_string()))
+            .arg(self.jobs.len());
         for job in self.jobs {
             let (parent_key, parent_link) = job
                 .parent
@@ -87,7 +99,8 @@ impl Transition for Enqueue<'_> {
                 .arg(job.priority)
                 .arg(job.placement.as_str())
                 .arg(parent_key)
-                .arg(parent_link);
+                .arg(parent_link)
+                .arg(job.deduplication.as_ref().map_or(String::new(), argument));
         }
     }
 
@@ -95,10 +108,14 @@ impl Transition for Enqueue<'_> {
         const WHAT: &str = "enqueue";
         let mut parts = reply::items(reply, WHAT)?.into_iter();
         let mut jobs = Vec::with_capacity(self.jobs.len());
-        while let (Some(code), Some(id)) = (parts.next(), parts.next()) {
+        while let (Some(code), Some(id), Some(other)) = (parts.next(), parts.next(), parts.next()) {
+            let other = || reply::text(other, WHAT).map(JobId::existing);
             let code = match reply::int(&code, WHAT)? {
-                0 | 2 => EnqueueCode::Added,
+                0 => EnqueueCode::Added,
                 1 => EnqueueCode::Duplicate,
+                2 => EnqueueCode::Deduplicated,
+                3 => EnqueueCode::Replaced(other()?),
+                4 => EnqueueCode::KeptLast(other()?),
                 code => EnqueueCode::Refused(Refusal::from_code(code)),
             };
             jobs.push(Enqueued {
@@ -112,4 +129,20 @@ impl Transition for Enqueue<'_> {
             Err(reply::unexpected(WHAT))
         }
     }
+}
+
+/// Says how a job is deduplicated, in the form of the script's header.
+fn argument(deduplication: &Deduplication) -> String {
+    let modes = [
+        ('e', deduplication.extend),
+        ('r', deduplication.if_delayed == IfDelayed::Replace),
+        ('s', deduplication.if_delayed == IfDelayed::Reschedule),
+        ('k', deduplication.keep_last_if_active),
+    ];
+    let modes: String = modes
+        .iter()
+        .filter_map(|(mode, set)| set.then_some(mode))
+        .collect();
+    let ttl = deduplication.ttl.map_or(0, |ttl| ttl.as_millis());
+    format!("{modes}:{ttl}:{}", deduplication.id)
 }

@@ -14,6 +14,7 @@ pub(crate) mod pause;
 pub(crate) mod promote_job;
 pub(crate) mod reclaim;
 pub(crate) mod recover_stalled;
+pub(crate) mod release_deduplication;
 pub(crate) mod remove_job;
 pub(crate) mod retry_job;
 pub(crate) mod trim_finished;

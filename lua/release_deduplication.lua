@@ -1,0 +1,15 @@
+--[[
+  release_deduplication: no job changes
+  Frees a deduplication id, so that the next add under it is stored. An add that waits for the end
+  of an active owner goes on waiting for it.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 deduplication id   2 owner: only if this job owns it (empty: whoever does)
+  Returns 1 when it was freed, else 0
+  Emits   nothing
+  Uses    nothing
+]]
+local key, owner = KEYS[1] .. 'de:' .. ARGV[1], ARGV[2]
+if owner ~= '' and redis.call('GET', key) ~= owner then
+  return 0
+end
+return redis.call('DEL', key)
