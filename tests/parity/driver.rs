@@ -72,6 +72,14 @@ pub(crate) enum Step {
         priority: u32,
         lifo: bool,
     },
+    DeduplicationOwner {
+        id: String,
+    },
+    ReleaseDeduplication {
+        id: String,
+        /// Only if this job, which was added under that id, owns it.
+        owner: Option<String>,
+    },
     State {
         id: String,
     },

@@ -258,6 +258,20 @@ impl Node {
                 let params = json!({ "maxLength": keep });
                 self.call(place, "queue.trimEvents", params).await
             }
+            Step::DeduplicationOwner { id } => {
+                let params = json!({ "method": "getDeduplicationJobId", "args": [id] });
+                self.call(place, "queue.call", params).await
+            }
+            Step::ReleaseDeduplication { id, owner } => {
+                let params = json!({ "method": "removeDeduplicationKey", "args": [id] });
+                let released = if let Some(owner) = owner {
+                    let params = json!({ "id": owner, "method": "removeDeduplicationKey" });
+                    self.call(place, "job.call", params).await?
+                } else {
+                    self.call(place, "queue.call", params).await?
+                };
+                Ok((released == true || released == 1).into())
+            }
             Step::State { id } => {
                 self.call(place, "queue.getState", json!({ "id": id }))
                     .await

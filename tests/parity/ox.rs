@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use oxbull::{
-    Added, Backoff, ChildPolicy, Client, Error, JobError, JobId, JobOptions, JobRecord,
-    ManualWorker, NewJob, Outcome, Parent, Queue, RateLimitState, Refusal, Retention, RetryOptions,
-    Telemetry, Timestamp,
+    Added, Backoff, ChildPolicy, Client, Deduplication, Error, JobError, JobId, JobOptions,
+    JobRecord, ManualWorker, NewJob, Outcome, Parent, Queue, RateLimitState, Refusal, Retention,
+    RetryOptions, Telemetry, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -225,6 +225,17 @@ impl Ox {
             Step::ChangePriority { id, priority, lifo } => {
                 done(queue.change_priority(&job_id(id), *priority, *lifo).await)
             }
+            Step::DeduplicationOwner { id } => {
+                let owner = queue.deduplication_owner(id).await?;
+                Ok(owner.map_or(Value::Null, |owner| owner.job.as_str().into()))
+            }
+            Step::ReleaseDeduplication { id, owner } => {
+                let released = match owner {
+                    Some(owner) => queue.release_deduplication_of(&job_id(owner), id).await?,
+                    None => queue.release_deduplication(id).await?,
+                };
+                Ok(released.into())
+            }
             Step::State { id } => {
                 let state = queue.state(&job_id(id)).await?;
                 Ok(state.map_or("unknown", |state| state.as_str()).into())
@@ -359,6 +370,7 @@ fn options(opts: &Value) -> TestResult<JobOptions> {
             "timestamp" => {
                 options.timestamp(Timestamp::from_millis(i64::try_from(number(value)?)?))
             }
+            "deduplication" => options.deduplication(deduplication(value)?),
             "telemetry" => {
                 let telemetry = match value["metadata"].as_str() {
                     Some(metadata) => Telemetry::new(metadata),
@@ -388,6 +400,22 @@ fn options(opts: &Value) -> TestResult<JobOptions> {
     Ok(match parent {
         Some(parent) => options.parent(parent.on_failure(policy)),
         None => options,
+    })
+}
+
+fn deduplication(value: &Value) -> TestResult<Deduplication> {
+    let set = |name: &str| value[name] == true;
+    let deduplication = Deduplication::new(text(&value["id"])?)
+        .extend(set("extend"))
+        .keep_last_if_active(set("keepLastIfActive"));
+    let deduplication = match (set("replace"), set("reschedule")) {
+        (true, _) => deduplication.replace(),
+        (false, true) => deduplication.reschedule(),
+        (false, false) => deduplication,
+    };
+    Ok(match value.get("ttl") {
+        Some(ttl) => deduplication.ttl(millis(ttl)?),
+        None => deduplication,
     })
 }
 

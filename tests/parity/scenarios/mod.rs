@@ -8,6 +8,7 @@ mod failing;
 mod fetching;
 mod finishing;
 mod limiting;
+mod owning;
 mod parenting;
 mod pausing;
 mod removing;
