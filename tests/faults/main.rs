@@ -15,6 +15,7 @@
 mod check;
 mod connections;
 mod data;
+mod deduplication;
 
 mod locks;
 mod logs;

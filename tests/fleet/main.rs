@@ -11,6 +11,7 @@
 )]
 
 mod events;
+mod deduplicating;
 mod fleet;
 mod limits;
 mod load;

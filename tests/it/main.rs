@@ -2,6 +2,7 @@
 
 mod client;
 mod events;
+mod deduplication;
 mod kv;
 #[cfg(any(feature = "sessions", feature = "oauth"))]
 mod least;

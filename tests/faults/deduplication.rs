@@ -1,0 +1,306 @@
+//! V9 under a deduplication id: an add whose answer is lost is asked for again, by when the queue
+//! has moved on, and still ends as one job and with the answer that was lost.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use oxbull::{
+    AddOutcome, Added, Deduplication, JobId, JobOptions, ManualWorker, Outcome, Queue, Retention,
+};
+use oxbull_testkit::{Command, Rule};
+use std::time::Duration;
+
+use crate::TestResult;
+use crate::scripts::runs;
+use crate::site::{LIVENESS, Site, Work};
+
+/// A queue through a proxy that loses answers, and the same queue past it.
+struct Stage {
+    site: Site,
+    queue: Queue<Work>,
+    worker: ManualWorker,
+}
+
+impl Stage {
+    async fn start() -> TestResult<Self> {
+        let site = Site::proxied().await?;
+        let direct = site.other_client().await?;
+        // Server and test know the script from here on: the first answer lost is that of an
+        // execution.
+        site.proxy()
+            .add(Rule::delay(Duration::ZERO, runs("enqueue")));
+        let other: Queue<Work> = Queue::open(&site.client, "other").await?;
+        other.add("first", &Work { ms: 0 }).await?;
+        site.proxy().clear_rules();
+        Ok(Self {
+            queue: Queue::open(&direct, &site.name).await?,
+            worker: ManualWorker::new(&direct, &site.name)?,
+            site,
+        })
+    }
+
+    /// Adds a job past the proxy.
+    async fn add(&self, id: &str, options: JobOptions) -> TestResult<Added> {
+        let options = options.id(JobId::existing(id));
+        Ok(self.queue.add_with(id, &Work { ms: 0 }, options).await?)
+    }
+
+    /// Adds the job `lost`, whose answer is lost. What happens `meanwhile` is over before the add
+    /// is asked for again.
+    async fn lose(
+        &self,
+        options: JobOptions,
+        meanwhile: impl Future<Output = TestResult>,
+    ) -> TestResult<Added> {
+        // A call that may have been executed before says since when.
+        let again = |command: &Command| runs("enqueue")(command) && !command.text(4).is_empty();
+        let over = Arc::new(AtomicBool::new(false));
+        let waits = Arc::clone(&over);
+        let proxy = self.site.proxy();
+        let lost = proxy.add(Rule::drop_reply(move |c| runs("enqueue")(c) && !again(c)).nth(1));
+        let asked = proxy.add(Rule::reset_before(move |c| {
+            again(c) && !waits.load(Ordering::SeqCst)
+        }));
+        let options = options.id(JobId::existing("lost"));
+        let story = async {
+            // Asking again means that the first call was executed and its answer dropped.
+            asked.wait_fired(1, LIVENESS).await?;
+            assert_eq!(lost.fired(), 1);
+            meanwhile.await?;
+            over.store(true, Ordering::SeqCst);
+            TestResult::Ok(())
+        };
+        let (added, story) = tokio::join!(
+            self.site.queue.add_with("lost", &Work { ms: 0 }, options),
+            story
+        );
+        story?;
+        proxy.clear_rules();
+        Ok(added?)
+    }
+
+    /// Starts the next job, which must be `id`.
+    async fn begin(&self, id: &str) -> TestResult {
+        let job = self.worker.fetch("t").await?.ok_or("no job")?;
+        assert_eq!(job.id.as_str(), id);
+        Ok(())
+    }
+
+    async fn complete(&self, id: &str) -> TestResult {
+        let job = self.queue.job(&JobId::existing(id)).await?.ok_or("gone")?;
+        self.worker
+            .finish(&job, "t", Ok(Outcome::Done(1)), false)
+            .await?;
+        Ok(())
+    }
+
+    async fn run(&self, id: &str) -> TestResult {
+        self.begin(id).await?;
+        self.complete(id).await
+    }
+
+    /// How many entries of the event stream are `event`s of job `id`.
+    async fn told(&self, event: &str, id: &str) -> TestResult<usize> {
+        let events = self.site.key("events");
+        let entries = self.site.server.cli(&["XRANGE", &events, "-", "+"]).await?;
+        let wanted = ["event", event, "jobId", id];
+        Ok(entries
+            .items()
+            .iter()
+            .filter_map(|entry| entry.items().get(1))
+            .filter(|fields| fields.texts().starts_with(&wanted.map(str::to_owned)))
+            .count())
+    }
+
+    async fn ids(&self) -> TestResult<(u64, u64)> {
+        let counts = self.queue.counts().await?;
+        let left = counts.waiting + counts.delayed + counts.active;
+        Ok((left, counts.completed))
+    }
+}
+
+fn id(text: &str) -> JobId {
+    JobId::existing(text)
+}
+
+fn outcome(job: &str, outcome: AddOutcome) -> Added {
+    let mut added = Added {
+        id: id(job),
+        outcome: AddOutcome::Added,
+    };
+    added.outcome = outcome;
+    added
+}
+
+fn key() -> Deduplication {
+    Deduplication::new("k")
+}
+
+fn simple() -> JobOptions {
+    JobOptions::new().deduplication(key())
+}
+
+fn delayed(deduplication: Deduplication) -> JobOptions {
+    let delay = Duration::from_secs(600);
+    JobOptions::new().delay(delay).deduplication(deduplication)
+}
+
+fn keep() -> JobOptions {
+    JobOptions::new().deduplication(key().keep_last_if_active(true))
+}
+
+#[tokio::test]
+async fn added_job_is_not_added_twice() -> TestResult {
+    let stage = Stage::start().await?;
+    let added = stage.lose(simple(), async { Ok(()) }).await?;
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(stage.ids().await?, (1, 0));
+    assert_eq!(stage.told("added", "lost").await?, 1);
+    assert_eq!(stage.told("duplicated", "lost").await?, 0);
+    Ok(())
+}
+
+/// No key of the job is left when it is asked for again; its event is.
+#[tokio::test]
+async fn job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
+    let stage = Stage::start().await?;
+    let options = simple().remove_on_complete(Retention::Remove);
+    let added = stage.lose(options, stage.run("lost")).await?;
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(stage.ids().await?, (0, 0));
+    Ok(())
+}
+
+/// The owner has ended and the id is free: the add was deduplicated all the same.
+#[tokio::test]
+async fn deduplicated_add_stays_deduplicated() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("owner", simple()).await?;
+    let added = stage.lose(simple(), stage.run("owner")).await?;
+    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
+    assert_eq!(stage.ids().await?, (0, 1));
+    assert_eq!(stage.told("deduplicated", "owner").await?, 1);
+    Ok(())
+}
+
+/// The replaced job is gone, so that only the event knows which it was.
+#[tokio::test]
+async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("owner", delayed(key())).await?;
+    let added = stage
+        .lose(delayed(key().replace()), async { Ok(()) })
+        .await?;
+    let job = id("owner");
+    assert_eq!(added, outcome("lost", AddOutcome::Replaced { job }));
+    assert_eq!(stage.ids().await?, (1, 0));
+    assert_eq!(stage.told("removed", "owner").await?, 1);
+    assert_eq!(stage.told("deduplicated", "lost").await?, 1);
+    Ok(())
+}
+
+/// Replaced itself by the time it is asked for again: a second replacement would undo the newer.
+#[tokio::test]
+async fn replacement_does_not_replace_its_successor() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("owner", delayed(key())).await?;
+    let replace = || delayed(key().replace());
+    let successor = async { stage.add("newer", replace()).await.map(drop) };
+    let added = stage.lose(replace(), successor).await?;
+    let job = id("owner");
+    assert_eq!(added, outcome("lost", AddOutcome::Replaced { job }));
+    let owner = stage.queue.deduplication_owner("k").await?.ok_or("free")?;
+    assert_eq!(owner.job, id("newer"));
+    assert_eq!(stage.ids().await?, (1, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn owner_is_rescheduled_once() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("owner", delayed(key())).await?;
+    let added = stage
+        .lose(delayed(key().reschedule()), async { Ok(()) })
+        .await?;
+    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
+    assert_eq!(stage.told("delayed", "owner").await?, 2);
+    assert_eq!(stage.told("deduplicated", "owner").await?, 1);
+    Ok(())
+}
+
+/// Its owner has ended and it waits itself: not a duplicate, and not to be kept again.
+#[tokio::test]
+async fn kept_add_that_has_become_a_job_was_kept() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("owner", keep()).await?;
+    stage.begin("owner").await?;
+    let added = stage.lose(keep(), stage.complete("owner")).await?;
+    let next = id("lost");
+    assert_eq!(added, outcome("owner", AddOutcome::KeptLast { next }));
+    assert_eq!(stage.ids().await?, (1, 1));
+    assert_eq!(stage.told("duplicated", "lost").await?, 0);
+    stage.run("lost").await?;
+    assert_eq!(stage.ids().await?, (0, 2));
+    Ok(())
+}
+
+/// A newer add is kept by now: the older one must not come back over it.
+#[tokio::test]
+async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("owner", keep()).await?;
+    stage.begin("owner").await?;
+    let newer = async { stage.add("newer", keep()).await.map(drop) };
+    let added = stage.lose(keep(), newer).await?;
+    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
+    stage.complete("owner").await?;
+    stage.run("newer").await?;
+    assert_eq!(stage.ids().await?, (0, 2));
+    Ok(())
+}
+
+/// Executed or not, the first asking left nothing to go by: the add is decided anew.
+#[tokio::test]
+async fn add_without_a_trace_is_decided_anew() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("owner", simple()).await?;
+    // An owner that does not wait for a time is not replaced, and no event says so.
+    let replace = JobOptions::new().deduplication(key().replace());
+    let added = stage.lose(replace, stage.run("owner")).await?;
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(stage.ids().await?, (1, 1));
+    Ok(())
+}
+
+/// Every fourth answer is lost, from bursts of adds under few ids, with workers of the same queue
+/// in between: each acknowledged job runs, none twice, and nothing is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answers_among_bursts_leave_one_job_an_id() -> TestResult {
+    let stage = Stage::start().await?;
+    let site = &stage.site;
+    let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
+    let mut added = Vec::new();
+    for _ in 0..20 {
+        let adds = (0..30).map(|n| {
+            let options =
+                JobOptions::new().deduplication(Deduplication::new(format!("k{}", n % 3)));
+            site.queue.add_once("work", &Work { ms: 0 }, options)
+        });
+        for answer in futures::future::join_all(adds).await {
+            added.push(answer?);
+        }
+    }
+    site.proxy().clear_rules();
+    assert!(lost.fired() > 0);
+    let stored: Vec<_> = added
+        .iter()
+        .filter(|added| added.outcome == AddOutcome::Added)
+        .collect();
+    assert_eq!(stored.len(), 3, "{stored:?}");
+    let owners: Vec<_> = stored.iter().map(|added| &added.id).collect();
+    assert!(added.iter().all(|added| owners.contains(&&added.id)));
+    assert_eq!(stage.ids().await?, (3, 0));
+    println!("V9 600 deduplicated adds, {} answers lost", lost.fired());
+    Ok(())
+}
