@@ -2,8 +2,8 @@
 
 mod add;
 mod builder;
-mod events;
 mod deduplication;
+mod events;
 mod feed;
 mod limits;
 mod waiting;
@@ -25,8 +25,8 @@ use crate::store::{
 
 pub use add::{AddOutcome, Added, NewJob};
 pub use builder::QueueBuilder;
-pub use events::JobEnd;
 pub use deduplication::DeduplicationOwner;
+pub use events::JobEnd;
 use feed::Feed;
 pub use limits::{GlobalRateLimit, RateLimitState};
 use waiting::Hub;

@@ -21,9 +21,9 @@ use crate::job::{JobId, Prefix, QueueName};
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
 pub use reads::limits::RateLimitState;
-pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 #[cfg(feature = "encryption")]
 pub(crate) use script::lua;
+pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{Advance, Advanced, Ended, FinishCode, Next, Trim};
 pub(crate) use transitions::change_delay::ChangeDelay;

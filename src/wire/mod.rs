@@ -1,8 +1,8 @@
 //! Encodings shared with the other clients of a queue: the options JSON, the job hash, and the
 //! entries of the event stream.
 
-mod event;
 mod deduplication;
+mod event;
 mod options;
 mod record;
 

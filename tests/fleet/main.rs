@@ -10,8 +10,8 @@
     reason = "tests fail loudly"
 )]
 
-mod events;
 mod deduplicating;
+mod events;
 mod fleet;
 mod limits;
 mod load;

@@ -1,8 +1,8 @@
 //! Behaviour tests: one binary, a module per behaviour.
 
 mod client;
-mod events;
 mod deduplication;
+mod events;
 mod kv;
 #[cfg(any(feature = "sessions", feature = "oauth"))]
 mod least;
@@ -20,9 +20,9 @@ mod sessions;
 mod settle_model;
 mod stage;
 mod tidy;
-mod waiting;
 #[cfg(feature = "tower-sessions")]
 mod tower_store;
 #[cfg(feature = "encryption")]
 mod vault;
+mod waiting;
 mod working;
