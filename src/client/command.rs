@@ -8,6 +8,8 @@ use tokio::time::{Instant, timeout};
 use super::Health;
 use super::call::Repeat;
 use super::link::Connection;
+use super::script::Script;
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 
 /// One command with its arguments.
@@ -32,6 +34,36 @@ impl Command {
     }
 }
 
+/// One run of a script with its keys and arguments.
+pub(crate) struct ScriptCall {
+    script: &'static Script,
+    keys: usize,
+    args: Vec<Vec<u8>>,
+}
+
+impl ScriptCall {
+    /// Starts a call with all its keys.
+    pub(crate) fn new(script: &'static Script, keys: &[&str]) -> Self {
+        Self {
+            script,
+            keys: keys.len(),
+            args: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+        }
+    }
+
+    /// Appends text or bytes.
+    pub(crate) fn arg(mut self, value: impl Into<Vec<u8>>) -> Self {
+        self.args.push(value.into());
+        self
+    }
+
+    /// Appends a number.
+    pub(crate) fn int(self, value: impl Into<u64>) -> Self {
+        let value: u64 = value.into();
+        self.arg(value.to_string())
+    }
+}
+
 /// A reply that is no error.
 pub(crate) struct Reply(Value);
 
@@ -49,6 +81,17 @@ impl Reply {
     /// Reads a value that may be missing.
     pub(crate) fn bytes(self) -> Result<Option<Vec<u8>>> {
         self.read("a value")
+    }
+
+    /// Reads a list of whole numbers.
+    pub(crate) fn numbers(self) -> Result<Vec<i64>> {
+        self.read("a list of numbers")
+    }
+
+    /// Reads a list of values, each of which may be missing.
+    #[cfg(feature = "http-cache")]
+    pub(crate) fn list(self) -> Result<Vec<Option<Vec<u8>>>> {
+        self.read("a list of values")
     }
 
     /// Reads field and value pairs.
@@ -113,6 +156,31 @@ impl Connection {
             cmd.arg(keys.len()).arg(keys).arg(args);
         };
         Ok(Reply(self.eval(script, build, safety).await?))
+    }
+
+    /// Runs a script whose arguments are not all text.
+    pub(crate) async fn invoke(&self, call: ScriptCall, safety: Repeat) -> Result<Reply> {
+        let build = |cmd: &mut Cmd| {
+            cmd.arg(call.keys);
+            for arg in &call.args {
+                cmd.arg(arg);
+            }
+        };
+        Ok(Reply(self.eval(call.script, build, safety).await?))
+    }
+
+    /// Runs a task that the client waits for when it closes.
+    #[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
+    pub(crate) fn spawn<F>(&self, task: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        self.tasks().spawn(task)
+    }
+
+    /// Returns the clock that follows this connection's server.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.settings().clock
     }
 
     /// Asks for a sign of life within `deadline`.

@@ -279,6 +279,11 @@ impl Connection {
         &self.handle.inner.settings
     }
 
+    #[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.handle.inner.tasks
+    }
+
     /// Returns the socket in use, if there is one.
     pub(super) fn current(&self) -> Option<Arc<Generation>> {
         match &*self.handle.inner.state.borrow() {

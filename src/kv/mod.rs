@@ -1,10 +1,13 @@
-//! Values by key: with a time to live, as counters and as hashes; sessions and OAuth states.
+//! Values by key: with a time to live, as counters and as hashes; sessions, OAuth states and rate
+//! limits.
 
 mod flush;
+mod id;
 #[cfg(feature = "oauth")]
 pub mod oauth;
 #[cfg(any(feature = "sessions", feature = "oauth"))]
 mod part;
+mod rate;
 mod scan;
 #[cfg(feature = "sessions")]
 pub mod session;
@@ -16,6 +19,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use flush::FlushDb;
+#[cfg(feature = "http-cache")]
+pub(crate) use id::check_id;
+pub use id::escape_id;
+pub use rate::{Decision, RateLimit, RateLimiter};
 pub use scan::{Scan, escape_pattern};
 
 use crate::client::{Command, Connection, Health, Repeat, Reply};
@@ -65,7 +72,7 @@ impl Kv {
     }
 
     /// Returns the connection, for the helpers that run scripts.
-    #[cfg(feature = "encryption")]
+    #[cfg(any(feature = "encryption", feature = "http-cache"))]
     pub(crate) fn connection(&self) -> &Connection {
         &self.connection
     }

@@ -21,7 +21,6 @@ use crate::job::{JobId, Prefix, QueueName};
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
 pub use reads::limits::RateLimitState;
-#[cfg(feature = "encryption")]
 pub(crate) use script::lua;
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 pub(crate) use transitions::add_log::AddLog;

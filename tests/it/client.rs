@@ -1,7 +1,6 @@
 //! The shared client: what it promises when servers fail, lie or are unsuitable.
 
 mod fake;
-mod logs;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,8 +11,8 @@ use oxbull::client::{Client, ClientConfig, Flavor, TlsOptions};
 use oxbull_testkit::{Proxy, RedisServer, TlsFiles, eventually, free_port};
 use tracing::Level;
 
+use crate::logs::Logs;
 use fake::{Fake, bulk, name_of, plain};
-use logs::Logs;
 
 type TestResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 

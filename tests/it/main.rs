@@ -3,15 +3,21 @@
 mod client;
 mod deduplication;
 mod events;
+#[cfg(feature = "http-cache")]
+mod http_cache;
+#[cfg(feature = "http-rate-limit")]
+mod http_rate_limit;
 mod kv;
 #[cfg(any(feature = "sessions", feature = "oauth"))]
 mod least;
 mod limits;
+mod logs;
 mod model;
 #[cfg(feature = "oauth")]
 mod oauth;
 mod operations;
 mod queueing;
+mod rate;
 mod rivals;
 #[cfg(feature = "sessions")]
 mod sealing;

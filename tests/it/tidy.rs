@@ -86,7 +86,8 @@ fn wrapper_uses() -> BTreeMap<String, BTreeSet<String>> {
 #[test]
 fn every_script_opens_with_its_contract() {
     for (name, text) in scripts() {
-        let opening = format!("--[[\n  {name}: ");
+        let title = name.rsplit('/').next().unwrap_or(&name);
+        let opening = format!("--[[\n  {title}: ");
         assert!(text.starts_with(&opening), "lua/{name}.lua: no {opening:?}");
         let header = text.split("]]").next().unwrap_or_default();
         for part in ["KEYS ", "ARGV ", "Returns ", "Emits ", "Uses "] {

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::DefaultGuard;
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Level, Metadata, Subscriber};
 
 /// Collects this crate's log lines while it lives; works for tests on a current-thread runtime.
-pub(super) struct Logs {
+pub(crate) struct Logs {
     lines: Lines,
     _guard: DefaultGuard,
+    /// While there is one dispatcher only, a line that another test's thread reaches first is
+    /// judged by that thread's, which is none, and then is off for all of them.
+    _second: Dispatch,
 }
 
 type Lines = Arc<Mutex<Vec<(Level, String)>>>;
@@ -20,17 +23,19 @@ fn held(lines: &Lines) -> MutexGuard<'_, Vec<(Level, String)>> {
 }
 
 impl Logs {
-    pub(super) fn capture() -> Self {
+    pub(crate) fn capture() -> Self {
         let lines = Lines::default();
+        let second = Dispatch::new(Collector(Arc::clone(&lines)));
         let guard = tracing::subscriber::set_default(Collector(Arc::clone(&lines)));
         Self {
             lines,
             _guard: guard,
+            _second: second,
         }
     }
 
     /// Returns the lines of a level that contain `text`.
-    pub(super) fn of(&self, level: Level, text: &str) -> Vec<String> {
+    pub(crate) fn of(&self, level: Level, text: &str) -> Vec<String> {
         let lines = held(&self.lines);
         let found = lines
             .iter()
@@ -38,7 +43,7 @@ impl Logs {
         found.map(|(_, line)| line.clone()).collect()
     }
 
-    pub(super) fn all(&self) -> String {
+    pub(crate) fn all(&self) -> String {
         format!("{:?}", held(&self.lines))
     }
 }
