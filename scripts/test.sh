@@ -58,6 +58,10 @@ install_interop
 
 check fmt cargo fmt --all --check
 check clippy cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+# Optional layers are used one without the other.
+for feature in http-cache http-rate-limit; do
+    check "$feature" cargo clippy --locked -p oxbull --lib --no-default-features --features "$feature" -- -D warnings
+done
 # Unit, integration, parity and doc tests: every suite prints its own summary.
 check test cargo test --locked --workspace --all-features --no-fail-fast
 check rustdoc env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --all-features --no-deps

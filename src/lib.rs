@@ -4,6 +4,8 @@ pub mod client;
 mod clock;
 mod error;
 mod events;
+#[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
+pub mod http;
 mod job;
 pub mod kv;
 mod policy;

@@ -1,0 +1,16 @@
+//! A response cache in front of a service.
+
+mod entry;
+mod flight;
+mod layer;
+mod options;
+mod remote;
+mod rules;
+mod service;
+mod stats;
+
+pub use layer::CacheLayer;
+pub use options::CacheOptions;
+pub use rules::CacheTags;
+pub use service::CacheService;
+pub use stats::CacheStats;
