@@ -57,6 +57,14 @@ impl ScriptCall {
         self
     }
 
+    /// Appends several texts.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn args(mut self, values: &[&str]) -> Self {
+        self.args
+            .extend(values.iter().map(|value| value.as_bytes().to_vec()));
+        self
+    }
+
     /// Appends a number.
     pub(crate) fn int(self, value: impl Into<u64>) -> Self {
         let value: u64 = value.into();
@@ -143,23 +151,8 @@ impl Connection {
         Ok(Reply(self.request(&command.0, safety).await?))
     }
 
-    /// Runs a script with its keys and arguments, in the order of its header.
-    #[cfg(feature = "encryption")]
-    pub(crate) async fn run(
-        &self,
-        script: &'static super::Script,
-        keys: &[&str],
-        args: &[&str],
-        safety: Repeat,
-    ) -> Result<Reply> {
-        let build = |cmd: &mut Cmd| {
-            cmd.arg(keys.len()).arg(keys).arg(args);
-        };
-        Ok(Reply(self.eval(script, build, safety).await?))
-    }
-
-    /// Runs a script whose arguments are not all text.
-    pub(crate) async fn invoke(&self, call: ScriptCall, safety: Repeat) -> Result<Reply> {
+    /// Runs a script.
+    pub(crate) async fn run(&self, call: ScriptCall, safety: Repeat) -> Result<Reply> {
         let build = |cmd: &mut Cmd| {
             cmd.arg(call.keys);
             for arg in &call.args {

@@ -5,8 +5,6 @@ mod flush;
 mod id;
 #[cfg(feature = "oauth")]
 pub mod oauth;
-#[cfg(any(feature = "sessions", feature = "oauth"))]
-mod part;
 mod rate;
 mod scan;
 #[cfg(feature = "sessions")]
@@ -19,7 +17,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use flush::FlushDb;
-#[cfg(feature = "http-cache")]
 pub(crate) use id::check_id;
 pub use id::escape_id;
 pub use rate::{Decision, RateLimit, RateLimiter};

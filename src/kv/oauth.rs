@@ -14,8 +14,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
-use super::{mismatch, part};
-use crate::client::{Client, Command, Connection, Repeat, Script};
+use super::{check_id, mismatch};
+use crate::client::{Client, Command, Connection, Repeat, Script, ScriptCall};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Result};
 use crate::store::lua;
@@ -125,7 +125,7 @@ impl OAuthStates {
     /// # Errors
     /// [`Error::Invalid`] when the provider's name would break a key.
     pub fn new(client: &Client, keyring: Keyring, provider: &str) -> Result<Self> {
-        part::check("provider", provider)?;
+        check_id("provider", provider)?;
         Ok(Self {
             connection: client.connection().clone(),
             clock: client.clock().clone(),
@@ -205,9 +205,10 @@ impl OAuthStates {
         }
         let key = self.key(state);
         let binding = binding(state, browser);
+        let call = ScriptCall::new(&TAKE, &[&key]).arg(binding);
         let reply = self
             .connection
-            .run(&TAKE, &[&key], &[&binding], Repeat::Once)
+            .run(call, Repeat::Once)
             .await
             .map_err(|error| mismatch(&key, error))?;
         let sealed = match reply.text_or_int()? {

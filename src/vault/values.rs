@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Keyring, OpenError, Place};
-use crate::client::{Repeat, Script};
+use crate::client::{Repeat, Script, ScriptCall};
 use crate::error::{Error, Result};
 use crate::kv::Kv;
 use crate::store::lua;
@@ -108,11 +108,8 @@ impl Vault {
         let Ok(new) = self.keyring.seal(&Place::token(key), json) else {
             return;
         };
-        let connection = self.kv.connection();
-        if let Err(error) = connection
-            .run(&SWAP, &[key], &[old, &new], Repeat::Safe)
-            .await
-        {
+        let call = ScriptCall::new(&SWAP, &[key]).args(&[old, &new]);
+        if let Err(error) = self.kv.connection().run(call, Repeat::Safe).await {
             tracing::debug!(%error, "a value keeps its old key");
         }
     }

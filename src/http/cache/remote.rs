@@ -99,7 +99,7 @@ impl Remote {
     /// Looks again, and takes the lock of an entry that is missing.
     pub(super) async fn claim(&self, name: &str) -> Result<Claim> {
         let call = self.claiming(name);
-        let ask = |redis: Connection| async move { redis.invoke(call, Repeat::Safe).await?.list() };
+        let ask = |redis: Connection| async move { redis.run(call, Repeat::Safe).await?.list() };
         let mut reply = self.hurry.ask(ask).await?.into_iter();
         let mut next = || reply.next().flatten();
         match next().as_deref() {
@@ -124,7 +124,7 @@ impl Remote {
                 () = tokio::time::sleep(renew_after) => {
                     let call = self.claiming(name);
                     self.hurry.tell(|redis| async move {
-                        redis.invoke(call, Repeat::Once).await.map(drop)
+                        redis.run(call, Repeat::Once).await.map(drop)
                     });
                 }
             }
@@ -142,7 +142,7 @@ impl Remote {
     pub(super) fn release(&self, name: &str) {
         let call = ScriptCall::new(&RELEASE, &[&Keys::new(name).lock]).arg(self.token.as_str());
         self.hurry
-            .tell(|redis| async move { redis.invoke(call, Repeat::Safe).await.map(drop) });
+            .tell(|redis| async move { redis.run(call, Repeat::Safe).await.map(drop) });
     }
 
     /// Stores an entry and gives up its lock; `false` when a tag was invalidated meanwhile, or
@@ -174,7 +174,7 @@ impl Remote {
             .arg(whole)
             .arg(beside.flatten().unwrap_or_default())
             .arg(entry.body().to_vec());
-        let ask = |redis: Connection| async move { redis.invoke(call, Repeat::Safe).await?.flag() };
+        let ask = |redis: Connection| async move { redis.run(call, Repeat::Safe).await?.flag() };
         self.hurry.ask(ask).await
     }
 
@@ -203,11 +203,7 @@ impl Remote {
                 .arg(at.to_string())
                 .int(MARK_TTL)
                 .int(STEP);
-            let reply = self
-                .connection
-                .invoke(call, Repeat::Safe)
-                .await?
-                .numbers()?;
+            let reply = self.connection.run(call, Repeat::Safe).await?.numbers()?;
             let mut numbers = reply
                 .into_iter()
                 .map(|number| u64::try_from(number).unwrap_or(0));

@@ -3,7 +3,7 @@
 use crate::client::{Command, Repeat, Script, ScriptCall};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::kv::id::check_id;
+use crate::kv::check_id;
 use crate::kv::{Kv, mismatch};
 use crate::store::lua;
 
@@ -31,7 +31,7 @@ impl Kv {
         let call = ScriptCall::new(&HOLD_OFF, &[&key])
             .int(until.as_millis().unsigned_abs())
             .int(left.unsigned_abs());
-        let reply = self.connection.invoke(call, Repeat::Safe).await;
+        let reply = self.connection.run(call, Repeat::Safe).await;
         let held = reply.map_err(|error| mismatch(&key, error))?.int()?;
         Ok(Timestamp::from_millis(held))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 pub use limit::RateLimit;
 
-use super::id::check_id;
+use super::check_id;
 use super::{Kv, mismatch};
 use crate::client::{Connection, Repeat, Reply, Script, ScriptCall};
 use crate::clock::Clock;
@@ -174,7 +174,7 @@ impl RateLimiter {
     }
 
     async fn ask(&self, key: &str, call: ScriptCall) -> Result<Reply> {
-        let reply = self.connection.invoke(call, Repeat::Safe).await;
+        let reply = self.connection.run(call, Repeat::Safe).await;
         reply.map_err(|error| mismatch(key, error))
     }
 }

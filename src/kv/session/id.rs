@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::digest::{SHA256, digest};
 
 use crate::error::{Error, Result};
-use crate::kv::part;
+use crate::kv::check_id;
 
 /// Bytes of a token that are random.
 const SECRET_LEN: usize = 32;
@@ -16,7 +16,7 @@ const SECRET_LEN: usize = 32;
 /// Characters that 32 bytes take as base64url: a token's secret, and the id made of it.
 const TEXT_LEN: usize = 43;
 
-/// The id of a user, as part of a key: 1 to 128 of `A-Z a-z 0-9 _ - . @`.
+/// The id of a user, as part of a key: 1 to 128 of `A-Z a-z 0-9 _ - . @ %`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserId(Arc<str>);
 
@@ -26,7 +26,7 @@ impl UserId {
     /// # Errors
     /// [`Error::Invalid`] when it is empty, too long or would break a key.
     pub fn new(id: impl AsRef<str>) -> Result<Self> {
-        part::check("user id", id.as_ref())?;
+        check_id("user id", id.as_ref())?;
         Ok(Self(id.as_ref().into()))
     }
 

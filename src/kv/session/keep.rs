@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::options::{PER_USER_MAX, Protection, WhenFull};
 use super::{SessionError, SessionId, SessionInfo, Sessions, UserId};
-use crate::client::{Command, Repeat, Reply, Script};
+use crate::client::{Command, Repeat, Reply, Script, ScriptCall};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::kv::{mismatch, named};
@@ -349,7 +349,8 @@ impl Sessions {
         args: &[&str],
     ) -> Result<Reply> {
         // Each of the scripts recognises what an earlier execution did.
-        let reply = self.connection.run(script, keys, args, Repeat::Safe).await;
+        let call = ScriptCall::new(script, keys).args(args);
+        let reply = self.connection.run(call, Repeat::Safe).await;
         reply.map_err(|error| mismatch(key, error))
     }
 

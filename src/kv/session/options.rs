@@ -8,7 +8,7 @@ use super::Sessions;
 use crate::client::{Client, Connection};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::kv::part;
+use crate::kv::check_id;
 use crate::vault::Keyring;
 
 /// How long a session lives without being used, unless [`SessionsBuilder::idle`] says otherwise:
@@ -149,7 +149,7 @@ impl SessionsBuilder {
     /// between 1 s and 10 years, uses are noted too rarely for the idle time, or a user may have
     /// more than 1,000 sessions.
     pub fn build(self) -> Result<Sessions> {
-        part::check("prefix", &self.prefix)?;
+        check_id("prefix", &self.prefix)?;
         let protection = self.protection.ok_or_else(|| {
             Error::invalid(
                 "keyring",
