@@ -1,5 +1,5 @@
 --[[
-  kv/create_session: stores a new session
+  create_session: stores a new session
   Makes room for it where its user has too many: those that would end first go. Asking again for
   the same session changes nothing.
   KEYS    1 session hash   2 index of its user, if it has one

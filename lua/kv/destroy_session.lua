@@ -1,5 +1,5 @@
 --[[
-  kv/destroy_session: ends one session
+  destroy_session: ends one session
   KEYS    1 session hash
   ARGV    1 tail of the session's key
   Returns 1, or 0 when there was none

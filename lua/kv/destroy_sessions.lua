@@ -1,5 +1,5 @@
 --[[
-  kv/destroy_sessions: ends the sessions of one user
+  destroy_sessions: ends the sessions of one user
   KEYS    1 index of the user
   ARGV    1 prefix of all session keys   2 tail of the key of one to keep, or ''   3 most to end in
           this call

@@ -1,5 +1,5 @@
 --[[
-  kv/list_sessions: tells the sessions of one user, those that last longest first
+  list_sessions: tells the sessions of one user, those that last longest first
   Drops from the index what has ended.
   KEYS    1 index of the user
   ARGV    1 prefix of all session keys   2 now (ms)   3 most to look at

@@ -1,5 +1,5 @@
 --[[
-  kv/reseal_session: seals the data of a session anew, and changes nothing else
+  reseal_session: seals the data of a session anew, and changes nothing else
   The version stays, as the data does: whoever has loaded the session can still save it.
   KEYS    1 session hash
   ARGV    1 data it must have   2 new data

@@ -1,5 +1,5 @@
 --[[
-  kv/rotate_session: a session goes on under another id, and the old one is gone
+  rotate_session: a session goes on under another id, and the old one is gone
   Asking again for the same version changes nothing.
   KEYS    1 old session hash   2 new session hash   3 index of their user, if it has one
   ARGV    1 tail of the old key   2 tail of the new key   3 data   4 version the old one must have

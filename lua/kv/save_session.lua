@@ -1,5 +1,5 @@
 --[[
-  kv/save_session: replaces the data of a session that is there
+  save_session: replaces the data of a session that is there
   Asking again for the same version changes nothing.
   KEYS    1 session hash   2 index of its user, if it has one
   ARGV    1 tail of the session's key   2 data   3 version it must have, '' for any   4 new version

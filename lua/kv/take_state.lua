@@ -1,5 +1,5 @@
 --[[
-  kv/take_state: takes an OAuth state, for the browser it was given to
+  take_state: takes an OAuth state, for the browser it was given to
   Another browser leaves it where it is, so that nobody can use up somebody else's.
   KEYS    1 state: "<binding>.<sealed>"
   ARGV    1 binding of the browser that asks

@@ -1,5 +1,5 @@
 --[[
-  kv/touch_session: notes that a session is in use
+  touch_session: notes that a session is in use
   KEYS    1 session hash   2 index of its user, if it has one
   ARGV    1 tail of the session's key   2 now (ms)   3 ends (ms, later than now)
   Returns ok or gone
