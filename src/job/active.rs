@@ -83,6 +83,13 @@ impl<D> Job<D> {
         self.record.attempts_made
     }
 
+    /// Says whether the job fails for good if this attempt fails, by the attempts that its options
+    /// allow. A worker's limit of started attempts or a backoff strategy may end it sooner.
+    pub fn is_last_attempt(&self) -> bool {
+        let allowed = self.record.options.attempts.unwrap_or(0);
+        self.record.attempts_made.saturating_add(1) >= allowed
+    }
+
     /// Returns how many attempts have started, this one included. Together with the id it names
     /// this attempt for good, so it can guard side effects against a late repetition.
     #[doc(alias = "ats")]
