@@ -1,11 +1,16 @@
 //! The background work of a social-selling platform on Instagram, built on oxbull's public API.
 //!
 //! - [`graph`]: the Instagram Graph API: typed requests and failures.
+//! - [`holds`]: when the API is to be left alone, known to all workers.
+//! - [`notify`]: telling users what happened.
 //! - [`simulator`]: a local stand-in for that API, which can be slow, fail and limit rates.
 //! - [`jobs`]: per queue, the job's data and result and the work itself.
 //! - [`app`]: what the programs share: settings, logging, exit codes.
 
 pub mod app;
 pub mod graph;
+pub mod holds;
 pub mod jobs;
+pub mod notify;
+mod script;
 pub mod simulator;

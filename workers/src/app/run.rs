@@ -62,6 +62,8 @@ pub fn worker(
     Worker::builder(client, queue)
         .prefix(settings.prefix())
         .concurrency(settings.concurrency(concurrency))
+        .lock_duration(settings.lock_duration())
+        .stalled_interval(settings.stalled_interval())
         .shutdown(ShutdownOptions::new().finish_within(settings.shutdown_grace()))
 }
 
@@ -76,8 +78,19 @@ pub fn listen() -> Result<ShutdownSignals, StartError> {
 
 /// Works until a signal, then stops in stages and closes the client.
 pub async fn run_to_end(queue: &str, worker: Worker, client: Client, signals: ShutdownSignals) {
+    run_beside(queue, worker, client, signals, std::future::ready(())).await;
+}
+
+/// As [`run_to_end`], with work beside the worker that ends by itself once the worker has ended.
+pub async fn run_beside(
+    queue: &str,
+    worker: Worker,
+    client: Client,
+    signals: ShutdownSignals,
+    beside: impl Future<Output = ()>,
+) {
     tracing::info!(queue, "working");
-    let closed = worker.run_until(signals).await;
+    let (closed, ()) = tokio::join!(worker.run_until(signals), beside);
     client.close().await;
     if closed.abandoned > 0 {
         let jobs = closed.abandoned;

@@ -152,6 +152,12 @@ pub struct WorkerSettings {
     /// is left is then cancelled, and all of it ends within 60 s
     #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=45))]
     shutdown_grace: u64,
+    /// Milliseconds that a job stays with a worker that gives no sign of life
+    #[arg(long, env = "LOCK_DURATION_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..))]
+    lock_duration_ms: u64,
+    /// Milliseconds between two searches for jobs of workers that vanished
+    #[arg(long, env = "STALLED_INTERVAL_MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(10..))]
+    stalled_interval_ms: u64,
     /// How log lines are written
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -173,6 +179,16 @@ impl WorkerSettings {
     /// How long running jobs get to finish once the program is told to stop.
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_secs(self.shutdown_grace)
+    }
+
+    /// How long a job stays with a worker that gives no sign of life.
+    pub fn lock_duration(&self) -> Duration {
+        Duration::from_millis(self.lock_duration_ms)
+    }
+
+    /// The time between two searches for jobs of workers that vanished.
+    pub fn stalled_interval(&self) -> Duration {
+        Duration::from_millis(self.stalled_interval_ms)
     }
 
     /// How log lines are written.

@@ -19,6 +19,12 @@ struct Arguments {
     /// Status requests that find a new container still in progress
     #[arg(long, env = "SIMULATOR_POLLS", default_value_t = 2)]
     polls: u32,
+    /// The same for videos; as for images when absent
+    #[arg(long, env = "SIMULATOR_VIDEO_POLLS")]
+    video_polls: Option<u32>,
+    /// Posts that each account may publish
+    #[arg(long, env = "SIMULATOR_QUOTA", default_value_t = 100)]
+    quota: u64,
     /// Milliseconds that every request takes at least
     #[arg(long, env = "SIMULATOR_LATENCY_MS", default_value_t = 50)]
     latency_ms: u64,
@@ -55,6 +61,8 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
     let mut options = SimulatorOptions::new()
         .address(arguments.address)
         .polls(arguments.polls)
+        .video_polls(arguments.video_polls.unwrap_or(arguments.polls))
+        .publishing_quota(arguments.quota)
         .latency(Duration::from_millis(arguments.latency_ms));
     if let Some(requests) = arguments.rate {
         options = options.rate(requests, Duration::from_secs(60));

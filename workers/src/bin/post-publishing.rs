@@ -4,8 +4,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use oxbull::Queue;
 use oxbull_workers::app::{self, GraphSettings, StartError, WorkerSettings};
-use oxbull_workers::jobs::post_publishing::{PublishLimits, Publisher, QUEUE, handle};
+use oxbull_workers::jobs::post_publishing::{
+    PublishLimits, Publisher, QUEUE, handle, watch_failures,
+};
+use oxbull_workers::notify::Notifier;
 
 /// Publishes scheduled posts on Instagram
 #[derive(Debug, Parser)]
@@ -15,9 +19,48 @@ struct Arguments {
     worker: WorkerSettings,
     #[command(flatten)]
     graph: GraphSettings,
-    /// Milliseconds a job steps aside while the API prepares its media
+    #[command(flatten)]
+    waits: Waits,
+}
+
+/// Waiting for the API, in milliseconds. None of it uses an attempt.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Waiting for the API")]
+#[expect(clippy::struct_field_names, reason = "they name the flags")]
+struct Waits {
+    /// The first wait for a container; each further one is twice as long
     #[arg(long, env = "CONTAINER_POLL_MS", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..))]
     container_poll_ms: u64,
+    /// The longest wait for a container
+    #[arg(long, env = "CONTAINER_POLL_MAX_MS", default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(1..))]
+    container_poll_max_ms: u64,
+    /// How long an attempt waits for its containers in all
+    #[arg(long, env = "CONTAINER_DEADLINE_MS", default_value_t = 1_800_000, value_parser = clap::value_parser!(u64).range(1..))]
+    container_deadline_ms: u64,
+    /// How long a request to publish without an answer may still be on its way; at least twice
+    /// the request's own deadline
+    #[arg(long, env = "PUBLISH_SETTLE_MS", default_value_t = 30_000)]
+    publish_settle_ms: u64,
+    /// How long an account waits whose publishing quota is used up
+    #[arg(long, env = "PUBLISHING_QUOTA_WAIT_MS", default_value_t = 900_000, value_parser = clap::value_parser!(u64).range(1..))]
+    publishing_quota_wait_ms: u64,
+    /// How long limits of the API may put a post off before it fails
+    #[arg(long, env = "PUT_OFF_MAX_MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(1..))]
+    put_off_max_ms: u64,
+}
+
+impl Waits {
+    fn limits(&self) -> PublishLimits {
+        PublishLimits {
+            first_wait: Duration::from_millis(self.container_poll_ms),
+            longest_wait: Duration::from_millis(self.container_poll_max_ms),
+            processing: Duration::from_millis(self.container_deadline_ms),
+            settle: Duration::from_millis(self.publish_settle_ms),
+            quota_wait: Duration::from_millis(self.publishing_quota_wait_ms),
+            put_off: Duration::from_millis(self.put_off_max_ms),
+            ..PublishLimits::default()
+        }
+    }
 }
 
 #[tokio::main]
@@ -31,15 +74,24 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let publisher = Publisher {
         graph: arguments.graph.client()?,
         tokens: arguments.graph.tokens()?,
-        poll_interval: Duration::from_millis(arguments.container_poll_ms),
-        limits: PublishLimits::default(),
+        limits: arguments.waits.limits(),
     };
     let signals = app::listen()?;
     let client = app::connect(&arguments.worker).await?;
+    let queue = Queue::builder(&client, QUEUE)
+        .prefix(arguments.worker.prefix())
+        .open()
+        .await?;
     let worker = app::worker(&client, QUEUE, &arguments.worker, 10)
         .state(publisher)
         .start(handle)
         .await?;
-    app::run_to_end(QUEUE, worker, client, signals).await;
+    let failures = watch_failures(
+        worker.events(),
+        queue,
+        Notifier::new(client.clone()),
+        client.clock().clone(),
+    );
+    app::run_beside(QUEUE, worker, client, signals, failures).await;
     Ok(())
 }

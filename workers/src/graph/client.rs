@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::{AccessToken, AccountId, ApiError, GraphError};
+use super::{AccessToken, AccountId, ApiError, GraphError, Meter};
 
 /// The largest answer read, in bytes; the requests made here have answers of a few kilobytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
@@ -98,6 +98,7 @@ impl GraphClient {
             graph: self,
             id,
             token,
+            meter: None,
         }
     }
 
@@ -160,6 +161,17 @@ pub struct AccountApi<'a> {
     graph: &'a GraphClient,
     id: &'a AccountId,
     token: &'a AccessToken,
+    meter: Option<&'a Meter>,
+}
+
+impl<'a> AccountApi<'a> {
+    /// Notes in `meter` what answers say about the rate, and makes no further request once they
+    /// say that the account is to be left alone: such a request fails with [`GraphError::Spared`].
+    #[must_use]
+    pub fn metered(mut self, meter: &'a Meter) -> Self {
+        self.meter = Some(meter);
+        self
+    }
 }
 
 impl AccountApi<'_> {
@@ -217,11 +229,17 @@ impl AccountApi<'_> {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<A, GraphError> {
+        if let Some(spare) = self.meter.map(Meter::spare).filter(|spare| spare.stop) {
+            return Err(GraphError::Spared(spare.account.max(spare.application)));
+        }
         let mut response = request
             .bearer_auth(self.token.reveal())
             .send()
             .await
             .map_err(|error| self.graph.broken(error))?;
+        if let Some(meter) = self.meter {
+            meter.note(response.headers());
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response
             .chunk()

@@ -21,6 +21,9 @@ pub enum GraphError {
     /// The connection failed or broke off; the API may have done what was asked.
     #[error("the graph api could not be reached")]
     Unreachable(#[source] reqwest::Error),
+    /// The request was not made, since earlier answers asked to leave the account alone.
+    #[error("the graph api asks to wait for {0:?}")]
+    Spared(Duration),
     /// An answer that is not what the API documents.
     #[error("unexpected answer of the graph api: {0}")]
     Unexpected(String),
@@ -31,13 +34,36 @@ impl GraphError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Declined(error) => error.failure,
+            Self::Spared(wait) => limited(LimitScope::Account, Some(*wait)),
             Self::Deadline(_) | Self::Unreachable(_) | Self::Unexpected(_) => Failure::Transient,
         }
     }
 
+    /// Says whether the object asked about does not exist (any more).
+    pub fn is_unknown_object(&self) -> bool {
+        matches!(self, Self::Declined(error) if error.code == 100 && error.subcode == Some(33))
+    }
+
+    /// Says whether a container that was made earlier is too old or gone, so that only others help.
+    pub fn is_stale_container(&self) -> bool {
+        matches!(
+            self,
+            Self::Declined(ApiError {
+                subcode: Some(2_207_006 | 2_207_008 | 2_207_020),
+                ..
+            })
+        )
+    }
+
     /// Says whether the API may have done what was asked although no success was reported.
     pub fn is_ambiguous(&self) -> bool {
-        !matches!(self, Self::Declined(_))
+        match self {
+            // What answers in the API's stead does not know what the API has done, and the API's
+            // own passing failures may come after the effect.
+            Self::Declined(error) => error.status >= 500 || error.failure == Failure::Transient,
+            Self::Spared(_) => false,
+            Self::Deadline(_) | Self::Unreachable(_) | Self::Unexpected(_) => true,
+        }
     }
 }
 
@@ -56,6 +82,8 @@ pub enum Failure {
         /// The wait that the API asked for.
         wait: Option<Duration>,
     },
+    /// The media is not ready to be published; it becomes so by itself.
+    NotReady,
     /// A passing failure: the same request may succeed later.
     Transient,
 }
@@ -67,6 +95,8 @@ pub enum LimitScope {
     Application,
     /// The requests for one account.
     Account,
+    /// The posts that one account publishes; its other requests are accepted.
+    Publishing,
 }
 
 /// An error that the API reported.
@@ -131,71 +161,154 @@ impl ApiError {
             status: status.as_u16(),
             code: reported.code,
             subcode: reported.error_subcode,
-            message: reported.message,
+            message: plain(&reported.message),
         }
     }
 
     /// The error that a container's status reports by subcode.
-    pub(crate) fn of_container(subcode: Option<i64>, message: String) -> Self {
-        let failure = match subcode.and_then(sort_by_subcode) {
-            Some(Sorted::Transient) => Failure::Transient,
-            Some(Sorted::AccountLimit) => limited(LimitScope::Account, None),
-            None => Failure::Permanent,
-        };
+    pub(crate) fn of_container(subcode: Option<i64>, message: &str) -> Self {
+        let failure = subcode
+            .and_then(sort_by_subcode)
+            .map_or(Failure::Permanent, |sorted| sorted.failure(None));
         Self {
             status: 200,
             code: 0,
             subcode,
-            message,
+            message: plain(message),
             failure,
         }
     }
+}
+
+/// The longest text of the API that is passed on, in characters.
+const LONGEST_TEXT: usize = 500;
+
+/// The API's text as it may stand in logs, failure reasons and messages: of one line, not long.
+fn plain(text: &str) -> String {
+    let characters = text.chars().take(LONGEST_TEXT);
+    characters
+        .map(|character| {
+            if character.is_control() {
+                ' '
+            } else {
+                character
+            }
+        })
+        .collect()
 }
 
 fn limited(scope: LimitScope, wait: Option<Duration>) -> Failure {
     Failure::RateLimited { scope, wait }
 }
 
+/// What a code or subcode means, before the headers say for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sorted {
+    Permanent,
+    Expired,
+    NotReady,
     Transient,
-    AccountLimit,
+    Limited(LimitScope),
 }
 
-/// Publishing errors are told apart by subcode; the others are permanent.
-fn sort_by_subcode(subcode: i64) -> Option<Sorted> {
-    match subcode {
-        // Server errors, a download that timed out, media not ready yet, an upload to repeat.
-        2_207_001 | 2_207_003 | 2_207_008 | 2_207_027 | 2_207_032 | 2_207_053 => {
-            Some(Sorted::Transient)
+impl Sorted {
+    fn failure(self, wait: Option<Duration>) -> Failure {
+        match self {
+            Self::Permanent => Failure::Permanent,
+            Self::Expired => Failure::ExpiredToken,
+            Self::NotReady => Failure::NotReady,
+            Self::Transient => Failure::Transient,
+            Self::Limited(scope) => limited(scope, wait),
         }
-        // The account's number of posts in 24 hours is used up.
-        2_207_042 => Some(Sorted::AccountLimit),
-        _ => None,
+    }
+}
+
+/// Subcodes say more than codes, so they come first.
+///
+/// | subcode | with code | what it is | source |
+/// |---|---|---|---|
+/// | 458, 459, 460, 463, 464, 467, 492 | 190, 102, 10 | app removed, checkpoint, password changed, expired, unconfirmed, invalid, role gone | G |
+/// | 2207001 | -1 | server error | I |
+/// | 2207003 | -2, 9004 | downloading the media timed out | I |
+/// | 2207006, 2207008, 2207020 | 24, -2 | the container cannot be found or has expired: make another | I |
+/// | 2207027 | 9007 | media not ready for publishing | I |
+/// | 2207032, 2207053 | -1 | container or upload failed: make another | I |
+/// | 2207042 | 9 | publishing quota of 24 hours used up | I |
+/// | 2207052 | 9004 | the media could not be fetched; hosts have bad moments | I |
+/// | 2207050 | 25 | account restricted | I |
+/// | 2207051 | 4 | taken for spam; asking again makes it worse, and it is no rate limit | I |
+/// | 2207057 | 1 | thumbnail outside of the video | I |
+/// | 2207004, 2207005, 2207009, 2207010, 2207023, 2207026, 2207028, 2207035 to 2207040 | 36000 to 36004, 100, 352 | media, caption or tags that the API never accepts | I |
+///
+/// Sources, both by Meta for Developers. G: *Graph API, Handle Errors*. I: *Instagram Platform,
+/// Error Codes*.
+fn sort_by_subcode(subcode: i64) -> Option<Sorted> {
+    Some(match subcode {
+        458..=460 | 463 | 464 | 467 | 492 => Sorted::Expired,
+        2_207_001 | 2_207_003 | 2_207_006 | 2_207_008 | 2_207_020 | 2_207_032 | 2_207_052
+        | 2_207_053 => Sorted::Transient,
+        2_207_027 => Sorted::NotReady,
+        2_207_042 => Sorted::Limited(LimitScope::Publishing),
+        2_207_004
+        | 2_207_005
+        | 2_207_009
+        | 2_207_010
+        | 2_207_023
+        | 2_207_026
+        | 2_207_028
+        | 2_207_035..=2_207_040
+        | 2_207_050
+        | 2_207_051
+        | 2_207_057 => Sorted::Permanent,
+        _ => return None,
+    })
+}
+
+/// Codes of the Graph API.
+///
+/// | code | what it is | source |
+/// |---|---|---|
+/// | -2, -1, 1, 2 | unknown or temporary failure of the service | G, I |
+/// | 4 | too many requests of the application | R |
+/// | 9 | publishing quota of the account | I |
+/// | 10, 200 to 299 | permission missing | G |
+/// | 17, 32, 613 | too many requests for a user, a page or a call | R |
+/// | 80000 to 80014 | too many requests for a business account; 80002 is Instagram's | R |
+/// | 102, 190 | session or token invalid | G |
+/// | 368 | the account is blocked for a while by a policy | G |
+/// | 9007 | media not ready for publishing | I |
+///
+/// R: *Graph API, Rate Limits* by Meta for Developers. What is in none of the tables is permanent.
+fn sort_by_code(code: i64) -> Option<Sorted> {
+    Some(match code {
+        -2..=-1 | 1 | 2 => Sorted::Transient,
+        4 => Sorted::Limited(LimitScope::Application),
+        9 => Sorted::Limited(LimitScope::Publishing),
+        10 | 200..=299 => Sorted::Permanent,
+        17 | 32 | 368 | 613 | 80_000..=80_014 => Sorted::Limited(LimitScope::Account),
+        102 | 190 => Sorted::Expired,
+        9007 => Sorted::NotReady,
+        _ => return None,
+    })
+}
+
+/// What is left says only its HTTP status.
+fn sort_by_status(status: StatusCode, is_transient: bool) -> Sorted {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => Sorted::Limited(LimitScope::Application),
+        StatusCode::REQUEST_TIMEOUT => Sorted::Transient,
+        _ if is_transient || status.is_server_error() => Sorted::Transient,
+        _ => Sorted::Permanent,
     }
 }
 
 fn sort(status: StatusCode, headers: &HeaderMap, error: &Reported) -> Failure {
-    match error.error_subcode.and_then(sort_by_subcode) {
-        Some(Sorted::Transient) => return Failure::Transient,
-        Some(Sorted::AccountLimit) => {
-            return limited(LimitScope::Account, requested_wait(headers));
-        }
-        None => {}
-    }
-    match error.code {
-        4 => limited(LimitScope::Application, requested_wait(headers)),
-        17 | 32 | 368 | 613 | 80_001..=80_014 => {
-            limited(LimitScope::Account, requested_wait(headers))
-        }
-        102 | 190 => Failure::ExpiredToken,
-        -1 | -2 | 1 | 2 => Failure::Transient,
-        _ if status == StatusCode::TOO_MANY_REQUESTS => {
-            limited(LimitScope::Application, requested_wait(headers))
-        }
-        _ if error.is_transient || status.is_server_error() => Failure::Transient,
-        _ if status == StatusCode::REQUEST_TIMEOUT => Failure::Transient,
-        _ => Failure::Permanent,
-    }
+    error
+        .error_subcode
+        .and_then(sort_by_subcode)
+        .or_else(|| sort_by_code(error.code))
+        .unwrap_or_else(|| sort_by_status(status, error.is_transient))
+        .failure(requested_wait(headers))
 }
 
 #[cfg(test)]
@@ -222,6 +335,7 @@ mod tests {
     fn codes_sort_into_permanent_transient_limited_and_expired() {
         let account = limited(LimitScope::Account, None);
         let application = limited(LimitScope::Application, None);
+        let publishing = limited(LimitScope::Publishing, None);
         for (status, code, subcode, expected) in [
             (400, 100, None, Failure::Permanent),
             (400, 36_001, Some(2_207_005), Failure::Permanent),
@@ -229,15 +343,34 @@ mod tests {
             (403, 200, None, Failure::Permanent),
             (400, 190, Some(463), Failure::ExpiredToken),
             (500, 2, None, Failure::Transient),
-            (400, 9007, Some(2_207_027), Failure::Transient),
+            (400, 1, Some(2_207_057), Failure::Permanent),
+            (400, 4, Some(2_207_051), Failure::Permanent),
+            (400, 25, Some(2_207_050), Failure::Permanent),
+            (400, 352, Some(2_207_026), Failure::Permanent),
+            (403, 275, None, Failure::Permanent),
+            (400, 10, Some(458), Failure::ExpiredToken),
+            (400, 102, None, Failure::ExpiredToken),
+            (400, 1, None, Failure::Transient),
+            (400, -1, Some(2_207_001), Failure::Transient),
+            (400, 24, Some(2_207_006), Failure::Transient),
+            (400, 9007, Some(2_207_027), Failure::NotReady),
+            (400, 9007, None, Failure::NotReady),
             (400, 9004, Some(2_207_003), Failure::Transient),
             (403, 4, None, application),
             (429, 0, None, application),
             (403, 17, None, account),
+            (400, 32, None, account),
+            (403, 368, None, account),
+            (400, 613, None, account),
             (400, 80_002, None, account),
-            (403, 9, Some(2_207_042), account),
+            (403, 9, Some(2_207_042), publishing),
+            (403, 9, None, publishing),
         ] {
-            assert_eq!(failure(status, code, subcode), expected, "code {code}");
+            assert_eq!(
+                failure(status, code, subcode),
+                expected,
+                "{code} {subcode:?}"
+            );
         }
     }
 
@@ -247,6 +380,16 @@ mod tests {
         assert_eq!(read(502, "<html>").failure, Failure::Transient);
         assert_eq!(read(404, "").failure, Failure::Permanent);
         assert_eq!(read(502, "<html>").code, 0);
+    }
+
+    /// The API's text ends up in logs and with users, so it must not break out of its line there.
+    #[test]
+    fn text_of_the_api_is_short_and_of_one_line() {
+        let text = format!("first\nsecond\u{1b}[31m{}", "x".repeat(5000));
+        let body = serde_json::json!({ "error": { "message": text, "code": 100 } });
+        let message = read(400, &body.to_string()).message;
+        assert!(message.starts_with("first second [31m"));
+        assert_eq!(message.chars().count(), LONGEST_TEXT);
     }
 
     /// The failure reason that operators read names code and subcode.

@@ -5,7 +5,7 @@
 //! the `Authorization` header only: it is in no URL, no log line and no `Debug` output.
 //!
 //! ```no_run
-//! use oxbull_workers::graph::{AccessToken, AccountId, GraphClient, GraphOptions, NewImage};
+//! use oxbull_workers::graph::{AccessToken, AccountId, GraphClient, GraphOptions, NewContainer};
 //!
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! let graph = GraphClient::new(&GraphOptions::new("https://graph.instagram.com/v23.0"))?;
@@ -13,7 +13,7 @@
 //! let token = AccessToken::new("secret");
 //! let container = graph
 //!     .account(&account, &token)
-//!     .create_image_container(&NewImage::new("https://cdn.example/shoes.jpg"))
+//!     .create_container(&NewContainer::image("https://cdn.example/shoes.jpg"))
 //!     .await?;
 //! # Ok(())
 //! # }
@@ -31,5 +31,6 @@ pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
 pub use error::{ApiError, Failure, GraphError, LimitScope};
 pub use ids::{AccountId, ContainerId, InvalidId, MediaId};
 pub use insights::AccountInsights;
-pub use media::{ContainerState, ContainerStatus, Media, NewImage};
+pub use media::{ContainerState, ContainerStatus, Media, NewContainer, PublishingQuota};
 pub use token::{AccessToken, AccessTokens, MissingToken, TokenFileError};
+pub use usage::{Meter, Spare};

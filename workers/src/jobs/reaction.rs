@@ -44,11 +44,11 @@ impl From<Failure> for Reaction {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Permanent | Failure::ExpiredToken => Self::Fail,
-            Failure::Transient => Self::Retry,
+            Failure::Transient | Failure::NotReady => Self::Retry,
             Failure::RateLimited { scope, wait } => {
                 let wait = wait.unwrap_or(DEFAULT_LIMIT).max(SHORTEST_LIMIT);
                 match scope {
-                    LimitScope::Account => Self::PutOff(wait),
+                    LimitScope::Account | LimitScope::Publishing => Self::PutOff(wait),
                     LimitScope::Application => Self::HoldQueue(wait),
                 }
             }

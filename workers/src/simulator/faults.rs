@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::shelf::Fate;
+
 /// A request of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -16,8 +18,12 @@ pub enum Operation {
     Publish,
     /// Reading a published post.
     Permalink,
-    /// Listing an account's latest posts.
+    /// Listing an account's latest posts and reels.
     RecentMedia,
+    /// Listing an account's latest stories.
+    RecentStories,
+    /// Reading how much of an account's publishing quota is used.
+    PublishingQuota,
     /// Reading an account's counters.
     Profile,
     /// Reading an account's insights.
@@ -58,6 +64,15 @@ pub enum Effect {
     /// It is refused as over the account's rate, with the usual headers and a `Retry-After` of
     /// this many seconds.
     RateLimit(u64),
+    /// It is done, and its answer says that so much of the account's rate is used.
+    Usage {
+        /// Percent in use.
+        percent: u32,
+        /// Minutes for which the account is blocked.
+        minutes: u64,
+    },
+    /// The container that it asks about never gets finished.
+    Container(Fate),
     /// It is done, and the connection breaks before the answer is through.
     LoseReply,
 }
@@ -91,6 +106,20 @@ impl Fault {
         Self::new(Effect::Slow(
             u64::try_from(by.as_millis()).unwrap_or(u64::MAX),
         ))
+    }
+
+    /// Does what is asked and says how much of the account's rate is used.
+    pub fn usage(percent: u32, minutes: u64) -> Self {
+        Self::new(Effect::Usage { percent, minutes })
+    }
+
+    /// Leaves the container whose status is read in this state for ever, such as `ERROR`.
+    pub fn container(state: &str, text: &str) -> Self {
+        let fate = Fate {
+            state: state.to_owned(),
+            text: text.to_owned(),
+        };
+        Self::new(Effect::Container(fate)).on(Operation::ContainerStatus)
     }
 
     /// Does what is asked and loses the answer.

@@ -1,7 +1,8 @@
 //! A local stand-in for the Instagram Graph API, for tests, the demo and trying things out.
 //!
 //! It keeps containers and posts as the API does: a new container is in progress for some polls,
-//! then finished; it is published at most once. It counts what it is asked and can be told to be
+//! then finished; it is published at most once, a carousel only of finished children. Media of kinds
+//! that the API does not take fails as it does there. It counts what it is asked and can be told to be
 //! slow, to fail, to lose replies and to limit rates, by [`Fault`]s, from Rust or over HTTP:
 //!
 //! | request | answer |
@@ -26,8 +27,10 @@
 //! ```
 
 mod faults;
+mod gates;
 mod replies;
 mod routes;
+mod shelf;
 mod world;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,8 +42,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use faults::{Effect, Fault, Operation};
-pub use world::{Counters, PublishedPost};
+pub use gates::{Hold, Moment};
+pub use shelf::{Fate, PublishedPost};
+pub use world::Counters;
 
+use gates::Gate;
 use world::World;
 
 /// The API version in the simulator's base URL.
@@ -54,8 +60,10 @@ const GRACE: Duration = Duration::from_millis(500);
 pub struct SimulatorOptions {
     address: SocketAddr,
     polls: u32,
+    video_polls: Option<u32>,
     latency: Duration,
     rate: Option<Rate>,
+    quota: Option<u64>,
 }
 
 /// Requests accepted per account in a window of time.
@@ -70,8 +78,10 @@ impl Default for SimulatorOptions {
         Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             polls: 1,
+            video_polls: None,
             latency: Duration::ZERO,
             rate: None,
+            quota: None,
         }
     }
 }
@@ -93,6 +103,20 @@ impl SimulatorOptions {
     #[must_use]
     pub fn polls(mut self, polls: u32) -> Self {
         self.polls = polls;
+        self
+    }
+
+    /// Sets the same for videos, which take longer. Default: as for images.
+    #[must_use]
+    pub fn video_polls(mut self, polls: u32) -> Self {
+        self.video_polls = Some(polls);
+        self
+    }
+
+    /// Sets how many posts each account may publish. Default: 100.
+    #[must_use]
+    pub fn publishing_quota(mut self, posts: u64) -> Self {
+        self.quota = Some(posts);
         self
     }
 
@@ -172,6 +196,14 @@ impl Simulator {
     /// Disarms all faults.
     pub fn disarm(&self) {
         self.world.disarm();
+    }
+
+    /// Holds the `nth` request of an account from now on, counted from 1, until the [`Hold`] is
+    /// dropped.
+    pub fn hold(&self, account: &str, nth: u32, moment: Moment) -> Hold {
+        let (gate, hold) = Gate::new(account, nth, moment);
+        self.world.put_up(gate);
+        hold
     }
 
     /// What has been asked so far.

@@ -11,8 +11,10 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::gates::Moment;
 use super::replies;
-use super::world::{NewContainer, World};
+use super::shelf::NewContainer;
+use super::world::{Treatment, World};
 use super::{Counters, Fault, Operation, PublishedPost, VERSION};
 
 type Shared = State<Arc<World>>;
@@ -22,6 +24,8 @@ pub(super) fn router(world: Arc<World>) -> Router {
         .route("/{id}", get(object))
         .route("/{id}/media", post(create_container).get(recent_media))
         .route("/{id}/media_publish", post(publish))
+        .route("/{id}/content_publishing_limit", get(publishing_quota))
+        .route("/{id}/stories", get(recent_stories))
         .route("/{id}/insights", get(insights));
     Router::new()
         .nest(&format!("/{VERSION}"), api)
@@ -53,12 +57,30 @@ impl Caller {
     }
 }
 
-/// Runs one request of the API: checks the caller, applies faults and rates, then does it.
+/// Runs one request of the API: holds it at its gate, checks the caller, applies faults and rates,
+/// then does it.
 async fn serve(
     world: &World,
     operation: Operation,
     caller: Caller,
-    act: impl FnOnce() -> Response,
+    act: impl FnOnce(&Treatment) -> Response,
+) -> Response {
+    let mut gate = world.gate(&caller.account);
+    if let Some(gate) = &mut gate {
+        gate.pass(Moment::Before).await;
+    }
+    let response = answer(world, operation, caller, act).await;
+    if let Some(gate) = &mut gate {
+        gate.pass(Moment::After).await;
+    }
+    response
+}
+
+async fn answer(
+    world: &World,
+    operation: Operation,
+    caller: Caller,
+    act: impl FnOnce(&Treatment) -> Response,
 ) -> Response {
     if caller.token_in_url {
         return replies::error(400, 100, None, "tokens are accepted in the header only");
@@ -73,7 +95,7 @@ async fn serve(
     if !treatment.slow.is_zero() {
         tokio::time::sleep(treatment.slow).await;
     }
-    let mut response = act();
+    let mut response = act(&treatment);
     if treatment.lose_reply {
         return replies::lost();
     }
@@ -89,7 +111,7 @@ async fn create_container(
     Json(content): Json<NewContainer>,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::CreateContainer, caller, || {
+    serve(&world, Operation::CreateContainer, caller, |_| {
         world.create_container(&account, content)
     })
     .await
@@ -108,7 +130,7 @@ async fn publish(
     Json(publication): Json<Publication>,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::Publish, caller, || {
+    serve(&world, Operation::Publish, caller, |_| {
         world.publish(&account, &publication.creation_id)
     })
     .await
@@ -121,8 +143,34 @@ async fn recent_media(
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::RecentMedia, caller, || {
-        world.recent_media(&account)
+    serve(&world, Operation::RecentMedia, caller, |_| {
+        world.latest(&account, false)
+    })
+    .await
+}
+
+async fn recent_stories(
+    State(world): Shared,
+    Path(account): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let caller = Caller::new(account.clone(), &headers, query.as_deref());
+    serve(&world, Operation::RecentStories, caller, |_| {
+        world.latest(&account, true)
+    })
+    .await
+}
+
+async fn publishing_quota(
+    State(world): Shared,
+    Path(account): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let caller = Caller::new(account.clone(), &headers, query.as_deref());
+    serve(&world, Operation::PublishingQuota, caller, |_| {
+        world.publishing_quota(&account)
     })
     .await
 }
@@ -136,8 +184,8 @@ async fn object(
 ) -> Response {
     let (operation, account) = world.owner(&id);
     let caller = Caller::new(account, &headers, query.as_deref());
-    serve(&world, operation, caller, || match operation {
-        Operation::ContainerStatus => world.container_status(&id),
+    serve(&world, operation, caller, |treatment| match operation {
+        Operation::ContainerStatus => world.container_status(&id, treatment.fate.clone()),
         Operation::Permalink => world.media(&id),
         _ => Json(profile(&id)).into_response(),
     })
@@ -151,7 +199,7 @@ async fn insights(
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::Insights, caller, || {
+    serve(&world, Operation::Insights, caller, |_| {
         Json(insights_of(&account)).into_response()
     })
     .await

@@ -1,4 +1,4 @@
-//! What the simulated API knows: containers, posts, armed faults, rates and counters.
+//! What the simulated API knows: what it keeps, armed faults, gates, rates and counters.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,64 +9,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::replies;
-use super::{Effect, Fault, Operation, SimulatorOptions};
+use super::gates::Gate;
+use super::shelf::{Fate, NewContainer, Owned, Polls, Publishing, Shelf};
+use super::{Effect, Fault, Operation, PublishedPost, SimulatorOptions, replies};
 
-/// The first id given out; shaped like the API's own.
-const FIRST_ID: u64 = 17_900_000_000_000_000;
+/// Posts that an account may publish when the options do not say.
+const QUOTA: u64 = 100;
 
 /// How often what was asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Requests by operation, refused ones included.
     pub requests: BTreeMap<Operation, u64>,
+    /// Requests by account, refused ones included.
+    pub accounts: BTreeMap<String, u64>,
     /// Containers created.
     pub containers: u64,
     /// Containers published.
     pub publications: u64,
     /// Requests to publish a container that was published already; all were refused.
     pub repeated_publications: u64,
-    /// Requests refused by a fault or a rate.
+    /// Requests refused by a fault, a rate or a quota.
     pub refused: u64,
-}
-
-/// A post that was published.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishedPost {
-    /// Account it belongs to.
-    pub account: String,
-    /// Container it was made from.
-    pub container: String,
-    /// Its own id.
-    pub media: String,
-    /// Image it shows.
-    pub image_url: String,
-    /// Its caption.
-    pub caption: Option<String>,
-}
-
-/// A container as its creator described it.
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct NewContainer {
-    image_url: String,
-    #[serde(default)]
-    caption: Option<String>,
-}
-
-#[derive(Debug)]
-struct Container {
-    account: String,
-    content: NewContainer,
-    polls_left: u32,
-    published: bool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    ids_given: u64,
-    containers: HashMap<String, Container>,
-    published: Vec<PublishedPost>,
+    shelf: Shelf,
     faults: Vec<Fault>,
+    gates: Vec<Gate>,
     windows: HashMap<String, (Instant, u32)>,
     counters: Counters,
 }
@@ -83,7 +54,9 @@ pub(super) struct World {
 pub(super) struct Treatment {
     pub(super) slow: Duration,
     pub(super) lose_reply: bool,
-    usage_percent: Option<u32>,
+    pub(super) fate: Option<Fate>,
+    /// Percent in use and minutes of block, for the answer's header.
+    usage: Option<(u32, u64)>,
 }
 
 impl World {
@@ -106,24 +79,37 @@ impl World {
         self.lock().faults.clear();
     }
 
+    pub(super) fn put_up(&self, gate: Gate) {
+        self.lock().gates.push(gate);
+    }
+
     pub(super) fn counters(&self) -> Counters {
         self.lock().counters.clone()
     }
 
     pub(super) fn published(&self) -> Vec<PublishedPost> {
-        self.lock().published.clone()
+        self.lock().shelf.published().to_vec()
     }
 
     /// Whose container or post an id is; an id of neither is taken for an account's.
     pub(super) fn owner(&self, id: &str) -> (Operation, String) {
-        let state = self.lock();
-        if let Some(container) = state.containers.get(id) {
-            return (Operation::ContainerStatus, container.account.clone());
+        match self.lock().shelf.owner(id) {
+            Owned::Container(account) => (Operation::ContainerStatus, account.to_owned()),
+            Owned::Post(account) => (Operation::Permalink, account.to_owned()),
+            Owned::Nothing => (Operation::Profile, id.to_owned()),
         }
-        match state.published.iter().find(|post| post.media == id) {
-            Some(post) => (Operation::Permalink, post.account.clone()),
-            None => (Operation::Profile, id.to_owned()),
+    }
+
+    /// The gate that this request of an account has to pass, if any.
+    pub(super) fn gate(&self, account: &str) -> Option<Gate> {
+        let mut state = self.lock();
+        let mut found = None;
+        for (index, gate) in state.gates.iter_mut().enumerate() {
+            if gate.counts(account) && found.is_none() {
+                found = Some(index);
+            }
         }
+        found.map(|index| state.gates.remove(index))
     }
 
     /// Counts a request and says how to treat it, or refuses it.
@@ -134,6 +120,11 @@ impl World {
     ) -> Result<Treatment, Box<Response>> {
         let mut state = self.lock();
         *state.counters.requests.entry(operation).or_default() += 1;
+        *state
+            .counters
+            .accounts
+            .entry(account.to_owned())
+            .or_default() += 1;
         let mut treatment = Treatment {
             slow: self.options.latency,
             ..Treatment::default()
@@ -142,6 +133,8 @@ impl World {
             None => {}
             Some(Effect::Slow(ms)) => treatment.slow += Duration::from_millis(ms),
             Some(Effect::LoseReply) => treatment.lose_reply = true,
+            Some(Effect::Container(fate)) => treatment.fate = Some(fate),
+            Some(Effect::Usage { percent, minutes }) => treatment.usage = Some((percent, minutes)),
             Some(Effect::Error {
                 status,
                 code,
@@ -156,7 +149,8 @@ impl World {
             }
         }
         match self.count_rate(&mut state, account) {
-            Ok(percent) => treatment.usage_percent = percent,
+            Ok(None) => {}
+            Ok(Some(percent)) => treatment.usage = Some((percent, 0)),
             Err(wait) => {
                 state.counters.refused += 1;
                 return Err(replies::rate_limited(account, wait.as_secs().max(1)).into());
@@ -183,126 +177,74 @@ impl World {
     }
 
     pub(super) fn create_container(&self, account: &str, content: NewContainer) -> Response {
-        if !is_jpeg(&content.image_url) {
-            return replies::error(400, 36_001, Some(2_207_005), "image format not supported");
-        }
         let mut state = self.lock();
-        let id = state.new_id();
-        state.counters.containers += 1;
-        state.containers.insert(
-            id.clone(),
-            Container {
-                account: account.to_owned(),
-                content,
-                polls_left: self.options.polls,
-                published: false,
-            },
-        );
-        axum::Json(json!({ "id": id })).into_response()
+        let polls = Polls {
+            image: self.options.polls,
+            video: self.options.video_polls.unwrap_or(self.options.polls),
+        };
+        match state.shelf.create(account, content, polls) {
+            Ok(created) => {
+                state.counters.containers += 1;
+                created
+            }
+            Err(refusal) => refusal.into_response(),
+        }
     }
 
-    pub(super) fn container_status(&self, id: &str) -> Response {
-        let mut state = self.lock();
-        let Some(container) = state.containers.get_mut(id) else {
-            return unknown(id);
-        };
-        let (code, text) = if container.published {
-            ("PUBLISHED", "Published: media has been published")
-        } else if container.polls_left > 0 {
-            container.polls_left -= 1;
-            ("IN_PROGRESS", "In progress: media is being processed")
-        } else {
-            ("FINISHED", "Finished: media is ready to be published")
-        };
-        axum::Json(json!({ "id": id, "status_code": code, "status": text })).into_response()
+    pub(super) fn container_status(&self, id: &str, fate: Option<Fate>) -> Response {
+        self.lock().shelf.status(id, fate)
     }
 
     pub(super) fn publish(&self, account: &str, id: &str) -> Response {
         let mut state = self.lock();
-        let state = &mut *state;
-        let container = match state.containers.get_mut(id) {
-            Some(container) if container.account == account => container,
-            _ => return unknown(id),
-        };
-        if container.published {
-            state.counters.repeated_publications += 1;
-            return replies::error(400, 100, Some(2_207_087), "the media was published already");
+        if state.shelf.used_quota(account) >= self.quota() {
+            state.counters.refused += 1;
+            return replies::error(403, 9, Some(2_207_042), "too many posts in 24 hours");
         }
-        if container.polls_left > 0 {
-            return replies::error(400, 9007, Some(2_207_027), "the media is not ready");
-        }
-        container.published = true;
-        let content = container.content.clone();
-        let media = state.new_id();
-        state.counters.publications += 1;
-        state.published.push(PublishedPost {
-            account: account.to_owned(),
-            container: id.to_owned(),
-            media: media.clone(),
-            image_url: content.image_url,
-            caption: content.caption,
-        });
-        axum::Json(json!({ "id": media })).into_response()
-    }
-
-    pub(super) fn media(&self, id: &str) -> Response {
-        let state = self.lock();
-        match state.published.iter().find(|post| post.media == id) {
-            Some(post) => axum::Json(media_json(post)).into_response(),
-            None => unknown(id),
+        match state.shelf.publish(account, id) {
+            Publishing::Done(response) => {
+                state.counters.publications += 1;
+                response
+            }
+            Publishing::Repeated(response) => {
+                state.counters.repeated_publications += 1;
+                response
+            }
+            Publishing::Refused(response) => response,
         }
     }
 
-    pub(super) fn recent_media(&self, account: &str) -> Response {
-        let state = self.lock();
-        let data: Vec<_> = state
-            .published
-            .iter()
-            .rev()
-            .filter(|post| post.account == account)
-            .take(25)
-            .map(media_json)
-            .collect();
+    pub(super) fn publishing_quota(&self, account: &str) -> Response {
+        let used = self.lock().shelf.used_quota(account);
+        let config = json!({ "quota_total": self.quota(), "quota_duration": 86_400 });
+        let data = json!([{ "quota_usage": used, "config": config }]);
         axum::Json(json!({ "data": data })).into_response()
     }
 
-    /// Adds the usage header when a rate is set.
+    fn quota(&self) -> u64 {
+        self.options.quota.unwrap_or(QUOTA)
+    }
+
+    pub(super) fn media(&self, id: &str) -> Response {
+        self.lock().shelf.media(id)
+    }
+
+    pub(super) fn latest(&self, account: &str, stories: bool) -> Response {
+        self.lock().shelf.latest(account, stories)
+    }
+
+    /// Adds the usage header when there is something to say.
     pub(super) fn mark_usage(response: &mut Response, treatment: &Treatment, account: &str) {
-        if let Some(percent) = treatment.usage_percent {
-            replies::usage(response, account, percent, 0);
+        if let Some((percent, minutes)) = treatment.usage {
+            replies::usage(response, account, percent, minutes);
         }
     }
 }
 
 impl State {
-    fn new_id(&mut self) -> String {
-        self.ids_given += 1;
-        (FIRST_ID + self.ids_given).to_string()
-    }
-
     fn take_fault(&mut self, operation: Operation, account: &str) -> Option<Effect> {
         self.faults
             .iter_mut()
             .find_map(|fault| fault.take(operation, account))
     }
-}
-
-fn unknown(id: &str) -> Response {
-    replies::error(400, 100, Some(33), &format!("object {id} does not exist"))
-}
-
-/// The API publishes JPEG images only.
-fn is_jpeg(url: &str) -> bool {
-    let path = url.split(['?', '#']).next().unwrap_or(url);
-    let extension = path.rsplit('.').next().unwrap_or_default();
-    extension.eq_ignore_ascii_case("jpg") || extension.eq_ignore_ascii_case("jpeg")
-}
-
-fn media_json(post: &PublishedPost) -> serde_json::Value {
-    json!({
-        "id": post.media,
-        "permalink": format!("https://www.instagram.com/p/S{}/", post.media),
-        "caption": post.caption,
-        "media_type": "IMAGE",
-    })
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use oxbull_workers::graph::{ContainerState, Failure, GraphError, LimitScope, NewImage};
+use oxbull_workers::graph::{ContainerState, Failure, GraphError, LimitScope, Meter, NewContainer};
 use oxbull_workers::simulator::{Fault, Operation, SimulatorOptions};
 
-use crate::support::{Fixture, TestResult};
+use crate::support::{ACCOUNT, Fixture, TestResult};
 
-fn image() -> NewImage {
-    NewImage::new("https://cdn.example/shoes.jpg").caption(Some("New shoes".to_owned()))
+fn image() -> NewContainer {
+    NewContainer::image("https://cdn.example/shoes.jpg").caption(Some("New shoes".to_owned()))
 }
 
 /// The four requests of a publication, in order; the API wants a finished container.
@@ -16,9 +16,9 @@ fn image() -> NewImage {
 async fn container_becomes_a_post_with_a_permalink() -> TestResult {
     let fixture = Fixture::start().await?;
     let api = fixture.api();
-    let container = api.create_image_container(&image()).await?;
+    let container = api.create_container(&image()).await?;
     let early = api.publish(&container).await.unwrap_err();
-    assert_eq!(early.failure(), Failure::Transient);
+    assert_eq!(early.failure(), Failure::NotReady);
     assert_eq!(
         api.container_status(&container).await?.state,
         ContainerState::InProgress
@@ -42,7 +42,7 @@ async fn container_becomes_a_post_with_a_permalink() -> TestResult {
 async fn publishing_a_container_again_is_refused() -> TestResult {
     let fixture = Fixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await?;
     let api = fixture.api();
-    let container = api.create_image_container(&image()).await?;
+    let container = api.create_container(&image()).await?;
     api.publish(&container).await?;
     let again = api.publish(&container).await.unwrap_err();
     assert_eq!(again.failure(), Failure::Permanent);
@@ -61,11 +61,7 @@ async fn silent_api_costs_the_deadline() -> TestResult {
     let fixture = Fixture::with(SimulatorOptions::new(), deadline).await?;
     let slow = Fault::slow(Duration::from_secs(60)).on(Operation::CreateContainer);
     fixture.simulator.arm(slow);
-    let error = fixture
-        .api()
-        .create_image_container(&image())
-        .await
-        .unwrap_err();
+    let error = fixture.api().create_container(&image()).await.unwrap_err();
     assert!(matches!(error, GraphError::Deadline(limit) if limit == deadline));
     assert!(error.is_ambiguous());
     assert_eq!(error.failure(), Failure::Transient);
@@ -77,11 +73,7 @@ async fn silent_api_costs_the_deadline() -> TestResult {
 async fn lost_answer_is_ambiguous() -> TestResult {
     let fixture = Fixture::start().await?;
     fixture.simulator.arm(Fault::lose_reply().times(1));
-    let error = fixture
-        .api()
-        .create_image_container(&image())
-        .await
-        .unwrap_err();
+    let error = fixture.api().create_container(&image()).await.unwrap_err();
     assert!(error.is_ambiguous());
     assert_eq!(fixture.simulator.counters().containers, 1);
     Ok(())
@@ -125,5 +117,40 @@ async fn errors_show_no_token() -> TestResult {
     let error = api.insights().await.unwrap_err();
     assert_eq!(error.failure(), Failure::ExpiredToken);
     assert!(!format!("{error:?} {error}").contains("s3cret"));
+    Ok(())
+}
+
+/// Once the API asks to be left alone, the rest of a run makes no request.
+#[tokio::test]
+async fn nearly_used_up_rate_stops_the_run() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let meter = Meter::default();
+    let api = fixture.api().metered(&meter);
+    fixture.simulator.arm(Fault::usage(85, 0).times(1));
+    api.publishing_quota().await?;
+    assert_eq!(meter.spare().account, Duration::from_secs(6));
+    fixture.simulator.arm(Fault::usage(95, 3).times(1));
+    api.publishing_quota().await?;
+    let error = api.publishing_quota().await.unwrap_err();
+    assert!(matches!(error, GraphError::Spared(wait) if wait == Duration::from_secs(180)));
+    assert_eq!(fixture.simulator.counters().accounts[ACCOUNT], 2);
+    Ok(())
+}
+
+/// What answers in the API's stead cannot know what the API has done, and the API itself may have
+/// failed after the effect.
+#[tokio::test]
+async fn passing_failures_are_ambiguous_and_refusals_are_not() -> TestResult {
+    let fixture = Fixture::start().await?;
+    for (fault, ambiguous) in [
+        (Fault::error(502, 0), true),
+        (Fault::error(400, 2), true),
+        (Fault::error(400, 4), false),
+        (Fault::error(400, 100), false),
+    ] {
+        fixture.simulator.arm(fault.times(1));
+        let error = fixture.api().publishing_quota().await.unwrap_err();
+        assert_eq!(error.is_ambiguous(), ambiguous);
+    }
     Ok(())
 }

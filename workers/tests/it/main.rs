@@ -9,9 +9,13 @@
 )]
 
 mod claims;
+mod crashes;
 mod demo;
 mod graph;
 mod handlers;
+mod holds;
+mod posts;
+mod publishers;
 mod publishing;
 mod refreshing;
 mod support;

@@ -3,65 +3,102 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-use oxbull_workers::graph::Failure;
+use oxbull::Clock;
+use oxbull_workers::graph::{ContainerId, Failure, LimitScope};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::post_publishing::{
-    Notebook, PostPublishing, Publication, PublishError, PublishLimits, PublishedPost, Step,
-    publish,
+    Notebook, Plan, PostPublishing, Publication, PublishError, PublishLimits, PublishRequest,
+    PublishedPost, Step, publish,
 };
 use oxbull_workers::simulator::{Fault, Operation, SimulatorOptions};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{ACCOUNT, Fixture, TestResult};
 
-/// A job's data as Redis would keep it between runs.
-struct Desk(Mutex<PostPublishing>);
+/// A job's data and claim as Redis would keep them between runs.
+struct Desk {
+    post: Mutex<PostPublishing>,
+    claimed: Mutex<Option<ContainerId>>,
+    limits: PublishLimits,
+    clock: Clock,
+}
 
 impl Notebook for Desk {
-    async fn keep(&self, progress: Option<&Publication>) -> Result<(), BoxError> {
-        self.0.lock().unwrap().publication = progress.cloned();
+    async fn keep(&self, progress: &Publication) -> Result<(), BoxError> {
+        self.post.lock().unwrap().publication = Some(progress.clone());
+        Ok(())
+    }
+
+    async fn claim(&self, container: &ContainerId) -> Result<ContainerId, BoxError> {
+        let mut claimed = self.claimed.lock().unwrap();
+        Ok(claimed.get_or_insert(container.clone()).clone())
+    }
+
+    async fn release(&self, container: &ContainerId) -> Result<(), BoxError> {
+        let mut claimed = self.claimed.lock().unwrap();
+        claimed.take_if(|held| held == container);
         Ok(())
     }
 }
 
 impl Desk {
-    fn new(image_url: &str) -> Self {
-        let data = json!({
-            "postId": "post-1",
-            "userId": "user-1",
-            "accountId": ACCOUNT,
-            "imageUrl": image_url,
-            "caption": "New shoes",
-        });
-        Self(Mutex::new(serde_json::from_value(data).unwrap()))
+    fn new(fields: &Value) -> Self {
+        let mut data = json!({ "postId": "post-1", "userId": "user-1", "accountId": ACCOUNT });
+        let fields = fields.as_object().unwrap().clone();
+        data.as_object_mut().unwrap().extend(fields);
+        Self {
+            post: Mutex::new(serde_json::from_value(data).unwrap()),
+            claimed: Mutex::default(),
+            limits: PublishLimits::default(),
+            clock: Clock::default(),
+        }
     }
 
     fn shoes() -> Self {
-        Self::new("https://cdn.example/shoes.jpg")
+        Self::new(&json!({ "imageUrl": "https://cdn.example/shoes.jpg", "caption": "New shoes" }))
+    }
+
+    fn carousel() -> Self {
+        Self::new(
+            &json!({ "mediaType": "CAROUSEL", "caption": "Both shoes", "children": [
+            { "imageUrl": "https://cdn.example/left.jpg" },
+            { "videoUrl": "https://cdn.example/right.mp4" },
+        ] }),
+        )
+    }
+
+    fn progress(&self) -> Publication {
+        let post = self.post.lock().unwrap();
+        post.publication.clone().unwrap_or_default()
     }
 
     async fn run(&self, fixture: &Fixture) -> Result<Step, PublishError> {
-        let limits = PublishLimits {
-            container_waits: 3,
-            permalink_waits: 2,
-        };
-        let post = self.0.lock().unwrap().clone();
-        publish(fixture.api(), &post, self, limits).await
+        let post = self.post.lock().unwrap().clone();
+        let plan = Plan::of(&post).unwrap();
+        publish(fixture.api(), &post, &plan, self, &self.limits, &self.clock).await
     }
 
-    /// Runs until the post is published, through waits and failed attempts.
+    /// Runs until the post is published, through waits, which pass at once, and failed attempts.
     async fn finish(&self, fixture: &Fixture) -> Result<PublishedPost, PublishError> {
         let mut last = None;
-        for _ in 0..10 {
+        for _ in 0..20 {
             match self.run(fixture).await {
                 Ok(Step::Published(post)) => return Ok(post),
-                Ok(Step::Wait) => {}
+                Ok(Step::Wait(wait)) => self.pass(wait),
                 Err(error) if error.failure() == Failure::Transient => last = Some(error),
                 Err(error) => return Err(error),
             }
         }
         Err(last.expect("the post neither failed nor got published"))
     }
+
+    fn pass(&self, time: Duration) {
+        self.clock.advance(i64::try_from(time.as_millis()).unwrap());
+    }
+}
+
+async fn without_polls() -> Result<Fixture, Box<dyn std::error::Error>> {
+    Fixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await
 }
 
 /// The plain way: the job waits for the container without holding anything, then publishes.
@@ -69,7 +106,10 @@ impl Desk {
 async fn post_is_published_after_its_container_is_finished() -> TestResult {
     let fixture = Fixture::start().await?;
     let desk = Desk::shoes();
-    assert_eq!(desk.run(&fixture).await?, Step::Wait);
+    assert_eq!(
+        desk.run(&fixture).await?,
+        Step::Wait(Duration::from_secs(5))
+    );
     let Step::Published(post) = desk.run(&fixture).await? else {
         panic!("the container is finished");
     };
@@ -83,9 +123,54 @@ async fn post_is_published_after_its_container_is_finished() -> TestResult {
     Ok(())
 }
 
-/// A retry goes on with the container it has instead of creating another.
+/// Each kind of post arrives at the API as what it is, with its media in order.
 #[tokio::test]
-async fn failed_attempts_keep_their_container() -> TestResult {
+async fn every_kind_of_post_is_published() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let image = "https://cdn.example/a.jpg";
+    let video = "https://cdn.example/a.mp4";
+    let both = vec![
+        "https://cdn.example/left.jpg".to_owned(),
+        "https://cdn.example/right.mp4".to_owned(),
+    ];
+    for (desk, kind, urls) in [
+        (
+            Desk::new(&json!({ "imageUrl": image })),
+            "IMAGE",
+            vec![image.to_owned()],
+        ),
+        (Desk::carousel(), "CAROUSEL", both),
+        (
+            Desk::new(&json!({ "mediaType": "REELS", "videoUrl": video })),
+            "REELS",
+            vec![video.to_owned()],
+        ),
+        (
+            Desk::new(&json!({ "mediaType": "STORIES", "imageUrl": image })),
+            "STORIES",
+            vec![image.to_owned()],
+        ),
+        (
+            Desk::new(&json!({ "mediaType": "STORIES", "videoUrl": video })),
+            "STORIES",
+            vec![video.to_owned()],
+        ),
+    ] {
+        let post = desk.finish(&fixture).await?;
+        let published = fixture.simulator.published().pop().unwrap();
+        assert_eq!(
+            (published.media_type.as_str(), &published.urls),
+            (kind, &urls)
+        );
+        assert_eq!(post.media_id.map(String::from), Some(published.media));
+        assert!(post.permalink.is_some());
+    }
+    Ok(())
+}
+
+/// A retry goes on with the containers it has instead of creating others.
+#[tokio::test]
+async fn failed_attempts_keep_their_containers() -> TestResult {
     let fixture = Fixture::start().await?;
     for operation in [
         Operation::ContainerStatus,
@@ -95,55 +180,180 @@ async fn failed_attempts_keep_their_container() -> TestResult {
         let fault = Fault::error(500, 2).on(operation).times(1);
         fixture.simulator.arm(fault);
     }
-    let post = Desk::shoes().finish(&fixture).await?;
+    let post = Desk::carousel().finish(&fixture).await?;
     assert!(post.permalink.is_some());
     let counters = fixture.simulator.counters();
-    assert_eq!((counters.containers, counters.publications), (1, 1));
+    assert_eq!((counters.containers, counters.publications), (3, 1));
     Ok(())
 }
 
-/// The answer to publishing is lost: the status tells that it happened, and the post is found.
+/// The answer to publishing is lost: the status tells that it happened, and the post is found,
+/// also a story, which no caption tells apart.
 #[tokio::test]
 async fn lost_answer_to_publishing_does_not_publish_twice() -> TestResult {
-    let fixture = Fixture::start().await?;
-    let lost = Fault::lose_reply().on(Operation::Publish).times(1);
-    fixture.simulator.arm(lost);
-    let post = Desk::shoes().finish(&fixture).await?;
-    let published = fixture.simulator.published();
-    assert_eq!(published.len(), 1);
-    assert_eq!(
-        post.media_id.map(String::from),
-        Some(published[0].media.clone())
-    );
-    assert_eq!(fixture.simulator.counters().repeated_publications, 0);
+    let story = json!({ "mediaType": "STORIES", "imageUrl": "https://cdn.example/a.jpg" });
+    for desk in [Desk::shoes(), Desk::carousel(), Desk::new(&story)] {
+        let fixture = Fixture::start().await?;
+        let lost = Fault::lose_reply().on(Operation::Publish).times(1);
+        fixture.simulator.arm(lost);
+        let post = desk.finish(&fixture).await?;
+        let published = fixture.simulator.published();
+        assert_eq!(published.len(), 1);
+        assert_eq!(
+            post.media_id.map(String::from),
+            Some(published[0].media.clone())
+        );
+        assert_eq!(fixture.simulator.counters().repeated_publications, 0);
+    }
+    Ok(())
+}
+
+/// A server error may come after the effect, and a request may still be on its way: before it is
+/// repeated its time must have passed, and the container must still be unpublished.
+#[tokio::test]
+async fn request_without_an_answer_is_repeated_only_once_it_is_settled() -> TestResult {
+    let fixture = without_polls().await?;
+    let fault = Fault::error(502, 0).on(Operation::Publish).times(1);
+    fixture.simulator.arm(fault);
+    let desk = Desk::shoes();
+    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+    let asked = |fixture: &Fixture| fixture.simulator.counters().requests[&Operation::Publish];
+    for _ in 0..3 {
+        assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+    }
+    assert_eq!(asked(&fixture), 1);
+    desk.pass(desk.limits.settle);
+    let error = desk.run(&fixture).await.unwrap_err();
+    assert!(matches!(error, PublishError::Unanswered(_)));
+    assert_eq!(asked(&fixture), 1);
+    assert!(matches!(desk.run(&fixture).await?, Step::Published(_)));
+    assert_eq!(fixture.simulator.published().len(), 1);
+    Ok(())
+}
+
+/// A worker dies after it noted what it is about to do: that costs time, but no attempt.
+#[tokio::test]
+async fn death_before_the_request_costs_no_attempt() -> TestResult {
+    let fixture = without_polls().await?;
+    let desk = Desk::shoes();
+    let fault = Fault::error(400, 9007).on(Operation::Publish).times(1);
+    fixture.simulator.arm(fault);
+    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+    let mut noted = desk.progress();
+    noted.request = Some(PublishRequest {
+        at: desk.clock.now().as_millis(),
+        problem: None,
+    });
+    desk.keep(&noted).await.unwrap();
+    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+    desk.pass(desk.limits.settle);
+    assert!(matches!(desk.run(&fixture).await?, Step::Published(_)));
     Ok(())
 }
 
 /// A worker dies after publishing and before noting it; the next run finds the post.
 #[tokio::test]
 async fn publication_that_was_not_noted_is_found_again() -> TestResult {
-    let fixture = Fixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await?;
+    let fixture = without_polls().await?;
     let desk = Desk::shoes();
     let first = desk.finish(&fixture).await?;
     let forgotten = Publication {
-        container_id: first.container_id.clone(),
-        media_id: None,
-        waits: 0,
+        container_id: Some(first.container_id.clone()),
+        ..Publication::default()
     };
-    desk.keep(Some(&forgotten)).await.unwrap();
+    desk.keep(&forgotten).await.unwrap();
     assert_eq!(desk.finish(&fixture).await?, first);
     assert_eq!(fixture.simulator.published().len(), 1);
     Ok(())
 }
 
-/// Media the API cannot use fails at once, before anything is published.
+/// A worker wakes from a freeze with a container of its own while another has claimed a different
+/// one: only the claimed one is ever published.
+#[tokio::test]
+async fn second_container_of_a_job_is_never_published() -> TestResult {
+    let fixture = without_polls().await?;
+    let desk = Desk::shoes();
+    let first = desk.finish(&fixture).await?;
+    desk.keep(&Publication::default()).await.unwrap();
+    assert_eq!(desk.finish(&fixture).await?, first);
+    let counters = fixture.simulator.counters();
+    assert_eq!((counters.containers, counters.publications), (2, 1));
+    Ok(())
+}
+
+/// Media the API cannot use fails at once, before anything is published: images when the
+/// container is made, videos when it is prepared.
 #[tokio::test]
 async fn unusable_media_fails_for_good() -> TestResult {
     let fixture = Fixture::start().await?;
-    let desk = Desk::new("https://cdn.example/shoes.gif");
-    let error = desk.finish(&fixture).await.unwrap_err();
-    assert_eq!(error.failure(), Failure::Permanent);
+    let gif = json!({ "imageUrl": "https://cdn.example/shoes.gif" });
+    let avi = json!({ "mediaType": "REELS", "videoUrl": "https://cdn.example/shoes.avi" });
+    let child = json!({ "mediaType": "CAROUSEL", "children": [
+        { "imageUrl": "https://cdn.example/left.jpg" },
+        { "videoUrl": "https://cdn.example/right.avi" },
+    ] });
+    for (fields, subcode) in [(gif, "2207005"), (avi, "2207026"), (child, "2207026")] {
+        let error = Desk::new(&fields).finish(&fixture).await.unwrap_err();
+        assert_eq!(error.failure(), Failure::Permanent);
+        assert!(error.to_string().contains(subcode), "{error}");
+    }
     assert_eq!(fixture.simulator.counters().publications, 0);
+    Ok(())
+}
+
+/// A container that failed for a passing reason, or was not published within 24 hours, is
+/// replaced by the next attempt.
+#[tokio::test]
+async fn dead_container_is_replaced() -> TestResult {
+    for fault in [
+        Fault::container("ERROR", "Error: upload failed with error code 2207053"),
+        Fault::container("EXPIRED", "Expired: not published within 24 hours"),
+    ] {
+        let fixture = without_polls().await?;
+        fixture.simulator.arm(fault.times(1));
+        let desk = Desk::carousel();
+        let error = desk.run(&fixture).await.unwrap_err();
+        assert_eq!(error.failure(), Failure::Transient);
+        assert_eq!(desk.progress(), Publication::default());
+        desk.finish(&fixture).await?;
+        let counters = fixture.simulator.counters();
+        assert_eq!((counters.containers, counters.publications), (5, 1));
+    }
+    Ok(())
+}
+
+/// A claimed container that expires gives its claim to the next one.
+#[tokio::test]
+async fn expired_container_passes_its_claim_on() -> TestResult {
+    let fixture = without_polls().await?;
+    let refusal = Fault::error(400, 9007).on(Operation::Publish).times(1);
+    fixture.simulator.arm(refusal);
+    let desk = Desk::shoes();
+    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+    let claimed = desk.claimed.lock().unwrap().clone();
+    assert_eq!(claimed, desk.progress().container_id);
+    fixture
+        .simulator
+        .arm(Fault::container("EXPIRED", "Expired").times(1));
+    let post = desk.finish(&fixture).await?;
+    assert_ne!(Some(post.container_id), claimed);
+    assert_eq!(fixture.simulator.published().len(), 1);
+    Ok(())
+}
+
+/// A container that is gone after publishing was asked for: nobody can tell, so nobody guesses.
+#[tokio::test]
+async fn vanished_container_in_doubt_fails_and_says_so() -> TestResult {
+    let fixture = without_polls().await?;
+    let desk = Desk::shoes();
+    let lost = Fault::lose_reply().on(Operation::Publish).times(1);
+    fixture.simulator.arm(lost);
+    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+    let gone = Fault::error(400, 100).subcode(33);
+    fixture.simulator.arm(gone.on(Operation::ContainerStatus));
+    let error = desk.run(&fixture).await.unwrap_err();
+    assert!(matches!(error, PublishError::Vanished(_)));
+    assert_eq!(error.failure(), Failure::Permanent);
     Ok(())
 }
 
@@ -159,31 +369,45 @@ async fn unreadable_permalink_does_not_fail_a_published_post() -> TestResult {
     Ok(())
 }
 
-/// A container that never gets ready is given up, and the next attempt starts over.
+/// Waits grow, and a container that never gets ready is given up at the deadline; the next
+/// attempt makes another.
 #[tokio::test]
-async fn stuck_container_is_replaced() -> TestResult {
-    let fixture = Fixture::with(SimulatorOptions::new().polls(5), Duration::from_secs(10)).await?;
+async fn stuck_container_is_given_up_at_the_deadline() -> TestResult {
+    let options = SimulatorOptions::new().polls(1000);
+    let fixture = Fixture::with(options, Duration::from_secs(10)).await?;
     let desk = Desk::shoes();
+    let mut waits = Vec::new();
     let error = loop {
         match desk.run(&fixture).await {
-            Ok(Step::Wait) => {}
+            Ok(Step::Wait(wait)) => {
+                waits.push(wait.as_secs());
+                desk.pass(wait);
+            }
             Ok(Step::Published(post)) => panic!("published too early: {post:?}"),
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, PublishError::NeverReady { waits: 3, .. }));
-    assert_eq!(desk.0.lock().unwrap().publication, None);
+    assert!(matches!(error, PublishError::NeverReady { .. }));
+    assert_eq!(error.failure(), Failure::Transient);
+    assert_eq!(waits[..6], [5, 10, 20, 40, 60, 60]);
+    let waited: u64 = waits.iter().sum();
+    assert!((1800..1860).contains(&waited), "{waited}");
+    assert_eq!(desk.progress(), Publication::default());
     Ok(())
 }
 
-/// Kinds of posts that this worker does not publish fail with their name.
+/// A used up quota is noticed before containers are made, and limits publishing only.
 #[tokio::test]
-async fn unsupported_kinds_fail_for_good() -> TestResult {
-    let fixture = Fixture::start().await?;
-    let desk = Desk::shoes();
-    desk.0.lock().unwrap().media_type = serde_json::from_value(json!("REELS"))?;
-    let error = desk.finish(&fixture).await.unwrap_err();
-    assert_eq!(error.failure(), Failure::Permanent);
-    assert!(error.to_string().contains("REELS"));
+async fn used_up_quota_puts_publishing_off() -> TestResult {
+    let options = SimulatorOptions::new().publishing_quota(1);
+    let fixture = Fixture::with(options, Duration::from_secs(10)).await?;
+    Desk::shoes().finish(&fixture).await?;
+    let error = Desk::carousel().finish(&fixture).await.unwrap_err();
+    let expected = Failure::RateLimited {
+        scope: LimitScope::Publishing,
+        wait: Some(PublishLimits::default().quota_wait),
+    };
+    assert_eq!(error.failure(), expected);
+    assert_eq!(fixture.simulator.counters().containers, 1);
     Ok(())
 }

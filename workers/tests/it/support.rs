@@ -1,13 +1,33 @@
-//! A simulator and one account to ask it as.
+//! A simulator and one account to ask it as; a Redis, workers and publisher processes on it; and
+//! ears on the users' channels.
 
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use oxbull_workers::graph::{AccessToken, AccountApi, AccountId, GraphClient, GraphOptions};
+use oxbull::{Client, ClientConfig, JobId, JobRecord, JobState, Queue, Worker};
+use oxbull_testkit::{RedisServer, eventually};
+use oxbull_workers::graph::{
+    AccessToken, AccessTokens, AccountApi, AccountId, GraphClient, GraphOptions,
+};
+use oxbull_workers::notify::channel;
 use oxbull_workers::simulator::{Simulator, SimulatorOptions};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
-pub(crate) type TestResult = Result<(), Box<dyn std::error::Error>>;
+pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 pub(crate) const ACCOUNT: &str = "17841405822304914";
+
+/// A bound on liveness.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Longer than any test: what is put off for so long runs only when it is promoted.
+pub(crate) const LATER: Duration = Duration::from_secs(3600);
+
+pub(crate) const TOKEN: &str = "s3cret-token";
 
 pub(crate) struct Fixture {
     pub(crate) simulator: Simulator,
@@ -17,25 +37,154 @@ pub(crate) struct Fixture {
 }
 
 impl Fixture {
-    pub(crate) async fn start() -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) async fn start() -> TestResult<Self> {
         Self::with(SimulatorOptions::new(), Duration::from_secs(10)).await
     }
 
-    pub(crate) async fn with(
-        options: SimulatorOptions,
-        deadline: Duration,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) async fn with(options: SimulatorOptions, deadline: Duration) -> TestResult<Self> {
         let simulator = Simulator::start(options).await?;
         let graph = GraphClient::new(&GraphOptions::new(simulator.url()).deadline(deadline))?;
         Ok(Self {
             simulator,
             graph,
             account: AccountId::new(ACCOUNT)?,
-            token: AccessToken::new("s3cret-token"),
+            token: AccessToken::new(TOKEN),
         })
     }
 
     pub(crate) fn api(&self) -> AccountApi<'_> {
         self.graph.account(&self.account, &self.token)
     }
+}
+
+/// A private Redis and a client of it.
+pub(crate) struct Bench {
+    pub(crate) server: RedisServer,
+    pub(crate) client: Client,
+}
+
+impl Bench {
+    pub(crate) async fn start() -> TestResult<Self> {
+        let server = RedisServer::start().await?;
+        let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
+        Ok(Self { server, client })
+    }
+
+    pub(crate) async fn end(self, worker: Worker) {
+        worker.close().await;
+        self.client.close().await;
+        drop(self.server);
+    }
+}
+
+pub(crate) fn data<D: DeserializeOwned>(data: Value) -> D {
+    serde_json::from_value(data).unwrap()
+}
+
+pub(crate) fn tokens() -> AccessTokens {
+    AccessTokens::shared(AccessToken::new(TOKEN))
+}
+
+pub(crate) fn graph(url: &str) -> GraphClient {
+    GraphClient::new(&GraphOptions::new(url)).unwrap()
+}
+
+/// Waits until a job is in a state and reads it.
+pub(crate) async fn reaches<D>(
+    queue: &Queue<D>,
+    id: &JobId,
+    state: JobState,
+) -> TestResult<JobRecord> {
+    eventually(DEADLINE, async || {
+        let found = queue.state(id).await.map_err(|error| error.to_string())?;
+        if found == Some(state) {
+            Ok(())
+        } else {
+            Err(format!("{found:?}"))
+        }
+    })
+    .await?;
+    Ok(queue.job(id).await?.unwrap())
+}
+
+/// Hears what users are told.
+pub(crate) struct Ears {
+    heard: Arc<Mutex<Vec<(String, Value)>>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Ears {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Ears {
+    pub(crate) async fn open(server: &RedisServer) -> TestResult<Self> {
+        let mut connection = server.connect().await?;
+        connection.send(&["PSUBSCRIBE", &channel("*")]).await?;
+        connection.receive().await?;
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&heard);
+        let task = tokio::spawn(async move {
+            while let Ok(message) = connection.receive().await {
+                if let [.., channel, text] = message.texts().as_slice() {
+                    let message = serde_json::from_str(text).unwrap();
+                    notes.lock().unwrap().push((channel.clone(), message));
+                }
+            }
+        });
+        Ok(Self { heard, task })
+    }
+
+    /// What one user has been told so far.
+    pub(crate) fn told(&self, user: &str) -> Vec<Value> {
+        let channel = channel(user);
+        let heard = self.heard.lock().unwrap();
+        let told = heard.iter().filter(|(to, _)| *to == channel);
+        told.map(|(_, message)| message.clone()).collect()
+    }
+
+    /// Waits until a user has been told so many things, and returns them.
+    pub(crate) async fn hear(&self, user: &str, count: usize) -> TestResult<Vec<Value>> {
+        eventually(DEADLINE, async || {
+            let told = self.told(user);
+            if told.len() >= count {
+                Ok(())
+            } else {
+                Err(format!("{told:?}"))
+            }
+        })
+        .await?;
+        Ok(self.told(user))
+    }
+}
+
+/// The program `post-publishing` with short waits, to be started; it dies with its handle.
+pub(crate) fn publisher(redis_url: &str, graph_url: &str, prefix: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_post-publishing"));
+    command
+        .env_clear()
+        .env("RUST_LOG", "off")
+        .env("REDIS_URL", redis_url)
+        .env("QUEUE_PREFIX", prefix)
+        .env("GRAPH_API_URL", graph_url)
+        .env("GRAPH_ACCESS_TOKEN", TOKEN)
+        .env("CONCURRENCY", "1")
+        .env("STALLED_INTERVAL_MS", "50")
+        .env("CONTAINER_POLL_MS", "5")
+        .env("CONTAINER_POLL_MAX_MS", "20")
+        .env("PUBLISH_SETTLE_MS", "50")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Starts it.
+pub(crate) fn publisher_process(
+    redis_url: &str,
+    graph_url: &str,
+    prefix: &str,
+) -> TestResult<Child> {
+    Ok(publisher(redis_url, graph_url, prefix).spawn()?)
 }

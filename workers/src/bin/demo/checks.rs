@@ -10,6 +10,7 @@ use oxbull_workers::jobs::webhook_processing::ProcessedDelivery;
 use oxbull_workers::simulator::Simulator;
 
 use crate::Outcome;
+use crate::notices::Told;
 use crate::queues::{Seen, SeenQueue};
 use crate::report::say;
 use crate::samples::Samples;
@@ -20,10 +21,12 @@ pub(crate) async fn run(
     samples: &Samples,
     seen: &Seen,
     simulator: &Simulator,
+    told: &Told,
 ) -> Outcome<bool> {
     let mut checks = Checks::default();
     jobs(&mut checks, samples, seen);
     posts(&mut checks, samples, simulator);
+    notices(&mut checks, samples, told);
     events(&mut checks, samples, &seen.deliveries)?;
     overviews(&mut checks, client, samples).await?;
     Ok(checks.passed())
@@ -120,10 +123,12 @@ fn posts(checks: &mut Checks, samples: &Samples, simulator: &Simulator) {
         .posts
         .iter()
         .filter(|post| post.is_publishable())
-        .map(|post| (post.data.image_url.clone(), 0))
+        .map(|post| (post.first_url().to_owned(), 0))
         .collect();
     for post in simulator.published() {
-        *times.entry(post.image_url).or_default() += 1;
+        *times
+            .entry(post.urls.into_iter().next().unwrap_or_default())
+            .or_default() += 1;
     }
     let once = times.values().filter(|times| **times == 1).count();
     checks.equal(
@@ -131,12 +136,30 @@ fn posts(checks: &mut Checks, samples: &Samples, simulator: &Simulator) {
         &once,
         &samples.expected.posts.published,
     );
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for post in simulator.published() {
+        *kinds.entry(post.media_type).or_default() += 1;
+    }
+    let mut expected: BTreeMap<String, usize> = BTreeMap::new();
+    for post in samples.posts.iter().filter(|post| post.is_publishable()) {
+        *expected.entry(post.kind()).or_default() += 1;
+    }
+    checks.equal("kinds of posts", &by_kind(&kinds), &by_kind(&expected));
     let publications = simulator.counters().publications;
     checks.equal(
         "publications that the api counted",
         &publications,
         &(samples.expected.posts.published as u64),
     );
+}
+
+/// The user of every post was told once how it ended.
+fn notices(checks: &mut Checks, samples: &Samples, told: &Told) {
+    let posts = &samples.expected.posts;
+    let claim = "users told that their post is published";
+    checks.equal(claim, &told.published, &posts.published);
+    checks.equal("users told that it failed", &told.failed, &posts.failed);
+    checks.equal("users told twice", &told.repeated, &0);
 }
 
 /// Every event was passed on once, and every repeat was dropped.

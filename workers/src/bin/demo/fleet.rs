@@ -22,7 +22,7 @@ const PROGRAMS: [&str; 3] = [
 ];
 
 /// What the environment of whoever runs the demo must not change.
-const FOREIGN: [&str; 10] = [
+const FOREIGN: [&str; 15] = [
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_USERNAME",
@@ -33,6 +33,11 @@ const FOREIGN: [&str; 10] = [
     "GRAPH_TOKENS_FILE",
     "QUEUE_PREFIX",
     "CONCURRENCY",
+    "LOCK_DURATION_MS",
+    "STALLED_INTERVAL_MS",
+    "CONTAINER_DEADLINE_MS",
+    "PUBLISHING_QUOTA_WAIT_MS",
+    "PUT_OFF_MAX_MS",
 ];
 
 /// The running workers. Dropping it kills them.
@@ -61,7 +66,9 @@ impl Fleet {
                 .env("REDIS_URL", redis_url)
                 .env("GRAPH_API_URL", graph_url)
                 .env("GRAPH_ACCESS_TOKEN", "demo")
-                .env("CONTAINER_POLL_MS", "200")
+                .env("CONTAINER_POLL_MS", "100")
+                .env("CONTAINER_POLL_MAX_MS", "400")
+                .env("PUBLISH_SETTLE_MS", "1000")
                 .env("SHUTDOWN_GRACE", "5")
                 .stdin(Stdio::null())
                 // A group of its own: Ctrl-C reaches the demo, which then stops its workers.

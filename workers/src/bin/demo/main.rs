@@ -5,6 +5,7 @@
 
 mod checks;
 mod fleet;
+mod notices;
 mod queues;
 mod report;
 mod samples;
@@ -23,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use fleet::Fleet;
+use notices::Listener;
 use queues::Queues;
 use report::say;
 use samples::Samples;
@@ -107,6 +109,7 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
     let added = queues.add(&samples).await?;
     say(&format!("added {}", added.summary()));
 
+    let listener = Listener::start(&redis).await?;
     let mut fleet = Fleet::start(&redis.url(), simulator.url())?;
     say("started the three workers");
     let finished = watch(&queues, &added, &mut fleet, arguments).await?;
@@ -119,7 +122,8 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
 
     let seen = queues.read(&added).await?;
     report::print(&client, &seen).await?;
-    let passed = checks::run(&client, &samples, &seen, &simulator).await?;
+    let told = listener.heard().await?;
+    let passed = checks::run(&client, &samples, &seen, &simulator, &told).await?;
     client.close().await;
     simulator.stop().await;
     drop(redis);
@@ -129,6 +133,7 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
 async fn start_simulator(arguments: &Arguments) -> Outcome<Simulator> {
     let options = SimulatorOptions::new()
         .polls(2)
+        .video_polls(4)
         .latency(Duration::from_millis(arguments.latency_ms));
     let simulator = Simulator::start(options).await?;
     if !arguments.no_faults {

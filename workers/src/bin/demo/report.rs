@@ -140,6 +140,13 @@ fn pattern(key: &str) -> String {
         (Some("webhook"), Some("seen"), Some(_)) => {
             "webhook:seen:{accountId}:{kind}:{eventId}".to_owned()
         }
+        (Some("notified"), Some(queue), Some(_)) => {
+            let what = parts.next().unwrap_or_default();
+            format!("notified:{queue}:{{jobId}}@{{timestamp}}:{what}")
+        }
+        (Some("publish"), Some("container"), Some(_)) => {
+            "publish:container:{jobId}@{timestamp}".to_owned()
+        }
         (Some("api"), Some("analytics"), Some("overview")) => {
             "api:analytics:overview:{accountId}".to_owned()
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oxbull::JobOptions;
 use oxbull_workers::jobs::analytics_refresh::AnalyticsRefresh;
-use oxbull_workers::jobs::post_publishing::PostPublishing;
+use oxbull_workers::jobs::post_publishing::{MediaType, PostPublishing};
 use oxbull_workers::jobs::webhook_processing::WebhookDelivery;
 use serde::Deserialize;
 
@@ -51,6 +51,29 @@ impl SamplePost {
             options = options.priority(self.priority);
         }
         options
+    }
+
+    /// The API's name of its kind.
+    pub(crate) fn kind(&self) -> String {
+        let kind = match self.data.media_type {
+            MediaType::Image | MediaType::Other(_) => "IMAGE",
+            MediaType::Carousel => "CAROUSEL",
+            MediaType::Reels => "REELS",
+            MediaType::Stories => "STORIES",
+        };
+        kind.to_owned()
+    }
+
+    /// The first of the post's images and videos; no two samples share it.
+    pub(crate) fn first_url(&self) -> &str {
+        let child = self.data.children.first();
+        let urls = [
+            self.data.image_url.as_deref(),
+            self.data.video_url.as_deref(),
+            child.and_then(|child| child.image_url.as_deref()),
+            child.and_then(|child| child.video_url.as_deref()),
+        ];
+        urls.into_iter().flatten().next().unwrap_or_default()
     }
 
     /// Says whether the post is to be published, or to fail because its media cannot be.
@@ -113,7 +136,13 @@ fn distinct_post(mut post: SamplePost, round: u32) -> SamplePost {
     if round > 0 {
         let mark = format!("?round={round}");
         post.data.post_id.push_str(&mark);
-        post.data.image_url.push_str(&mark);
+        let children = post.data.children.iter_mut();
+        let urls = children
+            .flat_map(|child| [&mut child.image_url, &mut child.video_url])
+            .chain([&mut post.data.image_url, &mut post.data.video_url]);
+        for url in urls.flatten() {
+            url.push_str(&mark);
+        }
         post.data.caption = post.data.caption.map(|caption| caption + &mark);
     }
     post

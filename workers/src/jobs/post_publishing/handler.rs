@@ -1,12 +1,32 @@
-//! Publishing as a job: progress lies in the job's data, waiting is a delay without an attempt.
+//! Publishing as a job: progress lies in the job's data, waiting is a delay without an attempt,
+//! and the user is told once how it ended.
 
 use std::time::Duration;
 
-use oxbull::{Backoff, BoxError, Context, Job, JobOptions, JobResult, Outcome};
+use oxbull::{Backoff, BoxError, Context, Job, JobError, JobOptions, JobResult, Outcome};
+use serde_json::Value;
 
-use super::{Notebook, PostPublishing, Publication, PublishLimits, PublishedPost, Step, publish};
-use crate::graph::{AccessTokens, GraphClient};
-use crate::jobs::reaction::Reaction;
+use super::notes::job_mark;
+use super::{
+    JobNotes, Notebook, NoticeCode, Plan, PostNotice, PostPublishing, PublishError, PublishLimits,
+    PublishedPost, QUEUE, Step, Verdict, publish,
+};
+use crate::graph::{
+    AccessTokens, AccountId, Failure, GraphClient, LimitScope, Meter, MissingToken, Spare,
+};
+use crate::holds::Holds;
+use crate::notify::Notifier;
+
+use super::plan::InvalidPost;
+
+/// The wait when the API limits our rate and does not say for how long.
+const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
+
+/// The shortest wait after a limit, so that a job never spins on one.
+const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+
+/// The longest reason that a user is told, in characters.
+const LONGEST_REASON: usize = 1000;
 
 /// The options of these jobs: 3 attempts, 5 s and then 10 s apart.
 pub fn options() -> JobOptions {
@@ -22,41 +42,325 @@ pub struct Publisher {
     pub graph: GraphClient,
     /// The accounts' tokens.
     pub tokens: AccessTokens,
-    /// How long a job steps aside while the API prepares its container.
-    pub poll_interval: Duration,
-    /// How often it does so.
+    /// How long and how often a job waits for the API.
     pub limits: PublishLimits,
 }
 
 /// Publishes one post.
 ///
+/// The data is decoded here and not by the worker, so that the user hears also of a post that
+/// cannot be read, and so that the worker writes back what the backend wrote.
+///
 /// # Errors
 /// The failed attempt; permanent errors of the API fail the job for good.
-pub async fn handle(
-    job: Job<PostPublishing>,
-    context: Context<Publisher>,
-) -> JobResult<PublishedPost> {
-    let publisher = context.state();
-    let post = job.data();
-    let token = match publisher.tokens.of(&post.account_id) {
-        Ok(token) => token,
-        Err(error) => return Reaction::Fail.settle(error),
+pub async fn handle(job: Job<Value>, context: Context<Publisher>) -> JobResult<PublishedPost> {
+    let post: PostPublishing = match serde_json::from_value(job.data().clone()) {
+        Ok(post) => post,
+        Err(error) => {
+            let reason = format!("job data does not decode: {error}");
+            tell_failed(&job, &context, NoticeCode::Refused, &reason).await;
+            return Err(JobError::fatal(reason));
+        }
     };
-    let api = publisher.graph.account(&post.account_id, token);
-    match publish(api, post, &JobData(&job), publisher.limits).await {
-        Ok(Step::Published(published)) => Ok(Outcome::Done(published)),
-        Ok(Step::Wait) => Ok(Outcome::DelayFor(publisher.poll_interval)),
-        Err(error) => Reaction::from(error.failure()).settle(error),
+    let attempt = Attempt {
+        job: &job,
+        context: &context,
+        notes: JobNotes::new(
+            &job,
+            context.client(),
+            post.publication.clone().unwrap_or_default(),
+        ),
+        holds: Holds::new(context.client().clone()),
+        post: &post,
+    };
+    attempt.run().await
+}
+
+/// Why an attempt ends without a published post.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error("{0}; reconnect the account")]
+    Reconnect(PublishError),
+    #[error("{0}; reconnect the account")]
+    NoToken(MissingToken),
+    #[error(transparent)]
+    Invalid(#[from] InvalidPost),
+    #[error("limits of the graph api left no room within {0:?}")]
+    PutOffTooLong(Duration),
+    #[error("{0}; the post may have been published before: look at the account")]
+    InDoubt(Box<Self>),
+    /// What an earlier run of this attempt has found and told.
+    #[error("{}", .0.reason)]
+    Decided(Verdict),
+}
+
+impl Stop {
+    fn code(&self) -> NoticeCode {
+        match self {
+            Self::Reconnect(_) | Self::NoToken(_) => NoticeCode::Reconnect,
+            Self::PutOffTooLong(_) => NoticeCode::Limited,
+            Self::Publish(error) if error.failure() != Failure::Permanent => {
+                NoticeCode::Unavailable
+            }
+            Self::Publish(_) | Self::Invalid(_) => NoticeCode::Refused,
+            Self::Decided(verdict) => verdict.code,
+            Self::InDoubt(stop) => stop.code(),
+        }
     }
 }
 
-/// Keeps the progress in the data of the job itself.
-struct JobData<'a>(&'a Job<PostPublishing>);
+/// One run of a job.
+struct Attempt<'a> {
+    job: &'a Job<Value>,
+    context: &'a Context<Publisher>,
+    notes: JobNotes<'a>,
+    holds: Holds,
+    post: &'a PostPublishing,
+}
 
-impl Notebook for JobData<'_> {
-    async fn keep(&self, progress: Option<&Publication>) -> Result<(), BoxError> {
-        let mut data = self.0.data().clone();
-        data.publication = progress.cloned();
-        Ok(self.0.update_data(&data).await?)
+impl Attempt<'_> {
+    async fn run(&self) -> JobResult<PublishedPost> {
+        if let Some(verdict) = self.verdict() {
+            return self.fail(Stop::Decided(verdict)).await;
+        }
+        let plan = match Plan::of(self.post) {
+            Ok(plan) => plan,
+            Err(error) => return self.fail(error.into()).await,
+        };
+        let publisher = self.context.state();
+        let account = &self.post.account_id;
+        let token = match publisher.tokens.of(account) {
+            Ok(token) => token,
+            Err(error) => return self.fail(Stop::NoToken(error)).await,
+        };
+        let held = match self.holds.left(account).await {
+            Ok(held) => held,
+            Err(error) => {
+                tracing::warn!(%error, post = self.post.post_id, "limits could not be read");
+                return Ok(Outcome::DelayFor(self.context.state().limits.first_wait));
+            }
+        };
+        // A published post lacks but its permalink, a small request that its user waits for.
+        let published = self.notes.kept().media_id.is_some();
+        if !held.is_zero()
+            && !published
+            && let Some(put_off) = self.put_off(held).await
+        {
+            return put_off;
+        }
+        let meter = Meter::default();
+        let api = publisher.graph.account(account, token).metered(&meter);
+        let clock = self.context.client().clock();
+        let limits = &publisher.limits;
+        let ended = publish(api, self.post, &plan, &self.notes, limits, clock).await;
+        self.spare(account, meter.spare()).await;
+        match ended {
+            Ok(Step::Wait(wait)) => Ok(Outcome::DelayFor(wait)),
+            Ok(Step::Published(published)) => self.done(published).await,
+            Err(error) => self.stopped(error).await,
+        }
+    }
+
+    /// What an earlier run of this attempt has decided.
+    fn verdict(&self) -> Option<Verdict> {
+        let verdict = self.notes.kept().verdict?;
+        let holds = verdict.holds(self.job.attempts_made(), self.job.record().stalled);
+        holds.then_some(verdict)
+    }
+
+    async fn done(&self, published: PublishedPost) -> JobResult<PublishedPost> {
+        let account = self.post.account_id.to_string();
+        let notice = PostNotice::published(account, &published, self.now());
+        let told = Notifier::new(self.context.client().clone())
+            .tell_once(&claim(self.job, "published"), &self.post.user_id, &notice)
+            .await;
+        match told {
+            Ok(_) => Ok(Outcome::Done(published)),
+            // The post is public, so this must not become a failed job: try again to tell.
+            Err(error) => {
+                tracing::warn!(%error, post = self.post.post_id, "published, but nobody was told");
+                Ok(Outcome::DelayFor(self.context.state().limits.first_wait))
+            }
+        }
+    }
+
+    async fn stopped(&self, error: PublishError) -> JobResult<PublishedPost> {
+        match error.failure() {
+            Failure::RateLimited { scope, wait } => {
+                let wait = wait.unwrap_or(match scope {
+                    LimitScope::Publishing => self.context.state().limits.quota_wait,
+                    LimitScope::Account | LimitScope::Application => DEFAULT_LIMIT,
+                });
+                let wait = wait.max(SHORTEST_LIMIT);
+                self.hold(scope, &self.post.account_id, wait).await;
+                match self.put_off(wait).await {
+                    Some(put_off) => put_off,
+                    None => self.fail(error.into()).await,
+                }
+            }
+            Failure::ExpiredToken => self.fail(Stop::Reconnect(error)).await,
+            Failure::Transient | Failure::NotReady if !self.job.is_last_attempt() => {
+                Err(JobError::retry(error))
+            }
+            // The last attempt must not fail a post that may be public: first find out.
+            Failure::Transient | Failure::NotReady if self.is_in_doubt() => {
+                let wait = self.context.state().limits.longest_wait;
+                match self.put_off(wait).await {
+                    Some(put_off) => put_off,
+                    None => self.fail(error.into()).await,
+                }
+            }
+            Failure::Permanent | Failure::Transient | Failure::NotReady => {
+                self.fail(error.into()).await
+            }
+        }
+    }
+
+    fn is_in_doubt(&self) -> bool {
+        let progress = self.notes.kept();
+        progress.request.is_some() || progress.media_id.is_some()
+    }
+
+    /// Steps back without using an attempt. A post that has been put off for too long fails, but
+    /// not one that may be public (`None`): first find out.
+    async fn put_off(&self, wait: Duration) -> Option<JobResult<PublishedPost>> {
+        let limit = self.context.state().limits.put_off;
+        let mut progress = self.notes.kept();
+        let Some(since) = progress.put_off_since else {
+            progress.put_off_since = Some(self.now());
+            if let Err(error) = self.notes.keep(&progress).await {
+                tracing::warn!(%error, post = self.post.post_id, "put off, but not noted");
+            }
+            return Some(Ok(Outcome::DelayFor(wait)));
+        };
+        let passed = u64::try_from(self.now().saturating_sub(since)).unwrap_or(0);
+        if Duration::from_millis(passed) < limit {
+            return Some(Ok(Outcome::DelayFor(wait)));
+        }
+        if self.is_in_doubt() {
+            return None;
+        }
+        Some(self.fail(Stop::PutOffTooLong(limit)).await)
+    }
+
+    /// Fails the job for good. The verdict is noted before the user is told, so that a run after a
+    /// crash in between cannot end otherwise. Where it cannot be noted, the user is told once the
+    /// queue knows of the failure, see [`watch_failures`](super::watch_failures).
+    async fn fail(&self, stop: Stop) -> JobResult<PublishedPost> {
+        let decided = matches!(stop, Stop::Decided(_));
+        let stop = if self.is_in_doubt() && !decided {
+            Stop::InDoubt(Box::new(stop))
+        } else {
+            stop
+        };
+        let reason = stop.to_string();
+        let code = stop.code();
+        if decided || self.note_verdict(code, &reason).await {
+            tell_failed(self.job, self.context, code, &reason).await;
+        }
+        Err(JobError::fatal(stop))
+    }
+
+    async fn note_verdict(&self, code: NoticeCode, reason: &str) -> bool {
+        let mut progress = self.notes.kept();
+        // Whoever retries the job by hand gives it all of its time again.
+        progress.put_off_since = None;
+        progress.verdict = Some(Verdict {
+            attempts_made: self.job.attempts_made(),
+            stalled: self.job.record().stalled,
+            code,
+            reason: reason.to_owned(),
+        });
+        let noted = self.notes.keep(&progress).await;
+        if let Err(error) = &noted {
+            tracing::warn!(%error, post = self.post.post_id, "failed, but not noted");
+        }
+        noted.is_ok()
+    }
+
+    /// Tells all workers to spare the API as much as its answers have asked for.
+    async fn spare(&self, account: &AccountId, spare: Spare) {
+        for (scope, wait) in [
+            (LimitScope::Account, spare.account),
+            (LimitScope::Application, spare.application),
+        ] {
+            if !wait.is_zero() {
+                self.hold(scope, account, wait).await;
+            }
+        }
+    }
+
+    /// Without the hold other jobs are refused by the API and learn it from there.
+    async fn hold(&self, scope: LimitScope, account: &AccountId, wait: Duration) {
+        if let Err(error) = self.holds.hold(scope, account, wait).await {
+            tracing::warn!(%error, %account, "a limit could not be passed on to other workers");
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.context.client().clock().now().as_millis()
+    }
+}
+
+fn claim(job: &Job<Value>, what: &str) -> String {
+    format!("{QUEUE}:{}:{what}", job_mark(job))
+}
+
+/// Tells the user that the job has failed for good, once.
+async fn tell_failed(
+    job: &Job<Value>,
+    context: &Context<Publisher>,
+    code: NoticeCode,
+    reason: &str,
+) {
+    let failed = Failed {
+        mark: &job_mark(job),
+        data: job.data(),
+        code,
+        reason,
+        at: context.client().clock().now().as_millis(),
+    };
+    let notifier = Notifier::new(context.client().clone());
+    if let Err(error) = failed.tell(&notifier).await {
+        tracing::warn!(%error, id = %job.id(), "failed, but nobody was told yet");
+    }
+}
+
+/// A job that has failed for good, as far as its data can be read.
+#[derive(Debug)]
+pub(super) struct Failed<'a> {
+    pub(super) mark: &'a str,
+    pub(super) data: &'a Value,
+    pub(super) code: NoticeCode,
+    pub(super) reason: &'a str,
+    pub(super) at: i64,
+}
+
+impl Failed<'_> {
+    /// Tells its user, once. Data that names no user leaves nobody to tell.
+    pub(super) async fn tell(&self, notifier: &Notifier) -> Result<(), BoxError> {
+        let text = |field: &str| {
+            let value = self.data.get(field).and_then(Value::as_str);
+            value.map(str::to_owned)
+        };
+        let Some(user) = text("userId") else {
+            tracing::warn!(
+                job = self.mark,
+                "failed, and its data names no user to tell"
+            );
+            return Ok(());
+        };
+        let notice = PostNotice::Failed {
+            post_id: text("postId"),
+            account_id: text("accountId"),
+            code: self.code,
+            reason: self.reason.chars().take(LONGEST_REASON).collect(),
+            at: self.at,
+        };
+        let claim = format!("{QUEUE}:{}:failed", self.mark);
+        notifier.tell_once(&claim, &user, &notice).await?;
+        Ok(())
     }
 }

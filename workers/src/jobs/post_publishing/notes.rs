@@ -1,0 +1,113 @@
+//! Where a publication's progress is kept, and which of a job's containers may be published.
+
+use std::future::Future;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use oxbull::client::Client;
+use oxbull::{BoxError, Job};
+use serde_json::Value;
+
+use super::Publication;
+use crate::graph::ContainerId;
+use crate::script::eval;
+
+/// How long a claim lasts after it was made: a container expires after 24 hours, so whoever may
+/// still know of another one cannot publish it by then.
+const CLAIM_TTL: Duration = Duration::from_secs(72 * 3600);
+
+const CLAIM: &str = "
+local held = redis.call('GET', KEYS[1])
+if held and held ~= ARGV[1] then
+  return held
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]";
+
+const RELEASE: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  return redis.call('DEL', KEYS[1])
+end
+return 0";
+
+/// What a publication remembers outside of the process.
+pub trait Notebook {
+    /// Keeps the progress, replacing what was kept, so that the next run finds it.
+    fn keep(&self, progress: &Publication) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Claims that `container` is the one that the job may publish, and returns the one that is:
+    /// another, when some other run of the job was first.
+    fn claim(
+        &self,
+        container: &ContainerId,
+    ) -> impl Future<Output = Result<ContainerId, BoxError>> + Send;
+
+    /// Gives up the claim of a container that can never be published any more.
+    fn release(&self, container: &ContainerId)
+    -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+/// Keeps the progress in the job's own data, and the claim in a key beside the queue.
+///
+/// Data alone does not do: a worker that was frozen beyond its lock wakes with a container of its
+/// own in hand while another worker publishes a different one. The claim is one atomic step, so
+/// only one of the two can pass.
+#[derive(Debug)]
+pub struct JobNotes<'a> {
+    job: &'a Job<Value>,
+    client: &'a Client,
+    kept: Mutex<Publication>,
+}
+
+impl<'a> JobNotes<'a> {
+    /// Notes about this job, which has come so far.
+    pub fn new(job: &'a Job<Value>, client: &'a Client, progress: Publication) -> Self {
+        Self {
+            job,
+            client,
+            kept: Mutex::new(progress),
+        }
+    }
+
+    /// The progress as it was kept last.
+    pub fn kept(&self) -> Publication {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn key(&self) -> String {
+        format!("publish:container:{}", job_mark(self.job))
+    }
+}
+
+/// Names a job for good. The time makes it unique even where ids start over.
+pub(super) fn job_mark(job: &Job<Value>) -> String {
+    format!("{}@{}", job.id(), job.timestamp())
+}
+
+impl Notebook for JobNotes<'_> {
+    /// The rest of the data is written back as the backend wrote it.
+    async fn keep(&self, progress: &Publication) -> Result<(), BoxError> {
+        let mut data = self.job.data().clone();
+        if let Value::Object(fields) = &mut data {
+            fields.insert("publication".to_owned(), serde_json::to_value(progress)?);
+        }
+        self.job.update_data(&data).await?;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = progress.clone();
+        Ok(())
+    }
+
+    async fn claim(&self, container: &ContainerId) -> Result<ContainerId, BoxError> {
+        let ttl = u64::try_from(CLAIM_TTL.as_millis())?;
+        let arguments = (container.as_str(), ttl);
+        let held: String = eval(self.client, CLAIM, &self.key(), arguments).await?;
+        Ok(ContainerId::new(held)?)
+    }
+
+    async fn release(&self, container: &ContainerId) -> Result<(), BoxError> {
+        let _: i64 = eval(self.client, RELEASE, &self.key(), container.as_str()).await?;
+        Ok(())
+    }
+}

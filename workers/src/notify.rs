@@ -1,0 +1,60 @@
+//! Telling users: a Redis publish on the user's channel `notify:{userId}`, which the backend's
+//! WebSocket server forwards.
+
+use std::time::Duration;
+
+use oxbull::BoxError;
+use oxbull::client::Client;
+use serde::Serialize;
+
+use crate::script::eval;
+
+/// How long it is remembered that a user was told; jobs run again within minutes, not weeks.
+const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Remembers and publishes in one step, so that no crash comes in between: neither is a message
+/// repeated, nor does a claim stay without its message.
+const TELL_ONCE: &str = "
+if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
+  return 0
+end
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+return 1";
+
+/// Publishes to users' channels.
+///
+/// Redis publishes a message exactly once per claim. Who is not subscribed at that moment does not
+/// get it; what happened stays in the job's result or failure reason.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    client: Client,
+}
+
+impl Notifier {
+    /// Publishes through this client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Tells a user something, as JSON, unless that was done under this claim before. Returns
+    /// whether it was done now. Safe to repeat after an error.
+    ///
+    /// # Errors
+    /// When the message has no JSON form, or Redis did not answer.
+    pub async fn tell_once(
+        &self,
+        claim: &str,
+        user: &str,
+        message: &impl Serialize,
+    ) -> Result<bool, BoxError> {
+        let millis = u64::try_from(REMEMBERED.as_millis())?;
+        let arguments = (millis, channel(user), serde_json::to_string(message)?);
+        let key = format!("notified:{claim}");
+        eval(&self.client, TELL_ONCE, &key, arguments).await
+    }
+}
+
+/// A user's channel.
+pub fn channel(user: &str) -> String {
+    format!("notify:{user}")
+}
