@@ -140,6 +140,12 @@ pub enum Refusal {
     /// -9: a child that must not fail has failed.
     #[error("the job has at least one failed child")]
     FailedChildren,
+    /// -10: the slot of a scheduler's pattern has had its iteration, whose job still exists.
+    #[error("the iteration exists already")]
+    IterationExists,
+    /// -11: the slots to come of a scheduler's interval have jobs already.
+    #[error("the next iterations exist already")]
+    SlotsTaken,
     /// -20: the job, or a child that would be removed with it, is locked by a worker.
     #[error("the job is locked by a worker")]
     Locked,
@@ -161,6 +167,8 @@ impl Refusal {
             -7 => Self::ParentConflict,
             -8 => Self::SchedulerOwned,
             -9 => Self::FailedChildren,
+            -10 => Self::IterationExists,
+            -11 => Self::SlotsTaken,
             -20 => Self::Locked,
             other => Self::Unknown(other),
         }

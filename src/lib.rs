@@ -24,12 +24,13 @@ pub use events::{EventEntry, PrevState, QueueEvent, QueueEvents, QueueEventsBuil
 pub use job::{
     Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, Job, JobError, JobId, JobOptions,
     JobRecord, JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName,
-    Recurrence, Retention, Schedule, Telemetry,
+    Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
 };
 pub use queue::{
     AddOutcome, Added, DeduplicationOwner, GlobalRateLimit, JobCounts, JobEnd, Logs, NewJob, Queue,
     QueueBuilder, RateLimitState, RetryOptions,
 };
+pub use scheduler::{Rearmed, SchedulerOrder, Upserted};
 pub use wire::{EventFields, EventId};
 pub use worker::{
     Availability, BackoffStrategy, Closed, Context, Handler, JobCall, JobReply, JobService,

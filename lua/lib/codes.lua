@@ -8,4 +8,6 @@ local LOCK_LOST = -6
 local PARENT_CONFLICT = -7
 local SCHEDULER_OWNED = -8
 local FAILED_CHILDREN = -9
+local ITERATION_EXISTS = -10
+local SLOTS_TAKEN = -11
 local LOCKED = -20

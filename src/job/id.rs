@@ -187,6 +187,11 @@ impl JobId {
         &self.0
     }
 
+    /// Says whether a job's own keys end with this.
+    pub(crate) fn is_subkey(suffix: &str) -> bool {
+        SUBKEYS.contains(&suffix)
+    }
+
     /// Applies the rules for new ids to an id that may come from elsewhere.
     pub(crate) fn check_new(&self) -> Result<()> {
         const FIELD: &str = "job id";

@@ -8,6 +8,7 @@ mod options;
 mod outcome;
 mod record;
 mod schedule;
+mod scheduler;
 mod state;
 
 pub use active::Job;
@@ -20,4 +21,5 @@ pub use options::{Backoff, BackoffKind, ChildPolicy, JobOptions, Parent, Retenti
 pub use outcome::{JobError, JobResult, Outcome};
 pub use record::{JobRecord, ParentLink};
 pub use schedule::{CatchUp, Overlap, Recurrence, Schedule};
+pub use scheduler::SchedulerRecord;
 pub use state::JobState;

@@ -65,6 +65,8 @@ pub struct JobRecord {
     pub unknown: BTreeMap<String, String>,
     /// Fields that do not decode, each as `<field>: <reason>`.
     pub problems: Vec<String>,
+    /// The options as they are stored.
+    pub(crate) raw_options: String,
 }
 
 impl JobRecord {
@@ -95,6 +97,7 @@ impl JobRecord {
             parent: None,
             unknown: BTreeMap::new(),
             problems: Vec::new(),
+            raw_options: String::new(),
         }
     }
 

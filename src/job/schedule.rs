@@ -47,7 +47,8 @@ pub enum Overlap {
     /// It runs beside the earlier one, as with BullMQ.
     #[default]
     Allow,
-    /// It is passed over.
+    /// It completes without running its handler, with the result
+    /// `{"skipped": "<id> still runs"}`. Workers of BullMQ do not heed this and run it.
     Skip,
 }
 
@@ -58,7 +59,8 @@ pub enum CatchUp {
     /// The iteration that was pending runs late, the others are passed over, as with BullMQ.
     #[default]
     Latest,
-    /// Every missed run is made up for, one after the other.
+    /// Every missed run is made up for, one after the other. An iteration that a worker of
+    /// BullMQ starts passes over what was missed, since they do not heed this.
     All,
 }
 

@@ -70,6 +70,11 @@ impl<D> NewJob<D> {
         self.options = options;
         self
     }
+
+    /// Takes the name, data and options apart.
+    pub(crate) fn into_parts(self) -> (String, D, JobOptions) {
+        (self.name, self.data, self.options)
+    }
 }
 
 impl<D> Queue<D> {
@@ -171,20 +176,9 @@ impl<D> Queue<D> {
     where
         D: Serialize,
     {
-        let options = options.or(&self.shared.defaults);
+        let options = options.or(self.defaults());
         options.check()?;
-        let data = encode("job data", data)?;
-        if let Some(limit) = options.size_limit.filter(|limit| *limit > 0)
-            && data.len() > limit
-        {
-            return Err(Error::invalid(
-                "job data",
-                format!(
-                    "of job {name} has {} bytes, more than the limit of {limit}",
-                    data.len()
-                ),
-            ));
-        }
+        let data = Self::encode_data(&name, data, &options)?;
         Ok(NewRecord {
             timestamp: options
                 .timestamp
@@ -204,6 +198,26 @@ impl<D> Queue<D> {
             name,
             data,
         })
+    }
+
+    /// Encodes the data of the job `name`, within the size that its options allow.
+    pub(crate) fn encode_data(name: &str, data: &D, options: &JobOptions) -> Result<String>
+    where
+        D: Serialize,
+    {
+        let data = encode("job data", data)?;
+        if let Some(limit) = options.size_limit.filter(|limit| *limit > 0)
+            && data.len() > limit
+        {
+            return Err(Error::invalid(
+                "job data",
+                format!(
+                    "of job {name} has {} bytes, more than the limit of {limit}",
+                    data.len()
+                ),
+            ));
+        }
+        Ok(data)
     }
 }
 

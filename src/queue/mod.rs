@@ -210,8 +210,13 @@ impl<D> Queue<D> {
         self.store().keys().qualified()
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.shared.store
+    }
+
+    /// Returns the options of jobs that do not set them.
+    pub(crate) fn defaults(&self) -> &JobOptions {
+        &self.shared.defaults
     }
 
     /// Reads a job; `None` when there is no such job.

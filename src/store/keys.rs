@@ -52,6 +52,11 @@ impl QueueKeys {
         format!("{}:qe", self.client_name)
     }
 
+    /// Returns the key of a scheduler's definition.
+    pub(crate) fn scheduler(&self, id: &str) -> String {
+        format!("{}repeat:{id}", self.base)
+    }
+
     /// Returns the name of a worker's connection (spec: processing §3).
     pub(crate) fn worker_client_name(&self, worker: Option<&str>) -> String {
         match worker {

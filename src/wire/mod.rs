@@ -1,12 +1,16 @@
 //! Encodings shared with the other clients of a queue: the options JSON, the job hash, and the
-//! entries of the event stream.
+//! entries of the event stream, and the definition of a job scheduler.
 
 mod deduplication;
 mod event;
 mod options;
 mod record;
+mod scheduler;
 
 pub(crate) use event::is_reserved_event;
 pub use event::{EventFields, EventId};
 pub(crate) use options::{encode_options, parent_link};
 pub(crate) use record::decode_record;
+pub(crate) use scheduler::{
+    Iteration, Repetition, decode_scheduler, definition_fields, first_iteration, is_legacy_key,
+};

@@ -14,13 +14,22 @@ use crate::job::{
 };
 use crate::wire::deduplication::{decode_deduplication, encode_deduplication};
 
-/// Encodes options as they are stored.
+/// Encodes options as they are stored with a job.
 pub(crate) fn encode_options(options: &JobOptions) -> String {
+    let mut map = options_map(options);
+    map.entry("attempts").or_insert_with(|| 0.into());
+    Value::Object(map).to_string()
+}
+
+/// Encodes options as they are stored with a job scheduler: what is not set is absent.
+pub(crate) fn options_map(options: &JobOptions) -> Map<String, Value> {
     let mut map = Map::new();
     let mut put = |name: &str, value: Value| {
         map.insert(name.to_owned(), value);
     };
-    put("attempts", options.attempts.unwrap_or(0).into());
+    if let Some(attempts) = options.attempts {
+        put("attempts", attempts.into());
+    }
     if let Some(id) = &options.id {
         put("jobId", id.as_str().into());
     }
@@ -74,7 +83,7 @@ pub(crate) fn encode_options(options: &JobOptions) -> String {
             put("omc", omit.into());
         }
     }
-    Value::Object(map).to_string()
+    map
 }
 
 /// Encodes the `parent` field of a child's hash (spec: layout §5).
@@ -215,7 +224,7 @@ pub(crate) fn decode_options(text: &str) -> DecodedOptions {
     decoded
 }
 
-enum Misread {
+pub(super) enum Misread {
     Unknown,
     Because(&'static str),
 }
@@ -272,7 +281,7 @@ fn decode_option(
 }
 
 /// Reads a number, also one written as text.
-fn number(value: &Value) -> Result<f64, Misread> {
+pub(super) fn number(value: &Value) -> Result<f64, Misread> {
     finite(value).ok_or(Misread::Because("is no number"))
 }
 
@@ -292,7 +301,7 @@ pub(super) fn finite(value: &Value) -> Option<f64> {
     clippy::cast_sign_loss,
     reason = "`as` saturates, which is what is wanted"
 )]
-fn small(number: f64) -> u32 {
+pub(super) fn small(number: f64) -> u32 {
     number as u32
 }
 
@@ -300,7 +309,7 @@ fn small(number: f64) -> u32 {
     clippy::cast_possible_truncation,
     reason = "`as` saturates, which is what is wanted"
 )]
-fn whole(number: f64) -> i64 {
+pub(super) fn whole(number: f64) -> i64 {
     number as i64
 }
 

@@ -30,6 +30,7 @@ pub(crate) fn decode_record(
                 job.options = decoded.known;
                 job.unknown_options = decoded.unknown;
                 job.problems.extend(decoded.problems);
+                job.raw_options = text;
             }
             b"timestamp" => {
                 job.timestamp = Timestamp::from_millis(whole(&mut job, "timestamp", &text));

@@ -18,6 +18,7 @@ use crate::worker::call::Caller;
 use crate::worker::events::Announcer;
 use crate::worker::execute::Runner;
 use crate::worker::handler::{Handler, HandlerService, JobCall, JobReply, JobService};
+use crate::worker::iteration::Iterations;
 use crate::worker::keeper::{Held, Keeper};
 use crate::worker::marker::Markers;
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
@@ -114,14 +115,15 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Sets the time between two searches for jobs of workers that vanished. One search serves
-    /// all workers of the queue. Default: 30 s.
+    /// Sets the time between two searches for jobs of workers that vanished, and for job
+    /// schedulers that have lost their iteration. One search serves all workers of the queue.
+    /// Default: 30 s.
     pub fn stalled_interval(mut self, interval: Duration) -> Self {
         self.options.stalled_interval = interval;
         self
     }
 
-    /// Leaves the search for stalled jobs to other workers. Default: false.
+    /// Leaves the search for stalled jobs and halted schedulers to other workers. Default: false.
     pub fn skip_stalled_check(mut self, skip: bool) -> Self {
         self.options.check_stalled = !skip;
         self
@@ -281,6 +283,13 @@ impl<S> WorkerBuilder<S> {
         });
         let pump = Pump::new(Parts {
             runner: Runner {
+                iterations: Iterations {
+                    store: store.clone(),
+                    events: events.clone(),
+                    queue: options.queue.as_str().into(),
+                    lock_duration: options.lock_duration,
+                    trouble: Arc::default(),
+                },
                 store: store.clone(),
                 service,
                 timeout: options.timeout,

@@ -66,6 +66,22 @@ pub enum WorkerEvent {
         /// The job.
         id: JobId,
     },
+    /// An iteration of a scheduler that lets none overlap was completed without its handler,
+    /// because an earlier one still runs.
+    Skipped {
+        /// The job.
+        id: JobId,
+        /// The one that runs.
+        running: JobId,
+    },
+    /// A scheduler without an iteration to come has got one again. That its job was deleted or
+    /// ended without a successor is worth a look.
+    SchedulerRearmed {
+        /// The scheduler.
+        scheduler: Arc<str>,
+        /// Its new iteration.
+        id: JobId,
+    },
     /// A fetch found nothing after there had been work.
     Drained,
     /// The worker stopped starting jobs.

@@ -12,8 +12,9 @@ use tracing::Instrument;
 use crate::error::Result;
 use crate::job::{Action, Actions, JobError, JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
-use crate::store::{AddLog, LimitRate, Store, UpdateData, UpdateProgress};
+use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
 use crate::worker::handler::{JobCall, JobService, job_error};
+use crate::worker::iteration::Iterations;
 
 /// Why an attempt is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,23 @@ impl Cancellation {
         // A second cause changes nothing: the attempt is ending already.
         self.cause.set(cause).ok();
         self.token.cancel();
+    }
+
+    /// Says whether the attempt is cancelled, and why.
+    pub(super) fn cancelled(&self) -> Option<Cause> {
+        self.token.is_cancelled().then(|| self.cause())
+    }
+
+    /// Waits this long.
+    ///
+    /// # Errors
+    ///
+    /// The cause, as soon as the attempt is cancelled.
+    pub(super) async fn wait(&self, wait: Duration) -> Result<(), Cause> {
+        match tokio::time::timeout(wait, self.token.cancelled()).await {
+            Ok(()) => Err(self.cause()),
+            Err(_) => Ok(()),
+        }
     }
 
     fn cause(&self) -> Cause {
@@ -65,11 +83,21 @@ pub(super) struct Runner {
     /// The number of jobs in the worker's own rate limit.
     pub(super) limit: Option<u32>,
     pub(super) queue: Arc<str>,
+    pub(super) iterations: Iterations,
 }
 
 impl Runner {
     /// Runs one attempt to its end.
-    pub(super) async fn run(self, record: Arc<JobRecord>, cancellation: Cancellation) -> Exit {
+    pub(super) async fn run(
+        self,
+        record: Arc<JobRecord>,
+        token: LockToken,
+        cancellation: Cancellation,
+    ) -> Exit {
+        let begun = self.iterations.begin(&record, &token, &cancellation);
+        if let Some(exit) = begun.await {
+            return exit;
+        }
         if let Some(error) = self.hindrance(&record) {
             return Exit::Ended(AttemptEnd::Failed(error));
         }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Throttle;
 use crate::error::{Error, Result};
 use crate::job::JobId;
+use crate::scheduler::{Rearmed, heal};
 use crate::store::{ExtendLocks, LockToken, RecoverStalled, Store};
 use crate::worker::events::{Announcer, WorkerEvent};
 use crate::worker::execute::{Cancellation, Cause};
@@ -138,6 +139,8 @@ impl Keeper {
             losses: Throttle::default(),
             recoveries: Throttle::default(),
             ghosts: Throttle::default(),
+            rearmed: Throttle::default(),
+            halted: Throttle::default(),
         };
         let stopped = stop.clone();
         std::thread::Builder::new()
@@ -184,6 +187,8 @@ struct Task {
     losses: Throttle,
     recoveries: Throttle,
     ghosts: Throttle,
+    rearmed: Throttle,
+    halted: Throttle,
 }
 
 impl Task {
@@ -276,6 +281,7 @@ impl Task {
                     if continued {
                         Duration::ZERO
                     } else {
+                        self.heal().await;
                         checked.wait
                     }
                 }
@@ -287,6 +293,39 @@ impl Task {
             // A little later than possible, and not in step with the rest of the fleet.
             let spread = Duration::from_millis(fastrand::u64(1..=20));
             tokio::time::sleep(wait.min(self.stalled_interval) + spread).await;
+        }
+    }
+
+    /// Arms schedulers again that have lost their iteration. It has an interval of its own: where
+    /// BullMQ's workers always are the first to look for stalled jobs, nobody else would do this.
+    async fn heal(&self) {
+        match heal(&self.store, self.stalled_interval).await {
+            Ok(healed) => {
+                for Rearmed { scheduler, id } in healed.rearmed {
+                    if let Some(skipped) = self.rearmed.admit() {
+                        tracing::warn!(
+                            queue = self.store.keys().qualified(),
+                            scheduler,
+                            job = %id,
+                            skipped,
+                            "scheduler had no iteration to come and was armed again"
+                        );
+                    }
+                    self.events.tell(|| WorkerEvent::SchedulerRearmed {
+                        scheduler: scheduler.into(),
+                        id,
+                    });
+                }
+                for problem in healed.problems {
+                    if let Some(skipped) = self.halted.admit() {
+                        tracing::warn!(queue = self.store.keys().qualified(), skipped, "{problem}");
+                        self.events.tell(|| WorkerEvent::Trouble {
+                            message: problem.into(),
+                        });
+                    }
+                }
+            }
+            Err(error) => self.report("schedulers were not checked", &error),
         }
     }
 

@@ -6,10 +6,12 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{JobError, JobId, JobRecord, Outcome, Prefix, QueueName, Retention};
 use crate::policy::{self, Attempt, AttemptEnd, WorkerRules};
+use crate::scheduler::{Rearmed, heal};
 use crate::store::{
     Advance, Ended, ExtendLocks, FinishCode, LimitRate, LockToken, Next, RateLimit, RecoverStalled,
     Store, TrimFinished,
 };
+use crate::worker::iteration::{carry_on_by_hand, skipped};
 
 /// Starts and ends jobs by hand: no handler, no lock renewal, no stalled checks but those asked
 /// for. For tests, and for programs whose jobs do not fit a handler.
@@ -151,9 +153,10 @@ impl ManualWorker {
     /// # Errors
     ///
     /// [`Error::Indeterminate`] when the answer was lost: a job may then be active under the
-    /// token until its lock expires. Other connection errors.
+    /// token until its lock expires. The same when it is a scheduler's iteration and the schedule
+    /// could not be carried on within half of the lock. Other connection errors.
     pub async fn fetch(&self, token: &str) -> Result<Option<JobRecord>> {
-        Ok(self.step(&[], token, 1).await?.0)
+        Ok(self.step(Vec::new(), token, 1).await?.0)
     }
 
     /// As [`fetch`](Self::fetch), and says what to expect next.
@@ -162,7 +165,7 @@ impl ManualWorker {
     ///
     /// As [`fetch`](Self::fetch).
     pub async fn fetch_or_wait(&self, token: &str) -> Result<(Option<JobRecord>, Availability)> {
-        self.step(&[], token, 1).await
+        self.step(Vec::new(), token, 1).await
     }
 
     /// Ends an attempt as a worker would: completes, fails, retries, delays or releases the job
@@ -173,6 +176,7 @@ impl ManualWorker {
     ///
     /// [`Error::Refused`] when the job's lock is not the token's any more, or when it cannot
     /// end this way; then nothing changed. [`Error::Encode`] for the value; connection errors.
+    /// With `fetch_next`, [`Error::Indeterminate`] as for [`fetch`](Self::fetch).
     pub async fn finish<R: serde::Serialize>(
         &self,
         job: &JobRecord,
@@ -186,7 +190,8 @@ impl ManualWorker {
             self.store.run(&LimitRate::checked(*wait, known)?).await?;
         }
         let ended = self.ended(job, token, result)?;
-        Ok(self.step(&[ended], token, usize::from(fetch_next)).await?.0)
+        let take = usize::from(fetch_next);
+        Ok(self.step(vec![ended], token, take).await?.0)
     }
 
     fn check(&self) -> Result<()> {
@@ -209,21 +214,48 @@ impl ManualWorker {
             })?),
             Err(error) => AttemptEnd::Failed(error),
         };
+        Ok(self.settled(job, token, &end))
+    }
+
+    fn settled(&self, job: &JobRecord, token: &str, end: &AttemptEnd) -> Ended {
         let now = self.store.clock().now();
         let attempt = Attempt {
             job,
             rules: &self.rules,
         };
-        Ok(Ended {
+        Ended {
             job: job.id.clone(),
             token: LockToken::new(token),
             starts: job.attempts_started,
             stalls: job.stalled,
-            ending: policy::settle(attempt, &end, now, 1.0, None),
-        })
+            ending: policy::settle(attempt, end, now, 1.0, None),
+        }
     }
 
+    /// Ends attempts and starts a job, whose schedule it carries on. An iteration that must not
+    /// overlap with an earlier one ends at once, and the next job is started instead.
     async fn step(
+        &self,
+        mut results: Vec<Ended>,
+        token: &str,
+        take: usize,
+    ) -> Result<(Option<JobRecord>, Availability)> {
+        loop {
+            let (job, next) = self.advance(&results, token, take).await?;
+            let Some(job) = job else {
+                return Ok((None, next));
+            };
+            let patience = self.lock_duration / 2;
+            let carried = Box::pin(carry_on_by_hand(&self.store, &job, patience));
+            let Some(running) = carried.await? else {
+                return Ok((Some(job), next));
+            };
+            let end = AttemptEnd::Returned(Outcome::Done(skipped(&running)));
+            results = vec![self.settled(&job, token, &end)];
+        }
+    }
+
+    async fn advance(
         &self,
         results: &[Ended],
         token: &str,
@@ -321,6 +353,21 @@ impl ManualWorker {
                 return Ok(jobs);
             }
         }
+    }
+
+    /// Gives an iteration to each scheduler that has none to come, because its job was deleted or
+    /// ended without a successor; a schedule that has ended stays so. Does nothing when a worker
+    /// has checked the queue's schedulers within `interval`. Returns what was armed again.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. Safe to repeat.
+    pub async fn check_schedulers(&self, interval: Duration) -> Result<Vec<Rearmed>> {
+        let healed = heal(&self.store, interval).await?;
+        for problem in healed.problems {
+            tracing::warn!(queue = self.store.keys().qualified(), "{problem}");
+        }
+        Ok(healed.rearmed)
     }
 }
 

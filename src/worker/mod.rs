@@ -9,6 +9,7 @@ mod call;
 mod events;
 mod execute;
 mod handler;
+mod iteration;
 mod keeper;
 mod manual;
 mod marker;

@@ -43,8 +43,6 @@ const FETCH_RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// How long closing waits to pass a wake-up on.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// How long an iteration of a job scheduler waits for a worker that can carry the schedule on.
-const SCHEDULER_WAIT: Duration = Duration::from_secs(5);
 
 /// What the worker's handle asks of its pump.
 #[derive(Debug)]
@@ -684,21 +682,7 @@ impl Pump {
             .held
             .hold(key.clone(), token.clone(), cancellation.clone());
         let room = self.handlers.len() + self.results.len() < self.concurrency;
-        let back = if !matches!(self.stage, Stage::Running) || self.paused || !room {
-            Some(Ending::Release)
-        } else if record.scheduler.is_some() {
-            // Running it without making the next iteration would end the schedule.
-            self.trouble(
-                "an iteration of a job scheduler was put off: it needs a BullMQ worker",
-                &Error::invalid("job scheduler", "is not carried on by this version"),
-            );
-            Some(Ending::Park {
-                delay: SCHEDULER_WAIT,
-            })
-        } else {
-            None
-        };
-        if let Some(ending) = back {
+        if !matches!(self.stage, Stage::Running) || self.paused || !room {
             self.parts.held.ending(&key);
             self.stories.insert(
                 key,
@@ -707,7 +691,7 @@ impl Pump {
                     kind: Kind::SteppedBack,
                 },
             );
-            self.results.push(ended(&record, token, ending));
+            self.results.push(ended(&record, token, Ending::Release));
             return;
         }
         let record = Arc::new(record);
@@ -716,11 +700,11 @@ impl Pump {
             name: record.name.as_str().into(),
             attempt: record.attempts_started,
         });
-        let attempt = self
-            .parts
-            .runner
-            .clone()
-            .run(Arc::clone(&record), cancellation.clone());
+        let attempt =
+            self.parts
+                .runner
+                .clone()
+                .run(Arc::clone(&record), token.clone(), cancellation.clone());
         let handle = self.handlers.spawn(attempt);
         self.running.insert(
             handle.id(),

@@ -19,6 +19,7 @@ mod operations;
 mod queueing;
 mod rate;
 mod rivals;
+mod schedulers;
 #[cfg(feature = "sessions")]
 mod sealing;
 #[cfg(feature = "sessions")]

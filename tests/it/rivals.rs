@@ -97,23 +97,6 @@ async fn handlers_report_through_their_job() -> TestResult {
     Ok(())
 }
 
-/// Running an iteration without making the next one would end its schedule.
-#[tokio::test]
-async fn scheduler_iterations_are_put_off() -> TestResult {
-    let stage = Stage::start().await?;
-    let id = stage.add("tick", JobOptions::new()).await?;
-    stage
-        .server
-        .cli(&["HSET", "bull:q:1", "rjk", "every-minute"])
-        .await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
-    let counts = stage.counts(|counts| counts.delayed == 1).await?;
-    assert_eq!(counts.completed + counts.failed, 0);
-    assert_eq!(stage.job(&id).await?.attempts_made, 0);
-    worker.close().await;
-    Ok(())
-}
-
 /// The settings of a queue tell which library opened it last.
 #[tokio::test]
 async fn opening_a_queue_states_its_own_version() -> TestResult {

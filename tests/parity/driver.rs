@@ -83,6 +83,24 @@ pub(crate) enum Step {
     State {
         id: String,
     },
+    /// Schedule and template as BullMQ's users write them.
+    UpsertScheduler {
+        id: String,
+        repeat: Value,
+        template: Value,
+    },
+    RemoveScheduler {
+        id: String,
+    },
+    GetScheduler {
+        id: String,
+    },
+    ListSchedulers {
+        start: i64,
+        end: i64,
+        asc: bool,
+    },
+    CountSchedulers,
     Limit(Limit),
     /// An application's own event; `keep` as in BullMQ's producer.
     Publish {

@@ -277,6 +277,34 @@ impl Node {
                     .await
             }
             Step::Limit(limit) => self.limit(place, *limit).await,
+            Step::UpsertScheduler {
+                id,
+                repeat,
+                template,
+            } => {
+                let params = json!({ "id": id, "repeat": repeat, "template": template });
+                let job = self.call(place, "queue.upsertJobScheduler", params).await?;
+                Ok(match job.get("refused") {
+                    Some(_) => job,
+                    None => job["id"].clone(),
+                })
+            }
+            Step::RemoveScheduler { id } => {
+                self.call(place, "queue.removeJobScheduler", json!({ "id": id }))
+                    .await
+            }
+            Step::GetScheduler { id } => {
+                let params = json!({ "method": "getJobScheduler", "args": [id] });
+                self.call(place, "queue.call", params).await
+            }
+            Step::ListSchedulers { start, end, asc } => {
+                let params = json!({ "method": "getJobSchedulers", "args": [start, end, asc] });
+                self.call(place, "queue.call", params).await
+            }
+            Step::CountSchedulers => {
+                let params = json!({ "method": "getJobSchedulersCount", "args": [] });
+                self.call(place, "queue.call", params).await
+            }
         }
     }
 

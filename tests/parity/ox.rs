@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use oxbull::{
     Added, Backoff, ChildPolicy, Client, Deduplication, Error, JobError, JobId, JobOptions,
-    JobRecord, ManualWorker, NewJob, Outcome, Parent, Queue, RateLimitState, Refusal, Retention,
-    RetryOptions, Telemetry, Timestamp,
+    JobRecord, ManualWorker, NewJob, Outcome, Parent, Queue, RateLimitState, Recurrence, Refusal,
+    Retention, RetryOptions, Schedule, SchedulerOrder, SchedulerRecord, Telemetry, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -241,6 +241,37 @@ impl Ox {
                 Ok(state.map_or("unknown", |state| state.as_str()).into())
             }
             Step::Limit(step) => limit(&queue, *step).await,
+            Step::UpsertScheduler {
+                id,
+                repeat,
+                template,
+            } => {
+                let opts = options(&template["opts"])?;
+                let job = NewJob::new(template["name"].as_str().unwrap_or(id), {
+                    let data = template["data"].clone();
+                    if data.is_null() { json!({}) } else { data }
+                })
+                .options(opts);
+                let upserted = queue.upsert_scheduler(id, &schedule(repeat)?, job).await;
+                answer(upserted, |made| {
+                    made.map_or(Value::Null, |made| made.id.as_str().into())
+                })
+            }
+            Step::RemoveScheduler { id } => answer(queue.remove_scheduler(id).await, Value::from),
+            Step::GetScheduler { id } => {
+                let found = queue.scheduler(id).await?;
+                Ok(found.as_ref().map_or(Value::Null, scheduler))
+            }
+            Step::ListSchedulers { start, end, asc } => {
+                let order = if *asc {
+                    SchedulerOrder::SoonestFirst
+                } else {
+                    SchedulerOrder::LatestFirst
+                };
+                let listed = queue.schedulers(*start, *end, order).await?;
+                Ok(listed.iter().map(scheduler).collect())
+            }
+            Step::CountSchedulers => Ok(queue.scheduler_count().await?.into()),
         }
     }
 }
@@ -345,6 +376,8 @@ fn declined(error: Error) -> TestResult<Value> {
         Refusal::ParentConflict => refused(-7),
         Refusal::SchedulerOwned => refused(-8),
         Refusal::FailedChildren => refused(-9),
+        Refusal::IterationExists => refused(-10),
+        Refusal::SlotsTaken => refused(-11),
         _ => return Err(error.into()),
     })
 }
@@ -417,6 +450,67 @@ fn deduplication(value: &Value) -> TestResult<Deduplication> {
         Some(ttl) => deduplication.ttl(millis(ttl)?),
         None => deduplication,
     })
+}
+
+/// Reads a schedule from the form in which BullMQ's users write it.
+fn schedule(repeat: &Value) -> TestResult<Schedule> {
+    let mut schedule = match &repeat["pattern"] {
+        Value::String(pattern) => Schedule::cron(pattern),
+        _ => Schedule::every(millis(&repeat["every"])?),
+    };
+    for (name, value) in repeat.as_object().into_iter().flatten() {
+        let at = || TestResult::Ok(Timestamp::from_millis(i64::try_from(number(value)?)?));
+        schedule = match name.as_str() {
+            "every" | "pattern" => schedule,
+            "tz" => schedule.time_zone(text(value)?),
+            "limit" => schedule.limit(number(value)?),
+            "startDate" => schedule.start(at()?),
+            "endDate" => schedule.end(at()?),
+            "offset" => schedule.offset(millis(value)?),
+            "immediately" => schedule.immediately(value == true),
+            "hashSeed" => schedule.hash_seed(text(value)?),
+            _ => return Err(format!("no such repeat option: {name}").into()),
+        };
+    }
+    Ok(schedule)
+}
+
+/// Shows a scheduler as BullMQ's getters do.
+fn scheduler(record: &SchedulerRecord) -> Value {
+    let mut shown = json!({
+        "key": record.id, "name": record.name, "next": record.next.as_millis(),
+    });
+    let mut put = |name: &str, value: Value| shown[name] = value;
+    match &record.recurrence {
+        Some(Recurrence::Every(every)) => put("every", json!(every.as_millis())),
+        Some(Recurrence::Cron(pattern)) => put("pattern", json!(pattern)),
+        _ => {}
+    }
+    if let Some(iterations) = record.iterations {
+        put("iterationCount", json!(iterations));
+    }
+    if let Some(zone) = &record.time_zone {
+        put("tz", json!(zone));
+    }
+    if let Some(limit) = record.limit {
+        put("limit", json!(limit));
+    }
+    if let Some(start) = record.start {
+        put("startDate", json!(start.as_millis()));
+    }
+    if let Some(end) = record.end {
+        put("endDate", json!(end.as_millis()));
+    }
+    if let Some(offset) = record.offset {
+        put("offset", json!(offset.as_millis()));
+    }
+    if record.raw_data.is_some() {
+        put(
+            "template",
+            json!({ "data": record.data::<Value>().unwrap_or_default() }),
+        );
+    }
+    shown
 }
 
 fn backoff(value: &Value) -> TestResult<Backoff> {

@@ -187,6 +187,36 @@ impl Player {
         Ok(())
     }
 
+    // Scheduling.
+
+    /// Creates or replaces a scheduler; answers the id of its iteration.
+    pub(crate) async fn upsert(&mut self, id: &str, repeat: Value) -> TestResult<Value> {
+        self.upsert_with(id, repeat, json!({})).await
+    }
+
+    pub(crate) async fn upsert_with(
+        &mut self,
+        id: &str,
+        repeat: Value,
+        template: Value,
+    ) -> TestResult<Value> {
+        let step = Step::UpsertScheduler {
+            id: id.to_owned(),
+            repeat,
+            template,
+        };
+        self.take(self.cast.produces, step).await
+    }
+
+    /// Upserts a scheduler whose iteration must be the one of this slot.
+    pub(crate) async fn upsert_at(&mut self, id: &str, repeat: Value, slot: i64) -> TestResult {
+        let made = self.upsert(id, repeat).await?;
+        if made == format!("repeat:{id}:{slot}") {
+            return Ok(());
+        }
+        Err(format!("made {made}, not the iteration of {slot}").into())
+    }
+
     // Working.
 
     /// Starts the next job; answers what is known about it, null when nothing is ready.

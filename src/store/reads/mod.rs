@@ -1,6 +1,7 @@
 //! Plain reads: no scripts, so that a read-only user may run them.
 
 pub(crate) mod limits;
+mod schedulers;
 
 use std::time::Duration;
 

@@ -130,10 +130,10 @@ async fn many_results_at_once_leave_what_they_leave_one_by_one() -> TestResult {
         .stop_at(Timestamp::from_millis(1_700_000_000_000));
     let (worker, ended) = play(&client, "single").await?;
     for result in ended {
-        worker.step(&[result], TOKEN, 0).await?;
+        worker.advance(&[result], TOKEN, 0).await?;
     }
     let (worker, ended) = play(&client, "batch").await?;
-    worker.step(&ended, TOKEN, 0).await?;
+    worker.advance(&ended, TOKEN, 0).await?;
     let mut redis = server.connect().await?;
     let (single, batch) = (
         keys(&mut redis, "single").await?,

@@ -1,0 +1,122 @@
+-- Job schedulers: slots, iterations and what became of them (spec schedulers).
+
+-- How many slots further an interval looks for one whose id is free.
+local SLOT_TRIES = 32
+-- Longer lists are not searched for an iteration; it counts as being in them.
+local SEARCH_MAX = 1000
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function iteration_id(scheduler, slot)
+  return 'repeat:' .. scheduler .. ':' .. whole(slot)
+end
+
+-- Members of the `repeat` set that 4.x and 5.x made of a job's name, id, end, zone and pattern.
+local function is_legacy_shape(scheduler)
+  local rest = string.match(scheduler, '^[^:]*:[^:]*:%d*:[^:]*:(.+)$')
+  return rest ~= nil and (string.find(rest, ' ', 1, true) or string.match(rest, '^%d+$')) ~= nil
+end
+
+-- The slot of an interval's first iteration.
+local function first_slot(every, offset, now, start)
+  if start then
+    return math.max(start, now)
+  end
+  if offset == 0 then
+    return now
+  end
+  local slot = now - now % every + offset
+  return slot > now and slot or slot + every
+end
+
+-- The slot after `last`. Slots that were missed are passed over, unless all are made up for.
+local function following_slot(every, offset, now, last, all)
+  if all or last + every >= now then
+    return last + every
+  end
+  local slot = now - now % every + offset
+  return slot > now and slot or slot + every
+end
+
+-- The first slot from `slot` on whose id is free, or nil.
+local function free_slot(B, scheduler, slot, every)
+  for _ = 0, SLOT_TRIES do
+    if redis.call('EXISTS', B .. iteration_id(scheduler, slot)) == 0 then
+      return slot
+    end
+    slot = slot + every
+  end
+  return nil
+end
+
+-- Reads one value of each key that an iteration's birth writes: a key of the wrong type fails
+-- here, before the first write.
+local function check_iteration_keys(B)
+  redis.call('XLEN', B .. 'events')
+  redis.call('LLEN', B .. 'wait')
+  redis.call('ZCARD', B .. 'prioritized')
+  redis.call('ZCARD', B .. 'delayed')
+  redis.call('ZCARD', B .. 'marker')
+  redis.call('GET', B .. 'id')
+end
+
+-- Stores and queues the iteration of a slot. job: name, data, opts (without jobId, delay and
+-- prevMillis), priority, lifo, deduplication (empty: none), pattern (whether it follows one).
+local function add_iteration(B, scheduler, slot, job, now)
+  local id, delay = iteration_id(scheduler, slot), math.max(slot - now, 0)
+  local own = '{"jobId":' .. cjson.encode(id) .. ',"delay":' .. whole(delay) .. ','
+  if job.pattern then
+    own = own .. '"prevMillis":' .. whole(slot) .. ','
+  end
+  redis.call('INCR', B .. 'id')
+  redis.call('HSET', B .. id, 'name', job.name, 'data', job.data, 'opts', own .. string.sub(job.opts, 2),
+    'timestamp', whole(now), 'delay', whole(delay), 'priority', whole(job.priority), 'rjk', scheduler)
+  if job.deduplication ~= '' then
+    redis.call('HSET', B .. id, 'deid', job.deduplication)
+  end
+  local settings = read_settings(B)
+  emit(B, 'added', 'jobId', id, 'name', job.name)
+  if delay > 0 then
+    place_delayed(B, id, slot)
+    emit(B, 'delayed', 'jobId', id, 'delay', whole(slot))
+    announce_due(B)
+  else
+    place_ready(B, id, job.priority, job.lifo and 'RPUSH' or 'LPUSH')
+    wake_if_open(B, settings)
+    emit(B, 'waiting', 'jobId', id)
+  end
+  trim_events(B, event_cap(B, settings))
+  return id
+end
+
+local function listed(B, list, id)
+  return redis.call('LLEN', B .. list) > SEARCH_MAX or redis.call('LPOS', B .. list, id) ~= false
+end
+
+-- What became of an iteration: live, finished, gone (no hash) or stranded (a hash, in no state).
+local function iteration_state(B, id)
+  if redis.call('EXISTS', B .. id) == 0 then
+    return 'gone'
+  end
+  if redis.call('EXISTS', B .. id .. ':lock') == 1 then
+    return 'live'
+  end
+  for _, set in ipairs({ 'delayed', 'prioritized', 'waiting-children' }) do
+    if redis.call('ZSCORE', B .. set, id) then
+      return 'live'
+    end
+  end
+  for _, set in ipairs({ 'completed', 'failed' }) do
+    if redis.call('ZSCORE', B .. set, id) then
+      return 'finished'
+    end
+  end
+  for _, list in ipairs({ 'active', 'wait', 'paused' }) do
+    if listed(B, list, id) then
+      return 'live'
+    end
+  end
+  return 'stranded'
+end

@@ -1,0 +1,103 @@
+--[[
+  next_iteration: new -> waiting | prioritized | delayed
+  Makes the iteration that follows one just activated. Only the activation of a scheduler's
+  current iteration makes one, so a repetition, a retry or a second worker makes no other.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 scheduler id   2 id of the activated job   3 now (ms)
+          4 slot of the pattern after now (ms, empty: none)
+          5 slot of the pattern after the activated one, be it past (ms, empty: none)
+          6 interval (ms, empty: none) and   7 offset (ms), where the definition has none
+          8 end of an interval's runs (ms, empty: none)
+          9 opts of the iteration (JSON, without jobId, delay and prevMillis; empty: make none)
+          10 priority   11 lifo: 1 or 0   12 deduplication id (empty: none)
+  Returns {outcome, id, running}
+          outcome: made (id) | none: not the current iteration of a scheduler | ended: there is no
+          further slot, or none was to be made | duplicate: a job with that id (id) exists
+          | legacy: an entry of an old version that is not carried on
+          running: an earlier iteration that runs, where the definition lets none overlap
+  Emits   added, then waiting or delayed; duplicated
+  Uses    events, gate, marker, place, scheduler
+]]
+local B, scheduler, activated, now = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
+local RUNNING_MAX = 10000
+local definition = B .. 'repeat:' .. scheduler
+
+check_iteration_keys(B)
+local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
+if not last then
+  return { 'none', '', '' }
+end
+local fields = redis.call('HMGET', definition, 'name', 'data', 'ic', 'every', 'offset', 'catchUp', 'overlap')
+local data, count = fields[2], fields[3]
+
+-- The earlier iteration that is in the way of the activated one, if any.
+local function running()
+  local prefix = 'repeat:' .. scheduler .. ':'
+  local own = tonumber(string.sub(activated, #prefix + 1))
+  if fields[7] ~= 'skip' or not own then
+    return ''
+  end
+  for _, id in ipairs(redis.call('LRANGE', B .. 'active', 0, RUNNING_MAX - 1)) do
+    if string.sub(id, 1, #prefix) == prefix then
+      local other = string.match(string.sub(id, #prefix + 1), '^%d+$')
+      if other and tonumber(other) < own then
+        return id
+      end
+    end
+  end
+  return ''
+end
+
+if activated ~= iteration_id(scheduler, last) then
+  return { 'none', '', running() }
+end
+if not count and is_legacy_shape(scheduler) then
+  return { 'legacy', '', '' }
+end
+if ARGV[9] == '' then
+  return { 'ended', '', running() }
+end
+local every = tonumber(fields[4] or ARGV[6])
+local slot, all, ends = nil, fields[6] == 'all', tonumber(ARGV[8])
+if every and every <= 0 then
+  every = nil
+end
+if every then
+  local offset = tonumber(fields[5] or ARGV[7])
+  slot = math.floor(following_slot(every, offset, now, last, all))
+  -- The end stops the making, so that the last run may be later than it; a run that is made up
+  -- for belongs to its own time.
+  if ends and (all and slot or now) > ends then
+    slot = nil
+  end
+else
+  slot = tonumber(all and ARGV[5] or ARGV[4])
+end
+if not slot then
+  return { 'ended', '', running() }
+end
+local id = iteration_id(scheduler, slot)
+if redis.call('EXISTS', B .. id) == 1 then
+  emit(B, 'duplicated', 'jobId', id)
+  return { 'duplicate', id, running() }
+end
+
+local name = fields[1] or redis.call('HGET', B .. activated, 'name') or scheduler
+-- A repeatable of version 5 has its data in its jobs only.
+local inherited = not count and not data and redis.call('HGET', B .. activated, 'data')
+if inherited and inherited ~= '{}' then
+  data = inherited
+  redis.call('HSET', definition, 'data', data)
+end
+redis.call('ZADD', B .. 'repeat', whole(slot), scheduler)
+redis.call('HINCRBY', definition, 'ic', 1)
+add_iteration(B, scheduler, slot, {
+  name = name,
+  data = data or '{}',
+  opts = ARGV[9],
+  priority = tonumber(ARGV[10]),
+  lifo = ARGV[11] == '1',
+  deduplication = ARGV[12],
+  pattern = not every,
+}, now)
+return { 'made', id, running() }

@@ -1,0 +1,69 @@
+--[[
+  rearm_scheduler: new -> waiting | prioritized | delayed
+  Makes an iteration for a scheduler whose current one will not run, unless somebody has meanwhile.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 scheduler id   2 slot (ms) and   3 state of the iteration, as they were found
+          4 now (ms)   5 same: 1 to make the iteration of that slot again, 0 for a later one
+          6 slot of the pattern after now (ms, empty: none)
+          7 slot of the pattern after the one that was found, be it past (ms, empty: none)
+          8 opts of the iteration (JSON, without jobId, delay and prevMillis)   9 priority
+          10 lifo: 1 or 0   11 deduplication id (empty: none)
+  Returns {id}, or {} when nothing was to be done
+  Emits   added, then waiting or delayed
+  Uses    events, gate, marker, place, job, scheduler
+]]
+local B, scheduler, found, now = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
+local same = ARGV[5] == '1'
+local definition = B .. 'repeat:' .. scheduler
+
+check_iteration_keys(B)
+local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
+local fields = redis.call('HMGET', definition, 'name', 'data', 'ic', 'every', 'offset', 'catchUp', 'endDate')
+local current = iteration_id(scheduler, found)
+if last ~= found or not fields[1] or iteration_state(B, current) ~= ARGV[3] then
+  return {}
+end
+local data = fields[2] or not fields[3] and redis.call('HGET', B .. current, 'data') or '{}'
+local every, all = tonumber(fields[4]), fields[6] == 'all'
+if every and every <= 0 then
+  return {}
+end
+local slot = last
+if not same then
+  if every then
+    local offset = tonumber(fields[5]) or 0
+    slot = free_slot(B, scheduler, math.floor(following_slot(every, offset, now, last, all)), every)
+    local ends = tonumber(fields[7])
+    if slot and ends and (all and slot or now) > ends then
+      slot = nil
+    end
+  else
+    slot = tonumber(all and ARGV[7] or ARGV[6])
+    if slot and redis.call('EXISTS', B .. iteration_id(scheduler, slot)) == 1 then
+      slot = nil
+    end
+  end
+  if not slot then
+    return {}
+  end
+end
+
+if same then
+  delete_job_keys(B .. current)
+else
+  redis.call('HINCRBY', definition, 'ic', 1)
+end
+if not fields[2] and data ~= '{}' then
+  redis.call('HSET', definition, 'data', data)
+end
+redis.call('ZADD', B .. 'repeat', whole(slot), scheduler)
+local id = add_iteration(B, scheduler, slot, {
+  name = fields[1],
+  data = data,
+  opts = ARGV[8],
+  priority = tonumber(ARGV[9]),
+  lifo = ARGV[10] == '1',
+  deduplication = ARGV[11],
+  pattern = not every,
+}, now)
+return { id }

@@ -1,0 +1,24 @@
+--[[
+  remove_scheduler: delayed -> removed
+  Deletes a scheduler and its iteration, if that is delayed. One that waits or runs already is the
+  last.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 scheduler id
+  Returns 1 when there was such a scheduler, else 0
+  Emits   removed, for the iteration
+  Uses    events, job, scheduler
+]]
+local B, scheduler = KEYS[1], ARGV[1]
+redis.call('XLEN', B .. 'events')
+redis.call('ZCARD', B .. 'delayed')
+local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
+if last then
+  local id = iteration_id(scheduler, last)
+  if redis.call('ZREM', B .. 'delayed', id) == 1 then
+    delete_job_keys(B .. id)
+    emit(B, 'removed', 'jobId', id, 'prev', 'delayed')
+  end
+end
+local removed = redis.call('ZREM', B .. 'repeat', scheduler)
+redis.call('DEL', B .. 'repeat:' .. scheduler)
+return removed

@@ -1,0 +1,105 @@
+--[[
+  upsert_scheduler: new -> waiting | prioritized | delayed
+  Writes a scheduler's definition and makes its iteration. A pending iteration of an earlier
+  definition is taken back for it.
+  KEYS    1 base: the queue's key prefix with its trailing colon
+  ARGV    1 scheduler id   2 now (ms)   3 slot of the pattern (ms, empty: an interval)
+          4 slot after that (ms, empty: none)   5 interval (ms, empty: a pattern)
+          6 start (ms, empty: none)   7 offset (ms, 0: none)   8 make up for missed slots: 1 or 0
+          9 name   10 data (JSON, empty: none)   11 opts of the iteration (JSON, without jobId,
+          delay and prevMillis)   12 priority   13 lifo: 1 or 0   14 deduplication id (empty: none)
+          then the definition's other fields and values
+  Returns {iteration id, slot}, or a refusal: ITERATION_EXISTS, SLOTS_TAKEN
+  Emits   added, then waiting or delayed; nothing for the iteration that is taken back
+  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, scheduler
+]]
+local B, scheduler, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local slot, later, every = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local start, offset, all = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
+local definition = B .. 'repeat:' .. scheduler
+
+check_iteration_keys(B)
+redis.call('LLEN', B .. 'paused')
+local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
+local known = redis.call('HMGET', definition, 'every', 'ic', 'offset')
+
+-- Finds the pending iteration, and where it waits.
+local pending, place
+if last then
+  pending = iteration_id(scheduler, last)
+  if redis.call('EXISTS', B .. pending) == 1 then
+    for _, set in ipairs({ 'delayed', 'prioritized' }) do
+      place = place or redis.call('ZSCORE', B .. set, pending) and set
+    end
+    for _, list in ipairs({ 'wait', 'paused' }) do
+      place = place or redis.call('LPOS', B .. list, pending) and list
+    end
+  end
+end
+
+local function taken(candidate)
+  if place and candidate == last then
+    return false
+  end
+  return redis.call('EXISTS', B .. iteration_id(scheduler, candidate)) == 1
+end
+
+if every then
+  local same = last and tonumber(known[1]) == every
+  if place and same then
+    slot = last
+  else
+    if same then
+      slot = following_slot(every, offset, now, last, all)
+    else
+      slot = first_slot(every, offset, now, start)
+    end
+    if taken(slot) then
+      slot = free_slot(B, scheduler, slot, every)
+      if not slot then
+        return SLOTS_TAKEN
+      end
+    end
+  end
+elseif taken(slot) then
+  -- The slot has had its iteration, and the one after it was pending: that one is made again.
+  if not place or not later or taken(later) then
+    return ITERATION_EXISTS
+  end
+  slot = later
+end
+
+if offset == 0 then
+  if place and known[3] then
+    offset = tonumber(known[3]) or 0
+  elseif every then
+    offset = slot % every
+  end
+end
+if place then
+  if place == 'wait' or place == 'paused' then
+    redis.call('LREM', B .. place, 0, pending)
+  else
+    redis.call('ZREM', B .. place, pending)
+  end
+  remove_hard(B, pending)
+end
+redis.call('ZADD', B .. 'repeat', whole(slot), scheduler)
+redis.call('DEL', definition)
+redis.call('HSET', definition, 'name', ARGV[9], 'ic', known[2] or 1, 'offset', whole(offset))
+if ARGV[10] ~= '' then
+  redis.call('HSET', definition, 'data', ARGV[10])
+end
+if #ARGV > 14 then
+  redis.call('HSET', definition, unpack(ARGV, 15))
+end
+local id = add_iteration(B, scheduler, slot, {
+  name = ARGV[9],
+  data = ARGV[10] ~= '' and ARGV[10] or '{}',
+  opts = ARGV[11],
+  priority = tonumber(ARGV[12]),
+  lifo = ARGV[13] == '1',
+  deduplication = ARGV[14],
+  pattern = not every,
+}, now)
+return { id, whole(slot) }

@@ -1,0 +1,179 @@
+//! Creating, replacing, removing and reading job schedulers.
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::job::{JobId, JobOptions, Schedule, SchedulerRecord};
+use crate::queue::{NewJob, Queue};
+use crate::scheduler::{SchedulerOrder, Upserted, slots};
+use crate::store::{RemoveScheduler, UpsertScheduler};
+use crate::wire;
+
+/// Job schedulers.
+impl<D> Queue<D> {
+    /// Creates or replaces a job scheduler, in one atomic step. It always has one iteration ahead
+    /// of it; a worker of whatever kind that starts one makes the next.
+    ///
+    /// The `template` names the iterations and gives them data and options; the queue's default
+    /// options apply where it sets none, but for parent and deduplication. A deduplication id would
+    /// be stored with each iteration and keep none of them from being made, so it is refused; see
+    /// [`Overlap::Skip`](crate::Overlap::Skip). A pending iteration is replaced: at the same time if the
+    /// interval stays the same, otherwise as the new schedule says. One that runs already runs on.
+    /// A schedule whose [limit](Schedule::limit) counts starts to count anew.
+    ///
+    /// Returns the iteration, or `None` when the schedule has no run to come: then nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] for the id, the schedule or the template, and [`Error::Encode`] for the
+    /// data; then nothing was sent. [`Error::Refused`] when the iteration's id belongs to a job
+    /// that is there already ([`IterationExists`](crate::Refusal::IterationExists),
+    /// [`SlotsTaken`](crate::Refusal::SlotsTaken)): then nothing changed. Connection errors.
+    ///
+    /// Safe to repeat, also after [`Error::Indeterminate`] and from several processes at once: the
+    /// scheduler has one pending iteration, the last writer's. A repetition that comes so late that
+    /// the first iteration has started may be refused, because that slot is taken.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn run(queue: oxbull::Queue<u32>) -> oxbull::Result<()> {
+    /// use oxbull::{JobOptions, NewJob, Schedule};
+    ///
+    /// let nightly = Schedule::cron("0 2 * * *").time_zone("Europe/Madrid");
+    /// let template = NewJob::new("report", 7).options(JobOptions::new().attempts(3));
+    /// if let Some(first) = queue.upsert_scheduler("nightly-report", &nightly, template).await? {
+    ///     println!("first run at {}", first.due);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn upsert_scheduler(
+        &self,
+        id: impl AsRef<str>,
+        schedule: &Schedule,
+        template: NewJob<D>,
+    ) -> Result<Option<Upserted>>
+    where
+        D: Serialize,
+    {
+        let id = id.as_ref();
+        check_id(id)?;
+        let now = self.store().clock().now();
+        let (name, data, options) = template.into_parts();
+        check_template(&options)?;
+        let options = JobOptions {
+            // Defaults of a job's place among others say nothing about iterations.
+            parent: None,
+            deduplication: None,
+            ..options.or(self.defaults())
+        };
+        options.check()?;
+        let data = Self::encode_data(&name, &data, &options)?;
+        let Some(slot) = slots::first(schedule, now)? else {
+            return Ok(None);
+        };
+        let iteration = wire::first_iteration(&options, schedule, id, now);
+        let (id, due) = self
+            .store()
+            .run(&UpsertScheduler {
+                scheduler: id,
+                now,
+                slot,
+                name: &name,
+                data: Some(data.as_str()).filter(|data| !matches!(*data, "{}" | "null")),
+                iteration: &iteration,
+                fields: &wire::definition_fields(schedule, &options),
+            })
+            .await?;
+        Ok(Some(Upserted { id, due }))
+    }
+
+    /// Deletes a job scheduler and its iteration, unless that waits or runs already: then it is
+    /// the last. Returns whether there was such a scheduler.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. Safe to repeat after [`Error::Indeterminate`]; the answer is then
+    /// about what the repetition found.
+    pub async fn remove_scheduler(&self, id: impl AsRef<str>) -> Result<bool> {
+        let scheduler = id.as_ref();
+        self.store().run(&RemoveScheduler { scheduler }).await
+    }
+
+    /// Reads a job scheduler; `None` when there is none of that id.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. What does not decode is named in the record's
+    /// [`problems`](SchedulerRecord::problems).
+    pub async fn scheduler(&self, id: impl AsRef<str>) -> Result<Option<SchedulerRecord>> {
+        self.store().scheduler(id.as_ref()).await
+    }
+
+    /// Reads the job schedulers from number `start` to number `end` of the order, both included;
+    /// negative numbers count from the last (`0, -1` is all of them). It takes two round trips,
+    /// however many there are.
+    ///
+    /// # Errors
+    ///
+    /// As [`scheduler`](Self::scheduler): one that does not decode is listed with the others.
+    pub async fn schedulers(
+        &self,
+        start: i64,
+        end: i64,
+        order: SchedulerOrder,
+    ) -> Result<Vec<SchedulerRecord>> {
+        let latest_first = order == SchedulerOrder::LatestFirst;
+        self.store().schedulers(start, end, latest_first).await
+    }
+
+    /// Counts the job schedulers, repeatable jobs of BullMQ 5 included.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors.
+    pub async fn scheduler_count(&self) -> Result<u64> {
+        self.store().scheduler_count().await
+    }
+}
+
+/// Longest id, in bytes.
+const ID_MAX: usize = 512;
+
+/// Refuses ids whose keys could be taken for something else.
+fn check_id(id: &str) -> Result<()> {
+    const FIELD: &str = "scheduler id";
+    let invalid = |problem: &str| Err(Error::invalid(FIELD, problem));
+    if id.is_empty() || id.len() > ID_MAX {
+        return invalid("must have 1 to 512 bytes");
+    }
+    if id.chars().any(char::is_control) {
+        return invalid("must not contain control characters");
+    }
+    if wire::is_legacy_key(id) {
+        return invalid("has the form of a repeatable job of old versions");
+    }
+    if let Some((_, last)) = id.rsplit_once(':')
+        && (last.bytes().all(|byte| byte.is_ascii_digit()) || JobId::is_subkey(last))
+    {
+        return invalid("must not end like the key of an iteration");
+    }
+    Ok(())
+}
+
+/// Refuses options that an iteration replaces, or that have no effect on it.
+fn check_template(options: &JobOptions) -> Result<()> {
+    let problem = if options.id.is_some() {
+        "cannot set an id: each iteration has its own"
+    } else if options.delay.is_some() || options.timestamp.is_some() {
+        "cannot set a delay or timestamp: the schedule does"
+    } else if options.parent.is_some() {
+        "cannot set a parent"
+    } else if options.deduplication.is_some() {
+        "cannot deduplicate: iterations never are; declare that they do not overlap instead"
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid("template", problem))
+}

@@ -1,0 +1,113 @@
+//! Arming schedulers again whose current iteration will not run: its job was deleted by hand, or
+//! ended without a successor. A schedule that ended as it should is left alone.
+
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::scheduler::{Rearmed, slots};
+use crate::store::{CheckSchedulers, Halted, IterationState, RearmScheduler, Store};
+use crate::wire::Repetition;
+
+/// What a check did.
+#[derive(Debug, Default)]
+pub(crate) struct Healed {
+    pub(crate) rearmed: Vec<Rearmed>,
+    /// Schedulers that stay without an iteration, and why.
+    pub(crate) problems: Vec<String>,
+}
+
+/// Checks all schedulers of the queue, unless somebody has within the interval.
+///
+/// # Errors
+///
+/// Whatever the store answers; the next check goes on.
+pub(crate) async fn heal(store: &Store, interval: Duration) -> Result<Healed> {
+    let mut healed = Healed::default();
+    let mut skip = 0;
+    loop {
+        let now = store.clock().now();
+        let check = CheckSchedulers {
+            now,
+            interval,
+            skip,
+        };
+        let page = store.run(&check).await?;
+        for halted in page.halted {
+            let problem = match rearm(store, &halted, now).await {
+                Ok(Ok(rearmed)) => {
+                    healed.rearmed.extend(rearmed);
+                    continue;
+                }
+                Ok(Err(error)) if error.is_transient() => return Err(error),
+                // One that cannot be armed must not keep the others from it.
+                Ok(Err(error)) => error.to_string(),
+                Err(problem) => problem,
+            };
+            let id = &halted.scheduler.id;
+            healed
+                .problems
+                .push(format!("scheduler {id} has no next iteration: {problem}"));
+        }
+        match page.next {
+            Some(next) => skip = next,
+            None => return Ok(healed),
+        }
+    }
+}
+
+/// Makes an iteration for one scheduler; the outer error says why it cannot be made.
+async fn rearm(
+    store: &Store,
+    halted: &Halted,
+    now: Timestamp,
+) -> Result<Result<Option<Rearmed>>, String> {
+    let scheduler = &halted.scheduler;
+    if let Some(problem) = scheduler.problems.first() {
+        return Err(problem.clone());
+    }
+    let finished = halted.state == IterationState::Finished;
+    // A slot that is still to come gets its job back; so does one that no state has.
+    let same = match halted.state {
+        IterationState::Finished => false,
+        IterationState::Gone => scheduler.next > now,
+        IterationState::Stranded => true,
+    };
+    let slots = |from: &Repetition| slots::following(&from.schedule, scheduler.next, now);
+    let inherited = halted.options.as_deref().and_then(|options| {
+        let current = Repetition::of_iteration(options).ok()?;
+        Some((slots(&current).ok()?, current))
+    });
+    let (slots, current) = if let Some(inherited) = inherited {
+        inherited
+    } else {
+        // The definition knows less, but enough.
+        let current = Repetition::of_definition(scheduler)?;
+        (slots(&current).map_err(|error| error.to_string())?, current)
+    };
+    if scheduler.iterations.is_none() && scheduler.raw_data.is_none() && !finished {
+        return Err("its data was in the job that is gone".to_owned());
+    }
+    if !same && current.is_last() {
+        return Ok(Ok(None));
+    }
+    let count = current.count.saturating_add(u64::from(!same));
+    let iteration = current.iteration(&scheduler.id, count, now);
+    let made = store
+        .run(&RearmScheduler {
+            scheduler: &scheduler.id,
+            slot: scheduler.next,
+            state: halted.state,
+            now,
+            same,
+            slots,
+            iteration: &iteration,
+        })
+        .await;
+    Ok(made.map(|made| {
+        made.map(|id| Rearmed {
+            scheduler: scheduler.id.clone(),
+            id,
+        })
+    }))
+}

@@ -1,0 +1,67 @@
+//! The slots that the scripts may choose from: those of a pattern, since Lua reads none.
+
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::job::{CatchUp, Recurrence, Schedule};
+use crate::policy::next_run::{self, Moment, Previous};
+use crate::scheduler::local_zone::local_zone;
+use crate::store::{FirstSlot, PatternSlots};
+
+/// Checks a schedule and says where its first iteration goes; `None` when there is no run to come.
+pub(super) fn first(schedule: &Schedule, now: Timestamp) -> Result<Option<FirstSlot>> {
+    let zone = local_zone();
+    let moment = moment(&zone, now);
+    let Some(slot) = next_run::first_slot(schedule, &moment)? else {
+        return Ok(None);
+    };
+    Ok(Some(match schedule.recurrence {
+        Recurrence::Every(every) => FirstSlot::Interval {
+            every,
+            start: schedule.start,
+            offset: schedule.offset.unwrap_or_default(),
+            all: schedule.catch_up == CatchUp::All,
+        },
+        Recurrence::Cron(_) => FirstSlot::Pattern {
+            slot,
+            later: next_run::next_slot(schedule, &moment, after(slot))?,
+        },
+    }))
+}
+
+/// Finds the slots that may follow one of a pattern; none for an interval, whose slots the scripts
+/// compute from what is stored.
+pub(super) fn following(
+    schedule: &Schedule,
+    previous: Timestamp,
+    now: Timestamp,
+) -> Result<PatternSlots> {
+    if matches!(schedule.recurrence, Recurrence::Every(_)) {
+        return Ok(PatternSlots::default());
+    }
+    let zone = local_zone();
+    let next = |catch_up| {
+        let schedule = schedule.clone().catch_up(catch_up);
+        next_run::next_slot(&schedule, &moment(&zone, now), after(previous))
+    };
+    Ok(PatternSlots {
+        latest: next(CatchUp::Latest)?,
+        following: next(CatchUp::All)?,
+    })
+}
+
+fn moment(local_zone: &str, now: Timestamp) -> Moment<'_> {
+    Moment {
+        now,
+        local_zone,
+        random: fastrand::u32(..),
+    }
+}
+
+/// An iteration of which only the slot counts: limits are counted elsewhere.
+fn after(slot: Timestamp) -> Previous {
+    Previous {
+        slot,
+        count: 0,
+        offset: None,
+    }
+}

@@ -1,0 +1,136 @@
+//! Redis decides the slots of an interval, by `lua/lib/scheduler.lua`; previews come from the
+//! model. A schedule that is not what its preview says could not be trusted.
+
+use std::time::Duration;
+
+use oxbull_testkit::RedisServer;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+
+use crate::clock::Timestamp;
+use crate::job::CatchUp;
+use crate::policy::interval::Interval;
+
+const FRAGMENT: &str = include_str!("../../lua/lib/scheduler.lua");
+const RUN: &str = "
+    local slots = {}
+    for i = 1, #ARGV, 5 do
+      local every, offset, now = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+      local at = tonumber(ARGV[i + 3])
+      if ARGV[i + 4] == 'first' then
+        slots[#slots + 1] = whole(first_slot(every, offset, now, at))
+      else
+        slots[#slots + 1] = whole(following_slot(every, offset, now, at, ARGV[i + 4] == 'all'))
+      end
+    end
+    return slots";
+
+/// One question: which slot comes first, or after another?
+#[derive(Debug, Clone)]
+struct Case {
+    every: i64,
+    offset: i64,
+    now: i64,
+    question: Question,
+}
+
+#[derive(Debug, Clone)]
+enum Question {
+    First { start: Option<i64> },
+    After { last: i64, catch_up: CatchUp },
+}
+
+impl Case {
+    fn arguments(&self) -> [String; 5] {
+        let (at, kind) = match &self.question {
+            Question::First { start } => (*start, "first"),
+            Question::After { last, catch_up } => (
+                Some(*last),
+                match catch_up {
+                    CatchUp::Latest => "latest",
+                    CatchUp::All => "all",
+                },
+            ),
+        };
+        let at = at.map_or(String::new(), |at| at.to_string());
+        [self.every, self.offset, self.now]
+            .map(|number| number.to_string())
+            .into_iter()
+            .chain([at, kind.to_owned()])
+            .collect::<Vec<_>>()
+            .try_into()
+            .unwrap()
+    }
+
+    fn model(&self) -> Timestamp {
+        let interval = Interval::new(self.every, self.offset);
+        let at = Timestamp::from_millis;
+        match &self.question {
+            Question::First { start } => interval.first(start.map(at), at(self.now)),
+            Question::After { last, catch_up } => {
+                interval.after(at(*last), at(self.now), *catch_up)
+            }
+        }
+    }
+}
+
+/// Times around one another, so that early, late and exact ones are equally common.
+fn case() -> impl Strategy<Value = Case> {
+    let every = prop_oneof![1i64..100, 1i64..10_000_000, Just(86_400_000i64)];
+    (every, 0i64..3, any::<u32>(), -3i64..4, -2i64..3, 0i64..4).prop_map(
+        |(every, turns, random, steps, nudge, kind)| {
+            let now = 1_700_000_000_000 + i64::from(random);
+            let offset = i64::from(random) % every * i64::from(turns > 0) + every * (turns / 2);
+            let at = now + steps * every + nudge;
+            Case {
+                every,
+                offset,
+                now,
+                question: match kind {
+                    0 => Question::First { start: None },
+                    1 => Question::First { start: Some(at) },
+                    2 => Question::After {
+                        last: at,
+                        catch_up: CatchUp::Latest,
+                    },
+                    _ => Question::After {
+                        last: at,
+                        catch_up: CatchUp::All,
+                    },
+                },
+            }
+        },
+    )
+}
+
+#[test]
+fn lua_and_the_model_agree_on_every_slot_of_an_interval() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(RedisServer::start()).unwrap();
+    let script = format!("{FRAGMENT}\n{RUN}");
+    let config = ProptestConfig::with_cases(20);
+    let agreed = TestRunner::new(config).run(&proptest::collection::vec(case(), 200), |cases| {
+        let mut command = vec!["EVAL".to_owned(), script.clone(), "0".to_owned()];
+        command.extend(cases.iter().flat_map(Case::arguments));
+        let reply = runtime.block_on(server.cli(&command)).unwrap();
+        let slots = reply.texts();
+        prop_assert_eq!(slots.len(), cases.len(), "{:?}", reply);
+        for (case, slot) in cases.iter().zip(slots) {
+            prop_assert_eq!(slot, case.model().to_string(), "{:?}", case);
+        }
+        Ok(())
+    });
+    agreed.unwrap();
+}
+
+/// What is stored with a slot leads a late schedule back to it.
+#[test]
+fn offset_of_a_slot_leads_back_to_it() {
+    let interval = Interval::new(1000, 0);
+    let slot = Timestamp::from_millis(1_700_000_000_222);
+    let offset = interval.offset_of(slot);
+    assert_eq!(offset, Duration::from_millis(222));
+    let late = slot + Duration::from_millis(3310);
+    let next = Interval::new(1000, 222).after(slot, late, CatchUp::Latest);
+    assert_eq!(next, slot + Duration::from_secs(4));
+}

@@ -1,0 +1,105 @@
+//! Reading job schedulers.
+
+use redis::Value;
+
+use crate::client::Repeat;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::job::SchedulerRecord;
+use crate::store::{Store, reply};
+use crate::wire;
+
+impl Store {
+    /// Reads a scheduler.
+    pub(crate) async fn scheduler(&self, id: &str) -> Result<Option<SchedulerRecord>> {
+        const WHAT: &str = "a scheduler";
+        let mut pipe = redis::pipe();
+        pipe.cmd("ZSCORE").arg(self.keys.key("repeat")).arg(id);
+        pipe.cmd("HGETALL").arg(self.keys.scheduler(id));
+        let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
+        let (Some(slot), Some(fields)) = (answers.next(), answers.next()) else {
+            return Err(reply::unexpected(WHAT));
+        };
+        if slot == Value::Nil {
+            return Ok(None);
+        }
+        let fields = reply::fields(fields, WHAT)?;
+        let slot = score(slot)?;
+        Ok(Some(wire::decode_scheduler(id.to_owned(), slot, fields)))
+    }
+
+    /// Reads schedulers by their slots, in two round trips however many there are; indexes as in
+    /// LRANGE.
+    pub(crate) async fn schedulers(
+        &self,
+        start: i64,
+        end: i64,
+        latest_first: bool,
+    ) -> Result<Vec<SchedulerRecord>> {
+        const WHAT: &str = "schedulers";
+        let mut cmd = redis::cmd(if latest_first { "ZREVRANGE" } else { "ZRANGE" });
+        cmd.arg(self.keys.key("repeat"))
+            .arg(start)
+            .arg(end)
+            .arg("WITHSCORES");
+        let members = self.connection.request(&cmd, Repeat::Safe).await?;
+        let mut members = reply::items(members, WHAT)?.into_iter();
+        let mut listed = Vec::new();
+        let mut pipe = redis::pipe();
+        while let (Some(id), Some(slot)) = (members.next(), members.next()) {
+            let id = reply::text(id, WHAT)?;
+            pipe.cmd("HGETALL").arg(self.keys.scheduler(&id));
+            listed.push((id, score(slot)?));
+        }
+        if listed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let definitions = self.connection.pipeline(&pipe, Repeat::Safe).await?;
+        if definitions.len() != listed.len() {
+            return Err(reply::unexpected(WHAT));
+        }
+        listed
+            .into_iter()
+            .zip(definitions)
+            .map(|((id, slot), definition)| match definition {
+                Ok(fields) => {
+                    let fields = reply::fields(fields, WHAT)?;
+                    Ok(wire::decode_scheduler(id, slot, fields))
+                }
+                // One key of the wrong type must not hide the others.
+                Err(crate::error::Error::Server(error)) => Ok(unreadable(id, slot, &error)),
+                Err(error) => Err(error),
+            })
+            .collect()
+    }
+
+    /// Counts the schedulers.
+    pub(crate) async fn scheduler_count(&self) -> Result<u64> {
+        let mut cmd = redis::cmd("ZCARD");
+        cmd.arg(self.keys.key("repeat"));
+        let count = self.connection.request(&cmd, Repeat::Safe).await?;
+        Ok(u64::try_from(reply::int(&count, "ZCARD")?).unwrap_or(0))
+    }
+}
+
+fn unreadable(id: String, slot: Timestamp, error: &str) -> SchedulerRecord {
+    let mut record = wire::decode_scheduler(id, slot, []);
+    record.problems = vec![format!("definition: {error}")];
+    record
+}
+
+/// Reads a score, which is a whole number of milliseconds unless somebody meddled.
+fn score(value: Value) -> Result<Timestamp> {
+    const WHAT: &str = "the slot of a scheduler";
+    let millis = match value {
+        Value::Double(number) => number,
+        value => reply::text(value, WHAT)?
+            .parse::<f64>()
+            .map_err(|_| reply::unexpected(WHAT))?,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "`as` saturates, which is what is wanted"
+    )]
+    Ok(Timestamp::from_millis(millis as i64))
+}

@@ -1,0 +1,118 @@
+//! `lua/next_iteration.lua`
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::client::{Repeat, Script};
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::job::JobId;
+use crate::store::reply;
+use crate::store::script::lua;
+use crate::store::transitions::upsert_scheduler::{millis, optional, write_iteration};
+use crate::store::{Call, Transition};
+use crate::wire::Iteration;
+
+static SCRIPT: Script = lua!(
+    "next_iteration",
+    uses: ["events", "gate", "marker", "place", "scheduler"]
+);
+
+/// Slots of a pattern, one of which the script takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PatternSlots {
+    /// The next one to come.
+    pub(crate) latest: Option<Timestamp>,
+    /// The one after the slot that is current, be it past.
+    pub(crate) following: Option<Timestamp>,
+}
+
+/// An iteration that may be made.
+pub(crate) struct Successor {
+    pub(crate) slots: PatternSlots,
+    /// The interval, where the definition says nothing.
+    pub(crate) every: Option<Duration>,
+    pub(crate) offset: Duration,
+    pub(crate) end: Option<Timestamp>,
+    pub(crate) iteration: Iteration,
+}
+
+/// Makes the iteration that follows one just activated.
+pub(crate) struct NextIteration<'a> {
+    pub(crate) scheduler: &'a str,
+    pub(crate) activated: &'a JobId,
+    pub(crate) now: Timestamp,
+    /// The iteration; `None` where the schedule is over or unreadable.
+    pub(crate) successor: Option<&'a Successor>,
+}
+
+/// What became of the next iteration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Made {
+    /// It is there.
+    Iteration(JobId),
+    /// The activated job is not the current iteration of a scheduler.
+    NotCurrent,
+    /// There is no further slot, or none was to be made.
+    Ended,
+    /// A job of that id exists; the scheduler has no next iteration now.
+    Duplicate(JobId),
+    /// An entry of an old version, which is not carried on.
+    Legacy,
+}
+
+/// What the activation of an iteration led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Followed {
+    pub(crate) next: Made,
+    /// An earlier iteration that runs, where none may overlap.
+    pub(crate) running: Option<JobId>,
+}
+
+impl Transition for NextIteration<'_> {
+    const SCRIPT: &'static Script = &SCRIPT;
+    // The second execution finds that the activated job is not the current iteration any more.
+    const SAFETY: Repeat = Repeat::Safe;
+    type Reply = Followed;
+
+    fn write(&self, call: &mut Call<'_>) {
+        call.arg(self.scheduler)
+            .arg(self.activated.as_str())
+            .arg(self.now.as_millis());
+        if let Some(successor) = self.successor {
+            call.arg(optional(successor.slots.latest))
+                .arg(optional(successor.slots.following))
+                .arg(
+                    successor
+                        .every
+                        .map_or(String::new(), |every| millis(every).to_string()),
+                )
+                .arg(millis(successor.offset))
+                .arg(optional(successor.end));
+            write_iteration(call, &successor.iteration);
+        } else {
+            call.arg("").arg("").arg("").arg(0).arg("");
+            call.arg("").arg(0).flag(false).arg("");
+        }
+    }
+
+    fn read(&self, reply: Value) -> Result<Followed> {
+        const WHAT: &str = "next_iteration";
+        let parts = reply::texts(reply, WHAT)?;
+        let [outcome, id, running] = parts.as_slice() else {
+            return Err(reply::unexpected(WHAT));
+        };
+        Ok(Followed {
+            next: match outcome.as_str() {
+                "made" => Made::Iteration(JobId::existing(id)),
+                "none" => Made::NotCurrent,
+                "ended" => Made::Ended,
+                "duplicate" => Made::Duplicate(JobId::existing(id)),
+                "legacy" => Made::Legacy,
+                _ => return Err(reply::unexpected(WHAT)),
+            },
+            running: (!running.is_empty()).then(|| JobId::existing(running)),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! `lua/upsert_scheduler.lua`
+
+use std::time::Duration;
+
+use redis::Value;
+
+use crate::client::{Repeat, Script};
+use crate::clock::Timestamp;
+use crate::error::{Error, Refusal, Result};
+use crate::job::JobId;
+use crate::store::reply;
+use crate::store::script::lua;
+use crate::store::{Call, Transition};
+use crate::wire::Iteration;
+
+static SCRIPT: Script = lua!(
+    "upsert_scheduler",
+    uses: [
+        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "scheduler"
+    ]
+);
+
+/// When the first iteration of a schedule is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstSlot {
+    /// An interval: the script decides, by what is stored.
+    Interval {
+        every: Duration,
+        start: Option<Timestamp>,
+        offset: Duration,
+        /// Whether missed slots are made up for.
+        all: bool,
+    },
+    /// A pattern: the slot, and the one after it for the case that the first is taken.
+    Pattern {
+        slot: Timestamp,
+        later: Option<Timestamp>,
+    },
+}
+
+/// Writes a scheduler's definition and makes its iteration.
+pub(crate) struct UpsertScheduler<'a> {
+    pub(crate) scheduler: &'a str,
+    pub(crate) now: Timestamp,
+    pub(crate) slot: FirstSlot,
+    pub(crate) name: &'a str,
+    /// JSON text.
+    pub(crate) data: Option<&'a str>,
+    pub(crate) iteration: &'a Iteration,
+    /// Fields of the definition.
+    pub(crate) fields: &'a [(&'static str, String)],
+}
+
+impl Transition for UpsertScheduler<'_> {
+    const SCRIPT: &'static Script = &SCRIPT;
+    // The second execution takes back what the first one made, and makes it again.
+    const SAFETY: Repeat = Repeat::Safe;
+    /// The iteration and its slot.
+    type Reply = (JobId, Timestamp);
+
+    fn write(&self, call: &mut Call<'_>) {
+        call.arg(self.scheduler).arg(self.now.as_millis());
+        match self.slot {
+            FirstSlot::Interval {
+                every,
+                start,
+                offset,
+                all,
+            } => call
+                .arg("")
+                .arg("")
+                .arg(millis(every))
+                .arg(optional(start))
+                .arg(millis(offset))
+                .flag(all),
+            FirstSlot::Pattern { slot, later } => call
+                .arg(slot.as_millis())
+                .arg(optional(later))
+                .arg("")
+                .arg("")
+                .arg(0)
+                .flag(false),
+        }
+        .arg(self.name)
+        .arg(self.data.unwrap_or(""));
+        write_iteration(call, self.iteration);
+        for (field, value) in self.fields {
+            call.arg(*field).arg(value.as_str());
+        }
+    }
+
+    fn read(&self, reply: Value) -> Result<(JobId, Timestamp)> {
+        const WHAT: &str = "upsert_scheduler";
+        if let Value::Int(code @ ..=-1) = reply {
+            return Err(Error::Refused {
+                job: JobId::existing(format!("repeat:{}", self.scheduler)),
+                source: Refusal::from_code(code),
+            });
+        }
+        let mut parts = reply::items(reply, WHAT)?.into_iter();
+        let (Some(id), Some(slot)) = (parts.next(), parts.next()) else {
+            return Err(reply::unexpected(WHAT));
+        };
+        Ok((
+            JobId::existing(reply::text(id, WHAT)?),
+            Timestamp::from_millis(reply::int(&slot, WHAT)?),
+        ))
+    }
+}
+
+/// Appends the options of an iteration to be made, in the order of the scripts' headers.
+pub(super) fn write_iteration(call: &mut Call<'_>, iteration: &Iteration) {
+    call.arg(iteration.options.as_str())
+        .arg(iteration.priority)
+        .flag(iteration.lifo)
+        .arg(iteration.deduplication.as_deref().unwrap_or(""));
+}
+
+/// A time as an argument, empty where there is none.
+pub(super) fn optional(at: Option<Timestamp>) -> String {
+    at.map_or(String::new(), |at| at.to_string())
+}
+
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

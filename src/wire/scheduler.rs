@@ -1,0 +1,472 @@
+//! What is stored about a job scheduler: its definition, and `opts.repeat` of its iterations
+//! (spec: schedulers §1).
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use crate::clock::Timestamp;
+use crate::job::{CatchUp, JobOptions, Overlap, Recurrence, Schedule, SchedulerRecord};
+use crate::wire::options::{decode_options, number, options_map, truthy, whole};
+
+/// The options of an iteration to be made, as its script takes them.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Iteration {
+    /// JSON text without `jobId`, `delay` and `prevMillis`, which the script adds.
+    pub(crate) options: String,
+    pub(crate) priority: i64,
+    pub(crate) lifo: bool,
+    pub(crate) deduplication: Option<String>,
+}
+
+impl Iteration {
+    fn new(
+        mut options: Map<String, Value>,
+        scheduler: &str,
+        repeat: Value,
+        now: Timestamp,
+    ) -> Self {
+        for own in ["jobId", "delay", "prevMillis"] {
+            options.remove(own);
+        }
+        options.insert("repeat".to_owned(), repeat);
+        options.insert("timestamp".to_owned(), now.as_millis().into());
+        options.insert("repeatJobKey".to_owned(), scheduler.into());
+        let member = |name: &str| options.get(name);
+        Self {
+            priority: member("priority")
+                .and_then(|priority| number(priority).ok())
+                .map_or(0, whole),
+            lifo: member("lifo").is_some_and(truthy),
+            deduplication: member("de")
+                .and_then(|de| de.get("id"))
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+            options: Value::Object(options).to_string(),
+        }
+    }
+}
+
+/// Encodes the options of the iteration that an upsert makes: unlike later ones, it has what the
+/// template says and nothing else.
+pub(crate) fn first_iteration(
+    template: &JobOptions,
+    schedule: &Schedule,
+    scheduler: &str,
+    now: Timestamp,
+) -> Iteration {
+    let repeat = encode_repeat(schedule, 1);
+    Iteration::new(options_map(template), scheduler, repeat, now)
+}
+
+fn encode_repeat(schedule: &Schedule, count: u64) -> Value {
+    let mut repeat = Map::new();
+    let mut put = |name: &str, value: Value| {
+        repeat.insert(name.to_owned(), value);
+    };
+    match &schedule.recurrence {
+        Recurrence::Every(interval) => put("every", millis(*interval).into()),
+        Recurrence::Cron(pattern) => put("pattern", pattern.as_str().into()),
+    }
+    if let Some(zone) = &schedule.time_zone {
+        put("tz", zone.as_str().into());
+    }
+    if let Some(limit) = schedule.limit {
+        put("limit", limit.into());
+    }
+    if let Some(start) = schedule.start {
+        put("startDate", start.as_millis().into());
+    }
+    if let Some(end) = schedule.end {
+        put("endDate", end.as_millis().into());
+    }
+    let interval = matches!(schedule.recurrence, Recurrence::Every(_));
+    if let Some(offset) = schedule
+        .offset
+        .filter(|offset| interval && !offset.is_zero())
+    {
+        put("offset", millis(offset).into());
+    }
+    if let Some(seed) = &schedule.hash_seed {
+        put("hashSeed", seed.as_str().into());
+    }
+    put("count", count.into());
+    Value::Object(repeat)
+}
+
+/// Encodes the fields of a definition, but for its name, data, counter and offset.
+pub(crate) fn definition_fields(
+    schedule: &Schedule,
+    template: &JobOptions,
+) -> Vec<(&'static str, String)> {
+    let mut fields = Vec::new();
+    match &schedule.recurrence {
+        Recurrence::Every(interval) => fields.push(("every", millis(*interval).to_string())),
+        Recurrence::Cron(pattern) => fields.push(("pattern", pattern.clone())),
+    }
+    if let Some(zone) = &schedule.time_zone {
+        fields.push(("tz", zone.clone()));
+    }
+    if let Some(limit) = schedule.limit {
+        fields.push(("limit", limit.to_string()));
+    }
+    if let Some(start) = schedule.start {
+        fields.push(("startDate", start.to_string()));
+    }
+    if let Some(end) = schedule.end {
+        fields.push(("endDate", end.to_string()));
+    }
+    let options = options_map(template);
+    if !options.is_empty() {
+        fields.push(("opts", Value::Object(options).to_string()));
+    }
+    // Ours: BullMQ leaves them alone until its next upsert, which replaces the schedule anyway.
+    if let Some(seed) = &schedule.hash_seed {
+        fields.push(("hashSeed", seed.clone()));
+    }
+    if schedule.overlap == Overlap::Skip {
+        fields.push(("overlap", "skip".to_owned()));
+    }
+    if schedule.catch_up == CatchUp::All {
+        fields.push(("catchUp", "all".to_owned()));
+    }
+    fields
+}
+
+/// What an iteration says about the schedule it belongs to.
+#[derive(Debug, Clone)]
+pub(crate) struct Repetition {
+    pub(crate) schedule: Schedule,
+    /// Which iteration it is, counted from the latest upsert.
+    pub(crate) count: u64,
+    /// Its slot, where it follows a pattern.
+    pub(crate) previous: Option<Timestamp>,
+    options: Map<String, Value>,
+    repeat: Map<String, Value>,
+}
+
+impl Repetition {
+    /// Reads the options of an iteration.
+    ///
+    /// # Errors
+    ///
+    /// The member that is missing or does not decode.
+    pub(crate) fn of_iteration(options: &str) -> Result<Self, String> {
+        let options = match serde_json::from_str(options) {
+            Ok(Value::Object(options)) => options,
+            Ok(_) => return Err("opts: is no JSON object".to_owned()),
+            Err(error) => return Err(format!("opts: {error}")),
+        };
+        let Some(Value::Object(repeat)) = options.get("repeat") else {
+            return Err("opts.repeat: is missing".to_owned());
+        };
+        let repeat = repeat.clone();
+        let instant = |name: &str| instant(&repeat, name);
+        let text = |name: &str| repeat.get(name).and_then(Value::as_str).map(str::to_owned);
+        let mut schedule = match (optional(&repeat, "every")?, text("pattern")) {
+            (Some(every), _) if every > 0 => Schedule::every(length(every)),
+            (None, Some(pattern)) if !pattern.is_empty() => Schedule::cron(pattern),
+            _ => return Err("opts.repeat: has neither every nor pattern".to_owned()),
+        };
+        schedule.time_zone = text("tz");
+        schedule.limit = optional(&repeat, "limit")?.map(|limit| u64::try_from(limit).unwrap_or(0));
+        schedule.start = instant("startDate")?;
+        schedule.end = instant("endDate")?;
+        schedule.offset = optional(&repeat, "offset")?.map(length);
+        schedule.hash_seed = text("hashSeed");
+        Ok(Self {
+            schedule,
+            count: optional(&repeat, "count")?.map_or(0, |count| u64::try_from(count).unwrap_or(0)),
+            previous: optional(&options, "prevMillis")?.map(Timestamp::from_millis),
+            options,
+            repeat,
+        })
+    }
+
+    /// Takes the place of an iteration that is gone. It is taken for the one after as many as the
+    /// scheduler has ever made, since nobody knows how many upserts there were on the way.
+    ///
+    /// # Errors
+    ///
+    /// What is missing in the definition.
+    pub(crate) fn of_definition(scheduler: &SchedulerRecord) -> Result<Self, String> {
+        if let Some(problem) = scheduler.problems.first() {
+            return Err(problem.clone());
+        }
+        let mut schedule = scheduler
+            .schedule()
+            .ok_or_else(|| "has neither every nor pattern".to_owned())?;
+        // What is stored there need not have been given, and the script knows it anyway.
+        schedule.offset = None;
+        let count = scheduler.iterations.unwrap_or(1);
+        let repeat = encode_repeat(&schedule, count);
+        let mut options = options_map(&scheduler.options);
+        if let Some(Ok(unknown)) = scheduler
+            .unknown_options
+            .as_deref()
+            .map(serde_json::from_str::<Map<_, _>>)
+        {
+            options.extend(unknown);
+        }
+        Ok(Self {
+            previous: matches!(schedule.recurrence, Recurrence::Cron(_)).then_some(scheduler.next),
+            schedule,
+            count,
+            options,
+            repeat: repeat.as_object().cloned().unwrap_or_default(),
+        })
+    }
+
+    /// Says whether the limit allows no further iteration.
+    pub(crate) fn is_last(&self) -> bool {
+        self.schedule.limit.is_some_and(|limit| self.count >= limit)
+    }
+
+    /// Encodes the options of the iteration that has this count.
+    pub(crate) fn iteration(&self, scheduler: &str, count: u64, now: Timestamp) -> Iteration {
+        let mut options = self.options.clone();
+        options.entry("attempts").or_insert_with(|| 0.into());
+        if let Some(backoff @ Value::Number(_)) = options.get("backoff") {
+            let backoff = json!({ "type": "fixed", "delay": backoff });
+            options.insert("backoff".to_owned(), backoff);
+        }
+        let mut repeat = self.repeat.clone();
+        repeat.insert("count".to_owned(), count.into());
+        Iteration::new(options, scheduler, Value::Object(repeat), now)
+    }
+}
+
+/// Reads a time, where there is one: milliseconds, or as JavaScript writes a date into JSON.
+fn instant(map: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, String> {
+    if let Some(date) = map.get(name).and_then(Value::as_str)
+        && let Ok(date) = date.parse::<jiff::Timestamp>()
+    {
+        return Ok(Some(Timestamp::from_millis(date.as_millisecond())));
+    }
+    Ok(optional(map, name)?.map(Timestamp::from_millis))
+}
+
+/// Reads a whole number, where there is one.
+fn optional(map: &Map<String, Value>, name: &str) -> Result<Option<i64>, String> {
+    match map.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(value) => match number(value) {
+            Ok(number) => Ok(Some(whole(number))),
+            Err(_) => Err(format!("opts.repeat.{name}: is no number")),
+        },
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn length(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// Says whether a scheduler's id is what versions before schedulers made of a repeatable job
+/// (spec: schedulers §8). `lua/lib/scheduler.lua` has the same rule.
+pub(crate) fn is_legacy_key(id: &str) -> bool {
+    let parts: Vec<&str> = id.splitn(5, ':').collect();
+    let [_, _, end, _, rest] = parts.as_slice() else {
+        return false;
+    };
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    digits(end) && !rest.is_empty() && (rest.contains(' ') || digits(rest))
+}
+
+/// Decodes a definition. Never fails: what cannot be understood is named in the record's problems.
+pub(crate) fn decode_scheduler(
+    id: String,
+    next: Timestamp,
+    fields: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+) -> SchedulerRecord {
+    let mut record = SchedulerRecord {
+        id,
+        name: String::new(),
+        next,
+        iterations: None,
+        recurrence: None,
+        time_zone: None,
+        start: None,
+        end: None,
+        limit: None,
+        offset: None,
+        hash_seed: None,
+        overlap: Overlap::default(),
+        catch_up: CatchUp::default(),
+        raw_data: None,
+        options: JobOptions::new(),
+        unknown_options: None,
+        unknown: std::collections::BTreeMap::new(),
+        problems: Vec::new(),
+    };
+    let mut empty = true;
+    for (name, value) in fields {
+        empty = false;
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let Ok(text) = String::from_utf8(value) else {
+            record.problems.push(format!("{name}: is not UTF-8"));
+            continue;
+        };
+        decode_field(&mut record, name, text);
+    }
+    if empty && is_legacy_key(&record.id) {
+        record
+            .problems
+            .push("definition: of a version that is not carried on".to_owned());
+    } else if empty {
+        record.problems.push("definition: is missing".to_owned());
+    } else if record.recurrence.is_none() && record.problems.is_empty() {
+        record
+            .problems
+            .push("definition: has neither every nor pattern".to_owned());
+    }
+    record
+}
+
+fn decode_field(record: &mut SchedulerRecord, name: String, text: String) {
+    let problems = &mut record.problems;
+    let mut whole_number = |least: i64| match text.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() && whole(number) >= least => Some(whole(number)),
+        _ => {
+            problems.push(format!("{name}: is no number of at least {least}"));
+            None
+        }
+    };
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    match name.as_str() {
+        "name" => record.name = text,
+        "ic" => record.iterations = whole_number(0).map(count),
+        "every" => {
+            if let Some(every) = whole_number(1) {
+                record.recurrence = Some(Recurrence::Every(length(every)));
+            }
+        }
+        "pattern" => record.recurrence = Some(Recurrence::Cron(text)),
+        "offset" => record.offset = whole_number(i64::MIN).map(length),
+        "tz" => record.time_zone = Some(text),
+        "limit" => record.limit = whole_number(i64::MIN).map(count),
+        "startDate" => record.start = whole_number(i64::MIN).map(Timestamp::from_millis),
+        "endDate" => record.end = whole_number(i64::MIN).map(Timestamp::from_millis),
+        "hashSeed" => record.hash_seed = Some(text),
+        "overlap" if text == "skip" => record.overlap = Overlap::Skip,
+        "catchUp" if text == "all" => record.catch_up = CatchUp::All,
+        "data" => record.raw_data = Some(text),
+        "opts" => {
+            let decoded = decode_options(&text);
+            record.options = decoded.known;
+            record.unknown_options = decoded.unknown;
+            record.problems.extend(decoded.problems);
+        }
+        _ => {
+            record.unknown.insert(name, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn value(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    const SEVENTH: &str = r#"{"repeat":{"every":60000,"count":7,"newer":{"a":[]}},"backoff":10,
+        "jobId":"repeat:s:1","delay":4,"prevMillis":9,"priority":3,"de":{"id":"d"},"future":1.5}"#;
+
+    /// What a newer version adds travels on; only what belongs to one iteration is replaced.
+    #[test]
+    fn next_iteration_inherits_what_it_does_not_know() {
+        let seventh = Repetition::of_iteration(SEVENTH).unwrap();
+        assert_eq!(seventh.count, 7);
+        let eighth = seventh.iteration("s", 8, Timestamp::from_millis(5));
+        assert_eq!(
+            value(&eighth.options),
+            json!({
+                "repeat": {"every": 60000, "count": 8, "newer": {"a": []}},
+                "backoff": {"type": "fixed", "delay": 10}, "attempts": 0, "priority": 3,
+                "de": {"id": "d"}, "future": 1.5, "timestamp": 5, "repeatJobKey": "s",
+            })
+        );
+        assert_eq!((eighth.priority, eighth.lifo), (3, false));
+        assert_eq!(eighth.deduplication.as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn what_is_missing_or_broken_is_named() {
+        for (options, problem) in [
+            ("{}", "opts.repeat: is missing"),
+            ("[]", "opts: is no JSON object"),
+            (
+                r#"{"repeat":{}}"#,
+                "opts.repeat: has neither every nor pattern",
+            ),
+            (
+                r#"{"repeat":{"every":0}}"#,
+                "opts.repeat: has neither every nor pattern",
+            ),
+            (
+                r#"{"repeat":{"every":5,"limit":"x"}}"#,
+                "opts.repeat.limit: is no number",
+            ),
+        ] {
+            assert_eq!(Repetition::of_iteration(options).unwrap_err(), problem);
+        }
+    }
+
+    /// Version 5 stores the dates of repeatable jobs as they were given.
+    #[test]
+    fn dates_are_read_as_numbers_and_as_text() {
+        for date in [
+            r#""2030-01-01T00:00:00.000Z""#,
+            "1893456000000",
+            r#""1893456000000""#,
+        ] {
+            let options = format!(r#"{{"repeat":{{"every":5,"endDate":{date}}}}}"#);
+            let read = Repetition::of_iteration(&options).unwrap();
+            assert_eq!(read.schedule.end.unwrap().as_millis(), 1_893_456_000_000);
+        }
+    }
+
+    #[test]
+    fn legacy_keys_are_told_from_ids() {
+        for key in [
+            "rep::::60000",
+            "rep::::* * * * *",
+            "n:id:123:Europe/Madrid:5 4 * * *",
+        ] {
+            assert!(is_legacy_key(key), "{key}");
+        }
+        for id in [
+            "s",
+            "a:b:c",
+            "a:b:c:d:e",
+            "a:b:x:d:60000",
+            "rep::::",
+            "2de99c4afb4e0b2f2c7e33f49c3bc5ee",
+        ] {
+            assert!(!is_legacy_key(id), "{id}");
+        }
+    }
+
+    proptest! {
+        /// No content of a definition or of options makes decoding panic.
+        #[test]
+        fn anything_decodes_or_is_named(
+            fields in proptest::collection::vec(
+                ("(name|every|pattern|offset|ic|limit|opts|endDate|data|xyz)",
+                 proptest::collection::vec(any::<u8>(), 0..20)), 0..8),
+            options in ".{0,60}",
+        ) {
+            let fields = fields.into_iter().map(|(name, value)| (name.into_bytes(), value));
+            let record = decode_scheduler("s".to_owned(), Timestamp::default(), fields);
+            Repetition::of_definition(&record).ok();
+            Repetition::of_iteration(&options).ok();
+        }
+    }
+}

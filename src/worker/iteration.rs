@@ -1,0 +1,162 @@
+//! The first step of an attempt at a scheduler's iteration: the schedule is carried on before the
+//! handler runs, so that it never depends on how the attempt ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::client::{Throttle, jittered};
+use crate::error::{Error, Result};
+use crate::job::{JobId, JobRecord, Outcome};
+use crate::policy::AttemptEnd;
+use crate::scheduler::{Carried, carry_on};
+use crate::store::{ExtendLocks, LockToken, Store};
+use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::execute::{Cancellation, Cause, Exit};
+
+/// The wait before a step is taken again that Redis did not answer; it doubles up to the maximum.
+const RETRY_MIN: Duration = Duration::from_millis(50);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+/// Carries schedules on for one worker.
+#[derive(Clone)]
+pub(super) struct Iterations {
+    pub(super) store: Store,
+    pub(super) events: Announcer,
+    pub(super) queue: Arc<str>,
+    pub(super) lock_duration: Duration,
+    /// One line a second: every iteration of a broken schedule would have one.
+    pub(super) trouble: Arc<Throttle>,
+}
+
+impl Iterations {
+    /// Carries on the schedule that made the job, if one did. Returns how the attempt ends when
+    /// its handler must not run.
+    pub(super) async fn begin(
+        &self,
+        job: &JobRecord,
+        token: &LockToken,
+        cancellation: &Cancellation,
+    ) -> Option<Exit> {
+        let scheduler = job.scheduler.as_deref().filter(|id| !id.is_empty())?;
+        // Few jobs are iterations: the others' attempts need not have room for this.
+        match Box::pin(self.carry_on(job, scheduler, token, cancellation)).await {
+            Ok(Ok(Carried { problem, running })) => {
+                if let Some(problem) = problem {
+                    self.report(&problem);
+                }
+                let running = running?;
+                self.skip(job, &running);
+                Some(Exit::Ended(AttemptEnd::Returned(Outcome::Done(skipped(
+                    &running,
+                )))))
+            }
+            // The job runs: it can do no better by waiting, and the keeper's check tries again.
+            Ok(Err(error)) => {
+                self.report(&format!(
+                    "scheduler {scheduler} was not carried on: {error}"
+                ));
+                None
+            }
+            Err(Cause::LockLost) => Some(Exit::LockLost),
+            Err(Cause::Shutdown(_)) => Some(Exit::GivenBack),
+        }
+    }
+
+    /// Takes the step until Redis answers it, or the attempt is cancelled.
+    async fn carry_on(
+        &self,
+        job: &JobRecord,
+        scheduler: &str,
+        token: &LockToken,
+        cancellation: &Cancellation,
+    ) -> Result<Result<Carried>, Cause> {
+        let since = Instant::now();
+        let mut wait = RETRY_MIN;
+        loop {
+            let carried = carry_on(&self.store, job, scheduler).await;
+            if let Some(cause) = cancellation.cancelled() {
+                return Err(cause);
+            }
+            match carried {
+                Err(error) if error.is_transient() => {}
+                settled if since.elapsed() < self.lock_duration / 3 => return Ok(settled),
+                // With the lock goes the right to start. After an outage it may have expired
+                // without the keeper's knowing.
+                settled => match self.holds(job, token).await {
+                    Ok(false) => return Err(Cause::LockLost),
+                    Err(error) if error.is_transient() => {}
+                    Ok(true) | Err(_) => return Ok(settled),
+                },
+            }
+            cancellation.wait(jittered(wait)).await?;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    /// Says whether the job's lock is still this worker's, and renews it if so.
+    async fn holds(&self, job: &JobRecord, token: &LockToken) -> Result<bool> {
+        let renewal = ExtendLocks {
+            duration: self.lock_duration,
+            locks: &[(job.id.clone(), token.clone())],
+        };
+        Ok(self.store.run(&renewal).await?.is_empty())
+    }
+
+    fn skip(&self, job: &JobRecord, running: &JobId) {
+        tracing::info!(queue = %self.queue, job = %job.id, %running, "iteration skipped: an earlier one still runs");
+        self.events.tell(|| WorkerEvent::Skipped {
+            id: job.id.clone(),
+            running: running.clone(),
+        });
+    }
+
+    fn report(&self, problem: &str) {
+        if let Some(skipped) = self.trouble.admit() {
+            tracing::warn!(queue = %self.queue, skipped, "{problem}");
+            self.events.tell(|| WorkerEvent::Trouble {
+                message: problem.into(),
+            });
+        }
+    }
+}
+
+/// The result of an iteration that was passed over because an earlier one runs.
+pub(super) fn skipped(running: &JobId) -> String {
+    json!({ "skipped": format!("{running} still runs") }).to_string()
+}
+
+/// Carries on the schedule of a job fetched by hand. Returns the iteration in whose way it is.
+pub(super) async fn carry_on_by_hand(
+    store: &Store,
+    job: &JobRecord,
+    patience: Duration,
+) -> Result<Option<JobId>> {
+    let Some(scheduler) = job.scheduler.as_deref().filter(|id| !id.is_empty()) else {
+        return Ok(None);
+    };
+    let until = Instant::now() + patience;
+    let mut wait = RETRY_MIN;
+    loop {
+        let error = match carry_on(store, job, scheduler).await {
+            Ok(Carried { problem, running }) => {
+                if let Some(problem) = problem {
+                    tracing::warn!(queue = store.keys().qualified(), "{problem}");
+                }
+                return Ok(running);
+            }
+            Err(error) => error,
+        };
+        if !error.is_transient() {
+            tracing::warn!(queue = store.keys().qualified(), scheduler, %error, "scheduler was not carried on");
+            return Ok(None);
+        }
+        if Instant::now() + wait > until {
+            return Err(Error::Indeterminate(error.into()));
+        }
+        tokio::time::sleep(jittered(wait)).await;
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}

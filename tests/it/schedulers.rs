@@ -1,0 +1,406 @@
+//! Job schedulers beyond what parity compares: what is refused, and what is read.
+
+mod healing;
+mod running;
+
+use std::time::Duration;
+
+use oxbull::{
+    CatchUp, Deduplication, Error, JobId, JobOptions, JobRecord, JobState, ManualWorker, NewJob,
+    Outcome, Overlap, Parent, Queue, Rearmed, Recurrence, Refusal, Result, Schedule,
+    SchedulerOrder, Timestamp, Worker, WorkerEvent,
+};
+use serde_json::{Value, json};
+
+use crate::stage::{SOON, Stage, TestResult, obey};
+
+/// When the tests' clock stops first; 40 s before a full minute.
+const START: i64 = 1_700_000_000_000;
+const MINUTE: i64 = START + 40_000;
+const TOKEN: &str = "token";
+
+/// A queue, a worker that is moved by hand, and a clock that stands still.
+struct Scene {
+    stage: Stage,
+    worker: ManualWorker,
+}
+
+impl Scene {
+    async fn start() -> TestResult<Self> {
+        let stage = Stage::start().await?;
+        let worker = ManualWorker::new(&stage.client, "q")?;
+        let scene = Self { stage, worker };
+        scene.at(START);
+        Ok(scene)
+    }
+
+    fn at(&self, millis: i64) {
+        let at = Timestamp::from_millis(millis);
+        self.stage.client.clock().stop_at(at);
+    }
+
+    fn queue(&self) -> &Queue<Value> {
+        &self.stage.queue
+    }
+
+    async fn upsert(&self, id: &str, schedule: &Schedule) -> TestResult<JobId> {
+        let template = NewJob::new("tick", json!({ "do": "tick" }));
+        let made = self
+            .queue()
+            .upsert_scheduler(id, schedule, template)
+            .await?;
+        Ok(made.ok_or("there is no run to come")?.id)
+    }
+
+    async fn fetch(&self) -> TestResult<JobRecord> {
+        Ok(self.worker.fetch(TOKEN).await?.ok_or("nothing is ready")?)
+    }
+
+    async fn complete(&self, job: &JobRecord) -> TestResult {
+        let done = Ok(Outcome::Done("done"));
+        self.worker.finish(job, TOKEN, done, false).await?;
+        Ok(())
+    }
+
+    /// Runs the next job, which must be the iteration of this slot.
+    async fn run(&self, id: &str, slot: i64) -> TestResult {
+        let job = self.fetch().await?;
+        assert_eq!(job.id, iteration(id, slot));
+        self.complete(&job).await
+    }
+
+    async fn redis(&self, command: &[&str]) -> TestResult<oxbull_testkit::Value> {
+        let mut command: Vec<String> = command.iter().map(|&part| part.to_owned()).collect();
+        if let Some(key) = command.get_mut(1) {
+            *key = format!("bull:q:{key}");
+        }
+        let reply = self.stage.server.cli(&command).await?;
+        if let oxbull_testkit::Value::Error(error) = reply {
+            return Err(format!("{command:?}: {error}").into());
+        }
+        Ok(reply)
+    }
+
+    /// Checks all schedulers, whenever the last check was.
+    async fn check(&self) -> TestResult<Vec<Rearmed>> {
+        self.redis(&["DEL", "stalled-check:schedulers"]).await?;
+        Ok(self.worker.check_schedulers(SOON).await?)
+    }
+
+    /// Checks that exactly this iteration is armed again, and that it is once.
+    async fn heals(&self, id: &str, slot: i64) -> TestResult {
+        let rearmed = self.check().await?;
+        let healed: Vec<_> = rearmed
+            .iter()
+            .map(|r| (r.scheduler.as_str(), &r.id))
+            .collect();
+        assert_eq!(healed, [(id, &iteration(id, slot))]);
+        self.stays(id, slot).await
+    }
+
+    /// Checks that nothing is armed again, and that this is the scheduler's iteration.
+    async fn stays(&self, id: &str, slot: i64) -> TestResult {
+        assert_eq!(self.check().await?, []);
+        let record = self.queue().scheduler(id).await?.ok_or("it is gone")?;
+        assert_eq!(record.next.as_millis(), slot);
+        Ok(())
+    }
+
+    /// Deletes a job past its protection, as somebody with a Redis shell would.
+    async fn delete(&self, id: &JobId) -> TestResult {
+        self.redis(&["DEL", id.as_str()]).await?;
+        self.redis(&["ZREM", "delayed", id.as_str()]).await?;
+        self.redis(&["LREM", "wait", "0", id.as_str()]).await?;
+        Ok(())
+    }
+}
+
+fn iteration(scheduler: &str, slot: i64) -> JobId {
+    JobId::existing(format!("repeat:{scheduler}:{slot}"))
+}
+
+fn every(millis: u64) -> Schedule {
+    Schedule::every(Duration::from_millis(millis))
+}
+
+fn minutely() -> Schedule {
+    Schedule::cron("* * * * *").time_zone("UTC")
+}
+
+fn field<T>(result: &Result<T>) -> &'static str {
+    match result {
+        Err(Error::Invalid { field, .. }) => field,
+        _ => "none",
+    }
+}
+
+/// What cannot work is refused before anything is sent, and the field is named.
+#[tokio::test]
+async fn bad_schedulers_change_nothing() -> TestResult {
+    let scene = Scene::start().await?;
+    let keys = scene.stage.server.int(&["DBSIZE"]).await?;
+    let upsert = async |id: &str, schedule: Schedule, options: JobOptions| {
+        let template = NewJob::new("n", json!({})).options(options);
+        scene
+            .queue()
+            .upsert_scheduler(id, &schedule, template)
+            .await
+    };
+    let long = "x".repeat(513);
+    for id in ["", "a\nb", "a:12", "a:1:lock", "rep::::60000", &long] {
+        let refused = upsert(id, every(1000), JobOptions::new()).await;
+        assert_eq!(field(&refused), "scheduler id", "{id}");
+    }
+    let parent = Parent::new("bull:q", JobId::existing("p"));
+    for options in [
+        JobOptions::new().id(JobId::new("mine")?),
+        JobOptions::new().delay(Duration::from_secs(1)),
+        JobOptions::new().timestamp(Timestamp::from_millis(5)),
+        JobOptions::new().parent(parent),
+        JobOptions::new().deduplication(Deduplication::new("d")),
+    ] {
+        let refused = upsert("s", every(1000), options).await;
+        assert_eq!(field(&refused), "template");
+    }
+    for (schedule, named) in [
+        (every(0), "interval"),
+        (Schedule::cron("61 * * * *"), "pattern"),
+        (
+            Schedule::cron("* * * * *").time_zone("Mars/Olympus"),
+            "time zone",
+        ),
+        (every(1000).end(Timestamp::from_millis(START - 1)), "end"),
+        (every(1000).limit(0), "limit"),
+    ] {
+        let refused = upsert("s", schedule, JobOptions::new()).await;
+        assert_eq!(field(&refused), named);
+    }
+    let refused = upsert("s", every(1000), JobOptions::new().priority(u32::MAX)).await;
+    assert_eq!(field(&refused), "priority");
+    assert_eq!(scene.stage.server.int(&["DBSIZE"]).await?, keys);
+    Ok(())
+}
+
+/// What a definition says can be read again, whatever it is made of.
+#[tokio::test]
+async fn definition_is_read_as_it_was_written() -> TestResult {
+    let scene = Scene::start().await?;
+    let queue: Queue<Value> = Queue::builder(&scene.stage.client, "q")
+        .default_options(
+            JobOptions::new()
+                .attempts(4)
+                .keep_logs(9)
+                .deduplication(Deduplication::new("d")),
+        )
+        .open()
+        .await?;
+    let schedule = Schedule::cron("H * * * *")
+        .time_zone("Europe/Madrid")
+        .hash_seed("seed")
+        .start(Timestamp::from_millis(START + 5))
+        .end(Timestamp::from_millis(START + 9_000_000))
+        .limit(7)
+        .overlap(Overlap::Skip)
+        .catch_up(CatchUp::All);
+    let template = NewJob::new("n", json!({ "v": 1 })).options(JobOptions::new().keep_logs(3));
+    let made = queue.upsert_scheduler("s", &schedule, template).await?;
+    let made = made.ok_or("there is no run to come")?;
+    let read = queue.scheduler("s").await?.ok_or("it is gone")?;
+    assert_eq!(read.problems, Vec::<String>::new());
+    assert_eq!(read.schedule(), Some(schedule));
+    assert_eq!(read.options, JobOptions::new().attempts(4).keep_logs(3));
+    assert_eq!(read.data::<Value>()?, json!({ "v": 1 }));
+    assert_eq!((read.next, read.iterations), (made.due, Some(1)));
+    assert_eq!((read.name.as_str(), read.raw_data.is_some()), ("n", true));
+
+    let schedule = every(5000).offset(Duration::from_millis(70));
+    scene.upsert("t", &schedule).await?;
+    let read = queue.scheduler("t").await?.ok_or("it is gone")?;
+    assert_eq!(read.schedule(), Some(schedule));
+    assert_eq!(
+        read.recurrence,
+        Some(Recurrence::Every(Duration::from_secs(5)))
+    );
+    assert_eq!(queue.scheduler("never").await?, None);
+    Ok(())
+}
+
+/// Two processes that set the same scheduler up leave one iteration, whoever was last.
+#[tokio::test]
+async fn upserts_at_once_leave_one_iteration() -> TestResult {
+    let scene = Scene::start().await?;
+    let (schedule, now) = (minutely(), every(60_000));
+    for (id, schedule) in [("cron", &schedule), ("every", &now)] {
+        let one = || scene.upsert(id, schedule);
+        let (a, b, c, d) = tokio::join!(one(), one(), one(), one());
+        assert!([a?, b?, c?, d?].windows(2).all(|pair| pair[0] == pair[1]));
+    }
+    let counts = scene.queue().counts().await?;
+    assert_eq!((counts.delayed, counts.waiting), (1, 1));
+    assert_eq!(scene.queue().scheduler_count().await?, 2);
+    Ok(())
+}
+
+/// A paused queue keeps its jobs in `wait`; an upsert that left one there would double the run.
+#[tokio::test]
+async fn waiting_iteration_of_a_paused_queue_is_taken_back() -> TestResult {
+    let scene = Scene::start().await?;
+    for list in ["wait", "paused"] {
+        let id = scene.upsert(list, &every(60_000)).await?;
+        scene.queue().pause().await?;
+        if list == "paused" {
+            // As BullMQ 5 leaves it.
+            scene.redis(&["RENAME", "wait", "bull:q:paused"]).await?;
+        }
+        scene.at(START + 10);
+        assert_eq!(scene.upsert(list, &every(60_000)).await?, id);
+        let counts = scene.queue().counts().await?;
+        assert_eq!((counts.waiting, counts.delayed), (1, 0));
+        scene.queue().resume().await?;
+        scene.run(list, START).await?;
+        scene.queue().remove_scheduler(list).await?;
+        scene.at(START);
+    }
+    Ok(())
+}
+
+/// An iteration that was promoted and runs keeps its id; an upsert makes the one after it.
+#[tokio::test]
+async fn running_iteration_is_not_queued_again() -> TestResult {
+    let scene = Scene::start().await?;
+    let id = scene.upsert("s", &minutely()).await?;
+    scene.queue().promote(&id).await?;
+    let job = scene.fetch().await?;
+    assert_eq!(job.id, id);
+    let again = scene.upsert("s", &minutely()).await?;
+    assert_eq!(again, iteration("s", MINUTE + 60_000));
+    assert_eq!(scene.queue().state(&id).await?, Some(JobState::Active));
+    scene.complete(&job).await?;
+    let counts = scene.queue().counts().await?;
+    assert_eq!((counts.delayed, counts.completed), (1, 1));
+    Ok(())
+}
+
+/// A refused upsert leaves the iteration that is there alone.
+#[tokio::test]
+async fn refused_upsert_changes_nothing() -> TestResult {
+    let scene = Scene::start().await?;
+    let first = scene.upsert("s", &minutely()).await?;
+    for slot in [START, MINUTE] {
+        let id = iteration("s", slot);
+        scene.redis(&["HSETNX", id.as_str(), "name", "old"]).await?;
+    }
+    let template = NewJob::new("n", json!({}));
+    let now = minutely().immediately(true);
+    let refused = scene.queue().upsert_scheduler("s", &now, template).await;
+    // The slot after `now` is the pending one, which is free once it is taken back.
+    assert_eq!(refused?.ok_or("no run")?.id, first);
+    scene.redis(&["LPUSH", "wait", first.as_str()]).await?;
+    scene.redis(&["ZREM", "delayed", first.as_str()]).await?;
+    scene.fetch().await?;
+    scene
+        .redis(&["DEL", iteration("s", MINUTE + 60_000).as_str()])
+        .await?;
+    scene
+        .redis(&["ZREM", "delayed", iteration("s", MINUTE + 60_000).as_str()])
+        .await?;
+    let before = scene.stage.server.int(&["DBSIZE"]).await?;
+    let template = NewJob::new("n", json!({}));
+    let refused = scene
+        .queue()
+        .upsert_scheduler("s", &minutely(), template)
+        .await;
+    assert!(
+        matches!(
+            refused,
+            Err(Error::Refused {
+                source: Refusal::IterationExists,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(scene.stage.server.int(&["DBSIZE"]).await?, before);
+    Ok(())
+}
+
+/// Many schedulers are read in a few round trips, and checked in bounded pages.
+#[tokio::test]
+async fn many_schedulers_are_listed_in_two_round_trips() -> TestResult {
+    const MANY: i64 = 450;
+    let scene = Scene::start().await?;
+    for n in 0..MANY {
+        scene.upsert(&format!("s{n}"), &minutely()).await?;
+    }
+    let reads = || async {
+        let stats = scene.stage.server.info("stats").await?;
+        TestResult::Ok(stats["total_reads_processed"].parse::<i64>()?)
+    };
+    let before = reads().await?;
+    let listed = scene
+        .queue()
+        .schedulers(0, -1, SchedulerOrder::SoonestFirst)
+        .await?;
+    assert_eq!(listed.len(), usize::try_from(MANY)?);
+    // Long writes arrive in several reads, and asking for the figure takes some.
+    let took = reads().await? - before;
+    assert!(took < 30, "{took} reads");
+    let page = scene
+        .queue()
+        .schedulers(-3, -2, SchedulerOrder::LatestFirst)
+        .await?;
+    assert_eq!(page.len(), 2);
+    for record in listed.iter().step_by(3) {
+        scene.delete(&iteration(&record.id, MINUTE)).await?;
+    }
+    assert_eq!(scene.check().await?.len(), 150);
+    Ok(())
+}
+
+/// A definition that does not decode is shown with what is wrong, next to those that do.
+#[tokio::test]
+async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
+    let scene = Scene::start().await?;
+    scene.upsert("good", &minutely()).await?;
+    for (id, field, value) in [
+        ("interval", "every", "often"),
+        ("binary", "tz", "\u{1}"),
+        ("options", "opts", "{\"attempts\":"),
+        ("nothing", "name", "n"),
+    ] {
+        scene.redis(&["ZADD", "repeat", "5", id]).await?;
+        scene
+            .redis(&["HSET", &format!("repeat:{id}"), field, value])
+            .await?;
+    }
+    scene.redis(&["ZADD", "repeat", "6", "orphan"]).await?;
+    scene
+        .redis(&["ZADD", "repeat", "7", "rep::::60000"])
+        .await?;
+    scene.redis(&["ZADD", "repeat", "8", "list"]).await?;
+    scene.redis(&["RPUSH", "repeat:list", "x"]).await?;
+    let listed = scene
+        .queue()
+        .schedulers(0, -1, SchedulerOrder::SoonestFirst)
+        .await?;
+    assert_eq!(listed.len(), 8);
+    for record in &listed {
+        assert_eq!(
+            record.problems.is_empty(),
+            record.id == "good",
+            "{record:?}"
+        );
+    }
+    let problem = |id: &str| {
+        let record = listed.iter().find(|record| record.id == id);
+        record.map_or("", |record| record.problems[0].as_str())
+    };
+    assert_eq!(problem("interval"), "every: is no number of at least 1");
+    assert_eq!(problem("orphan"), "definition: is missing");
+    assert!(problem("list").contains("WRONGTYPE"), "{}", problem("list"));
+    // They are reported, not armed, and keep none from being armed.
+    scene.delete(&iteration("good", MINUTE)).await?;
+    scene.heals("good", MINUTE).await?;
+    assert_eq!(scene.queue().scheduler_count().await?, 8);
+    Ok(())
+}

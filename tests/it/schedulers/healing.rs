@@ -1,0 +1,227 @@
+//! Schedules that have lost their iteration are armed again; those that ended are not.
+
+use super::*;
+
+/// A job that was deleted by hand is made again, at its own time if that is still to come.
+#[tokio::test]
+async fn deleted_iteration_is_made_again() -> TestResult {
+    let scene = Scene::start().await?;
+    for (id, schedule, slot, next) in [
+        (
+            "every",
+            every(60_000).offset(Duration::from_secs(30)),
+            START + 10_000,
+            START + 130_000,
+        ),
+        ("cron", minutely(), MINUTE, MINUTE + 120_000),
+    ] {
+        let made = scene.upsert(id, &schedule).await?;
+        assert_eq!(made, iteration(id, slot));
+        let before = scene.queue().job(&made).await?.ok_or("it is gone")?;
+        scene.stays(id, slot).await?;
+        scene.delete(&made).await?;
+        scene.heals(id, slot).await?;
+        let again = scene.queue().job(&made).await?.ok_or("it is gone")?;
+        assert_eq!(
+            (&again.raw_data, &again.name),
+            (&before.raw_data, &before.name)
+        );
+        assert_eq!(scene.queue().state(&made).await?, Some(JobState::Delayed));
+        // Its time is over: the next one to come.
+        scene.delete(&made).await?;
+        scene.at(slot + 100_000);
+        scene.heals(id, next).await?;
+        scene.at(next);
+        scene.run(id, next).await?;
+        scene.queue().remove_scheduler(id).await?;
+        scene.at(START);
+    }
+    Ok(())
+}
+
+/// A job whose id has fallen out of every list is put back.
+#[tokio::test]
+async fn stranded_iteration_is_queued_again() -> TestResult {
+    let scene = Scene::start().await?;
+    let id = scene.upsert("s", &minutely().limit(5)).await?;
+    scene.redis(&["ZREM", "delayed", id.as_str()]).await?;
+    scene.at(MINUTE + 500);
+    scene.heals("s", MINUTE).await?;
+    scene.run("s", MINUTE).await?;
+    let record = scene.queue().scheduler("s").await?.ok_or("it is gone")?;
+    assert_eq!(
+        (record.next.as_millis(), record.iterations),
+        (MINUTE + 60_000, Some(2))
+    );
+    Ok(())
+}
+
+/// BullMQ's own halt: the successor's id was taken by another job.
+#[tokio::test]
+async fn halted_schedule_goes_on() -> TestResult {
+    let scene = Scene::start().await?;
+    for (id, schedule) in [
+        ("every", every(60_000)),
+        ("cron", minutely().immediately(true)),
+    ] {
+        scene.upsert(id, &schedule).await?;
+        let next = if id == "cron" { MINUTE } else { START + 60_000 };
+        let taken = iteration(id, next);
+        scene
+            .redis(&["HSET", taken.as_str(), "name", "old"])
+            .await?;
+        scene.run(id, START).await?;
+        if id == "every" {
+            scene.heals(id, next + 60_000).await?;
+        } else {
+            // A pattern waits for its next free slot.
+            scene.stays(id, START).await?;
+            scene.at(next + 1);
+            scene.heals(id, next + 60_000).await?;
+        }
+        scene.queue().remove_scheduler(id).await?;
+        scene.at(START);
+    }
+    Ok(())
+}
+
+/// Schedules that ended by limit, by their end, or were removed are over.
+#[tokio::test]
+async fn ended_schedules_stay_ended() -> TestResult {
+    let scene = Scene::start().await?;
+    let end = Timestamp::from_millis(START + 500);
+    for (id, schedule, retention) in [
+        ("limit", every(1000).limit(1), None),
+        (
+            "gone",
+            every(1000).limit(1),
+            Some(oxbull::Retention::Remove),
+        ),
+        ("end", minutely().immediately(true).end(end), None),
+    ] {
+        let mut options = JobOptions::new();
+        if let Some(retention) = retention {
+            options = options.remove_on_complete(retention);
+        }
+        let template = NewJob::new("n", json!({})).options(options);
+        scene
+            .queue()
+            .upsert_scheduler(id, &schedule, template)
+            .await?;
+        scene.run(id, START).await?;
+        scene.stays(id, START).await?;
+        scene.at(START + 5000);
+        scene.stays(id, START).await?;
+        scene.at(START);
+    }
+    scene.upsert("removed", &every(1000)).await?;
+    let job = scene.fetch().await?;
+    scene.queue().remove_scheduler("removed").await?;
+    scene.complete(&job).await?;
+    assert_eq!(scene.check().await?, []);
+    assert_eq!(scene.queue().counts().await?.delayed, 0);
+    Ok(())
+}
+
+/// What waits, runs, is retried later or belongs to a paused queue is not lost, only late.
+#[tokio::test]
+async fn late_iterations_are_left_alone() -> TestResult {
+    let scene = Scene::start().await?;
+    let template = || {
+        NewJob::new("n", json!({})).options(
+            JobOptions::new()
+                .attempts(2)
+                .backoff(oxbull::Backoff::fixed(Duration::from_secs(50))),
+        )
+    };
+    scene
+        .queue()
+        .upsert_scheduler("s", &every(1000), template())
+        .await?;
+    scene.at(START + 5000);
+    scene.stays("s", START).await?;
+    // Active, and its successor is not made yet: the job was started by a client that died.
+    scene.redis(&["RPOPLPUSH", "wait", "bull:q:active"]).await?;
+    scene.stays("s", START).await?;
+    scene.redis(&["RPOPLPUSH", "active", "bull:q:wait"]).await?;
+    let job = scene.fetch().await?;
+    let next = START + 6000;
+    scene
+        .worker
+        .finish::<u32>(&job, TOKEN, Err(oxbull::JobError::retry("no")), false)
+        .await?;
+    scene.stays("s", next).await?;
+    scene.queue().pause().await?;
+    scene.at(START + 9000);
+    scene.stays("s", next).await
+}
+
+/// One check an interval for the whole fleet, and nothing at all for queues without schedulers.
+#[tokio::test]
+async fn checks_of_schedulers_keep_their_distance() -> TestResult {
+    let scene = Scene::start().await?;
+    let check = || scene.worker.check_schedulers(SOON);
+    assert_eq!(check().await?, []);
+    let throttle = ["EXISTS", "stalled-check:schedulers"];
+    assert_eq!(scene.redis(&throttle).await?.int(), Some(0));
+    let id = scene.upsert("s", &minutely()).await?;
+    assert_eq!(check().await?, []);
+    scene.delete(&id).await?;
+    assert_eq!(check().await?, []);
+    assert_eq!(scene.check().await?.len(), 1);
+    Ok(())
+}
+
+/// An iteration that does not say how to go on runs; the schedule goes on by its definition.
+#[tokio::test]
+async fn iteration_without_repeat_options_runs_and_its_schedule_goes_on() -> TestResult {
+    let scene = Scene::start().await?;
+    let id = scene.upsert("s", &every(60_000)).await?;
+    scene
+        .redis(&["HSET", id.as_str(), "opts", r#"{"attempts":1}"#])
+        .await?;
+    scene.run("s", START).await?;
+    assert_eq!(scene.queue().counts().await?.delayed, 0);
+    scene.heals("s", START + 60_000).await
+}
+
+/// A worker finds by itself that a schedule has lost its iteration, and says so.
+#[tokio::test]
+async fn worker_arms_a_lost_schedule_again() -> TestResult {
+    let stage = Stage::start().await?;
+    let schedule = Schedule::every(Duration::from_secs(3600)).offset(Duration::from_millis(1));
+    let template = NewJob::new("tick", json!({ "do": "tick" }));
+    let made = stage
+        .queue
+        .upsert_scheduler("s", &schedule, template)
+        .await?;
+    let id = made.ok_or("no run")?.id;
+    stage.server.cli(&["DEL", &format!("bull:q:{id}")]).await?;
+    stage
+        .server
+        .cli(&["ZREM", "bull:q:delayed", id.as_str()])
+        .await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .stalled_interval(Duration::from_millis(100))
+        .start(obey)
+        .await?;
+    let mut events = worker.events();
+    let search = async {
+        while let Some(event) = events.next().await {
+            if let WorkerEvent::SchedulerRearmed { scheduler, id } = event {
+                return Some((scheduler, id));
+            }
+        }
+        None
+    };
+    tokio::select! {
+        found = search => {
+            let (scheduler, made) = found.ok_or("it ended")?;
+            assert_eq!((&*scheduler, &made), ("s", &id));
+        }
+        // The check may have been before the subscription.
+        counts = stage.counts(|counts| counts.delayed == 1) => { counts?; }
+    }
+    worker.close().await;
+    Ok(())
+}

@@ -1,0 +1,205 @@
+//! How iterations run: late, beside one another, failing, and of old versions.
+
+use super::*;
+
+/// Catch-up `All`: runs that were missed are made up for in order, then the schedule is on time.
+#[tokio::test]
+async fn missed_runs_are_made_up_for() -> TestResult {
+    let scene = Scene::start().await?;
+    let schedule = every(60_000).catch_up(CatchUp::All);
+    scene.upsert("s", &schedule).await?;
+    scene.at(START + 200_000);
+    for n in 0..4 {
+        scene.run("s", START + 60_000 * n).await?;
+    }
+    scene.stays("s", START + 240_000).await?;
+    scene.queue().remove_scheduler("s").await?;
+
+    scene.at(START);
+    let end = Timestamp::from_millis(MINUTE + 150_000);
+    let schedule = minutely().catch_up(CatchUp::All).end(end);
+    scene.upsert("p", &schedule).await?;
+    scene.at(MINUTE + 1_000_000);
+    for n in 0..3 {
+        scene.run("p", MINUTE + 60_000 * n).await?;
+    }
+    // What would have been missed after the end is not made up for.
+    scene.stays("p", MINUTE + 120_000).await?;
+    scene.at(START);
+    let schedule = every(1000)
+        .catch_up(CatchUp::All)
+        .end(Timestamp::from_millis(START + 1500));
+    scene.upsert("e", &schedule).await?;
+    scene.at(START + 900_000);
+    scene.run("e", START).await?;
+    scene.run("e", START + 1000).await?;
+    scene.stays("e", START + 1000).await
+}
+
+/// Overlap `Skip`: an iteration that finds an earlier one running ends without a handler, says so,
+/// and the schedule goes on.
+#[tokio::test]
+async fn overlapping_iteration_is_passed_over() -> TestResult {
+    let scene = Scene::start().await?;
+    scene
+        .upsert("s", &every(1000).overlap(Overlap::Skip))
+        .await?;
+    scene.upsert("other", &every(600_000)).await?;
+    let running = scene
+        .worker
+        .fetch("first")
+        .await?
+        .ok_or("nothing is ready")?;
+    assert_eq!(running.id, iteration("s", START));
+    scene.run("other", START).await?;
+    scene.at(START + 1000);
+    assert_eq!(scene.worker.fetch(TOKEN).await?, None);
+    let skipped = scene.queue().job(&iteration("s", START + 1000)).await?;
+    let skipped = skipped.ok_or("it is gone")?;
+    let said = json!({ "skipped": format!("{} still runs", running.id) });
+    assert_eq!(skipped.return_value()?, Some(said));
+    scene
+        .worker
+        .finish(&running, "first", Ok(Outcome::Done(1)), false)
+        .await?;
+    scene.at(START + 2000);
+    scene.run("s", START + 2000).await
+}
+
+/// Puts a repeatable job of BullMQ 5 into the queue, as version 5 leaves it.
+async fn legacy(scene: &Scene, key: &str) -> TestResult<JobId> {
+    let id = iteration(key, START);
+    let opts = json!({ "repeat": { "every": 60_000, "count": 1 }, "attempts": 0 }).to_string();
+    scene
+        .redis(&["ZADD", "repeat", &START.to_string(), key])
+        .await?;
+    scene
+        .redis(&[
+            "HSET",
+            id.as_str(),
+            "name",
+            "rep",
+            "data",
+            r#"{"x":1}"#,
+            "opts",
+            &opts,
+            "rjk",
+            key,
+        ])
+        .await?;
+    scene.redis(&["LPUSH", "wait", id.as_str()]).await?;
+    Ok(id)
+}
+
+/// A repeatable of version 5 goes on with its data, which only its jobs have.
+#[tokio::test]
+async fn repeatable_of_version_5_keeps_its_data() -> TestResult {
+    let scene = Scene::start().await?;
+    let key = "2de99c4afb4e0b2f2c7e33f49c3bc5ee";
+    legacy(&scene, key).await?;
+    scene
+        .redis(&[
+            "HSET",
+            &format!("repeat:{key}"),
+            "name",
+            "rep",
+            "every",
+            "60000",
+        ])
+        .await?;
+    for n in 0..3 {
+        scene.at(START + 60_000 * n);
+        let job = scene.fetch().await?;
+        assert_eq!(job.data::<Value>()?, json!({ "x": 1 }));
+        scene.complete(&job).await?;
+    }
+    let record = scene.queue().scheduler(key).await?.ok_or("it is gone")?;
+    assert_eq!((record.iterations, record.problems.len()), (Some(3), 0));
+    Ok(())
+}
+
+/// Entries of even older versions run once, as BullMQ 6 runs them, and make nothing.
+#[tokio::test]
+async fn legacy_shapes_are_run_and_not_carried_on() -> TestResult {
+    let scene = Scene::start().await?;
+    let id = legacy(&scene, "rep::::60000").await?;
+    scene.run("rep::::60000", START).await?;
+    assert_eq!(scene.queue().state(&id).await?, Some(JobState::Completed));
+    scene.stays("rep::::60000", START).await?;
+    assert_eq!(scene.queue().counts().await?.delayed, 0);
+    Ok(())
+}
+
+/// A schedule does not depend on how its iterations end.
+#[tokio::test]
+async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .concurrency(5)
+        .timeout(Duration::from_millis(20))
+        .start(obey)
+        .await?;
+    for what in ["fail", "panic", "give up", "hang"] {
+        let template = NewJob::new(what, json!({ "do": what }));
+        let schedule = Schedule::every(Duration::from_millis(50)).limit(3);
+        stage
+            .queue
+            .upsert_scheduler(what, &schedule, template)
+            .await?;
+    }
+    let counts = stage.ended(12).await?;
+    assert_eq!((counts.failed, counts.delayed), (12, 0));
+    worker.close().await;
+    Ok(())
+}
+
+/// A worker passes an overlapping iteration over and says which one was in its way.
+#[tokio::test]
+async fn worker_tells_of_skipped_iterations() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .concurrency(5)
+        .start(obey)
+        .await?;
+    let mut events = worker.events();
+    let schedule = Schedule::every(Duration::from_millis(40))
+        .overlap(Overlap::Skip)
+        .limit(3);
+    let template = NewJob::new("hang", json!({ "do": "hang" }));
+    stage
+        .queue
+        .upsert_scheduler("s", &schedule, template)
+        .await?;
+    let mut skipped = Vec::new();
+    while skipped.len() < 2 {
+        let event = tokio::time::timeout(SOON, events.next()).await?;
+        if let WorkerEvent::Skipped { id, running } = event.ok_or("it ended")? {
+            skipped.push((id, running));
+        }
+    }
+    assert_eq!(skipped[0].1, skipped[1].1);
+    let counts = stage.counts(|counts| counts.completed == 2).await?;
+    assert_eq!((counts.active, counts.failed), (1, 0));
+    worker.close_now().await;
+    Ok(())
+}
+
+/// A job that starts with the end of another is an activation like any other.
+#[tokio::test]
+async fn iteration_started_with_an_end_is_carried_on_too() -> TestResult {
+    let scene = Scene::start().await?;
+    for id in ["a", "b"] {
+        scene.upsert(id, &every(60_000)).await?;
+    }
+    let first = scene.fetch().await?;
+    let done = Ok(Outcome::Done(1));
+    let second = scene.worker.finish(&first, TOKEN, done, true).await?;
+    let second = second.ok_or("nothing is ready")?;
+    assert_eq!(
+        (first.id, &second.id),
+        (iteration("a", START), &iteration("b", START))
+    );
+    let counts = scene.queue().counts().await?;
+    assert_eq!((counts.delayed, counts.active), (2, 1));
+    scene.complete(&second).await
+}
