@@ -24,6 +24,7 @@ mod panics;
 mod pressure;
 mod processes;
 mod replies;
+mod schedules;
 mod scripts;
 mod shutdown;
 mod site;

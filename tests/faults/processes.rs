@@ -75,7 +75,7 @@ async fn noted(job: Job<Work>, context: Context<Arc<File>>) -> JobResult<u64> {
 }
 
 /// A running worker process; killed when dropped.
-struct Process {
+pub(crate) struct Process {
     child: Child,
     effects: PathBuf,
     /// How many of its notes are among the site's effects.
@@ -84,11 +84,16 @@ struct Process {
 
 impl Process {
     fn start(site: &Site) -> TestResult<Self> {
+        Self::start_at(site, &site.server.url())
+    }
+
+    /// Starts a process that reaches the site's server by this URL.
+    pub(crate) fn start_at(site: &Site, url: &str) -> TestResult<Self> {
         let effects = site.server.dir().join(unique("effects"));
         File::create(&effects)?;
         let child = Command::new(std::env::current_exe()?)
             .args(["--exact", "processes::worker_process", "--nocapture"])
-            .env(URL, site.server.url())
+            .env(URL, url)
             .env(QUEUE, &site.name)
             .env(EFFECTS, &effects)
             .stdin(Stdio::piped())
@@ -103,7 +108,7 @@ impl Process {
     }
 
     /// Moves what the process noted to the site's effects.
-    fn take_notes(&mut self, site: &Site) -> TestResult {
+    pub(crate) fn take_notes(&mut self, site: &Site) -> TestResult {
         let text = std::fs::read_to_string(&self.effects)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let notes: Vec<&str> = whole.lines().collect();
@@ -120,7 +125,7 @@ impl Process {
     }
 
     /// Waits until handlers have started so many times, here or there.
-    async fn started(&mut self, site: &Site, count: usize) -> TestResult {
+    pub(crate) async fn started(&mut self, site: &Site, count: usize) -> TestResult {
         let from = Instant::now();
         while site.effects.starts() < count {
             self.take_notes(site)?;
@@ -132,7 +137,7 @@ impl Process {
         Ok(())
     }
 
-    fn signal(&self, name: &str) -> TestResult {
+    pub(crate) fn signal(&self, name: &str) -> TestResult {
         let pid = self.child.id().to_string();
         let status = Command::new("kill").args([name, &pid]).status()?;
         status
@@ -141,7 +146,7 @@ impl Process {
             .ok_or_else(|| "no such process".into())
     }
 
-    async fn ended(&mut self) -> TestResult<ExitStatus> {
+    pub(crate) async fn ended(&mut self) -> TestResult<ExitStatus> {
         let status = eventually(LIVENESS, || ready(self.child.try_wait().ok().flatten()));
         Ok(status.await?)
     }

@@ -16,6 +16,7 @@ mod fleet;
 mod limits;
 mod load;
 mod mixed;
+mod schedules;
 mod views;
 mod windows;
 

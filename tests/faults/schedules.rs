@@ -1,0 +1,337 @@
+//! F6: a schedule goes on whatever happens to those that carry it on, and makes each of its
+//! iterations once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use oxbull::{Error, JobId, NewJob, Overlap, Schedule, WorkerEvent};
+use oxbull_testkit::{Command, Proxy, RedisServer, Rule, eventually};
+
+use crate::TestResult;
+use crate::check::{Allow, Summary, check_queue};
+use crate::processes::Process;
+use crate::scripts::{runs, script_of};
+use crate::site::{LIVENESS, Site, Work, event, work};
+
+/// How many iterations the tests' schedules have.
+const ITERATIONS: u64 = 4;
+
+async fn upsert(site: &Site, schedule: &Schedule, ms: u64) -> TestResult {
+    let template = NewJob::new("tick", Work { ms });
+    let made = site.queue.upsert_scheduler("s", schedule, template).await?;
+    made.map(drop)
+        .ok_or_else(|| "there is no run to come".into())
+}
+
+fn schedule() -> Schedule {
+    Schedule::every(Duration::from_millis(200)).limit(ITERATIONS)
+}
+
+/// How often each iteration was made, by the queue's events.
+async fn made(site: &Site) -> TestResult<BTreeMap<String, usize>> {
+    let events = site
+        .server
+        .cli(&["XRANGE", &site.key("events"), "-", "+"])
+        .await?;
+    let mut made = BTreeMap::new();
+    for entry in events.items() {
+        let fields = entry.items()[1].map();
+        if fields.get("event").is_some_and(|event| event == "added") {
+            *made.entry(fields["jobId"].clone()).or_insert(0) += 1;
+        }
+    }
+    Ok(made)
+}
+
+/// Waits until the schedule has had all its iterations, then checks each of them: it was made once
+/// and has completed.
+async fn complete(site: &Site, iterations: u64, clients: usize) -> TestResult<Summary> {
+    eventually(LIVENESS, async || {
+        let counts = site
+            .queue
+            .counts()
+            .await
+            .map_err(|error| error.to_string())?;
+        (counts.completed == iterations)
+            .then_some(())
+            .ok_or(format!("{counts:?}"))
+    })
+    .await?;
+    let made = made(site).await?;
+    assert_eq!(made.len() as u64, iterations, "{made:?}");
+    assert!(made.values().all(|&times| times == 1), "{made:?}");
+    let ids: Vec<JobId> = made.keys().map(JobId::existing).collect();
+    let allow = Allow {
+        clients,
+        ..Allow::default()
+    };
+    check_queue(site, &ids, allow).await
+}
+
+/// The call that stores the result of an attempt.
+fn finishes(command: &Command) -> bool {
+    script_of(command).as_deref() == Some("advance") && command.has("complete")
+}
+
+/// Kills a process that is stopped at a command, before or after Redis runs it; then lets another
+/// worker go on. Returns how many iterations were run again.
+async fn killed_at(stop: Rule) -> TestResult<usize> {
+    let site = Site::start().await?;
+    let proxy = Proxy::start(site.server.port()).await?;
+    let stopped = proxy.add(stop.nth(1));
+    upsert(&site, &schedule(), 5).await?;
+    let mut process = Process::start_at(&site, &proxy.url())?;
+    stopped.wait_fired(1, LIVENESS).await?;
+    process.signal("-KILL")?;
+    process.ended().await?;
+    proxy.kill_all();
+    process.take_notes(&site)?;
+    let worker = site.worker().start(work).await?;
+    let summary = complete(&site, ITERATIONS, 1).await?;
+    worker.close().await;
+    Ok(summary.repeated)
+}
+
+fn before(matcher: impl Fn(&Command) -> bool + Send + Sync + 'static) -> Rule {
+    Rule::delay(LIVENESS * 10, matcher)
+}
+
+fn after(matcher: impl Fn(&Command) -> bool + Send + Sync + 'static) -> Rule {
+    Rule::swallow_reply(matcher)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_survives_a_kill_before_the_fetch() -> TestResult {
+    assert_eq!(killed_at(before(runs("advance"))).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_survives_a_kill_after_the_fetch() -> TestResult {
+    assert_eq!(killed_at(after(runs("advance"))).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_survives_a_kill_before_the_next_iteration_is_made() -> TestResult {
+    assert_eq!(killed_at(before(runs("next_iteration"))).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_survives_a_kill_after_the_next_iteration_is_made() -> TestResult {
+    assert_eq!(killed_at(after(runs("next_iteration"))).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_survives_a_kill_before_the_end_is_stored() -> TestResult {
+    // The handler had come to its end, and comes there again.
+    assert_eq!(killed_at(before(finishes)).await?, 1);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_survives_a_kill_after_the_end_is_stored() -> TestResult {
+    assert_eq!(killed_at(after(finishes)).await?, 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_survives_a_kill_during_the_handler() -> TestResult {
+    let site = Site::start().await?;
+    upsert(&site, &schedule(), 1000).await?;
+    let mut process = Process::start_at(&site, &site.server.url())?;
+    process.started(&site, 1).await?;
+    process.signal("-KILL")?;
+    process.ended().await?;
+    process.take_notes(&site)?;
+    let worker = site.worker().start(work).await?;
+    let summary = complete(&site, ITERATIONS, 1).await?;
+    worker.close().await;
+    assert!(summary.repeated >= 1, "{summary}");
+    Ok(())
+}
+
+/// Lost answers, connections that die, and workers that race for the same schedule.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn racing_workers_with_lost_answers_make_each_iteration_once() -> TestResult {
+    const MANY: u64 = 40;
+    let site = Site::proxied().await?;
+    let often = Schedule::every(Duration::from_millis(25)).limit(MANY);
+    let lost = site
+        .proxy()
+        .add(Rule::drop_reply(runs("next_iteration")).every(3));
+    let reset = site
+        .proxy()
+        .add(Rule::reset_before(runs("next_iteration")).every(4));
+    let other = site.other_client().await?;
+    let workers = [
+        site.worker().start(work).await?,
+        site.worker().start(work).await?,
+        site.worker_of(&other).start(work).await?,
+    ];
+    upsert(&site, &often, 1).await?;
+    // Two workers that believe they hold the same iteration.
+    site.started(3).await?;
+    let summary = complete(&site, MANY, 3).await?;
+    println!(
+        "F6 lost={} reset={}: {summary}",
+        lost.fired(),
+        reset.fired()
+    );
+    assert_eq!(summary.repeated, 0);
+    assert!(lost.fired() > 0 && reset.fired() > 0);
+    for worker in workers {
+        worker.close().await;
+    }
+    Ok(())
+}
+
+/// Redis away for a while, with an iteration between its start and its successor.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schedule_outlives_a_restart_of_redis() -> TestResult {
+    let site = Site::on(RedisServer::builder().durable(), true).await?;
+    let held = site
+        .proxy()
+        .add(Rule::reset_before(runs("next_iteration")).times(3));
+    let worker = site.worker().start(work).await?;
+    upsert(&site, &schedule(), 5).await?;
+    held.wait_fired(1, LIVENESS).await?;
+    assert_eq!(site.effects.starts(), 0);
+    site.server.kill_hard();
+    site.server.restart().await?;
+    complete(&site, ITERATIONS, 1).await?;
+    worker.close().await;
+    Ok(())
+}
+
+/// A lock that is lost while the next iteration cannot be made: its handler must not start here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestResult {
+    let site = Site::proxied().await?;
+    let cut = site.proxy().add(Rule::reset_before(runs("next_iteration")));
+    let blind = site.proxy().add(Rule::reset_before(runs("extend_locks")));
+    let lock = Duration::from_millis(300);
+    let worker = site.worker().lock_duration(lock).skip_stalled_check(true);
+    let worker = worker.start(work).await?;
+    upsert(&site, &schedule(), 5).await?;
+    // Each loss is followed by a longer wait: by now a third of the lock has passed.
+    cut.wait_fired(5, LIVENESS).await?;
+    let repeat = site.key("repeat");
+    let current = site
+        .server
+        .cli(&["ZRANGE", &repeat, "0", "0", "WITHSCORES"])
+        .await?;
+    let id = format!("repeat:s:{}", current.texts()[1]);
+    let key = site.key(&format!("{id}:lock"));
+    site.server.cli(&["SET", &key, "somebody"]).await?;
+    cut.remove();
+    eventually(LIVENESS, async || {
+        let made = made(&site).await.map_err(|error| error.to_string())?;
+        (made.len() > 1).then_some(()).ok_or(format!("{made:?}"))
+    })
+    .await?;
+    blind.remove();
+    worker.pause().await?;
+    assert!(!site.effects.counts(false).contains_key(&id));
+    worker.close().await;
+    Ok(())
+}
+
+/// The answers to the rarer calls are lost as well: each can be asked for again.
+#[tokio::test]
+async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
+    let site = Site::proxied().await?;
+    let hourly = Schedule::every(Duration::from_secs(3600)).offset(Duration::from_millis(1));
+    let first = |script: &'static str| {
+        move |command: &Command| command.is("EVAL") && script_of(command).as_deref() == Some(script)
+    };
+    let lost = site
+        .proxy()
+        .add(Rule::drop_reply(first("upsert_scheduler")).nth(1));
+    upsert(&site, &hourly, 5).await?;
+    assert_eq!(lost.fired(), 1);
+    let record = site.queue.scheduler("s").await?.ok_or("it is gone")?;
+    assert_eq!(record.iterations, Some(1));
+    assert_eq!(site.queue.counts().await?.delayed, 1);
+
+    // A check and a new iteration whose answers are lost.
+    let id = JobId::existing(format!("repeat:s:{}", record.next));
+    site.server.cli(&["DEL", &site.key(id.as_str())]).await?;
+    site.server
+        .cli(&["ZREM", &site.key("delayed"), id.as_str()])
+        .await?;
+    let check = site
+        .proxy()
+        .add(Rule::drop_reply(first("check_schedulers")).nth(1));
+    let rearm = site
+        .proxy()
+        .add(Rule::drop_reply(first("rearm_scheduler")).nth(1));
+    let worker = site.worker().start(work).await?;
+    eventually(LIVENESS, async || {
+        let counts = site
+            .queue
+            .counts()
+            .await
+            .map_err(|error| error.to_string())?;
+        (counts.delayed == 1)
+            .then_some(())
+            .ok_or(format!("{counts:?}"))
+    })
+    .await?;
+    worker.close().await;
+    assert_eq!((check.fired(), rearm.fired()), (1, 1));
+    assert_eq!(made(&site).await?.len(), 1);
+
+    let lost = site
+        .proxy()
+        .add(Rule::drop_reply(first("remove_scheduler")).nth(1));
+    let removed = site.queue.remove_scheduler("s").await;
+    assert!(
+        matches!(removed, Err(Error::Indeterminate(_))),
+        "{removed:?}"
+    );
+    assert_eq!(lost.fired(), 1);
+    assert!(!site.queue.remove_scheduler("s").await?);
+    assert_eq!(site.queue.counts().await?.delayed, 0);
+    Ok(())
+}
+
+/// A broken schedule says so, at most once a second, and its worker does not spin.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_schedule_is_reported_and_does_not_spin() -> TestResult {
+    let site = Site::start().await?;
+    upsert(&site, &Schedule::cron("* * * * * *").time_zone("UTC"), 1).await?;
+    let record = site.queue.scheduler("s").await?.ok_or("it is gone")?;
+    let id = site.key(&format!("repeat:s:{}", record.next));
+    let opts = r#"{"repeat":{"pattern":"every day","count":1}}"#;
+    site.server.cli(&["HSET", &id, "opts", opts]).await?;
+    site.server
+        .cli(&["HSET", &site.key("repeat:s"), "pattern", "every day"])
+        .await?;
+    let worker = site.worker().start(work).await?;
+    let mut events = worker.events();
+    for _ in 0..2 {
+        // By the iteration, then by the check of schedulers.
+        let told = event(
+            &mut events,
+            |event| matches!(event, WorkerEvent::Trouble { message } if message.contains("scheduler s")),
+        );
+        told.await?;
+    }
+    let ids = [JobId::existing(format!("repeat:s:{}", record.next))];
+    site.drained().await?;
+    worker.close().await;
+    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    assert_eq!((summary.completed, summary.repeated), (1, 0));
+    // Mended, it goes on.
+    let mended = Schedule::every(Duration::from_millis(50))
+        .overlap(Overlap::Allow)
+        .limit(2);
+    upsert(&site, &mended, 1).await?;
+    let worker = site.worker().start(work).await?;
+    complete(&site, 3, 1).await?;
+    worker.close().await;
+    Ok(())
+}
