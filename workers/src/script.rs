@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oxbull::BoxError;
 use oxbull::client::Client;
-use redis::{FromRedisValue, ToRedisArgs};
+use redis::{FromRedisValue, ScriptInvocation, ToRedisArgs};
 use tokio::time::timeout;
 
 /// How long one round trip may take.
@@ -22,4 +22,13 @@ pub(crate) async fn eval<T: FromRedisValue>(
     let mut command = redis::cmd("EVAL");
     command.arg(script).arg(1).arg(key).arg(arguments);
     Ok(timeout(DEADLINE, command.query_async(&mut connection)).await??)
+}
+
+/// Runs a script with its keys and arguments on the queues' server, by its hash. The same holds.
+pub(crate) async fn invoke<T: FromRedisValue>(
+    client: &Client,
+    call: &ScriptInvocation<'_>,
+) -> Result<T, BoxError> {
+    let mut connection = client.raw().await?;
+    Ok(timeout(DEADLINE, call.invoke_async(&mut connection)).await??)
 }

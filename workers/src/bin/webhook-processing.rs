@@ -1,12 +1,12 @@
-//! Splits webhook deliveries into events: the worker of the queue `webhook-processing`.
+//! Handles the events of webhook deliveries: the worker of the queue `webhook-processing`.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use oxbull_workers::app::{self, StartError, WorkerSettings};
-use oxbull_workers::jobs::webhook_processing::{CONCURRENCY, QUEUE, RedisClaims, handle};
+use oxbull_workers::jobs::webhook_processing::{CONCURRENCY, Ledger, QUEUE, STALLS, handle};
 
-/// Splits Instagram's webhook deliveries into events and drops repeated ones
+/// Handles the events of Instagram's webhook deliveries, each once and in order
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Arguments {
@@ -24,8 +24,10 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let signals = app::listen()?;
     let client = app::connect(&arguments.worker).await?;
+    let ledger = Ledger::open(&client, arguments.worker.prefix()).await?;
     let worker = app::worker(&client, QUEUE, &arguments.worker, CONCURRENCY)
-        .state(RedisClaims::new(client.clone()))
+        .max_stalled_count(STALLS)
+        .state(ledger)
         .start(handle)
         .await?;
     app::run_to_end(QUEUE, worker, client, signals).await;

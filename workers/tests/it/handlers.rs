@@ -1,12 +1,9 @@
-//! Each queue's jobs by a real worker, on a private Redis and a simulated API; posts have modules
-//! of their own.
+//! Each queue's jobs by a real worker, on a private Redis and a simulated API; posts and deliveries
+//! have modules of their own.
 
 use oxbull::{JobState, Queue, Worker};
 use oxbull_workers::jobs::analytics_refresh::{
     self, AnalyticsRefresh, Overview, Refresher, overview_key,
-};
-use oxbull_workers::jobs::webhook_processing::{
-    self, ProcessedDelivery, RedisClaims, WebhookDelivery,
 };
 use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
 use serde_json::json;
@@ -15,44 +12,6 @@ use crate::support::{ACCOUNT, Bench, LATER, TestResult, data, graph, reaches, to
 
 fn account() -> AnalyticsRefresh {
     data(json!({ "accountId": ACCOUNT }))
-}
-
-/// The API delivers at least once; each event is passed on by one job only.
-#[tokio::test]
-async fn repeated_delivery_is_handled_once() -> TestResult {
-    let bench = Bench::start().await?;
-    let queue = Queue::open(&bench.client, webhook_processing::QUEUE).await?;
-    let worker = Worker::builder(&bench.client, webhook_processing::QUEUE)
-        .concurrency(webhook_processing::CONCURRENCY)
-        .state(RedisClaims::new(bench.client.clone()))
-        .start(webhook_processing::handle)
-        .await?;
-    let delivery: WebhookDelivery = data(json!({
-        "object": "instagram",
-        "entry": [{
-            "id": ACCOUNT,
-            "time": 1_700_000_000,
-            "messaging": [
-                { "sender": { "id": "5" }, "message": { "mid": "a", "text": "hello" } },
-                { "sender": { "id": "5" }, "message": { "mid": "b", "text": "again" } },
-            ],
-        }],
-    }));
-    let mut events = 0;
-    let mut repeated = 0;
-    let mut added = Vec::new();
-    for _ in 0..3 {
-        added.push(queue.add("delivery", &delivery).await?.id);
-    }
-    for id in added {
-        let job = reaches(&queue, &id, JobState::Completed).await?;
-        let result: ProcessedDelivery = job.return_value()?.unwrap();
-        events += result.events.len();
-        repeated += result.repeated;
-    }
-    assert_eq!((events, repeated), (2, 4));
-    bench.end(worker).await;
-    Ok(())
 }
 
 /// One account's limit puts its job off without an attempt, and its numbers reach the cache when

@@ -8,8 +8,8 @@
     reason = "a helper that panics fails its test"
 )]
 
-mod claims;
 mod crashes;
+mod deliveries;
 mod demo;
 mod graph;
 mod handlers;

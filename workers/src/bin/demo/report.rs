@@ -137,9 +137,12 @@ fn pattern(key: &str) -> String {
                 .collect();
             rest.join(":")
         }
-        (Some("webhook"), Some("seen"), Some(_)) => {
-            "webhook:seen:{accountId}:{kind}:{eventId}".to_owned()
-        }
+        (Some("webhook"), Some(_), Some(what)) => match what {
+            "seen" => "webhook:{accountId}:seen:{kind}:{eventId}".to_owned(),
+            "delivery" => "webhook:{accountId}:delivery:{jobId}".to_owned(),
+            "turns" => "webhook:{accountId}:turns:{conversation}".to_owned(),
+            _ => format!("webhook:{{accountId}}:{what}"),
+        },
         (Some("notified"), Some(queue), Some(_)) => {
             let what = parts.next().unwrap_or_default();
             format!("notified:{queue}:{{jobId}}@{{timestamp}}:{what}")
@@ -155,7 +158,8 @@ fn pattern(key: &str) -> String {
 }
 
 fn is_job_id(part: &str) -> bool {
-    !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit())
+    let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    is_number || part.starts_with("delivery-")
 }
 
 #[cfg(test)]
@@ -166,6 +170,11 @@ mod tests {
     #[test]
     fn ids_in_keys_are_replaced() {
         assert_eq!(pattern("bull:mail:17"), "bull:mail:{jobId}");
+        assert_eq!(pattern("bull:mail:delivery-0f"), "bull:mail:{jobId}");
+        assert_eq!(
+            pattern("webhook:{178}:seen:message:m"),
+            "webhook:{accountId}:seen:{kind}:{eventId}"
+        );
         assert_eq!(pattern("bull:mail:17:logs"), "bull:mail:{jobId}:logs");
         assert_eq!(pattern("bull:mail:completed"), "bull:mail:completed");
         assert_eq!(

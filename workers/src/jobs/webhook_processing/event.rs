@@ -17,10 +17,14 @@ pub enum EventKind {
     Message,
     /// A message was taken back by its sender.
     MessageDeleted,
+    /// The account itself sent a message, by whatever application.
+    Echo,
     /// A button of a message was pressed.
     Postback,
     /// Messages were read.
     Read,
+    /// A message got a reaction, or lost it.
+    Reaction,
     /// The account was mentioned in a post, comment or story.
     Mention,
     /// A post was commented.
@@ -36,8 +40,10 @@ impl EventKind {
         match self {
             Self::Message => "message",
             Self::MessageDeleted => "message_deleted",
+            Self::Echo => "echo",
             Self::Postback => "postback",
             Self::Read => "read",
+            Self::Reaction => "reaction",
             Self::Mention => "mention",
             Self::Comment => "comment",
             Self::Unknown(name) => name,
@@ -55,6 +61,9 @@ pub struct WebhookEvent {
     pub account_id: String,
     /// The same in every repeat of this event, different for every other of its account and kind.
     pub event_id: String,
+    /// Whom the account talks to, where it is an event of a conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<String>,
     /// When it happened, milliseconds since 1970, where the delivery says so.
     pub occurred_at: Option<i64>,
     /// The event as it came.
@@ -99,32 +108,62 @@ fn in_ms(time: i64) -> i64 {
 
 fn messaging_event(account: &str, item: &Value) -> WebhookEvent {
     let time = item.get("timestamp").and_then(Value::as_i64).map(in_ms);
-    let sender = item.get("sender").and_then(|sender| text(sender, "id"));
-    let known = if let Some(message) = item.get("message") {
-        let deleted = message.get("is_deleted").and_then(Value::as_bool) == Some(true);
-        let kind = if deleted {
-            EventKind::MessageDeleted
-        } else {
-            EventKind::Message
-        };
-        text(message, "mid").map(|id| (kind, id))
-    } else if let Some(postback) = item.get("postback") {
-        text(postback, "mid").map(|id| (EventKind::Postback, id))
-    } else if let Some(read) = item.get("read") {
-        // A reader's receipt for a message; two readers may read the same one.
-        text(read, "mid")
-            .zip(sender)
-            .map(|(id, sender)| (EventKind::Read, format!("{sender}.{id}")))
-    } else {
-        None
-    };
-    match known {
+    let known = message(item)
+        .or_else(|| Some((EventKind::Postback, text(item.get("postback")?, "mid")?)))
+        .or_else(|| read(item))
+        .or_else(|| reaction(item, time));
+    let mut event = match known {
         Some((kind, id)) => event(kind, account, &id, time, item),
         None => unknown(subject(item), account, time, item),
-    }
+    };
+    event.conversation = other_side(account, item).map(|id| fit_for_key(&id));
+    event
 }
 
-/// The field that names what an item of unknown kind is about, such as `reaction`.
+fn message(item: &Value) -> Option<(EventKind, String)> {
+    let message = item.get("message")?;
+    let is = |flag| message.get(flag).and_then(Value::as_bool) == Some(true);
+    let kind = if is("is_deleted") {
+        EventKind::MessageDeleted
+    } else if is("is_echo") {
+        EventKind::Echo
+    } else {
+        EventKind::Message
+    };
+    Some((kind, text(message, "mid")?))
+}
+
+/// A reader's receipt for a message; two readers may read the same one.
+fn read(item: &Value) -> Option<(EventKind, String)> {
+    let id = text(item.get("read")?, "mid")?;
+    Some((EventKind::Read, format!("{}.{id}", party(item, "sender")?)))
+}
+
+/// The same person may react, take it back and react again: only the time tells these apart.
+fn reaction(item: &Value, time: Option<i64>) -> Option<(EventKind, String)> {
+    let reaction = item.get("reaction")?;
+    let id = text(reaction, "mid")?;
+    let action = text(reaction, "action").unwrap_or_default();
+    let sender = party(item, "sender")?;
+    Some((
+        EventKind::Reaction,
+        format!("{sender}.{id}.{action}.{}", time?),
+    ))
+}
+
+fn party(item: &Value, role: &str) -> Option<String> {
+    text(item.get(role)?, "id")
+}
+
+/// Echoes come from the account itself, everything else from whom it talks to.
+fn other_side(account: &str, item: &Value) -> Option<String> {
+    ["sender", "recipient"]
+        .into_iter()
+        .filter_map(|role| party(item, role))
+        .find(|id| id != account)
+}
+
+/// The field that names what an item of unknown kind is about, such as `referral`.
 fn subject(item: &Value) -> &str {
     item.as_object()
         .and_then(|fields| {
@@ -160,8 +199,9 @@ fn event(
 ) -> WebhookEvent {
     WebhookEvent {
         kind,
-        account_id: account.to_owned(),
+        account_id: fit_for_key(account),
         event_id: fit_for_key(id),
+        conversation: None,
         occurred_at,
         payload: payload.clone(),
     }
@@ -228,14 +268,23 @@ mod tests {
             { "sender": {"id": "5"}, "message": {"mid": "m1", "is_deleted": true} },
             { "sender": {"id": "5"}, "postback": {"mid": "m2", "payload": "BUY"} },
             { "sender": {"id": "5"}, "read": {"mid": "m3"} },
+            { "sender": {"id": "178"}, "recipient": {"id": "5"},
+              "message": {"mid": "m4", "is_echo": true, "attachments": [{"type": "image"}]} },
+            { "sender": {"id": "5"}, "timestamp": 1_700_000_000_123_i64,
+              "reaction": {"mid": "m4", "action": "react", "emoji": "x"} },
         ]});
         let expected = [
             pair("message", "m1"),
             pair("message_deleted", "m1"),
             pair("postback", "m2"),
             pair("read", "5.m3"),
+            pair("echo", "m4"),
+            pair("reaction", "5.m4.react.1700000000123"),
         ];
         assert_eq!(ids(&messaging), expected);
+        for event in events(&messaging) {
+            assert_eq!(event.conversation.as_deref(), Some("5"), "{event:?}");
+        }
         assert_eq!(events(&messaging)[0].occurred_at, Some(1_700_000_000_123));
 
         let changes = json!({ "id": "178", "time": 1_700_000_000, "changes": [
@@ -255,12 +304,12 @@ mod tests {
     /// Event types we do not know are kept whole, not lost.
     #[test]
     fn unknown_types_and_shapes_are_kept() {
-        let reaction = json!({ "sender": {"id": "5"}, "timestamp": 1,
-            "reaction": {"mid": "m1", "action": "react"} });
+        let referral = json!({ "sender": {"id": "5"}, "timestamp": 1,
+            "referral": {"ref": "m1", "source": "ADS"} });
         let insight = json!({ "field": "story_insights", "value": {"reach": 3} });
-        let known = events(&json!({ "id": "178", "messaging": [reaction], "changes": [insight] }));
-        assert_eq!(known[0].kind, EventKind::Unknown("reaction".to_owned()));
-        assert_eq!(known[0].payload, reaction);
+        let known = events(&json!({ "id": "178", "messaging": [referral], "changes": [insight] }));
+        assert_eq!(known[0].kind, EventKind::Unknown("referral".to_owned()));
+        assert_eq!(known[0].payload, referral);
         assert_eq!(
             known[1].kind,
             EventKind::Unknown("story_insights".to_owned())
@@ -273,12 +322,12 @@ mod tests {
     /// Without an id, equal content is the same event and other content is not.
     #[test]
     fn events_without_ids_are_told_apart_by_content() {
-        let reaction = |time: i64| {
-            let item = json!({ "timestamp": time, "reaction": {"mid": "m1"} });
+        let referral = |time: i64| {
+            let item = json!({ "timestamp": time, "referral": {"ref": "m1"} });
             ids(&json!({ "id": "178", "messaging": [item] }))
         };
-        assert_eq!(reaction(1), reaction(1));
-        assert_ne!(reaction(1), reaction(2));
+        assert_eq!(referral(1), referral(1));
+        assert_ne!(referral(1), referral(2));
     }
 
     /// An id with separators must not reach into another key.
@@ -288,5 +337,9 @@ mod tests {
             "changes": [{ "field": "comments", "value": {"id": "a:b{c}"} }] });
         let (_, id) = ids(&comment).remove(0);
         assert!(Uuid::parse_str(&id).is_ok());
+        let odd = events(&json!({ "id": "1}:x", "messaging": [{
+            "sender": {"id": "{2}"}, "message": {"mid": "m"} }] }));
+        assert!(Uuid::parse_str(&odd[0].account_id).is_ok());
+        assert!(Uuid::parse_str(odd[0].conversation.as_deref().unwrap()).is_ok());
     }
 }

@@ -2,32 +2,103 @@
 
 use std::time::Duration;
 
-use oxbull::{Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome};
+use oxbull::{Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention};
+use tokio::time::sleep;
 
-use super::{ProcessedDelivery, RedisClaims, WebhookDelivery, process};
+use super::ledger::{Handled, Ledger};
+use super::{ProcessedDelivery, Share, WebhookDelivery, WebhookEvent, shares};
 
 /// Jobs handled at a time unless configured otherwise.
 pub const CONCURRENCY: usize = 5;
 
+/// How often a delivery may lose its worker: handling it again harms nobody, so only one that
+/// seems to be the reason fails.
+pub const STALLS: u32 = 10;
+
+/// How long a job whose turn has not come looks again by itself: whoever comes first is most
+/// likely being handled beside it.
+const LOOKS: [Duration; 5] = [
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
+    Duration::from_millis(32),
+];
+
+/// How long it then steps aside, at first and at most.
+const ASIDE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
 /// The options of these jobs: 5 attempts, starting 1 s apart, since all a job needs is Redis.
+/// The newest 10,000 are kept, done ones for an hour and failed ones for a week.
 pub fn options() -> JobOptions {
+    let keep = |age| Retention::Bounded {
+        count: Some(10_000),
+        age: Some(age),
+        limit: None,
+    };
     JobOptions::new()
         .attempts(5)
         .backoff(Backoff::exponential(Duration::from_secs(1)))
+        .remove_on_complete(keep(Duration::from_secs(3600)))
+        .remove_on_fail(keep(Duration::from_secs(7 * 24 * 3600)))
 }
 
-/// Splits one delivery into the events that were not seen before.
+/// Handles the events of one delivery that were not seen before, in their conversations' order.
 ///
 /// # Errors
 /// The failed attempt, when Redis could not be asked.
 pub async fn handle(
     job: Job<WebhookDelivery>,
-    context: Context<RedisClaims>,
+    context: Context<Ledger>,
 ) -> JobResult<ProcessedDelivery> {
+    let (shares, found) = shares(job.data());
+    let mut events = Vec::new();
+    for share in shares {
+        match handle_share(&job, share, context.state()).await? {
+            Some(ours) => events.extend(ours),
+            None => return Ok(Outcome::DelayFor(aside(&job))),
+        }
+    }
+    Ok(Outcome::Done(ProcessedDelivery {
+        repeated: found - events.len(),
+        events,
+    }))
+}
+
+/// Returns the events that are this job's, or nothing when it is not its turn.
+async fn handle_share(
+    job: &Job<WebhookDelivery>,
+    share: Share,
+    ledger: &Ledger,
+) -> Result<Option<Vec<WebhookEvent>>, JobError> {
     // The time makes the owner unique even where ids start over.
     let owner = format!("{}@{}", job.id(), job.timestamp());
-    match process(job.data(), &owner, context.state()).await {
-        Ok(processed) => Ok(Outcome::Done(processed)),
-        Err(error) => Err(JobError::retry(error)),
+    let user = job.data().user();
+    let mut looks = LOOKS.iter();
+    loop {
+        let handled = ledger.handle(job.id(), &owner, user, &share).await;
+        let first = match handled.map_err(JobError::retry)? {
+            Handled::Done(ours) => {
+                let events = share.events.into_iter().zip(ours);
+                let ours = events.filter_map(|(event, ours)| ours.then_some(event));
+                return Ok(Some(ours.collect()));
+            }
+            Handled::Behind(first) => first,
+        };
+        if let Some(pause) = looks.next() {
+            sleep(*pause).await;
+            continue;
+        }
+        let passed = ledger.pass_over(&share.account, &first).await;
+        if !passed.map_err(JobError::retry)? {
+            return Ok(None);
+        }
     }
+}
+
+/// Twice as long each time, so that a long wait costs little.
+fn aside(job: &Job<WebhookDelivery>) -> Duration {
+    let (shortest, longest) = ASIDE;
+    let before = job.attempts_started().saturating_sub(1).min(8);
+    (shortest * 2_u32.pow(before)).min(longest)
 }

@@ -1,18 +1,36 @@
-//! Splitting webhook deliveries into events, each of which is passed on once although the API
-//! repeats deliveries.
+//! Splitting webhook deliveries into events, each of which is handled once although the API
+//! repeats deliveries, and in the order of its conversation although jobs run side by side.
+//!
+//! Handling an event is one step of Redis ([`Ledger`]): it is remembered, recorded for its account
+//! and published to who is listening. However often a delivery comes, a job runs or a worker
+//! dies, that step is done once:
+//!
+//! - *exactly once*: the entry in the account's record, its count, and the `PUBLISH`;
+//! - *at most once* for each listener: Redis does not keep messages for those who are away, who
+//!   read the record instead.
+//!
+//! A conversation is an account and the other side of a message, postback, receipt or reaction.
+//! The gateway gives each delivery a place in its conversations before it is queued; a job whose
+//! place is not the first waits a moment, then steps aside without using an attempt. Whoever
+//! finds that the first place belongs to a job that has failed, or to one that never came, passes
+//! it over and says so. Deliveries that come into the queue past the gateway have no place: they
+//! are handled in the order of the queue, as far as jobs that run side by side keep it.
 
-mod claims;
 mod event;
 mod handler;
-mod process;
+mod ledger;
+mod share;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use claims::RedisClaims;
 pub use event::{EventKind, WebhookEvent, split};
-pub use handler::{CONCURRENCY, handle, options};
-pub use process::{Claims, SEEN_PREFIX, SEEN_TTL, process};
+pub use handler::{CONCURRENCY, STALLS, handle, options};
+pub use ledger::{
+    Ledger, MOST_EVENTS, MOST_UNKNOWN, Notice, PASS_OVER_AFTER, RECORD_TTL, SEEN_TTL, channel,
+    events_key, unknown_key,
+};
+pub use share::{SHARE_MAX, Share, shares};
 
 /// The queue's name.
 pub const QUEUE: &str = "webhook-processing";
@@ -21,14 +39,19 @@ pub const QUEUE: &str = "webhook-processing";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebhookDelivery {
     /// What the delivery is about; `instagram`.
-    #[serde(default)]
     pub object: String,
     /// Its entries, one per account and moment.
-    #[serde(default)]
     pub entry: Vec<Value>,
     /// What came besides; kept as it is.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+}
+
+impl WebhookDelivery {
+    /// The user to tell, where whoever queued the delivery said so in `userId`.
+    pub fn user(&self) -> Option<&str> {
+        self.other.get("userId")?.as_str()
+    }
 }
 
 /// A job's result.

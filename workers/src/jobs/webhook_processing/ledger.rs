@@ -1,0 +1,263 @@
+//! What Redis remembers of deliveries and their events.
+//!
+//! All keys of an account share its hash tag, and all have a time to live. In their names
+//! `{…}` is written as it stands, around the account's id:
+//!
+//! | key | what | lives |
+//! |---|---|---|
+//! | `webhook:{account}:delivery:<share>` | `open`, or `done` once its events are handled | 48 h |
+//! | `webhook:{account}:turns:<conversation>` | shares to come, by their place | 48 h |
+//! | `webhook:{account}:seen:<kind>:<eventId>` | the job that an event belongs to | 48 h |
+//! | `webhook:{account}:events` | stream of the newest 10,000 events of known kinds | 30 days |
+//! | `webhook:{account}:unknown` | stream of the newest 1,000 of unknown kinds | 30 days |
+//! | `webhook:{account}:counts` | events handled, by kind | 30 days |
+//! | `webhook:{account}:passed` | places passed over | 30 days |
+//!
+//! A share is named by its job's id, with `#1`, `#2`, … where an account has several in a
+//! delivery.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use oxbull::client::Client;
+use oxbull::{BoxError, JobId, JobState, Queue};
+use redis::Script;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{EventKind, QUEUE, Share, WebhookEvent};
+use crate::notify;
+use crate::script::invoke;
+
+/// How long deliveries and events are remembered: the API repeats a delivery for up to 36 hours.
+pub const SEEN_TTL: Duration = Duration::from_secs(48 * 3600);
+
+/// How long an account's record is kept after its last event.
+pub const RECORD_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Events of known kinds kept an account, about.
+pub const MOST_EVENTS: u32 = 10_000;
+
+/// Events of unknown kinds kept an account, about.
+pub const MOST_UNKNOWN: u32 = 1_000;
+
+/// How long a delivery that has its place may take to come into the queue. A gateway that died
+/// in between must not hold up a conversation for longer.
+pub const PASS_OVER_AFTER: Duration = Duration::from_secs(10);
+
+static ACCEPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("../../../lua/accept_delivery.lua")));
+static HANDLE: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("../../../lua/handle_events.lua")));
+static PASS_OVER: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("../../../lua/pass_over.lua")));
+
+/// The stream of an account's events of known kinds; each entry has one field, `event`, with a
+/// [`Notice`] as JSON.
+pub fn events_key(account: &str) -> String {
+    key(account, "events")
+}
+
+/// The stream of an account's events of unknown kinds, as [`events_key`].
+pub fn unknown_key(account: &str) -> String {
+    key(account, "unknown")
+}
+
+/// The channel on which an event is published: the user's, `notify:<userId>`, where the delivery
+/// names one, else the account's, `notify:account:<accountId>`.
+pub fn channel(user: Option<&str>, account: &str) -> String {
+    match user {
+        Some(user) => notify::channel(user),
+        None => notify::channel(&format!("account:{account}")),
+    }
+}
+
+fn key(account: &str, rest: &str) -> String {
+    format!("webhook:{{{account}}}:{rest}")
+}
+
+fn delivery_key(account: &str, share: &str) -> String {
+    key(account, &format!("delivery:{share}"))
+}
+
+/// The name of a share.
+fn name(id: &JobId, share: &Share) -> String {
+    match share.part {
+        0 => id.to_string(),
+        part => format!("{id}#{part}"),
+    }
+}
+
+/// The job of a share.
+fn job_of(name: &str) -> JobId {
+    JobId::existing(name.split_once('#').map_or(name, |(id, _)| id))
+}
+
+fn turns_key(account: &str, conversation: &str) -> String {
+    key(account, &format!("turns:{conversation}"))
+}
+
+fn seen_key(event: &WebhookEvent) -> String {
+    let rest = format!("seen:{}:{}", event.kind.name(), event.event_id);
+    key(&event.account_id, &rest)
+}
+
+/// What is published and recorded of an event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename = "webhook.event")]
+pub struct Notice {
+    /// The event.
+    #[serde(flatten)]
+    pub event: WebhookEvent,
+}
+
+/// Deliveries and events as the queues' server, which evicts nothing, remembers them.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    client: Client,
+    queue: Queue<Value>,
+}
+
+/// What became of a share.
+#[derive(Debug)]
+pub(super) enum Handled {
+    /// Its events are handled; says of each whether it is the asking job's.
+    Done(Vec<bool>),
+    /// Another share comes first.
+    Behind(First),
+}
+
+/// Whoever comes first in a conversation.
+#[derive(Debug)]
+pub(super) struct First {
+    conversation: String,
+    share: String,
+    place: i64,
+}
+
+impl Ledger {
+    /// Opens the ledger of the queue with this prefix.
+    ///
+    /// # Errors
+    /// [`oxbull::Error::Invalid`] for the prefix.
+    pub async fn open(client: &Client, prefix: &str) -> oxbull::Result<Self> {
+        // Looks at jobs and adds none, so it has nothing to say about the queue.
+        let queue = Queue::builder(client, QUEUE)
+            .prefix(prefix)
+            .write_meta(false);
+        Ok(Self {
+            client: client.clone(),
+            queue: queue.open().await?,
+        })
+    }
+
+    /// Gives a share of a delivery its place in the account's conversations, unless it has it;
+    /// says whether its events have been handled. Asking again is safe.
+    ///
+    /// # Errors
+    /// When Redis did not answer.
+    pub async fn accept(&self, id: &JobId, share: &Share) -> Result<bool, BoxError> {
+        let name = name(id, share);
+        let mut call = ACCEPT.key(delivery_key(&share.account, &name));
+        for conversation in &share.conversations {
+            call.key(turns_key(&share.account, conversation));
+        }
+        call.arg(name).arg(self.now()).arg(millis(SEEN_TTL));
+        let state: String = invoke(&self.client, &call).await?;
+        Ok(state == "done")
+    }
+
+    /// Handles a share's events if it comes first in all their conversations.
+    pub(super) async fn handle(
+        &self,
+        id: &JobId,
+        owner: &str,
+        user: Option<&str>,
+        share: &Share,
+    ) -> Result<Handled, BoxError> {
+        let account = &share.account;
+        let name = name(id, share);
+        let mut call = HANDLE.key(delivery_key(account, &name));
+        call.key(events_key(account))
+            .key(unknown_key(account))
+            .key(key(account, "counts"));
+        for conversation in &share.conversations {
+            call.key(turns_key(account, conversation));
+        }
+        call.arg(name)
+            .arg(owner)
+            .arg(millis(SEEN_TTL))
+            .arg(millis(RECORD_TTL))
+            .arg(MOST_EVENTS)
+            .arg(MOST_UNKNOWN)
+            .arg(channel(user, account))
+            .arg(share.conversations.len());
+        for event in &share.events {
+            let known = !matches!(event.kind, EventKind::Unknown(_));
+            let notice = Notice {
+                event: event.clone(),
+            };
+            call.key(seen_key(event))
+                .arg(event.kind.name())
+                .arg(u8::from(known))
+                .arg(serde_json::to_string(&notice)?);
+        }
+        let reply: Vec<String> = invoke(&self.client, &call).await?;
+        let odd = || BoxError::from("the script's reply is not understood");
+        match reply.as_slice() {
+            [done, ours @ ..] if done == "done" && ours.len() == share.events.len() => {
+                Ok(Handled::Done(ours.iter().map(|ours| ours == "1").collect()))
+            }
+            [behind, number, first, place] if behind == "behind" => {
+                let conversation = share.conversations.get(number.parse::<usize>()?);
+                Ok(Handled::Behind(First {
+                    conversation: conversation.ok_or_else(odd)?.clone(),
+                    share: first.clone(),
+                    place: place.parse()?,
+                }))
+            }
+            _ => Err(odd()),
+        }
+    }
+
+    /// Takes the place from a share that will not come: its job has ended, or is not there for
+    /// [`PASS_OVER_AFTER`] since its place was given. Says whether it did.
+    pub(super) async fn pass_over(&self, account: &str, first: &First) -> Result<bool, BoxError> {
+        let id = job_of(&first.share);
+        let job = self.queue.state(&id).await?;
+        let waited = self.now() - first.place;
+        let gone = match job {
+            Some(state) => matches!(state, JobState::Completed | JobState::Failed),
+            None => waited >= i64::try_from(PASS_OVER_AFTER.as_millis())?,
+        };
+        if !gone {
+            return Ok(false);
+        }
+        let mut call = PASS_OVER.key(turns_key(account, &first.conversation));
+        call.key(key(account, "passed"))
+            .arg(&first.share)
+            .arg(first.place)
+            .arg(millis(RECORD_TTL));
+        let passed: bool = invoke(&self.client, &call).await?;
+        if passed {
+            let state = job.map_or("missing", |state| state.as_str());
+            tracing::warn!(
+                account,
+                job = %id,
+                state,
+                waited_ms = waited,
+                "a delivery was passed over: its conversation goes on without it"
+            );
+        }
+        // Somebody else may have done it, which is as good.
+        Ok(true)
+    }
+
+    fn now(&self) -> i64 {
+        self.client.clock().now().as_millis()
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
