@@ -1,5 +1,6 @@
 //! The background work of a social-selling platform on Instagram, built on oxbull's public API.
 //!
+//! - [`gateway`]: the HTTP side: webhook deliveries in, health and numbers out.
 //! - [`graph`]: the Instagram Graph API: typed requests and failures.
 //! - [`holds`]: when the API is to be left alone, known to all workers.
 //! - [`notify`]: telling users what happened.
@@ -8,6 +9,7 @@
 //! - [`app`]: what the programs share: settings, logging, exit codes.
 
 pub mod app;
+pub mod gateway;
 pub mod graph;
 pub mod holds;
 pub mod jobs;

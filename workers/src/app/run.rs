@@ -7,6 +7,7 @@ use oxbull::client::Client;
 use oxbull::{ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder};
 
 use super::WorkerSettings;
+use crate::gateway::{GatewayError, InvalidSecret};
 use crate::graph::{SetupError, TokenFileError};
 
 /// Why a worker program did not start, or ended otherwise than by being told to.
@@ -25,6 +26,17 @@ pub enum StartError {
     /// No token is configured, so no job could do its work.
     #[error("no access token: set GRAPH_ACCESS_TOKEN or --graph-tokens-file")]
     NoToken,
+    /// A secret that has to be in the environment.
+    #[error("{variable}")]
+    Secret {
+        /// The variable's name.
+        variable: &'static str,
+        /// What is wrong with it; never what is in it.
+        source: InvalidSecret,
+    },
+    /// The gateway's own start.
+    #[error("gateway")]
+    Gateway(#[from] GatewayError),
 }
 
 /// The exit code of a program that ended with `result`; logs a failure with its causes.

@@ -11,11 +11,14 @@
 mod crashes;
 mod deliveries;
 mod demo;
+mod gateway;
 mod graph;
 mod handlers;
 mod holds;
+mod http;
 mod posts;
 mod publishers;
 mod publishing;
 mod refreshing;
 mod support;
+mod traffic;

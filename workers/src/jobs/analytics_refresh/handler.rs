@@ -43,7 +43,7 @@ pub async fn handle(
         Err(error) => return Reaction::Fail.settle(error),
     };
     let api = refresher.graph.account(account, token);
-    let cache = ApiCache(refresher.client.cache());
+    let cache = ApiCache::new(refresher.client.cache());
     let now = refresher.client.clock().now().as_millis();
     match refresh(api, &cache, now).await {
         Ok(overview) => Ok(Outcome::Done(overview)),
@@ -52,7 +52,15 @@ pub async fn handle(
 }
 
 /// The cache server's keys.
-struct ApiCache(Kv);
+#[derive(Debug, Clone)]
+pub struct ApiCache(Kv);
+
+impl ApiCache {
+    /// The keys of this server.
+    pub fn new(kv: Kv) -> Self {
+        Self(kv)
+    }
+}
 
 impl OverviewCache for ApiCache {
     async fn store(&self, overview: &Overview) -> Result<(), BoxError> {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::graph::AccountId;
 
-pub use handler::{Refresher, handle, options};
+pub use handler::{ApiCache, Refresher, handle, options};
 pub use refresh::{OVERVIEW_TTL, OverviewCache, RefreshError, overview_key, refresh};
 
 /// The queue's name.

@@ -1,0 +1,108 @@
+//! Takes Instagram's webhook deliveries into the queue, and serves health and cached numbers.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use oxbull::client::Client;
+use oxbull::kv::session::Sessions;
+use oxbull::vault::Keyring;
+use oxbull_workers::app::{self, GraphSettings, LogFormat, RedisSettings, StartError};
+use oxbull_workers::gateway::{
+    AppSecrets, Gateway, GatewayOptions, InvalidSecret, Overviews, VerifyToken,
+};
+
+/// The variables with secrets. They have no flags, since arguments are visible to every user of
+/// the machine.
+const APP_SECRET: &str = "META_APP_SECRET";
+const VERIFY_TOKEN: &str = "META_VERIFY_TOKEN";
+
+/// The keys of the sessions; without them nobody is known.
+const ENCRYPTION_KEYS: &str = "ENCRYPTION_KEYS";
+
+/// Takes Instagram's webhook deliveries into the queue, and serves health and cached numbers
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Environment only: META_APP_SECRET, several separated by commas while one is \
+        replaced; META_VERIFY_TOKEN; ENCRYPTION_KEYS where users are known by their sessions"
+)]
+struct Arguments {
+    /// Port to listen on
+    #[arg(long, env = "PORT", default_value_t = 4000)]
+    port: u16,
+    /// Address to listen on
+    #[arg(long, env = "GATEWAY_HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    host: IpAddr,
+    /// Largest delivery, in bytes
+    #[arg(long, env = "WEBHOOK_BODY_LIMIT", default_value_t = 1 << 20)]
+    body_limit: usize,
+    /// Age in hours from which a delivery is refused; repeats are known for 48 hours
+    #[arg(long, env = "WEBHOOK_MAX_AGE_HOURS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=47))]
+    max_age_hours: u64,
+    /// Prefix of the queue's keys
+    #[arg(long, env = "QUEUE_PREFIX", default_value = "bull")]
+    prefix: String,
+    /// Seconds that requests get to finish once the program is told to stop
+    #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 10)]
+    shutdown_grace: u64,
+    /// How log lines are written
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    #[command(flatten)]
+    redis: RedisSettings,
+    #[command(flatten)]
+    graph: GraphSettings,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    app::init_logging(arguments.log_format);
+    app::exit_code(run(&arguments).await)
+}
+
+async fn run(arguments: &Arguments) -> Result<(), StartError> {
+    let secrets = secret(APP_SECRET, AppSecrets::parse)?;
+    let token = secret(VERIFY_TOKEN, VerifyToken::new)?;
+    let overviews = match arguments.graph.tokens() {
+        Ok(tokens) => Overviews::from_api(arguments.graph.client()?, tokens),
+        Err(StartError::NoToken) => Overviews::stored(),
+        Err(error) => return Err(error),
+    };
+    let options = GatewayOptions::new(secrets, token, overviews)
+        .address(SocketAddr::from((arguments.host, arguments.port)))
+        .prefix(&arguments.prefix)
+        .body_limit(arguments.body_limit)
+        .max_age(Duration::from_secs(arguments.max_age_hours * 3600))
+        .grace(Duration::from_secs(arguments.shutdown_grace));
+    let mut signals = app::listen()?;
+    let client = Client::connect(arguments.redis.config()?).await?;
+    let options = match std::env::var_os(ENCRYPTION_KEYS) {
+        Some(keys) if !keys.is_empty() => {
+            let sessions = Sessions::builder(&client).sealed_with(Keyring::from_env()?);
+            options.sessions(sessions.build()?)
+        }
+        _ => options,
+    };
+    let gateway = Gateway::start(&client, options).await?;
+    tracing::info!(address = %gateway.address(), "listening");
+    signals.next().await;
+    tracing::info!("stopping");
+    gateway.stop().await;
+    client.close().await;
+    Ok(())
+}
+
+fn secret<T>(
+    variable: &'static str,
+    read: impl Fn(&str) -> Result<T, InvalidSecret>,
+) -> Result<T, StartError> {
+    let failed = |source| StartError::Secret { variable, source };
+    match std::env::var(variable) {
+        Ok(text) => read(&text).map_err(failed),
+        Err(_) => Err(failed(InvalidSecret::Missing)),
+    }
+}

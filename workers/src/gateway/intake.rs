@@ -1,0 +1,176 @@
+//! Taking a delivery into the queue.
+
+use std::time::Duration;
+
+use oxbull::client::Client;
+use oxbull::{AddOutcome, BoxError, JobId, JobOptions, Queue, Timestamp};
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::secrets::hex;
+use crate::jobs::webhook_processing::{Ledger, QUEUE, SEEN_TTL, WebhookDelivery, options, shares};
+
+/// How far in the future a delivery's time may be: clocks differ by less.
+const AHEAD: Duration = Duration::from_secs(600);
+
+/// Name of the jobs.
+const JOB: &str = "delivery";
+
+/// What becomes of a signed delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// It is in the queue now.
+    Enqueued,
+    /// It was there before, or has been handled.
+    Duplicate,
+    /// It is no JSON.
+    NotJson,
+    /// It is too old, or from the future.
+    OutOfTime,
+}
+
+/// The way into the queue.
+#[derive(Debug)]
+pub(super) struct Intake {
+    client: Client,
+    ledger: Ledger,
+    queue: Queue<Box<RawValue>>,
+    max_age: Duration,
+}
+
+impl Intake {
+    /// Opens the queue.
+    pub(super) async fn open(
+        client: &Client,
+        prefix: &str,
+        max_age: Duration,
+    ) -> oxbull::Result<Self> {
+        let queue = Queue::builder(client, QUEUE)
+            .prefix(prefix)
+            .default_options(options());
+        Ok(Self {
+            client: client.clone(),
+            ledger: Ledger::open(client, prefix).await?,
+            queue: queue.open().await?,
+            // A repeat that is young enough to be taken must still be known.
+            max_age: max_age.min(SEEN_TTL.saturating_sub(Duration::from_secs(3600))),
+        })
+    }
+
+    /// The queue.
+    pub(super) fn queue(&self) -> &Queue<Box<RawValue>> {
+        &self.queue
+    }
+
+    /// Stores a delivery unless it is known. Asking again, after an error or not at all, is safe:
+    /// the id tells what is the same.
+    pub(super) async fn take(&self, body: &[u8]) -> Result<Taken, BoxError> {
+        // The job's data is the text as it came; to the reader it is the same JSON.
+        let Ok(raw) = serde_json::from_slice::<Box<RawValue>>(body) else {
+            return Ok(Taken::NotJson);
+        };
+        let id = job_id(body)?;
+        // A delivery of another shape has no conversations. Its job will say what is wrong.
+        if let Ok(delivery) = serde_json::from_slice::<WebhookDelivery>(body) {
+            if !in_time(&delivery, self.client.clock().now(), self.max_age) {
+                return Ok(Taken::OutOfTime);
+            }
+            let (shares, _) = shares(&delivery);
+            let mut handled = !shares.is_empty();
+            for share in &shares {
+                handled &= self.ledger.accept(&id, share).await?;
+            }
+            if handled {
+                return Ok(Taken::Duplicate);
+            }
+        }
+        let options = JobOptions::new().id(id);
+        let added = self.queue.add_once(JOB, &raw, options).await?;
+        Ok(match added.outcome {
+            AddOutcome::Added => Taken::Enqueued,
+            _ => Taken::Duplicate,
+        })
+    }
+}
+
+/// The id of the job of a delivery with this body: the same for the same bytes, different for all
+/// others.
+///
+/// # Errors
+/// None today: every hash makes an id.
+pub fn job_id(body: &[u8]) -> oxbull::Result<JobId> {
+    let hash = digest(&SHA256, body);
+    JobId::new(format!("delivery-{}", hex(hash.as_ref())))
+}
+
+/// Says whether the newest time that the entries tell is near enough. Nothing else in a delivery
+/// tells when it was made; one that tells nothing is taken, and bound by what is known of it.
+fn in_time(delivery: &WebhookDelivery, now: Timestamp, max_age: Duration) -> bool {
+    const IN_SECONDS_BELOW: i64 = 100_000_000_000;
+    let times = delivery.entry.iter().filter_map(|entry| {
+        let time = entry.get("time").and_then(Value::as_i64)?;
+        Some(if time < IN_SECONDS_BELOW {
+            time.saturating_mul(1000)
+        } else {
+            time
+        })
+    });
+    let Some(newest) = times.max() else {
+        return true;
+    };
+    let [oldest, latest] = [-millis(max_age), millis(AHEAD)];
+    let age = newest.saturating_sub(now.as_millis());
+    (oldest..=latest).contains(&age)
+}
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000_000;
+    const HOUR: i64 = 3_600_000;
+
+    fn is_in_time(times: &[Value]) -> bool {
+        let entry: Vec<_> = times.iter().map(|time| json!({ "time": time })).collect();
+        let delivery = json!({ "object": "instagram", "entry": entry });
+        in_time(
+            &serde_json::from_value(delivery).unwrap(),
+            Timestamp::from_millis(NOW),
+            Duration::from_secs(40 * 3600),
+        )
+    }
+
+    /// A captured delivery must not work again once its repeats are forgotten, nor may one that
+    /// claims to be from the future outlive that.
+    #[test]
+    fn deliveries_out_of_time_are_refused() {
+        assert!(is_in_time(&[json!(NOW)]));
+        assert!(is_in_time(&[json!(NOW - 39 * HOUR)]));
+        assert!(is_in_time(&[json!((NOW - 39 * HOUR) / 1000)]));
+        assert!(is_in_time(&[json!(NOW - 99 * HOUR), json!(NOW)]));
+        assert!(!is_in_time(&[json!(NOW - 41 * HOUR)]));
+        assert!(!is_in_time(&[json!((NOW - 41 * HOUR) / 1000)]));
+        assert!(!is_in_time(&[json!(NOW + HOUR)]));
+        assert!(!is_in_time(&[json!(0)]));
+        assert!(!is_in_time(&[json!(i64::MIN)]));
+        assert!(is_in_time(&[json!("soon"), json!(null)]));
+        assert!(is_in_time(&[]));
+    }
+
+    /// Different bodies are different jobs, whatever the queue thinks of numbers as ids.
+    #[test]
+    fn id_is_the_hash_of_the_bytes() {
+        assert_eq!(
+            job_id(b"").unwrap().as_str(),
+            "delivery-e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
+        assert_ne!(job_id(b"{}").unwrap(), job_id(b"{ }").unwrap());
+    }
+}

@@ -1,0 +1,49 @@
+//! The HTTP side: takes webhook deliveries into the queue, tells its health, and serves cached
+//! numbers.
+//!
+//! | route | answer |
+//! |---|---|
+//! | `GET /instagram/webhooks` | the challenge, for the right `hub.verify_token`; else 403 |
+//! | `POST /instagram/webhooks` | 200 once the delivery is stored, or was before |
+//! | `GET /api/analytics/overview/{accountId}` | an account's numbers, through the API cache |
+//! | `GET /health` | `{"redis":"up"}`, or 503 with `{"redis":"down"}` |
+//! | `GET /ready` | 200 while deliveries can be taken, else 503 |
+//! | `GET /metrics` | counters, in the text format of Prometheus |
+//!
+//! A delivery goes through these steps, each of which may refuse it, and nothing of a refused one
+//! is logged or stored:
+//!
+//! 1. its size, while it is read, and the time that takes: 413, 408; compressed bodies: 415;
+//! 2. its signature over the bytes as they came, with any of the [`AppSecrets`]: 401, the same
+//!    whether it is wrong, missing or given twice;
+//! 3. whether it is JSON: 400;
+//! 4. its age by the time that its entries tell: 403 when older than
+//!    [`GatewayOptions::max_age`], since repeats of a delivery are known for longer than that;
+//! 5. storing it: 503 with `Retry-After` when Redis does not say in time that it is there.
+//!
+//! The job's id is the hash of the body, so a repeat is never a second job. What the worker
+//! cannot read is stored all the same: its job fails with the reason, and can be looked at.
+//!
+//! The API is cached for each user by the session in the cookie `__Host-session`, where the
+//! gateway has [`sessions`](GatewayOptions::sessions) to verify it with, else for `anonymous`.
+//! The numbers are the same for all; who may read them is for whoever exposes the route to say.
+//!
+//! `/metrics`, `/ready` and the API are for the inner network: let the proxy in front of the
+//! gateway pass `/instagram/webhooks` alone.
+
+mod health;
+mod intake;
+mod metrics;
+mod options;
+mod overview;
+mod routes;
+mod secrets;
+mod server;
+mod visitor;
+mod webhooks;
+
+pub use intake::job_id;
+pub use options::GatewayOptions;
+pub use overview::Overviews;
+pub use secrets::{AppSecrets, InvalidSecret, VerifyToken, sign};
+pub use server::{Gateway, GatewayError};

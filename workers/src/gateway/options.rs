@@ -1,0 +1,122 @@
+//! How a gateway runs.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use oxbull::kv::session::Sessions;
+
+use super::{AppSecrets, Overviews, VerifyToken};
+
+/// How a gateway runs.
+///
+/// | option | default |
+/// |---|---|
+/// | [`address`](Self::address) | 0.0.0.0:4000 |
+/// | [`prefix`](Self::prefix) | `bull` |
+/// | [`sessions`](Self::sessions) | none: nobody is known |
+/// | [`body_limit`](Self::body_limit) | 1 MiB |
+/// | [`read_timeout`](Self::read_timeout) | 10 s |
+/// | [`connections`](Self::connections) | 1,024 |
+/// | [`max_age`](Self::max_age) | 40 h |
+/// | [`store_within`](Self::store_within) | 800 ms |
+/// | [`grace`](Self::grace) | 10 s |
+#[derive(Debug, Clone)]
+pub struct GatewayOptions {
+    pub(super) secrets: AppSecrets,
+    pub(super) token: VerifyToken,
+    pub(super) overviews: Overviews,
+    pub(super) address: SocketAddr,
+    pub(super) prefix: String,
+    pub(super) sessions: Option<Sessions>,
+    pub(super) body_limit: usize,
+    pub(super) read_timeout: Duration,
+    pub(super) connections: usize,
+    pub(super) max_age: Duration,
+    pub(super) store_within: Duration,
+    pub(super) grace: Duration,
+}
+
+impl GatewayOptions {
+    /// The defaults, with what has none.
+    pub fn new(secrets: AppSecrets, token: VerifyToken, overviews: Overviews) -> Self {
+        Self {
+            secrets,
+            token,
+            overviews,
+            address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4000)),
+            prefix: "bull".to_owned(),
+            sessions: None,
+            body_limit: 1 << 20,
+            read_timeout: Duration::from_secs(10),
+            connections: 1024,
+            max_age: Duration::from_secs(40 * 3600),
+            store_within: Duration::from_millis(800),
+            grace: Duration::from_secs(10),
+        }
+    }
+
+    /// Sets the address to listen on.
+    #[must_use]
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.address = address;
+        self
+    }
+
+    /// Sets the prefix of the queue's keys.
+    #[must_use]
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Sets the sessions by which users of the API are known.
+    #[must_use]
+    pub fn sessions(mut self, sessions: Sessions) -> Self {
+        self.sessions = Some(sessions);
+        self
+    }
+
+    /// Sets the largest delivery, in bytes.
+    #[must_use]
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    /// Sets how long a request's head, and then its body, may take to come. A connection without
+    /// a request for that long is closed.
+    #[must_use]
+    pub fn read_timeout(mut self, timeout: Duration) -> Self {
+        self.read_timeout = timeout;
+        self
+    }
+
+    /// Sets how many connections are open at a time; more wait until one closes.
+    #[must_use]
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Sets how old the newest entry of a delivery may be. The API repeats deliveries for 36 h.
+    /// Up to 47 h, since repeats are known for 48 h.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// Sets how long a delivery may take to be stored; then the sender is asked to come again.
+    #[must_use]
+    pub fn store_within(mut self, time: Duration) -> Self {
+        self.store_within = time;
+        self
+    }
+
+    /// Sets how long requests under way may take once the gateway is told to stop.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+}
