@@ -6,7 +6,7 @@
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
 
-demo: ## Run the three workers on sample input, with a private Redis (ARGS=... for the demo)
+demo: ## Run the gateway and the workers on sample input, with a private Redis (ARGS=... for the demo)
 	@scripts/demo.sh $(ARGS)
 
 test: ## Check everything: format, lints, tests, docs, dependencies

@@ -34,6 +34,7 @@ async fn demo_ends_well_and_says_so() -> TestResult {
         "post-publishing",
         "p99 ms",
         "bull:webhook-processing:{jobId}",
+        "repeated deliveries that became no job",
         "Every job is where it should be.",
     ] {
         assert!(text.contains(part), "{part}: {text}");

@@ -22,11 +22,14 @@ pub(crate) async fn run(
     seen: &Seen,
     simulator: &Simulator,
     told: &Told,
+    repeats: usize,
 ) -> Outcome<bool> {
     let mut checks = Checks::default();
     jobs(&mut checks, samples, seen);
     posts(&mut checks, samples, simulator);
     notices(&mut checks, samples, told);
+    let claim = "repeated deliveries that became no job";
+    checks.equal(claim, &repeats, &samples.deliveries.len());
     events(&mut checks, samples, &seen.deliveries)?;
     overviews(&mut checks, client, samples).await?;
     Ok(checks.passed())

@@ -1,28 +1,31 @@
-//! The three worker programs as child processes.
+//! The gateway and the three worker programs as child processes.
 
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
+use oxbull_testkit::free_port;
 use oxbull_workers::jobs::{analytics_refresh, post_publishing, webhook_processing};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::Outcome;
+use crate::deliver::SECRET;
 
 /// How long the workers get to stop once they are told to.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
-/// The programs are named as their queues.
-const PROGRAMS: [&str; 3] = [
+/// The workers are named as their queues.
+const PROGRAMS: [&str; 4] = [
+    "gateway",
     post_publishing::QUEUE,
     webhook_processing::QUEUE,
     analytics_refresh::QUEUE,
 ];
 
 /// What the environment of whoever runs the demo must not change.
-const FOREIGN: [&str; 15] = [
+const FOREIGN: [&str; 19] = [
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_USERNAME",
@@ -38,11 +41,18 @@ const FOREIGN: [&str; 15] = [
     "CONTAINER_DEADLINE_MS",
     "PUBLISHING_QUOTA_WAIT_MS",
     "PUT_OFF_MAX_MS",
+    "ENCRYPTION_KEYS",
+    "GATEWAY_HOST",
+    "WEBHOOK_BODY_LIMIT",
+    "WEBHOOK_MAX_AGE_HOURS",
 ];
 
-/// The running workers. Dropping it kills them.
+/// The running programs. Dropping it kills them.
 #[derive(Debug)]
-pub(crate) struct Fleet(Vec<Worker>);
+pub(crate) struct Fleet {
+    workers: Vec<Worker>,
+    gateway: String,
+}
 
 #[derive(Debug)]
 struct Worker {
@@ -53,6 +63,7 @@ struct Worker {
 impl Fleet {
     /// Starts the programs that lie beside this one.
     pub(crate) fn start(redis_url: &str, graph_url: &str) -> Outcome<Self> {
+        let port = free_port()?;
         let mut workers = Vec::new();
         for name in PROGRAMS {
             let mut command = Command::new(beside_this(name)?);
@@ -70,6 +81,10 @@ impl Fleet {
                 .env("CONTAINER_POLL_MAX_MS", "400")
                 .env("PUBLISH_SETTLE_MS", "1000")
                 .env("SHUTDOWN_GRACE", "5")
+                .env("GATEWAY_HOST", "127.0.0.1")
+                .env("PORT", port.to_string())
+                .env("META_APP_SECRET", SECRET)
+                .env("META_VERIFY_TOKEN", "demo")
                 .stdin(Stdio::null())
                 // A group of its own: Ctrl-C reaches the demo, which then stops its workers.
                 .process_group(0)
@@ -78,12 +93,18 @@ impl Fleet {
                 .map_err(|error| format!("cannot start {name}: {error}"))?;
             workers.push(Worker { name, child });
         }
-        Ok(Self(workers))
+        let gateway = format!("http://127.0.0.1:{port}");
+        Ok(Self { workers, gateway })
+    }
+
+    /// Where the gateway listens.
+    pub(crate) fn gateway(&self) -> &str {
+        &self.gateway
     }
 
     /// Fails when a worker has ended although nobody told it to.
     pub(crate) fn check(&mut self) -> Outcome<()> {
-        for worker in &mut self.0 {
+        for worker in &mut self.workers {
             if let Some(status) = worker.child.try_wait()? {
                 return Err(format!("{} has ended early: {status}", worker.name).into());
             }
@@ -93,12 +114,12 @@ impl Fleet {
 
     /// Tells the workers to stop, as an operator would, and waits until they have.
     pub(crate) async fn stop(mut self) -> Outcome<()> {
-        for worker in &self.0 {
+        for worker in &self.workers {
             if let Some(pid) = worker.pid() {
                 kill_process(pid, Signal::TERM)?;
             }
         }
-        for worker in &mut self.0 {
+        for worker in &mut self.workers {
             let name = worker.name;
             let status = timeout(STOP_DEADLINE, worker.child.wait())
                 .await

@@ -1,9 +1,10 @@
-//! Runs the three workers on sample input, against a private Redis and a simulated Graph API, and
+//! Runs the gateway and the three workers on sample input, against a private Redis and a simulated Graph API, and
 //! checks that every job ended where it should.
 //!
 //! Exit code 0: every check passed. 1: a check failed or the demo could not run. 130: interrupted.
 
 mod checks;
+mod deliver;
 mod fleet;
 mod notices;
 mod queues;
@@ -42,7 +43,7 @@ struct Arguments {
     #[arg(long, default_value_t = 90)]
     deadline: u64,
     /// Adds every sample this many times, with ids of their own
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     times: u32,
     /// Milliseconds that the simulated Graph API takes for every request
     #[arg(long, default_value_t = 20)]
@@ -106,12 +107,14 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
     ));
     let client = Client::connect(ClientConfig::from_url(&redis.url())?).await?;
     let queues = Queues::open(&client).await?;
-    let added = queues.add(&samples).await?;
-    say(&format!("added {}", added.summary()));
+    let mut added = queues.add(&samples).await?;
 
     let listener = Listener::start(&redis).await?;
     let mut fleet = Fleet::start(&redis.url(), simulator.url())?;
-    say("started the three workers");
+    say("started the three workers and the gateway");
+    let delivered = deliver::send(fleet.gateway(), &samples.deliveries, client.clock()).await?;
+    added.deliveries = delivered.jobs;
+    say(&format!("added {}", added.summary()));
     let finished = watch(&queues, &added, &mut fleet, arguments).await?;
     // The table is worth having also when a worker does not stop as it should.
     let stopped = fleet.stop().await;
@@ -123,7 +126,15 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
     let seen = queues.read(&added).await?;
     report::print(&client, &seen).await?;
     let told = listener.heard().await?;
-    let passed = checks::run(&client, &samples, &seen, &simulator, &told).await?;
+    let passed = checks::run(
+        &client,
+        &samples,
+        &seen,
+        &simulator,
+        &told,
+        delivered.repeats,
+    )
+    .await?;
     client.close().await;
     simulator.stop().await;
     drop(redis);

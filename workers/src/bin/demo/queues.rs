@@ -28,10 +28,18 @@ pub(crate) struct AddedJob {
     delay: Duration,
 }
 
+impl AddedJob {
+    /// A job that was due at once.
+    pub(crate) fn now(id: JobId) -> Self {
+        let delay = Duration::ZERO;
+        Self { id, delay }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct AddedJobs {
     posts: Vec<AddedJob>,
-    deliveries: Vec<AddedJob>,
+    pub(crate) deliveries: Vec<AddedJob>,
     accounts: Vec<AddedJob>,
 }
 
@@ -74,12 +82,7 @@ impl Queues {
                 quick(post_publishing::options()),
             )
             .await?,
-            deliveries: open(
-                client,
-                webhook_processing::QUEUE,
-                quick(webhook_processing::options()),
-            )
-            .await?,
+            deliveries: Queue::open(client, webhook_processing::QUEUE).await?,
             accounts: open(
                 client,
                 analytics_refresh::QUEUE,
@@ -89,7 +92,7 @@ impl Queues {
         })
     }
 
-    /// Adds every sample.
+    /// Adds every post and account; deliveries come through the gateway.
     pub(crate) async fn add(&self, samples: &Samples) -> Outcome<AddedJobs> {
         let posts = samples
             .posts
@@ -99,11 +102,6 @@ impl Queues {
                 (job, post.delay())
             })
             .collect();
-        let deliveries = samples
-            .deliveries
-            .iter()
-            .map(|delivery| (NewJob::new("delivery", delivery.clone()), Duration::ZERO))
-            .collect();
         let accounts = samples
             .accounts
             .iter()
@@ -111,7 +109,7 @@ impl Queues {
             .collect();
         Ok(AddedJobs {
             posts: add(&self.posts, posts).await?,
-            deliveries: add(&self.deliveries, deliveries).await?,
+            deliveries: Vec::new(),
             accounts: add(&self.accounts, accounts).await?,
         })
     }
