@@ -1,4 +1,4 @@
-# One image with the three workers; the command picks which of them runs.
+# One image with the gateway and the three workers; the command picks which of them runs.
 
 ARG RUST_VERSION=1.89
 
@@ -9,9 +9,10 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release -p oxbull-workers \
-        --bin post-publishing --bin webhook-processing --bin analytics-refresh \
+        --bin gateway --bin post-publishing --bin webhook-processing --bin analytics-refresh \
     && mkdir /out \
-    && cp target/release/post-publishing target/release/webhook-processing target/release/analytics-refresh /out/
+    && cd target/release \
+    && cp gateway post-publishing webhook-processing analytics-refresh /out/
 
 # glibc, root certificates and a user without rights; no shell and no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot
