@@ -5,11 +5,12 @@ use std::time::Duration;
 use oxbull::client::Client;
 use oxbull::{AddOutcome, BoxError, JobId, JobOptions, Queue, Timestamp};
 use ring::digest::{SHA256, digest};
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::secrets::hex;
-use crate::jobs::webhook_processing::{Ledger, QUEUE, SEEN_TTL, WebhookDelivery, options, shares};
+use crate::jobs::webhook_processing::{
+    Ledger, QUEUE, SEEN_TTL, WebhookDelivery, in_ms, options, shares,
+};
 
 /// How far in the future a delivery's time may be: clocks differ by less.
 const AHEAD: Duration = Duration::from_secs(600);
@@ -107,15 +108,8 @@ pub fn job_id(body: &[u8]) -> oxbull::Result<JobId> {
 /// Says whether the newest time that the entries tell is near enough. Nothing else in a delivery
 /// tells when it was made; one that tells nothing is taken, and bound by what is known of it.
 fn in_time(delivery: &WebhookDelivery, now: Timestamp, max_age: Duration) -> bool {
-    const IN_SECONDS_BELOW: i64 = 100_000_000_000;
-    let times = delivery.entry.iter().filter_map(|entry| {
-        let time = entry.get("time").and_then(Value::as_i64)?;
-        Some(if time < IN_SECONDS_BELOW {
-            time.saturating_mul(1000)
-        } else {
-            time
-        })
-    });
+    let times = delivery.entry.iter();
+    let times = times.filter_map(|entry| Some(in_ms(entry.get("time")?.as_i64()?)));
     let Some(newest) = times.max() else {
         return true;
     };
@@ -130,7 +124,7 @@ fn millis(time: Duration) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

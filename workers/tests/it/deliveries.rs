@@ -5,7 +5,7 @@ use std::time::Duration;
 use oxbull::{
     Client, ClientConfig, JobId, JobOptions, JobState, ManualWorker, Queue, RetryOptions, Worker,
 };
-use oxbull_testkit::{RedisServer, eventually};
+use oxbull_testkit::{BullMq, NodePeer, RedisServer, eventually};
 use oxbull_workers::jobs::webhook_processing::{
     CONCURRENCY, Ledger, Notice, ProcessedDelivery, QUEUE, SHARE_MAX, WebhookDelivery, channel,
     events_key, handle, options, shares, unknown_key,
@@ -370,6 +370,27 @@ async fn places_of_those_that_will_not_come_are_passed_over() -> TestResult {
     let lost = stage.add("lost", &lost).await?;
     stage.result(&lost).await?;
     assert_eq!(stage.recorded(&events_key(ACCOUNT)).await?, ["3", "2"]);
+    stage.end(worker).await;
+    Ok(())
+}
+
+/// The backend may queue deliveries itself, by BullMQ and without a place: they are handled all
+/// the same, and once, also when the gateway gets them too.
+#[tokio::test]
+async fn deliveries_that_bullmq_queues_are_handled() -> TestResult {
+    let stage = Stage::start().await?;
+    let node = NodePeer::bullmq(BullMq::V6, stage.server.port()).await?;
+    let worker = stage.worker().await?;
+    let data = delivery("5", "a");
+    let job = json!({ "queue": QUEUE, "name": "webhook", "data": data });
+    let id = node.call("queue.add", job).await?["id"].to_string();
+    let id = JobId::existing(id.trim_matches('"'));
+    assert_eq!(stage.result(&id).await?.events.len(), 1);
+    stage.accept("placed", &data).await?;
+    let placed = stage.add("placed", &data).await?;
+    assert_eq!(stage.result(&placed).await?.repeated, 1);
+    assert_eq!(stage.recorded(&events_key(ACCOUNT)).await?, ["a"]);
+    node.close().await?;
     stage.end(worker).await;
     Ok(())
 }

@@ -97,7 +97,7 @@ fn items<'v>(entry: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
 }
 
 /// Entries come with seconds or milliseconds, depending on the product.
-fn in_ms(time: i64) -> i64 {
+pub(crate) fn in_ms(time: i64) -> i64 {
     const IN_SECONDS_BELOW: i64 = 100_000_000_000;
     if time < IN_SECONDS_BELOW {
         time.saturating_mul(1000)

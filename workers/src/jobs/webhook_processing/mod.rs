@@ -24,6 +24,7 @@ mod share;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use event::in_ms;
 pub use event::{EventKind, WebhookEvent, split};
 pub use handler::{CONCURRENCY, STALLS, handle, options};
 pub use ledger::{
