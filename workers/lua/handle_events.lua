@@ -42,6 +42,8 @@ for i = first_seen, #KEYS do
   local kind, is_known, message = ARGV[arg], ARGV[arg + 1] == '1', ARGV[arg + 2]
   arg = arg + 3
   if not holders[i] then
+    -- First, as who may publish cannot be asked: a refusal leaves nothing half done.
+    redis.call('PUBLISH', channel, message)
     redis.call('SET', KEYS[i], owner, 'PX', seen_ttl)
     if is_known then
       redis.call('XADD', known, 'MAXLEN', '~', most_known, '*', 'event', message)
@@ -54,11 +56,11 @@ for i = first_seen, #KEYS do
         kind = 'other'
       end
     end
-    if redis.call('HINCRBY', counts, kind, 1) == 1 then
+    -- A count that somebody made something else is not worth an event.
+    if redis.pcall('HINCRBY', counts, kind, 1) == 1 then
       kinds = kinds + 1
     end
     redis.call('PEXPIRE', counts, record_ttl)
-    redis.call('PUBLISH', channel, message)
   end
   reply[#reply + 1] = (not holders[i] or holders[i] == owner) and '1' or '0'
 end

@@ -440,3 +440,43 @@ async fn odd_keys_stop_handling_before_it_begins() -> TestResult {
     stage.end(worker).await;
     Ok(())
 }
+
+/// A user of Redis who may not publish must not leave an event half handled, and its job says
+/// what is missing.
+#[tokio::test]
+async fn refused_publish_leaves_the_event_to_handle() -> TestResult {
+    let stage = Stage::start().await?;
+    let rules = [
+        "ACL",
+        "SETUSER",
+        "mute",
+        "on",
+        ">p",
+        "~*",
+        "+@all",
+        "resetchannels",
+    ];
+    stage.server.cli(&rules).await?;
+    let url = format!("redis://mute:p@127.0.0.1:{}", stage.server.port());
+    let mute = Client::connect(ClientConfig::from_url(&url)?).await?;
+    let worker = Worker::builder(&mute, QUEUE)
+        .state(Ledger::open(&mute, "bull").await?)
+        .start(handle)
+        .await?;
+    let options = JobOptions::new().id(JobId::new("a1")?).attempts(1);
+    let data = delivery("5", "a");
+    let id = stage.queue.add_with("delivery", &data, options).await?.id;
+    stage.reaches(&id, JobState::Failed).await?;
+    let reason = stage.queue.job(&id).await?.unwrap().failed_reason.unwrap();
+    assert!(reason.contains("channel"), "{reason}");
+    let keys = stage.server.cli(&["KEYS", "webhook:*"]).await?.texts();
+    assert!(keys.is_empty(), "{keys:?}");
+    worker.close().await;
+    mute.close().await;
+
+    let worker = stage.worker().await?;
+    let id = stage.add("a2", &data).await?;
+    assert_eq!(stage.result(&id).await?.events.len(), 1);
+    stage.end(worker).await;
+    Ok(())
+}
