@@ -31,6 +31,12 @@ struct Arguments {
     /// Requests a minute accepted per account; no limit when absent
     #[arg(long, env = "SIMULATOR_RATE")]
     rate: Option<u32>,
+    /// Requests a minute accepted for all accounts together; no limit when absent
+    #[arg(long, env = "SIMULATOR_APPLICATION_RATE")]
+    application_rate: Option<u32>,
+    /// Posts that each account has had before
+    #[arg(long, env = "SIMULATOR_OLDER_POSTS", default_value_t = 12)]
+    older_posts: usize,
     /// Faults to arm at start, each as JSON, such as
     /// '{"operation":"publish","times":3,"effect":{"error":{"status":500,"code":2}}}'
     #[arg(long, value_parser = fault)]
@@ -63,9 +69,13 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
         .polls(arguments.polls)
         .video_polls(arguments.video_polls.unwrap_or(arguments.polls))
         .publishing_quota(arguments.quota)
+        .older_posts(arguments.older_posts)
         .latency(Duration::from_millis(arguments.latency_ms));
     if let Some(requests) = arguments.rate {
         options = options.rate(requests, Duration::from_secs(60));
+    }
+    if let Some(requests) = arguments.application_rate {
+        options = options.application_rate(requests, Duration::from_secs(60));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let simulator = Simulator::start(options).await?;

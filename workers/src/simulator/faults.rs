@@ -28,6 +28,10 @@ pub enum Operation {
     Profile,
     /// Reading an account's insights.
     Insights,
+    /// Reading an account's counters, insights and posts at once.
+    Overview,
+    /// Listing an account's posts with their numbers.
+    PostNumbers,
 }
 
 /// A rule: which requests it concerns, how often, and what happens to them.

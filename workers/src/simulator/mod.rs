@@ -2,7 +2,8 @@
 //!
 //! It keeps containers and posts as the API does: a new container is in progress for some polls,
 //! then finished; it is published at most once, a carousel only of finished children. Media of kinds
-//! that the API does not take fails as it does there. It counts what it is asked and can be told to be
+//! that the API does not take fails as it does there. Accounts and posts have numbers, which depend
+//! on their ids alone and can be taken away ([`Lack`]). It counts what it is asked and can be told to be
 //! slow, to fail, to lose replies and to limit rates, by [`Fault`]s, from Rust or over HTTP:
 //!
 //! | request | answer |
@@ -27,7 +28,9 @@
 //! ```
 
 mod faults;
+mod fields;
 mod gates;
+mod insights;
 mod replies;
 mod routes;
 mod shelf;
@@ -43,6 +46,7 @@ use tokio_util::task::TaskTracker;
 
 pub use faults::{Effect, Fault, Operation};
 pub use gates::{Hold, Moment};
+pub use insights::Lack;
 pub use shelf::{Fate, PublishedPost};
 pub use world::Counters;
 
@@ -63,10 +67,12 @@ pub struct SimulatorOptions {
     video_polls: Option<u32>,
     latency: Duration,
     rate: Option<Rate>,
+    application_rate: Option<Rate>,
     quota: Option<u64>,
+    older_posts: usize,
 }
 
-/// Requests accepted per account in a window of time.
+/// Requests accepted in a window of time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rate {
     pub(crate) requests: u32,
@@ -81,7 +87,9 @@ impl Default for SimulatorOptions {
             video_polls: None,
             latency: Duration::ZERO,
             rate: None,
+            application_rate: None,
             quota: None,
+            older_posts: 0,
         }
     }
 }
@@ -131,6 +139,20 @@ impl SimulatorOptions {
     #[must_use]
     pub fn rate(mut self, requests: u32, window: Duration) -> Self {
         self.rate = Some(Rate { requests, window });
+        self
+    }
+
+    /// Limits all accounts together, with usage headers of the application on every answer.
+    #[must_use]
+    pub fn application_rate(mut self, requests: u32, window: Duration) -> Self {
+        self.application_rate = Some(Rate { requests, window });
+        self
+    }
+
+    /// Sets how many posts each account had before the simulator started. Default: none.
+    #[must_use]
+    pub fn older_posts(mut self, posts: usize) -> Self {
+        self.older_posts = posts;
         self
     }
 }
@@ -204,6 +226,11 @@ impl Simulator {
         let (gate, hold) = Gate::new(account, nth, moment);
         self.world.put_up(gate);
         hold
+    }
+
+    /// Takes numbers away from an account or one of its posts.
+    pub fn lacks(&self, account: &str, lack: Lack) {
+        self.world.take_away(account, lack);
     }
 
     /// What has been asked so far.

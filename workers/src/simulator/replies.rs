@@ -9,6 +9,9 @@ use serde_json::json;
 /// The header that tells an account how much of its rate is used.
 const BUSINESS_USAGE: &str = "x-business-use-case-usage";
 
+/// The same for the application.
+const APPLICATION_USAGE: &str = "x-app-usage";
+
 /// An error in the API's shape; `text` is for people.
 pub(super) fn error(status: u16, code: i64, subcode: Option<i64>, text: &str) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
@@ -30,8 +33,29 @@ pub(super) fn rate_limited(account: &str, seconds: u64) -> Response {
     if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
         response.headers_mut().insert(header::RETRY_AFTER, value);
     }
-    usage(&mut response, account, 100, seconds.div_ceil(60));
+    // The estimate is in minutes, which a shorter wait would contradict.
+    if seconds >= 60 {
+        usage(&mut response, account, 100, seconds.div_ceil(60));
+    }
     response
+}
+
+/// Refuses everybody until `seconds` from now.
+pub(super) fn application_limited(seconds: u64) -> Response {
+    let mut response = error(403, 4, None, "application request limit reached");
+    if let Ok(value) = HeaderValue::from_str(&seconds.to_string()) {
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
+    application_usage(&mut response, 100);
+    response
+}
+
+/// Adds the usage of the application's rate, in percent.
+pub(super) fn application_usage(response: &mut Response, percent: u32) {
+    let usage = json!({ "call_count": percent, "total_cputime": 0, "total_time": 0 });
+    if let Ok(value) = HeaderValue::from_str(&usage.to_string()) {
+        response.headers_mut().insert(APPLICATION_USAGE, value);
+    }
 }
 
 /// Adds the usage of an account's rate, in percent, and the minutes it is blocked for.

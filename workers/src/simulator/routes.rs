@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Deserialize;
-use serde_json::{Value, json};
 
+use super::fields::Fields;
 use super::gates::Moment;
+use super::insights::PageWish;
 use super::replies;
 use super::shelf::NewContainer;
 use super::world::{Treatment, World};
@@ -136,13 +137,22 @@ async fn publish(
     .await
 }
 
+/// Whoever asks for numbers gets the posts that have them, those of earlier times included.
 async fn recent_media(
     State(world): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
+    Query(fields): Query<Fields>,
+    Query(page): Query<PageWish>,
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
+    if fields.has("like_count") {
+        return serve(&world, Operation::PostNumbers, caller, |_| {
+            world.library(&account).page(&fields, &page)
+        })
+        .await;
+    }
     serve(&world, Operation::RecentMedia, caller, |_| {
         world.latest(&account, false)
     })
@@ -180,63 +190,43 @@ async fn object(
     State(world): Shared,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
+    Query(fields): Query<Fields>,
     headers: HeaderMap,
 ) -> Response {
-    let (operation, account) = world.owner(&id);
+    let (operation, account) = match world.owner(&id) {
+        (Operation::Profile, account) if fields.has("insights") || fields.has("media") => {
+            (Operation::Overview, account)
+        }
+        owner => owner,
+    };
     let caller = Caller::new(account, &headers, query.as_deref());
     serve(&world, operation, caller, |treatment| match operation {
         Operation::ContainerStatus => world.container_status(&id, treatment.fate.clone()),
         Operation::Permalink => world.media(&id),
-        _ => Json(profile(&id)).into_response(),
+        _ => world.library(&id).account(&fields),
     })
     .await
+}
+
+#[derive(Deserialize)]
+struct Metrics {
+    #[serde(default)]
+    metric: String,
 }
 
 async fn insights(
     State(world): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
+    Query(metrics): Query<Metrics>,
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
     serve(&world, Operation::Insights, caller, |_| {
-        Json(insights_of(&account)).into_response()
+        let metrics: Vec<_> = metrics.metric.split(',').collect();
+        world.library(&account).insights(&metrics)
     })
     .await
-}
-
-/// Numbers that depend on the account alone, so that tests can expect them.
-fn seed(account: &str) -> u64 {
-    account
-        .bytes()
-        .fold(7, |seed, byte| (seed * 31 + u64::from(byte)) % 99_991)
-}
-
-fn profile(account: &str) -> Value {
-    let seed = seed(account);
-    json!({
-        "id": account,
-        "username": format!("shop_{seed}"),
-        "followers_count": 100 + seed,
-        "media_count": seed % 900,
-    })
-}
-
-/// Accounts whose id ends in 9 have no `profile_views`, as the API leaves out metrics of small
-/// accounts.
-fn insights_of(account: &str) -> Value {
-    let seed = seed(account);
-    let mut metrics = vec![("reach", seed * 3), ("views", seed * 5)];
-    if !account.ends_with('9') {
-        metrics.push(("profile_views", seed / 2));
-    }
-    let data: Vec<_> = metrics
-        .into_iter()
-        .map(|(name, value)| {
-            json!({ "name": name, "period": "day", "total_value": { "value": value } })
-        })
-        .collect();
-    json!({ "data": data })
 }
 
 async fn arm(State(world): Shared, Json(fault): Json<Fault>) -> StatusCode {

@@ -291,6 +291,15 @@ impl Shelf {
         axum::Json(json!({ "data": data })).into_response()
     }
 
+    /// An account's posts and reels, latest first.
+    pub(super) fn posts_of(&self, account: &str) -> Vec<PublishedPost> {
+        let posts = self.published.iter().rev();
+        posts
+            .filter(|post| post.account == account && post.media_type != "STORIES")
+            .cloned()
+            .collect()
+    }
+
     /// How many posts an account has published; the simulator does not live for 24 hours.
     pub(super) fn used_quota(&self, account: &str) -> u64 {
         let posts = self.published.iter();

@@ -10,8 +10,9 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::gates::Gate;
+use super::insights::{Lack, Library};
 use super::shelf::{Fate, NewContainer, Owned, Polls, Publishing, Shelf};
-use super::{Effect, Fault, Operation, PublishedPost, SimulatorOptions, replies};
+use super::{Effect, Fault, Operation, PublishedPost, Rate, SimulatorOptions, replies};
 
 /// Posts that an account may publish when the options do not say.
 const QUOTA: u64 = 100;
@@ -38,6 +39,7 @@ struct State {
     shelf: Shelf,
     faults: Vec<Fault>,
     gates: Vec<Gate>,
+    lacks: Vec<(String, Lack)>,
     windows: HashMap<String, (Instant, u32)>,
     counters: Counters,
 }
@@ -57,7 +59,12 @@ pub(super) struct Treatment {
     pub(super) fate: Option<Fate>,
     /// Percent in use and minutes of block, for the answer's header.
     usage: Option<(u32, u64)>,
+    /// Percent of the application's rate in use.
+    application_usage: Option<u32>,
 }
+
+/// The name of the application among the accounts whose requests are counted.
+const APPLICATION: &str = "";
 
 impl World {
     pub(super) fn new(options: SimulatorOptions) -> Self {
@@ -148,7 +155,14 @@ impl World {
                 return Err(replies::rate_limited(account, seconds).into());
             }
         }
-        match self.count_rate(&mut state, account) {
+        match count_rate(&mut state, APPLICATION, self.options.application_rate) {
+            Ok(percent) => treatment.application_usage = percent,
+            Err(wait) => {
+                state.counters.refused += 1;
+                return Err(replies::application_limited(wait.as_secs().max(1)).into());
+            }
+        }
+        match count_rate(&mut state, account, self.options.rate) {
             Ok(None) => {}
             Ok(Some(percent)) => treatment.usage = Some((percent, 0)),
             Err(wait) => {
@@ -159,21 +173,20 @@ impl World {
         Ok(treatment)
     }
 
-    /// Percent of the account's rate in use, or how long it is blocked.
-    fn count_rate(&self, state: &mut State, account: &str) -> Result<Option<u32>, Duration> {
-        let Some(rate) = self.options.rate else {
-            return Ok(None);
-        };
-        let now = Instant::now();
-        let (start, used) = state.windows.entry(account.to_owned()).or_insert((now, 0));
-        if now.duration_since(*start) >= rate.window {
-            (*start, *used) = (now, 0);
-        }
-        if *used >= rate.requests {
-            return Err(rate.window.saturating_sub(now.duration_since(*start)));
-        }
-        *used += 1;
-        Ok(Some(used.saturating_mul(100) / rate.requests.max(1)))
+    pub(super) fn take_away(&self, account: &str, lack: Lack) {
+        self.lock().lacks.push((account.to_owned(), lack));
+    }
+
+    /// An account's posts and numbers, as they are now.
+    pub(super) fn library(&self, account: &str) -> Library {
+        let state = self.lock();
+        let lacks = state.lacks.iter().filter(|(of, _)| of == account);
+        Library::new(
+            account,
+            state.shelf.posts_of(account),
+            self.options.older_posts,
+            lacks.map(|(_, lack)| lack.clone()).collect(),
+        )
     }
 
     pub(super) fn create_container(&self, account: &str, content: NewContainer) -> Response {
@@ -238,6 +251,9 @@ impl World {
         if let Some((percent, minutes)) = treatment.usage {
             replies::usage(response, account, percent, minutes);
         }
+        if let Some(percent) = treatment.application_usage {
+            replies::application_usage(response, percent);
+        }
     }
 }
 
@@ -247,4 +263,21 @@ impl State {
             .iter_mut()
             .find_map(|fault| fault.take(operation, account))
     }
+}
+
+/// Counts a request; says how many percent of the rate are in use, or how long it is blocked.
+fn count_rate(state: &mut State, whose: &str, rate: Option<Rate>) -> Result<Option<u32>, Duration> {
+    let Some(rate) = rate else {
+        return Ok(None);
+    };
+    let now = Instant::now();
+    let (start, used) = state.windows.entry(whose.to_owned()).or_insert((now, 0));
+    if now.duration_since(*start) >= rate.window {
+        (*start, *used) = (now, 0);
+    }
+    if *used >= rate.requests {
+        return Err(rate.window.saturating_sub(now.duration_since(*start)));
+    }
+    *used += 1;
+    Ok(Some(used.saturating_mul(100) / rate.requests.max(1)))
 }
