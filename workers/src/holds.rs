@@ -54,6 +54,24 @@ impl Holds {
         let now = self.client.clock().now();
         Ok(latest.map_or(Duration::ZERO, |latest| latest.since(now)))
     }
+
+    /// The hold that reading an account's numbers has to wait for, and for how long. The
+    /// application's comes first, since it is every account's.
+    ///
+    /// # Errors
+    /// Those of every request to Redis.
+    pub async fn on_reading(&self, account: &AccountId) -> Result<Option<(LimitScope, Duration)>> {
+        let kv = self.client.kv();
+        let held = async |scope| {
+            let until = kv.held_until(&resource(scope, account)).await?;
+            let now = self.client.clock().now();
+            let wait = until.map_or(Duration::ZERO, |until| until.since(now));
+            Ok::<_, oxbull::Error>((!wait.is_zero()).then_some((scope, wait)))
+        };
+        let (application, own) =
+            tokio::try_join!(held(LimitScope::Application), held(LimitScope::Account))?;
+        Ok(application.or(own))
+    }
 }
 
 fn resource(scope: LimitScope, account: &AccountId) -> String {

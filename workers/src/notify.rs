@@ -49,9 +49,21 @@ impl Notifier {
     ) -> Result<bool, BoxError> {
         let millis = u64::try_from(REMEMBERED.as_millis())?;
         let arguments = (millis, channel(user), serde_json::to_string(message)?);
-        let key = format!("notified:{claim}");
-        eval(&self.client, TELL_ONCE, &key, arguments).await
+        eval(&self.client, TELL_ONCE, &key(claim), arguments).await
     }
+
+    /// Forgets a claim, so that a user is told when the same happens again.
+    ///
+    /// # Errors
+    /// Those of every request to Redis; safe to repeat.
+    pub async fn forget(&self, claim: &str) -> oxbull::Result<()> {
+        self.client.kv().del(&key(claim)).await.map(drop)
+    }
+}
+
+/// A claim's key.
+fn key(claim: &str) -> String {
+    format!("notified:{claim}")
 }
 
 /// A user's channel.

@@ -6,4 +6,4 @@ mod settings;
 
 pub use logging::{LogFormat, init_logging};
 pub use run::{StartError, connect, exit_code, listen, run_beside, run_to_end, worker};
-pub use settings::{GraphSettings, RedisSettings, WorkerSettings};
+pub use settings::{GraphSettings, ReadSettings, RedisSettings, WorkerSettings};

@@ -1,10 +1,11 @@
 //! Refreshes the accounts' numbers: the worker of the queue `analytics-refresh`.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use oxbull_workers::app::{self, GraphSettings, StartError, WorkerSettings};
-use oxbull_workers::jobs::analytics_refresh::{QUEUE, Refresher, handle};
+use oxbull_workers::app::{self, GraphSettings, ReadSettings, StartError, WorkerSettings};
+use oxbull_workers::jobs::analytics_refresh::{QUEUE, Reader, Refresher, handle};
 
 /// Reads the insights of Instagram accounts into the API cache
 #[derive(Debug, Parser)]
@@ -14,6 +15,11 @@ struct Arguments {
     worker: WorkerSettings,
     #[command(flatten)]
     graph: GraphSettings,
+    #[command(flatten)]
+    reading: ReadSettings,
+    /// Milliseconds after a refresh was due for which limits may put it off before it fails
+    #[arg(long, env = "REFRESH_PUT_OFF_MAX_MS", default_value_t = 43_200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    put_off_max_ms: u64,
 }
 
 #[tokio::main]
@@ -28,10 +34,10 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let tokens = arguments.graph.tokens()?;
     let signals = app::listen()?;
     let client = app::connect(&arguments.worker).await?;
+    let options = arguments.reading.options();
     let refresher = Refresher {
-        graph,
-        tokens,
-        client: client.clone(),
+        reader: Reader::new(&client, graph, tokens, options)?,
+        put_off: Duration::from_millis(arguments.put_off_max_ms),
     };
     let worker = app::worker(&client, QUEUE, &arguments.worker, 10)
         .state(refresher)

@@ -8,7 +8,9 @@ use clap::Parser;
 use oxbull::client::Client;
 use oxbull::kv::session::Sessions;
 use oxbull::vault::Keyring;
-use oxbull_workers::app::{self, GraphSettings, LogFormat, RedisSettings, StartError};
+use oxbull_workers::app::{
+    self, GraphSettings, LogFormat, ReadSettings, RedisSettings, StartError,
+};
 use oxbull_workers::gateway::{
     AppSecrets, Gateway, GatewayOptions, InvalidSecret, Overviews, VerifyToken,
 };
@@ -55,6 +57,8 @@ struct Arguments {
     redis: RedisSettings,
     #[command(flatten)]
     graph: GraphSettings,
+    #[command(flatten)]
+    reading: ReadSettings,
 }
 
 #[tokio::main]
@@ -68,7 +72,10 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let secrets = secret(APP_SECRET, AppSecrets::parse)?;
     let token = secret(VERIFY_TOKEN, VerifyToken::new)?;
     let overviews = match arguments.graph.tokens() {
-        Ok(tokens) => Overviews::from_api(arguments.graph.client()?, tokens),
+        Ok(tokens) => {
+            let graph = arguments.graph.client()?;
+            Overviews::from_api(graph, tokens, arguments.reading.options())
+        }
         Err(StartError::NoToken) => Overviews::stored(),
         Err(error) => return Err(error),
     };

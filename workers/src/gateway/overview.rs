@@ -20,7 +20,7 @@ use super::routes::App;
 use super::visitor;
 use crate::graph::{AccessTokens, AccountId, Failure, GraphClient};
 use crate::jobs::analytics_refresh::{
-    ApiCache, OVERVIEW_TTL, Overview, RefreshError, overview_key, refresh,
+    OVERVIEW_TTL, Overview, ReadOptions, Reader, RefreshError, overview_key,
 };
 
 /// How long the snapshot of the last refresh is waited for before the API is asked.
@@ -29,7 +29,7 @@ const SNAPSHOT_WITHIN: Duration = Duration::from_millis(500);
 /// Where the numbers come from when no refresh has stored them.
 #[derive(Debug, Clone, Default)]
 pub struct Overviews {
-    graph: Option<(GraphClient, AccessTokens)>,
+    graph: Option<(GraphClient, AccessTokens, ReadOptions)>,
 }
 
 impl Overviews {
@@ -38,17 +38,17 @@ impl Overviews {
         Self::default()
     }
 
-    /// The Graph API.
-    pub fn from_api(graph: GraphClient, tokens: AccessTokens) -> Self {
+    /// The Graph API, within the budgets that the workers share.
+    pub fn from_api(graph: GraphClient, tokens: AccessTokens, options: ReadOptions) -> Self {
         Self {
-            graph: Some((graph, tokens)),
+            graph: Some((graph, tokens, options)),
         }
     }
 }
 
 /// The numbers behind their cache.
 pub(super) struct Source {
-    overviews: Overviews,
+    reader: Option<Reader>,
     client: Client,
     cache: CacheLayer,
 }
@@ -62,8 +62,9 @@ impl Source {
             .credentials([])
             .user(visitor::user)
             .stale_while_error(OVERVIEW_TTL);
+        let read = |(graph, tokens, options)| Reader::new(client, graph, tokens, options);
         Ok(Self {
-            overviews,
+            reader: overviews.graph.map(read).transpose()?,
             cache: CacheLayer::new(&client.cache(), options)?,
             client: client.clone(),
         })
@@ -99,20 +100,22 @@ impl Source {
         if let Some(overview) = self.stored(account).await {
             return Ok(overview);
         }
-        let Some((graph, tokens)) = &self.overviews.graph else {
-            return Err(Absent::Unknown);
+        let reader = self.reader.as_ref().ok_or(Absent::Unknown)?;
+        let overview = match reader.read(account, false).await {
+            Err(RefreshError::NoToken(_)) => return Err(Absent::Unknown),
+            read => read?,
         };
-        let token = tokens.of(account).map_err(|_| Absent::Unknown)?;
-        let now = self.client.clock().now().as_millis();
-        let cache = ApiCache::new(self.client.cache());
-        Ok(refresh(graph.account(account, token), &cache, now).await?)
+        if let Err(error) = reader.keep(&overview).await {
+            tracing::warn!(%error, "numbers were read, but not cached");
+        }
+        Ok(overview)
     }
 }
 
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
-            .field("overviews", &self.overviews)
+            .field("reader", &self.reader)
             .field("cache", &self.cache)
             .finish_non_exhaustive()
     }

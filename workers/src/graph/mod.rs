@@ -24,13 +24,17 @@ mod error;
 mod ids;
 mod insights;
 mod media;
+mod refusal;
 mod token;
 mod usage;
 
 pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
 pub use error::{ApiError, Failure, GraphError, LimitScope};
 pub use ids::{AccountId, ContainerId, InvalidId, MediaId};
-pub use insights::AccountInsights;
+pub use insights::{
+    AccountOverview, Insights, LARGEST_PAGE, PostPage, PostQuery, PostRecord, Profile,
+};
 pub use media::{ContainerState, ContainerStatus, Media, NewContainer, PublishingQuota};
+pub(crate) use refusal::Refused;
 pub use token::{AccessToken, AccessTokens, MissingToken, TokenFileError};
 pub use usage::{Meter, Spare};

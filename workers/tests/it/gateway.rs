@@ -7,7 +7,11 @@ use oxbull::kv::session::{Sessions, UserId};
 use oxbull::{Client, ClientConfig, JobState, Queue};
 use oxbull_testkit::{RedisServer, eventually};
 use oxbull_workers::gateway::{AppSecrets, Gateway, GatewayOptions, Overviews, VerifyToken};
-use oxbull_workers::graph::{AccessToken, AccessTokens, GraphClient, GraphOptions};
+use oxbull_workers::graph::{
+    AccessToken, AccessTokens, AccountId, GraphClient, GraphOptions, LimitScope,
+};
+use oxbull_workers::holds::Holds;
+use oxbull_workers::jobs::analytics_refresh::ReadOptions;
 use oxbull_workers::jobs::webhook_processing::QUEUE;
 use oxbull_workers::simulator::{Simulator, SimulatorOptions};
 use rustix::process::{Pid, Signal, kill_process};
@@ -361,20 +365,22 @@ async fn hanging_redis_means_come_again() -> TestResult {
     Ok(())
 }
 
+/// A gateway that reads what nobody has stored.
+fn reading(simulator: &Simulator) -> TestResult<GatewayOptions> {
+    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
+    let tokens = AccessTokens::shared(AccessToken::new("s3cret-token"));
+    let overviews = Overviews::from_api(graph, tokens, ReadOptions::default());
+    let (secrets, token) = (AppSecrets::parse(SECRET)?, VerifyToken::new(TOKEN)?);
+    let options = GatewayOptions::new(secrets, token, overviews);
+    Ok(options.address(([127, 0, 0, 1], 0).into()))
+}
+
 /// An account's numbers are read once from the API, then come from the cache, under the
 /// customer's key.
 #[tokio::test]
 async fn overview_is_slow_once_and_fast_after() -> TestResult {
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
-    let tokens = AccessTokens::shared(AccessToken::new("s3cret-token"));
-    let all = GatewayOptions::new(
-        AppSecrets::parse(SECRET)?,
-        VerifyToken::new(TOKEN)?,
-        Overviews::from_api(graph, tokens),
-    )
-    .address(([127, 0, 0, 1], 0).into());
-    let stage = Stage::with(all).await?;
+    let stage = Stage::with(reading(&simulator)?).await?;
     let mut http = stage.http().await?;
     let path = format!("/api/analytics/overview/{ACCOUNT}");
     let cached = |answer: &Answer| answer.head.contains("x-cache: hit");
@@ -398,6 +404,27 @@ async fn overview_is_slow_once_and_fast_after() -> TestResult {
     );
     assert_eq!(http.get("/api/analytics/overview/a%3Ab").await?.status, 404);
     assert_eq!(http.get("/elsewhere").await?.status, 404);
+    stage.end().await;
+    Ok(())
+}
+
+/// Readers and workers share the API's limits: an account that is to be left alone is not asked
+/// about for a reader either, who hears when to come again.
+#[tokio::test]
+async fn held_account_is_not_asked_about() -> TestResult {
+    let simulator = Simulator::start(SimulatorOptions::new()).await?;
+    let stage = Stage::with(reading(&simulator)?).await?;
+    let account = AccountId::new(ACCOUNT)?;
+    let holds = Holds::new(stage.client.clone());
+    let wait = Duration::from_secs(3600);
+    holds.hold(LimitScope::Account, &account, wait).await?;
+    let mut http = stage.http().await?;
+    let answer = http
+        .get(&format!("/api/analytics/overview/{ACCOUNT}"))
+        .await?;
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.head.contains("retry-after: 3"), "{}", answer.head);
+    assert!(simulator.counters().requests.is_empty());
     stage.end().await;
     Ok(())
 }

@@ -85,23 +85,23 @@ async fn rate_limit_names_the_wait() -> TestResult {
     let fixture = Fixture::start().await?;
     let limit = Fault::rate_limit(Duration::from_secs(9)).times(1);
     fixture.simulator.arm(limit);
-    let error = fixture.api().insights().await.unwrap_err();
+    let error = fixture.api().profile().await.unwrap_err();
     let expected = Failure::RateLimited {
         scope: LimitScope::Account,
         wait: Some(Duration::from_secs(9)),
     };
     assert_eq!(error.failure(), expected);
-    fixture.api().insights().await?;
+    fixture.api().profile().await?;
     Ok(())
 }
 
 /// Each account has its own rate, refused by headers that say how long to wait.
 #[tokio::test]
 async fn requests_over_the_rate_are_refused() -> TestResult {
-    let options = SimulatorOptions::new().rate(2, Duration::from_secs(3600));
+    let options = SimulatorOptions::new().rate(1, Duration::from_secs(3600));
     let fixture = Fixture::with(options, Duration::from_secs(10)).await?;
-    fixture.api().insights().await?;
-    let error = fixture.api().insights().await.unwrap_err();
+    fixture.api().profile().await?;
+    let error = fixture.api().profile().await.unwrap_err();
     assert!(matches!(error.failure(), Failure::RateLimited { .. }));
     assert_eq!(fixture.simulator.counters().refused, 1);
     Ok(())
@@ -114,7 +114,7 @@ async fn errors_show_no_token() -> TestResult {
     let api = fixture.api();
     let expired = Fault::error(401, 190).subcode(463).times(1);
     fixture.simulator.arm(expired);
-    let error = api.insights().await.unwrap_err();
+    let error = api.profile().await.unwrap_err();
     assert_eq!(error.failure(), Failure::ExpiredToken);
     assert!(!format!("{error:?} {error}").contains("s3cret"));
     Ok(())

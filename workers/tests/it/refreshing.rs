@@ -1,71 +1,286 @@
-//! An account's numbers in the API cache.
+//! Reading an account's numbers in few requests, and what can be had of them.
 
+use oxbull_workers::graph::{AccountId, Failure, LimitScope};
+use oxbull_workers::jobs::BoxError;
+use oxbull_workers::jobs::analytics_refresh::{
+    Allowance, Denial, Overview, RefreshError, RefreshLimits, overview_key, refresh,
+};
+use oxbull_workers::simulator::{Fault, Lack, Operation, SimulatorOptions};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use oxbull_workers::graph::{AccessToken, AccountId, Failure, GraphClient, GraphOptions};
-use oxbull_workers::jobs::BoxError;
-use oxbull_workers::jobs::analytics_refresh::{Overview, OverviewCache, overview_key, refresh};
-use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
+use crate::support::{ACCOUNT, DEADLINE, Fixture, TestResult};
 
-use crate::support::TestResult;
-
+/// Denies what it is told to, in order, and lets everything else through.
 #[derive(Default)]
-struct Shelf(Mutex<Vec<Overview>>);
+struct Gate(Mutex<Vec<Option<Denial>>>);
 
-impl OverviewCache for Shelf {
-    async fn store(&self, overview: &Overview) -> Result<(), BoxError> {
-        self.0.lock().unwrap().push(overview.clone());
-        Ok(())
+impl Allowance for Gate {
+    async fn take(&self, _: &AccountId) -> Result<Option<Denial>, BoxError> {
+        Ok(self.0.lock().unwrap().pop().flatten())
     }
 }
 
-/// What is returned is what is cached, with the customer's key.
+async fn fixture(older_posts: usize) -> TestResult<Fixture> {
+    Fixture::with(SimulatorOptions::new().older_posts(older_posts), DEADLINE).await
+}
+
+async fn read(fixture: &Fixture) -> Result<Overview, RefreshError> {
+    let limits = RefreshLimits::default();
+    refresh(fixture.api(), &Gate::default(), &limits, false, 0).await
+}
+
+fn requests(fixture: &Fixture) -> u64 {
+    fixture.simulator.counters().requests.values().sum()
+}
+
+fn lacking(overview: &Overview) -> Vec<(usize, &[String])> {
+    let posts = overview.media.iter().enumerate();
+    posts
+        .filter(|(_, post)| !post.missing.is_empty())
+        .map(|(index, post)| (index, post.missing.as_slice()))
+        .collect()
+}
+
+/// Ten thousand accounts a night leave no room for a request a post: one reads all of an account.
 #[tokio::test]
-async fn overview_is_cached_and_returned() -> TestResult {
-    let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
-    let account = AccountId::new("17841405822304912")?;
-    let shelf = Shelf::default();
-    let token = AccessToken::new("s3cret-token");
-    let overview = refresh(graph.account(&account, &token), &shelf, 1_700_000_000_000).await?;
+async fn account_and_posts_are_read_in_one_request() -> TestResult {
+    let fixture = fixture(40).await?;
+    let overview = read(&fixture).await?;
+    assert_eq!(requests(&fixture), 1);
     assert!(overview.followers.is_some() && overview.profile_views.is_some());
-    assert!(overview.missing.is_empty());
-    assert_eq!(*shelf.0.lock().unwrap(), [overview]);
-    assert_eq!(
-        overview_key(&account),
-        "api:analytics:overview:17841405822304912"
-    );
+    assert_eq!(overview.media.len(), 25);
+    assert_eq!((overview.partial, overview.missing.len()), (false, 0));
+    // The simulator's posts have 8 likes, 1 comment, 2 shares and 3 saves for 100 accounts reached.
+    for post in &overview.media {
+        assert_eq!(post.engagement_rate, Some(0.14));
+    }
+    let key = overview_key(&overview.account_id);
+    assert_eq!(key, format!("api:analytics:overview:{ACCOUNT}"));
     Ok(())
 }
 
-/// The API leaves out numbers of small accounts; the rest is still worth caching.
+/// More posts than a page has are read by its cursor, each once.
+#[tokio::test]
+async fn pages_follow_one_another() -> TestResult {
+    let fixture = fixture(70).await?;
+    let limits = RefreshLimits {
+        posts: 60,
+        ..RefreshLimits::default()
+    };
+    let overview = refresh(fixture.api(), &Gate::default(), &limits, false, 0).await?;
+    let mut ids: Vec<_> = overview.media.iter().map(|post| &post.media_id).collect();
+    ids.dedup();
+    assert_eq!((ids.len(), overview.partial), (60, false));
+    assert_eq!(requests(&fixture), 2);
+    Ok(())
+}
+
+/// An account without posts lacks nothing, and one whose posts are not wanted neither.
+#[tokio::test]
+async fn account_without_posts_is_complete() -> TestResult {
+    let fixture = fixture(0).await?;
+    assert!(!read(&fixture).await?.partial);
+    let limits = RefreshLimits {
+        posts: 0,
+        ..RefreshLimits::default()
+    };
+    let overview = refresh(fixture.api(), &Gate::default(), &limits, false, 0).await?;
+    assert_eq!((overview.partial, overview.media.len()), (false, 0));
+    assert_eq!(requests(&fixture), 2);
+    Ok(())
+}
+
+/// The API leaves out numbers that are too small to count: null and named, not zero.
 #[tokio::test]
 async fn missing_numbers_are_named_not_invented() -> TestResult {
-    let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
-    let account = AccountId::new("17841405822304919")?;
-    let token = AccessToken::new("s3cret-token");
-    let overview = refresh(graph.account(&account, &token), &Shelf::default(), 0).await?;
+    let fixture = fixture(3).await?;
+    let left_out = Lack::of_account("profile_views").left_out();
+    fixture.simulator.lacks(ACCOUNT, left_out);
+    let hidden = Lack::of_post(1, "like_count").left_out();
+    fixture.simulator.lacks(ACCOUNT, hidden);
+    let overview = read(&fixture).await?;
     assert_eq!(overview.profile_views, None);
     assert_eq!(overview.missing, ["profileViews"]);
+    assert_eq!(lacking(&overview), [(1, &["likes".to_owned()][..])]);
+    assert_eq!(overview.media[1].engagement_rate, None);
+    assert!(overview.partial);
+    assert_eq!(requests(&fixture), 1);
     Ok(())
 }
 
-/// A limited account caches nothing and says that it is limited.
+/// A metric that the account does not have makes the API refuse everything; all the rest is
+/// fetched without it.
 #[tokio::test]
-async fn limited_account_caches_nothing() -> TestResult {
-    let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
-    let account = AccountId::new("17841405822304912")?;
-    let limit = Fault::rate_limit(Duration::from_secs(5)).on(Operation::Insights);
-    simulator.arm(limit.account(account.as_str()));
-    let shelf = Shelf::default();
-    let token = AccessToken::new("s3cret-token");
-    let error = refresh(graph.account(&account, &token), &shelf, 0)
-        .await
-        .unwrap_err();
-    assert!(matches!(error.failure(), Failure::RateLimited { .. }));
-    assert!(shelf.0.lock().unwrap().is_empty());
+async fn refused_metric_of_an_account_costs_nothing_else() -> TestResult {
+    let fixture = fixture(25).await?;
+    fixture.simulator.lacks(ACCOUNT, Lack::of_account("views"));
+    let overview = read(&fixture).await?;
+    assert_eq!(overview.missing, ["views"]);
+    assert!(overview.partial && overview.reach.is_some() && overview.profile_views.is_some());
+    assert_eq!((overview.media.len(), lacking(&overview).len()), (25, 0));
+    // All at once, the profile, insights twice, the posts.
+    assert_eq!(requests(&fixture), 5);
+    Ok(())
+}
+
+/// One post without a metric loses that metric, and no other post loses anything.
+#[tokio::test]
+async fn refused_metric_of_a_post_costs_no_other_post() -> TestResult {
+    let fixture = fixture(25).await?;
+    fixture.simulator.lacks(ACCOUNT, Lack::of_post(4, "shares"));
+    let overview = read(&fixture).await?;
+    assert_eq!(overview.media.len(), 25);
+    assert_eq!(lacking(&overview), [(4, &["shares".to_owned()][..])]);
+    assert!(overview.partial && overview.missing.is_empty());
+    // All at once, three parts, the halves down to the post, the post without it, the rest.
+    assert_eq!(requests(&fixture), 10);
+    Ok(())
+}
+
+/// Posts from before the account became a professional one have no insights; their likes and
+/// comments are there all the same.
+#[tokio::test]
+async fn posts_without_insights_keep_their_counters() -> TestResult {
+    let fixture = fixture(12).await?;
+    for post in [10, 11] {
+        fixture
+            .simulator
+            .lacks(ACCOUNT, Lack::insights_of_post(post));
+    }
+    let overview = read(&fixture).await?;
+    let insights = ["shares", "saves", "reach", "views"].map(str::to_owned);
+    assert_eq!(
+        lacking(&overview),
+        [(10, &insights[..]), (11, &insights[..])]
+    );
+    assert!(overview.media[11].likes.is_some() && overview.media[11].comments.is_some());
+    Ok(())
+}
+
+/// Without the permission for insights there are none, so they are not looked for post by post.
+#[tokio::test]
+async fn account_without_permission_for_insights_keeps_its_counters() -> TestResult {
+    let fixture = fixture(25).await?;
+    for operation in [
+        Operation::Overview,
+        Operation::Insights,
+        Operation::PostNumbers,
+    ] {
+        let refused = Fault::error(403, 10).on(operation).times(1);
+        fixture.simulator.arm(refused);
+    }
+    let overview = read(&fixture).await?;
+    assert_eq!(overview.missing, ["reach", "views", "profileViews"]);
+    assert_eq!((overview.media.len(), lacking(&overview).len()), (25, 25));
+    assert!(overview.followers.is_some() && overview.media[24].likes.is_some());
+    assert_eq!(requests(&fixture), 5);
+    Ok(())
+}
+
+/// However much an account lacks, it is asked about a bounded number of times, and what could not
+/// be asked for is marked.
+#[tokio::test]
+async fn requests_for_one_account_are_bounded() -> TestResult {
+    let fixture = fixture(25).await?;
+    for post in 0..25 {
+        fixture
+            .simulator
+            .lacks(ACCOUNT, Lack::insights_of_post(post));
+    }
+    let limits = RefreshLimits {
+        requests: 9,
+        ..RefreshLimits::default()
+    };
+    let overview = refresh(fixture.api(), &Gate::default(), &limits, false, 0).await?;
+    assert_eq!(requests(&fixture), 9);
+    assert_eq!(overview.media.len(), 25);
+    assert_eq!(lacking(&overview).len(), 25);
+    assert!(overview.media.iter().all(|post| post.likes.is_some()));
+    assert!(overview.missing.is_empty());
+    Ok(())
+}
+
+/// A passing failure is worth another attempt for the sake of the whole; the last attempt takes
+/// what there is and marks it.
+#[tokio::test]
+async fn last_attempt_settles_for_what_there_is() -> TestResult {
+    let fixture = fixture(5).await?;
+    let broken = |operation| Fault::error(500, 2).on(operation);
+    fixture.simulator.arm(broken(Operation::Overview));
+    fixture.simulator.arm(broken(Operation::Insights));
+    let error = read(&fixture).await.unwrap_err();
+    assert_eq!(error.failure(), Failure::Transient);
+    assert_eq!(requests(&fixture), 1);
+
+    let limits = RefreshLimits::default();
+    let overview = refresh(fixture.api(), &Gate::default(), &limits, true, 0).await?;
+    assert_eq!(overview.missing, ["reach", "views", "profileViews"]);
+    assert!(overview.partial && overview.followers.is_some());
+    assert_eq!((overview.media.len(), lacking(&overview).len()), (5, 0));
+
+    fixture.simulator.arm(broken(Operation::PostNumbers));
+    let overview = refresh(fixture.api(), &Gate::default(), &limits, true, 0).await?;
+    assert!(overview.missing.contains(&"media".to_owned()));
+
+    // Without the profile there is nothing to show.
+    fixture.simulator.arm(broken(Operation::Profile));
+    let refused = refresh(fixture.api(), &Gate::default(), &limits, true, 0).await;
+    assert_eq!(refused.unwrap_err().failure(), Failure::Transient);
+    Ok(())
+}
+
+/// What asking for less cannot heal is not asked again in parts.
+#[tokio::test]
+async fn expired_tokens_limits_and_unknown_accounts_are_asked_about_once() -> TestResult {
+    let fixture = fixture(5).await?;
+    for (fault, expected) in [
+        (Fault::error(400, 190), Failure::ExpiredToken),
+        (Fault::error(400, 100).subcode(33), Failure::Permanent),
+        (
+            Fault::error(403, 4),
+            Failure::RateLimited {
+                scope: LimitScope::Application,
+                wait: None,
+            },
+        ),
+    ] {
+        fixture.simulator.disarm();
+        fixture.simulator.arm(fault);
+        let before = requests(&fixture);
+        assert_eq!(read(&fixture).await.unwrap_err().failure(), expected);
+        assert_eq!(requests(&fixture), before + 1);
+    }
+    Ok(())
+}
+
+/// A budget that is used up is respected before the API is asked; a run that has read something
+/// waits a little rather than to read all of it again.
+#[tokio::test]
+async fn used_up_budget_is_waited_for_only_in_the_middle_of_a_run() -> TestResult {
+    let fixture = fixture(5).await?;
+    let denied = |wait| {
+        Some(Denial {
+            scope: LimitScope::Account,
+            wait,
+        })
+    };
+    let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
+    let limits = RefreshLimits::default();
+    let at_once = Gate(Mutex::new(vec![denied(short)]));
+    let refused = refresh(fixture.api(), &at_once, &limits, false, 0).await;
+    assert!(matches!(refused, Err(RefreshError::Budget(_))));
+    assert_eq!(requests(&fixture), 0);
+
+    fixture.simulator.lacks(ACCOUNT, Lack::of_account("views"));
+    let later = Gate(Mutex::new(vec![denied(short), None]));
+    let overview = refresh(fixture.api(), &later, &limits, false, 0).await?;
+    assert_eq!(overview.missing, ["views"]);
+    let too_long = Gate(Mutex::new(vec![denied(long), None]));
+    let refused = refresh(fixture.api(), &too_long, &limits, false, 0).await;
+    let wait = Some(long);
+    let scope = LimitScope::Account;
+    let failure = refused.unwrap_err().failure();
+    assert_eq!(failure, Failure::RateLimited { scope, wait });
     Ok(())
 }

@@ -12,7 +12,6 @@ use oxbull_workers::graph::{
 };
 use oxbull_workers::notify::channel;
 use oxbull_workers::simulator::{Simulator, SimulatorOptions};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -75,10 +74,6 @@ impl Bench {
         self.client.close().await;
         drop(self.server);
     }
-}
-
-pub(crate) fn data<D: DeserializeOwned>(data: Value) -> D {
-    serde_json::from_value(data).unwrap()
 }
 
 pub(crate) fn tokens() -> AccessTokens {
@@ -187,4 +182,20 @@ pub(crate) fn publisher_process(
     prefix: &str,
 ) -> TestResult<Child> {
     Ok(publisher(redis_url, graph_url, prefix).spawn()?)
+}
+
+/// The program `analytics-refresh`, to be started; it dies with its handle.
+pub(crate) fn refresher(redis_url: &str, graph_url: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_analytics-refresh"));
+    command
+        .env_clear()
+        .env("RUST_LOG", "off")
+        .env("REDIS_URL", redis_url)
+        .env("GRAPH_API_URL", graph_url)
+        .env("GRAPH_ACCESS_TOKEN", TOKEN)
+        .env("LOCK_DURATION_MS", "2000")
+        .env("STALLED_INTERVAL_MS", "50")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
 }

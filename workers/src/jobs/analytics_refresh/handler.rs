@@ -2,33 +2,57 @@
 
 use std::time::Duration;
 
-use oxbull::client::Client;
-use oxbull::kv::Kv;
-use oxbull::{Backoff, BoxError, Context, Job, JobOptions, JobResult, Outcome};
+use oxbull::{
+    Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention, Timestamp,
+};
 
-use super::{AnalyticsRefresh, OVERVIEW_TTL, Overview, OverviewCache, overview_key, refresh};
-use crate::graph::{AccessTokens, GraphClient};
+use super::{AccountNotice, AnalyticsRefresh, Overview, QUEUE, Reader, RefreshError};
+use crate::graph::Failure;
 use crate::jobs::reaction::Reaction;
+use crate::notify::Notifier;
 
-/// The options of these jobs: 5 attempts, starting 30 s apart; nobody waits for them.
+/// The wait when Redis did not say whether the API may be asked.
+const UNKNOWN_LIMIT: Duration = Duration::from_secs(5);
+
+/// The options of these jobs: 5 attempts, starting 30 s apart; nobody waits for them. Ten thousand
+/// a day do not pile up: the last 2,000 are kept for 6 hours, failed ones for a week.
 pub fn options() -> JobOptions {
+    let kept = |count, hours: u64| Retention::Bounded {
+        count: Some(count),
+        age: Some(Duration::from_secs(hours * 3600)),
+        limit: None,
+    };
     JobOptions::new()
         .attempts(5)
         .backoff(Backoff::exponential(Duration::from_secs(30)))
+        .remove_on_complete(kept(2_000, 6))
+        .remove_on_fail(kept(10_000, 7 * 24))
 }
+
+/// How long after it was due limits may put a refresh off, unless told otherwise: it is then over
+/// before the next day's begins.
+pub const PUT_OFF: Duration = Duration::from_secs(12 * 3600);
 
 /// What the handler works with.
 #[derive(Debug)]
 pub struct Refresher {
-    /// The API.
-    pub graph: GraphClient,
-    /// The accounts' tokens.
-    pub tokens: AccessTokens,
-    /// For the cache and the time.
-    pub client: Client,
+    /// Reads accounts.
+    pub reader: Reader,
+    /// How long after it was due limits may put a refresh off before it fails, see [`PUT_OFF`].
+    pub put_off: Duration,
 }
 
-/// Reads one account's numbers into the cache.
+/// Why a refresh failed for good, where the API's own text does not say it all.
+#[derive(Debug, thiserror::Error)]
+enum Stop {
+    #[error("{0}; reconnect the account")]
+    Reconnect(RefreshError),
+    #[error("limits of the graph api left no room within {0:?}")]
+    PutOffTooLong(Duration),
+}
+
+/// Reads one account's numbers into the cache. An overview that was cached before stays until its
+/// time is over when this fails; `fetchedAt` tells its age.
 ///
 /// # Errors
 /// The failed attempt; permanent errors of the API fail the job for good.
@@ -36,35 +60,107 @@ pub async fn handle(
     job: Job<AnalyticsRefresh>,
     context: Context<Refresher>,
 ) -> JobResult<Overview> {
-    let refresher = context.state();
-    let account = &job.data().account_id;
-    let token = match refresher.tokens.of(account) {
-        Ok(token) => token,
-        Err(error) => return Reaction::Fail.settle(error),
+    let attempt = Attempt {
+        job: &job,
+        context: &context,
     };
-    let api = refresher.graph.account(account, token);
-    let cache = ApiCache::new(refresher.client.cache());
-    let now = refresher.client.clock().now().as_millis();
-    match refresh(api, &cache, now).await {
-        Ok(overview) => Ok(Outcome::Done(overview)),
-        Err(error) => Reaction::from(error.failure()).settle(error),
-    }
+    attempt.run().await
 }
 
-/// The cache server's keys.
-#[derive(Debug, Clone)]
-pub struct ApiCache(Kv);
-
-impl ApiCache {
-    /// The keys of this server.
-    pub fn new(kv: Kv) -> Self {
-        Self(kv)
-    }
+/// One run of a job.
+struct Attempt<'a> {
+    job: &'a Job<AnalyticsRefresh>,
+    context: &'a Context<Refresher>,
 }
 
-impl OverviewCache for ApiCache {
-    async fn store(&self, overview: &Overview) -> Result<(), BoxError> {
-        let key = overview_key(&overview.account_id);
-        Ok(self.0.set_with_ttl(&key, overview, OVERVIEW_TTL).await?)
+impl Attempt<'_> {
+    async fn run(&self) -> JobResult<Overview> {
+        let reader = &self.context.state().reader;
+        let account = &self.job.data().account_id;
+        let last = self.job.is_last_attempt();
+        match reader.read(account, last).await {
+            Ok(overview) => self.keep(overview).await,
+            Err(error) => self.stopped(error).await,
+        }
+    }
+
+    /// Caches what was read. A cache that does not work is tried again with a later attempt; the
+    /// last one returns its result all the same.
+    async fn keep(&self, overview: Overview) -> JobResult<Overview> {
+        match self.context.state().reader.keep(&overview).await {
+            Ok(()) => {}
+            Err(error) if self.job.is_last_attempt() => {
+                tracing::warn!(%error, account = %overview.account_id, "refreshed, but not cached");
+            }
+            Err(error) => return Err(JobError::retry(error)),
+        }
+        self.is_connected().await;
+        Ok(Outcome::Done(overview))
+    }
+
+    /// An account that works may need its owner again some day.
+    async fn is_connected(&self) {
+        if self.job.data().user_id.is_none() {
+            return;
+        }
+        let notifier = Notifier::new(self.context.client().clone());
+        if let Err(error) = notifier.forget(&self.claim()).await {
+            tracing::warn!(%error, "a user may not be told again");
+        }
+    }
+
+    /// A limit makes way without using an attempt: the queue waits for the application, but no
+    /// account for another.
+    async fn stopped(&self, error: RefreshError) -> JobResult<Overview> {
+        if let RefreshError::NoLimits(error) = error {
+            tracing::warn!(%error, "the limits of the graph api could not be read");
+            return Ok(Outcome::DelayFor(UNKNOWN_LIMIT));
+        }
+        let failure = error.failure();
+        let limit = self.context.state().put_off;
+        match Reaction::from(failure) {
+            _ if failure == Failure::ExpiredToken => self.reconnect(error).await,
+            Reaction::PutOff(_) if self.now().since(self.due()) >= limit => {
+                Err(JobError::fatal(Stop::PutOffTooLong(limit)))
+            }
+            reaction => reaction.settle(error),
+        }
+    }
+
+    /// When the refresh was to begin: the iteration's own time, or when the job was added.
+    fn due(&self) -> Timestamp {
+        let scheduled = self.job.record().scheduler.as_ref().and_then(|_| {
+            let (_, slot) = self.job.id().as_str().rsplit_once(':')?;
+            slot.parse().ok().map(Timestamp::from_millis)
+        });
+        scheduled.unwrap_or_else(|| self.job.timestamp())
+    }
+
+    /// Under which it is remembered that the account's owner was told.
+    fn claim(&self) -> String {
+        format!("{QUEUE}:{}:reconnect", self.job.data().account_id)
+    }
+
+    /// Fails at once, since only the account's owner can help, who is told once a week until the
+    /// account can be read again.
+    async fn reconnect(&self, error: RefreshError) -> JobResult<Overview> {
+        let stop = Stop::Reconnect(error);
+        let data = self.job.data();
+        if let Some(user) = &data.user_id {
+            let notice = AccountNotice::Reconnect {
+                account_id: data.account_id.to_string(),
+                reason: stop.to_string(),
+                at: self.now().as_millis(),
+            };
+            let notifier = Notifier::new(self.context.client().clone());
+            if let Err(error) = notifier.tell_once(&self.claim(), user, &notice).await {
+                tracing::warn!(%error, account = %data.account_id, "failed, but nobody was told");
+            }
+        }
+        Err(JobError::fatal(stop))
+    }
+
+    fn now(&self) -> Timestamp {
+        self.context.client().clock().now()
     }
 }

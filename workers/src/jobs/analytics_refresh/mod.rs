@@ -1,15 +1,33 @@
-//! Reading an account's numbers into the API cache.
+//! Reading an account's numbers into the API cache: every day at the account's own time, by a
+//! scheduler an account, see [`schedule_account`].
+//!
+//! All of an account is read in one request. Where the API refuses a part of it, the parts are
+//! asked for one by one: what is not to be had is left out and named, and the rest is kept. The
+//! API's limits are shared by all processes, see [`Reader`].
 
+mod budget;
 mod handler;
+mod notice;
+mod overview;
+mod reader;
 mod refresh;
+mod schedule;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::graph::AccountId;
 
-pub use handler::{ApiCache, Refresher, handle, options};
-pub use refresh::{OVERVIEW_TTL, OverviewCache, RefreshError, overview_key, refresh};
+pub use budget::{Allowance, Budget, Budgets, Denial};
+pub use handler::{PUT_OFF, Refresher, handle, options};
+pub use notice::AccountNotice;
+pub use overview::{OVERVIEW_TTL, Overview, PostNumbers, overview_key};
+pub use reader::{ReadOptions, Reader};
+pub use refresh::{RefreshError, RefreshLimits, refresh};
+pub use schedule::{
+    InvalidWindow, RefreshWindow, ScheduleError, schedule_account, schedule_of, scheduler_id,
+    unschedule_account,
+};
 
 /// The queue's name.
 pub const QUEUE: &str = "analytics-refresh";
@@ -20,32 +38,28 @@ pub const QUEUE: &str = "analytics-refresh";
 pub struct AnalyticsRefresh {
     /// The account.
     pub account_id: AccountId,
+    /// Who is told when the account has to be connected again; nobody when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<String>,
     /// What the backend added besides; kept as it is.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
-/// An account's numbers at a moment: the job's result and the cached value. A number is null when
-/// the API did not report it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Overview {
-    /// The account.
-    pub account_id: AccountId,
-    /// Name shown to people.
-    pub username: Option<String>,
-    /// Followers now.
-    pub followers: Option<u64>,
-    /// Posts now.
-    pub posts: Option<u64>,
-    /// Accounts that saw something, in the last day.
-    pub reach: Option<u64>,
-    /// Times something was seen, in the last day.
-    pub views: Option<u64>,
-    /// Times the profile was opened, in the last day.
-    pub profile_views: Option<u64>,
-    /// Names of the numbers that the API did not report.
-    pub missing: Vec<String>,
-    /// When they were read, milliseconds since 1970.
-    pub fetched_at: i64,
+impl AnalyticsRefresh {
+    /// The data for an account, with nobody to tell.
+    pub fn new(account_id: AccountId) -> Self {
+        Self {
+            account_id,
+            user_id: None,
+            other: Map::new(),
+        }
+    }
+
+    /// Sets who is told when the account has to be connected again.
+    #[must_use]
+    pub fn user(mut self, user_id: impl Into<String>) -> Self {
+        self.user_id = Some(user_id.into());
+        self
+    }
 }

@@ -1,25 +1,42 @@
-//! One account: read, cache, return.
+//! One account: all of it in one request, or what can be had of it.
 
-use std::future::Future;
 use std::time::Duration;
 
 use oxbull::BoxError;
 
-use super::Overview;
-use crate::graph::{AccountApi, AccountId, AccountInsights, Failure, GraphError};
+use super::{Allowance, Denial, Overview};
+use crate::graph::{
+    AccountApi, Failure, GraphError, Insights, LARGEST_PAGE, MissingToken, PostPage, PostQuery,
+    PostRecord, Profile, Refused,
+};
 
-/// How long a cached overview lasts.
-pub const OVERVIEW_TTL: Duration = Duration::from_secs(3600);
+/// The account's insights, by the API's names.
+const ACCOUNT_METRICS: [&str; 3] = ["reach", "views", "profile_views"];
 
-/// The cache key of an account's overview.
-pub fn overview_key(account: &AccountId) -> String {
-    format!("api:analytics:overview:{account}")
+/// A post's insights that images, carousels and reels have alike; likes and comments are fields.
+const POST_METRICS: [&str; 4] = ["reach", "views", "saved", "shares"];
+
+/// How much is read of an account.
+#[derive(Debug, Clone)]
+pub struct RefreshLimits {
+    /// Its latest posts. Default: 25.
+    pub posts: usize,
+    /// The most requests for one account, where the API refuses to answer all at once; what could
+    /// not be read with so many is marked as missing. Default: 20.
+    pub requests: u32,
+    /// How long a run that has read something waits for its own budgets, rather than to step back
+    /// and read all of it again. Default: 5 s.
+    pub patience: Duration,
 }
 
-/// Where overviews are cached.
-pub trait OverviewCache {
-    /// Stores an overview under [`overview_key`] for [`OVERVIEW_TTL`].
-    fn store(&self, overview: &Overview) -> impl Future<Output = Result<(), BoxError>> + Send;
+impl Default for RefreshLimits {
+    fn default() -> Self {
+        Self {
+            posts: 25,
+            requests: 20,
+            patience: Duration::from_secs(5),
+        }
+    }
 }
 
 /// Why an account's numbers were not refreshed by this attempt.
@@ -29,6 +46,18 @@ pub enum RefreshError {
     /// A request failed.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// There is no token to read the account with.
+    #[error(transparent)]
+    NoToken(#[from] MissingToken),
+    /// The API has asked to be left alone, so it was not asked.
+    #[error("the graph api is to be left alone for {:?}", .0.wait)]
+    Held(Denial),
+    /// Our own budget is used up, so the API was not asked.
+    #[error("the budget for the graph api is used up for {:?}", .0.wait)]
+    Budget(Denial),
+    /// It could not be found out whether the API may be asked.
+    #[error("the limits of the graph api could not be read")]
+    NoLimits(#[source] BoxError),
     /// The numbers were read and could not be cached.
     #[error("the overview could not be cached")]
     Cache(#[source] BoxError),
@@ -39,47 +68,291 @@ impl RefreshError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Graph(error) => error.failure(),
-            Self::Cache(_) => Failure::Transient,
+            Self::NoToken(_) => Failure::ExpiredToken,
+            Self::Held(denial) | Self::Budget(denial) => Failure::RateLimited {
+                scope: denial.scope,
+                wait: Some(denial.wait),
+            },
+            Self::NoLimits(_) | Self::Cache(_) => Failure::Transient,
         }
+    }
+
+    fn refuses_a_part(&self) -> bool {
+        matches!(self, Self::Graph(error) if error.refuses_a_part())
     }
 }
 
-/// Reads an account's numbers and caches them; `now` is in milliseconds since 1970.
+/// What was read of an account.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) profile: Profile,
+    pub(super) insights: Insights,
+    pub(super) posts: Vec<PostRecord>,
+    pub(super) posts_complete: bool,
+}
+
+/// Reads an account's numbers; `now` is in milliseconds since 1970.
+///
+/// What the API refuses for good is left out, but for the profile, without which there is nothing
+/// to show. What fails for a passing reason fails the attempt, so that a later one reads all of
+/// it; with `settle_for_less`, which is for the last attempt, that is left out as well.
 ///
 /// # Errors
 /// [`RefreshError`]; numbers that the API leaves out are no error.
 pub async fn refresh(
     api: AccountApi<'_>,
-    cache: &impl OverviewCache,
+    allowance: &impl Allowance,
+    limits: &RefreshLimits,
+    settle_for_less: bool,
     now: i64,
 ) -> Result<Overview, RefreshError> {
-    let overview = overview(api.id().clone(), api.insights().await?, now);
-    cache.store(&overview).await.map_err(RefreshError::Cache)?;
-    Ok(overview)
+    let mut run = Run {
+        api,
+        allowance,
+        limits,
+        settle_for_less,
+        requests: 0,
+        patience: limits.patience,
+    };
+    let gathered = match run.at_once().await {
+        Err(error) if error.refuses_a_part() => run.in_parts(true).await?,
+        Err(error) if run.is_dispensable(&error) => run.in_parts(false).await?,
+        gathered => gathered?,
+    };
+    Ok(Overview::of(api.id().clone(), gathered, now))
 }
 
-fn overview(account_id: AccountId, read: AccountInsights, fetched_at: i64) -> Overview {
-    let numbers = [
-        ("followers", read.followers),
-        ("posts", read.posts),
-        ("reach", read.reach),
-        ("views", read.views),
-        ("profileViews", read.profile_views),
-    ];
-    let missing = numbers
-        .into_iter()
-        .filter(|(_, number)| number.is_none())
-        .map(|(name, _)| name.to_owned())
-        .collect();
-    Overview {
-        account_id,
-        username: read.username,
-        followers: read.followers,
-        posts: read.posts,
-        reach: read.reach,
-        views: read.views,
-        profile_views: read.profile_views,
-        missing,
-        fetched_at,
+struct Run<'a, A> {
+    api: AccountApi<'a>,
+    allowance: &'a A,
+    limits: &'a RefreshLimits,
+    settle_for_less: bool,
+    /// Requests made.
+    requests: u32,
+    /// What is left of it.
+    patience: Duration,
+}
+
+impl<A: Allowance> Run<'_, A> {
+    async fn at_once(&mut self) -> Result<Gathered, RefreshError> {
+        self.admit().await?;
+        let query = PostQuery {
+            limit: self.limits.posts.min(LARGEST_PAGE),
+            after: None,
+            metrics: &POST_METRICS,
+        };
+        let all = self.api.overview(&ACCOUNT_METRICS, query).await?;
+        let mut posts = Posts::new(self.limits.posts);
+        posts.add(all.posts);
+        self.read_posts(&mut posts, 0).await?;
+        Ok(Gathered {
+            profile: all.profile,
+            insights: all.insights,
+            posts_complete: posts.complete,
+            posts: posts.read,
+        })
     }
+
+    async fn in_parts(&mut self, refused: bool) -> Result<Gathered, RefreshError> {
+        self.admit().await?;
+        let profile = self.api.profile().await?;
+        let mut insights = Insights::default();
+        let whole = self.read_insights(&mut insights).await;
+        let whole = self.dispense(whole)?.unwrap_or(false);
+        let mut posts = Posts::new(self.limits.posts);
+        // Where the account's insights were not to blame, one of the posts was.
+        let suspect = if refused && whole {
+            self.limits.posts.min(LARGEST_PAGE)
+        } else {
+            0
+        };
+        let read = self.read_posts(&mut posts, suspect).await;
+        self.dispense(read)?;
+        Ok(Gathered {
+            profile,
+            insights,
+            posts_complete: posts.complete,
+            posts: posts.read,
+        })
+    }
+
+    /// All metrics, then those that the API did not refuse; where it does not say which it
+    /// refuses, one by one. Says whether it refused none.
+    async fn read_insights(&mut self, insights: &mut Insights) -> Result<bool, RefreshError> {
+        let mut whole = true;
+        let mut asks = vec![ACCOUNT_METRICS.to_vec()];
+        while let Some(metrics) = asks.pop() {
+            if !self.has_room() {
+                break;
+            }
+            self.admit().await?;
+            let error = match self.api.insights(&metrics).await {
+                Ok(answer) => {
+                    insights.add(answer);
+                    continue;
+                }
+                Err(error) if error.refuses_a_part() => error,
+                Err(error) => return Err(error.into()),
+            };
+            whole = false;
+            let kept = match error.refused_metrics(&metrics) {
+                Refused::Nowhere(name) => without(&metrics, &[name]),
+                Refused::Here(names) => without(&metrics, &names),
+                Refused::Unnamed if metrics.len() > 1 => {
+                    asks.extend(metrics.iter().map(|metric| vec![*metric]));
+                    continue;
+                }
+                Refused::Unnamed | Refused::All => continue,
+            };
+            if !kept.is_empty() {
+                asks.push(kept);
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Page by page. A page is refused for the sake of one post, so it is halved until that post
+    /// is alone; then it goes without what it does not have, and the others follow together.
+    /// Of the next `suspect` posts one is known to be refused.
+    async fn read_posts(
+        &mut self,
+        posts: &mut Posts,
+        mut suspect: usize,
+    ) -> Result<(), RefreshError> {
+        let mut metrics = POST_METRICS.to_vec();
+        // What the suspect lacks, as far as that is known; what the next request does without.
+        let mut refused: Vec<&str> = Vec::new();
+        let mut lacking: Vec<&str> = Vec::new();
+        while posts.wanted > 0 {
+            if !self.has_room() {
+                return Ok(());
+            }
+            // The last request is for what posts there are, with their likes and comments.
+            let last = self.requests + 1 >= self.limits.requests;
+            let asked = if last {
+                Vec::new()
+            } else {
+                without(&metrics, &lacking)
+            };
+            let limit = match suspect {
+                n if last || n == 0 => posts.wanted.min(LARGEST_PAGE),
+                n => posts.wanted.min(n.div_ceil(2)),
+            };
+            let query = PostQuery {
+                limit,
+                after: posts.next.as_deref(),
+                metrics: &asked,
+            };
+            self.admit().await?;
+            let error = match self.api.posts(query).await {
+                Ok(page) => {
+                    suspect = suspect.saturating_sub(page.posts.len());
+                    posts.add(page);
+                    lacking.clear();
+                    if suspect == 1 {
+                        lacking.clone_from(&refused);
+                    }
+                    continue;
+                }
+                Err(error) if error.refuses_a_part() => error,
+                Err(error) => return Err(error.into()),
+            };
+            if asked.is_empty() {
+                // The list itself is refused.
+                return Ok(());
+            }
+            refused = match error.refused_metrics(&asked) {
+                Refused::Nowhere(name) => {
+                    metrics = without(&metrics, &[name]);
+                    continue;
+                }
+                Refused::All => {
+                    metrics.clear();
+                    continue;
+                }
+                Refused::Here(names) => names,
+                Refused::Unnamed => metrics.clone(),
+            };
+            suspect = limit;
+            if limit == 1 {
+                lacking.extend(&refused);
+            }
+        }
+        posts.complete = true;
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.requests < self.limits.requests
+    }
+
+    /// Lets a request through once the budgets have room for it.
+    async fn admit(&mut self) -> Result<(), RefreshError> {
+        loop {
+            let taken = self.allowance.take(self.api.id()).await;
+            let Some(denial) = taken.map_err(RefreshError::NoLimits)? else {
+                self.requests += 1;
+                return Ok(());
+            };
+            let wait = denial.wait.max(Duration::from_millis(1));
+            if self.requests == 0 || wait > self.patience {
+                return Err(RefreshError::Budget(denial));
+            }
+            self.patience -= wait;
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Says whether the snapshot can do without what failed.
+    fn is_dispensable(&self, error: &RefreshError) -> bool {
+        self.settle_for_less
+            && matches!(error, RefreshError::Graph(error) if error.failure() == Failure::Transient)
+    }
+
+    fn dispense<T>(&self, read: Result<T, RefreshError>) -> Result<Option<T>, RefreshError> {
+        match read {
+            Err(error) if self.is_dispensable(&error) => {
+                tracing::warn!(account = %self.api.id(), %error, "numbers are left out");
+                Ok(None)
+            }
+            read => read.map(Some),
+        }
+    }
+}
+
+/// The posts read so far.
+#[derive(Debug)]
+struct Posts {
+    read: Vec<PostRecord>,
+    /// How many more are to be read, if there are so many.
+    wanted: usize,
+    /// Where to go on.
+    next: Option<String>,
+    complete: bool,
+}
+
+impl Posts {
+    fn new(wanted: usize) -> Self {
+        Self {
+            read: Vec::new(),
+            wanted,
+            next: None,
+            complete: false,
+        }
+    }
+
+    fn add(&mut self, page: PostPage) {
+        // A page may be short although others follow; an empty one would lead nowhere.
+        self.wanted = match &page.next {
+            Some(_) if !page.posts.is_empty() => self.wanted.saturating_sub(page.posts.len()),
+            _ => 0,
+        };
+        self.next = page.next;
+        self.read.extend(page.posts);
+    }
+}
+
+fn without<'m>(metrics: &[&'m str], refused: &[&str]) -> Vec<&'m str> {
+    let kept = metrics.iter().filter(|metric| !refused.contains(metric));
+    kept.copied().collect()
 }

@@ -1,0 +1,143 @@
+//! Reading accounts within the limits that all processes share: the worker does it at night, the
+//! gateway when somebody asks and nothing is stored.
+
+use std::time::Duration;
+
+use oxbull::client::Client;
+
+use super::{
+    Budget, Budgets, Denial, OVERVIEW_TTL, Overview, RefreshError, RefreshLimits, overview_key,
+    refresh,
+};
+use crate::graph::{AccessTokens, AccountId, GraphClient, LimitScope, Meter};
+use crate::holds::Holds;
+use crate::jobs::reaction::Reaction;
+
+/// How much is read, and how often the API may be asked. Processes that share a Redis server must
+/// have the same budgets.
+#[derive(Debug, Clone)]
+pub struct ReadOptions {
+    /// How much is read of an account.
+    pub limits: RefreshLimits,
+    /// Requests for one account. Default: 200 at once and 200 an hour.
+    pub account: Budget,
+    /// Requests for all accounts. Default: 600 at once and 600 a minute.
+    pub application: Budget,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self {
+            limits: RefreshLimits::default(),
+            account: Budget::new(200, 3600),
+            application: Budget::new(600, 60),
+        }
+    }
+}
+
+/// Reads accounts' numbers; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    client: Client,
+    graph: GraphClient,
+    tokens: AccessTokens,
+    budgets: Budgets,
+    holds: Holds,
+    limits: RefreshLimits,
+}
+
+impl Reader {
+    /// Reads from this API with these tokens.
+    ///
+    /// # Errors
+    /// [`oxbull::Error::Invalid`] when a budget is out of bounds.
+    pub fn new(
+        client: &Client,
+        graph: GraphClient,
+        tokens: AccessTokens,
+        options: ReadOptions,
+    ) -> oxbull::Result<Self> {
+        Ok(Self {
+            budgets: Budgets::new(client, options.account, options.application)?,
+            holds: Holds::new(client.clone()),
+            client: client.clone(),
+            graph,
+            tokens,
+            limits: options.limits,
+        })
+    }
+
+    /// Reads one account as [`refresh`] does, unless it is to be left alone, and passes on to all
+    /// what the API's answers say about its limits.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub async fn read(
+        &self,
+        account: &AccountId,
+        settle_for_less: bool,
+    ) -> Result<Overview, RefreshError> {
+        let token = self.tokens.of(account)?;
+        let held = self.holds.on_reading(account).await;
+        if let Some((scope, wait)) = held.map_err(|error| RefreshError::NoLimits(error.into()))? {
+            return Err(RefreshError::Held(Denial { scope, wait }));
+        }
+        let meter = Meter::default();
+        let read = refresh(
+            self.graph.account(account, token).metered(&meter),
+            &self.budgets,
+            &self.limits,
+            settle_for_less,
+            self.client.clock().now().as_millis(),
+        )
+        .await;
+        let spare = meter.spare();
+        self.hold(LimitScope::Account, account, spare.account).await;
+        self.hold(LimitScope::Application, account, spare.application)
+            .await;
+        if let Err(error @ RefreshError::Graph(_)) = &read
+            && let Some(Denial { scope, wait }) = error.denial()
+        {
+            self.hold(scope, account, wait).await;
+        }
+        read
+    }
+
+    /// Keeps an overview under [`overview_key`] for [`OVERVIEW_TTL`].
+    ///
+    /// # Errors
+    /// [`RefreshError::Cache`].
+    pub async fn keep(&self, overview: &Overview) -> Result<(), RefreshError> {
+        let key = overview_key(&overview.account_id);
+        let cache = self.client.cache();
+        let kept = cache.set_with_ttl(&key, overview, OVERVIEW_TTL).await;
+        kept.map_err(|error| RefreshError::Cache(error.into()))
+    }
+
+    /// Without the hold others are refused by the API and learn it from there.
+    async fn hold(&self, scope: LimitScope, account: &AccountId, wait: Duration) {
+        if wait.is_zero() {
+            return;
+        }
+        if let Err(error) = self.holds.hold(scope, account, wait).await {
+            tracing::warn!(%error, %account, "a limit could not be passed on to others");
+        }
+    }
+}
+
+impl RefreshError {
+    /// Whose limit is reached, and how long to wait.
+    pub fn denial(&self) -> Option<Denial> {
+        match Reaction::from(self.failure()) {
+            Reaction::PutOff(wait) => Some(Denial {
+                scope: LimitScope::Account,
+                wait,
+            }),
+            Reaction::HoldQueue(wait) => Some(Denial {
+                scope: LimitScope::Application,
+                wait,
+            }),
+            Reaction::Fail | Reaction::Retry => None,
+        }
+    }
+}
