@@ -32,6 +32,8 @@ pub(crate) async fn run(
     checks.equal(claim, &repeats, &samples.deliveries.len());
     events(&mut checks, samples, &seen.deliveries)?;
     overviews(&mut checks, client, samples).await?;
+    let claim = "accounts due again at their night";
+    checks.equal(claim, &seen.due_again, &samples.expected.accounts);
     Ok(checks.passed())
 }
 
@@ -69,7 +71,7 @@ fn jobs(checks: &mut Checks, samples: &Samples, seen: &Seen) {
             samples.expected.posts.failed,
         ),
         (samples.deliveries.len(), 0),
-        (samples.accounts.len(), 0),
+        (samples.accounts.len() + samples.repeated_accounts.len(), 0),
     ];
     for (queue, expected) in seen.all().into_iter().zip(expected) {
         let found = (
@@ -200,7 +202,7 @@ fn by_kind(kinds: &BTreeMap<String, usize>) -> String {
 async fn overviews(checks: &mut Checks, client: &Client, samples: &Samples) -> Outcome<()> {
     let mut cached = BTreeMap::new();
     for account in &samples.accounts {
-        let key = overview_key(&account.account_id);
+        let key = overview_key(&account.data.account_id);
         if let Some(overview) = client.cache().get::<Overview>(&key).await? {
             cached.insert(key, overview);
         }
@@ -210,5 +212,8 @@ async fn overviews(checks: &mut Checks, client: &Client, samples: &Samples) -> O
         &cached.len(),
         &samples.expected.accounts,
     );
+    let partial = cached.values().filter(|overview| overview.partial).count();
+    let claim = "accounts marked as lacking a number";
+    checks.equal(claim, &partial, &samples.expected.partial_accounts);
     Ok(())
 }

@@ -25,7 +25,7 @@ const PROGRAMS: [&str; 4] = [
 ];
 
 /// What the environment of whoever runs the demo must not change.
-const FOREIGN: [&str; 19] = [
+const FOREIGN: [&str; 23] = [
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_USERNAME",
@@ -45,6 +45,10 @@ const FOREIGN: [&str; 19] = [
     "GATEWAY_HOST",
     "WEBHOOK_BODY_LIMIT",
     "WEBHOOK_MAX_AGE_HOURS",
+    "ANALYTICS_POSTS",
+    "GRAPH_ACCOUNT_BUDGET",
+    "GRAPH_APPLICATION_BUDGET",
+    "REFRESH_PUT_OFF_MAX_MS",
 ];
 
 /// The running programs. Dropping it kills them.

@@ -20,7 +20,7 @@ use clap::Parser;
 use oxbull::client::{Client, ClientConfig};
 use oxbull_testkit::RedisServer;
 use oxbull_workers::app::{LogFormat, init_logging};
-use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
+use oxbull_workers::simulator::{Fault, Lack, Operation, Simulator, SimulatorOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -100,6 +100,11 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
     let samples = Samples::load(arguments.times)?;
     let redis = RedisServer::start().await?;
     let simulator = start_simulator(arguments).await?;
+    // One post of one account has no shares; some accounts have no profile views.
+    if let Some(account) = samples.accounts.first() {
+        let account = account.data.account_id.as_str();
+        simulator.lacks(account, Lack::of_post(3, "shares"));
+    }
     say(&format!(
         "private redis on port {}, graph api simulator at {}",
         redis.port(),
@@ -123,7 +128,7 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
         Err(error) => say(&format!("FAILED  {}", report::chain(&**error))),
     }
 
-    let seen = queues.read(&added).await?;
+    let seen = queues.read(&added, &samples).await?;
     report::print(&client, &seen).await?;
     let told = listener.heard().await?;
     let passed = checks::run(
@@ -145,16 +150,17 @@ async fn start_simulator(arguments: &Arguments) -> Outcome<Simulator> {
     let options = SimulatorOptions::new()
         .polls(2)
         .video_polls(4)
+        .older_posts(12)
         .latency(Duration::from_millis(arguments.latency_ms));
     let simulator = Simulator::start(options).await?;
     if !arguments.no_faults {
         // Server errors, answers that are lost after the post is public, a limited account.
         simulator.arm(Fault::error(500, 2).on(Operation::CreateContainer).times(2));
         simulator.arm(Fault::lose_reply().on(Operation::Publish).times(2));
-        simulator.arm(Fault::error(503, 2).on(Operation::Profile).times(2));
+        simulator.arm(Fault::error(503, 2).on(Operation::Overview).times(2));
         simulator.arm(
             Fault::rate_limit(Duration::from_secs(1))
-                .on(Operation::Insights)
+                .on(Operation::Overview)
                 .times(2),
         );
     }

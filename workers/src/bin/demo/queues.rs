@@ -3,8 +3,12 @@
 use std::time::Duration;
 
 use oxbull::client::Client;
-use oxbull::{Backoff, JobCounts, JobId, JobOptions, JobRecord, JobState, NewJob, Queue};
-use oxbull_workers::jobs::analytics_refresh::{self, AnalyticsRefresh};
+use oxbull::{
+    Backoff, JobCounts, JobId, JobOptions, JobRecord, JobState, NewJob, Queue, Retention,
+};
+use oxbull_workers::jobs::analytics_refresh::{
+    self, AnalyticsRefresh, RefreshWindow, schedule_of, scheduler_id, unschedule_account,
+};
 use oxbull_workers::jobs::post_publishing::{self, PostPublishing};
 use oxbull_workers::jobs::webhook_processing::{self, WebhookDelivery};
 use serde::Serialize;
@@ -19,6 +23,15 @@ pub(crate) struct Queues {
     posts: Queue<PostPublishing>,
     deliveries: Queue<WebhookDelivery>,
     accounts: Queue<AnalyticsRefresh>,
+}
+
+/// A queue's options with short backoff, and without a bound on the jobs that are kept: all are
+/// read at the end.
+fn quick(options: JobOptions) -> JobOptions {
+    options
+        .backoff(Backoff::exponential(BACKOFF))
+        .remove_on_complete(Retention::KeepAll)
+        .remove_on_fail(Retention::KeepAll)
 }
 
 /// A job that was added, and how long after that it is due.
@@ -64,6 +77,8 @@ pub(crate) struct Seen {
     pub(crate) posts: SeenQueue,
     pub(crate) deliveries: SeenQueue,
     pub(crate) accounts: SeenQueue,
+    /// Accounts that were due again.
+    pub(crate) due_again: usize,
 }
 
 impl Seen {
@@ -74,7 +89,6 @@ impl Seen {
 
 impl Queues {
     pub(crate) async fn open(client: &Client) -> Outcome<Self> {
-        let quick = |options: JobOptions| options.backoff(Backoff::exponential(BACKOFF));
         Ok(Self {
             posts: open(
                 client,
@@ -102,16 +116,56 @@ impl Queues {
                 (job, post.delay())
             })
             .collect();
-        let accounts = samples
-            .accounts
+        let again = samples
+            .repeated_accounts
             .iter()
             .map(|account| (NewJob::new("refresh", account.clone()), Duration::ZERO))
             .collect();
+        let mut accounts = self.schedule(samples).await?;
+        accounts.extend(add(&self.accounts, again).await?);
         Ok(AddedJobs {
             posts: add(&self.posts, posts).await?,
             deliveries: Vec::new(),
-            accounts: add(&self.accounts, accounts).await?,
+            accounts,
         })
+    }
+
+    /// Schedules every account at its night, and has the first run begin now.
+    async fn schedule(&self, samples: &Samples) -> Outcome<Vec<AddedJob>> {
+        let window = RefreshWindow::default();
+        let options = quick(analytics_refresh::options());
+        let mut all = Vec::new();
+        for account in &samples.accounts {
+            let id = &account.data.account_id;
+            let schedule = schedule_of(id, &account.time_zone, &window)?;
+            let template = NewJob::new("refresh", account.data.clone()).options(options.clone());
+            let upserted = self
+                .accounts
+                .upsert_scheduler(scheduler_id(id), &schedule, template)
+                .await?;
+            let first = upserted.ok_or("a schedule without an end has a next run")?;
+            self.accounts.promote(&first.id).await?;
+            all.push(AddedJob {
+                id: first.id,
+                delay: Duration::ZERO,
+            });
+        }
+        Ok(all)
+    }
+
+    /// Ends the schedules; says how many accounts were due again.
+    async fn unschedule(&self, samples: &Samples) -> Outcome<usize> {
+        let mut due = 0;
+        for account in &samples.accounts {
+            let id = &account.data.account_id;
+            if let Some(scheduler) = self.accounts.scheduler(scheduler_id(id)).await? {
+                let next = format!("repeat:{}:{}", scheduler.id, scheduler.next.as_millis());
+                let state = self.accounts.state(&JobId::existing(next)).await?;
+                due += usize::from(state == Some(JobState::Delayed));
+            }
+            unschedule_account(&self.accounts, id).await?;
+        }
+        Ok(due)
     }
 
     /// How far the workers are.
@@ -135,9 +189,10 @@ impl Queues {
         ]))
     }
 
-    /// Reads every job back.
-    pub(crate) async fn read(&self, added: &AddedJobs) -> Outcome<Seen> {
+    /// Ends the schedules and reads every job back.
+    pub(crate) async fn read(&self, added: &AddedJobs, samples: &Samples) -> Outcome<Seen> {
         Ok(Seen {
+            due_again: self.unschedule(samples).await?,
             posts: read(&self.posts, post_publishing::QUEUE, &added.posts).await?,
             deliveries: read(
                 &self.deliveries,

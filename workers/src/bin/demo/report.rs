@@ -137,6 +137,12 @@ fn pattern(key: &str) -> String {
                 .collect();
             rest.join(":")
         }
+        (Some("bull"), Some(queue), Some("repeat")) if parts.clone().next().is_some() => {
+            format!("bull:{queue}:repeat:{{schedulerId}}:{{due}}")
+        }
+        (Some("ratelimit"), Some("graph.account"), Some(_)) => {
+            "ratelimit:graph.account:{accountId}:bucket".to_owned()
+        }
         (Some("webhook"), Some(_), Some(what)) => match what {
             "seen" => "webhook:{accountId}:seen:{kind}:{eventId}".to_owned(),
             "delivery" => "webhook:{accountId}:delivery:{jobId}".to_owned(),

@@ -91,6 +91,8 @@ pub(crate) struct Expected {
     pub(crate) events: BTreeMap<String, usize>,
     pub(crate) repeated_events: usize,
     pub(crate) accounts: usize,
+    /// Accounts that lack a number.
+    pub(crate) partial_accounts: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -99,12 +101,23 @@ pub(crate) struct ExpectedPosts {
     pub(crate) failed: usize,
 }
 
+/// An account with the zone that its night is in.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SampleAccount {
+    #[serde(flatten)]
+    pub(crate) data: AnalyticsRefresh,
+    pub(crate) time_zone: String,
+}
+
 /// Everything that is added.
 #[derive(Debug)]
 pub(crate) struct Samples {
     pub(crate) posts: Vec<SamplePost>,
     pub(crate) deliveries: Vec<WebhookDelivery>,
-    pub(crate) accounts: Vec<AnalyticsRefresh>,
+    pub(crate) accounts: Vec<SampleAccount>,
+    /// The accounts that are read again, without a schedule.
+    pub(crate) repeated_accounts: Vec<AnalyticsRefresh>,
     pub(crate) expected: Expected,
 }
 
@@ -114,12 +127,17 @@ impl Samples {
     pub(crate) fn load(times: u32) -> Outcome<Self> {
         let posts: Vec<SamplePost> = serde_json::from_str(POSTS)?;
         let deliveries: Vec<WebhookDelivery> = serde_json::from_str(DELIVERIES)?;
-        let accounts: Vec<AnalyticsRefresh> = serde_json::from_str(ACCOUNTS)?;
+        let accounts: Vec<SampleAccount> = serde_json::from_str(ACCOUNTS)?;
+        let data: Vec<_> = accounts
+            .iter()
+            .map(|account| account.data.clone())
+            .collect();
         let expected: Expected = serde_json::from_str(EXPECTED)?;
         Ok(Self {
             posts: repeat(&posts, times, distinct_post),
             deliveries: repeat(&deliveries, times, |delivery, _| delivery),
-            accounts: repeat(&accounts, times, |account, _| account),
+            repeated_accounts: repeat(&data, times.saturating_sub(1), |account, _| account),
+            accounts,
             expected: expected.times(times as usize),
         })
     }
