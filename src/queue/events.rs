@@ -47,7 +47,8 @@ impl<D> Queue<D> {
     /// [`Error::JobMissing`] when there is no such job. That includes one that ended before the
     /// call and was removed by its retention; to add a job whose end is needed, see
     /// [`add_and_wait`](Self::add_and_wait). [`Error::JobRemoved`] when it is removed or cleaned
-    /// meanwhile; nobody tells of a drain, after which this waits in vain. [`Error::Timeout`],
+    /// meanwhile; nobody tells of a drain, nor of a scheduler's iteration that an upsert replaces:
+    /// after these, this waits in vain. [`Error::Timeout`],
     /// which says nothing about the job. [`Error::Decode`] when the result is no `R`.
     /// [`Error::Closed`] when the client is closed.
     ///
@@ -109,8 +110,7 @@ impl<D> Queue<D> {
         let options = options.id(id.clone());
         let adding = async {
             // Registered before there is a job: its end may come, and go, with the add's answer.
-            let mut ticket = self.register(&id);
-            ticket.ready().await?;
+            let ticket = self.register_placed(&id).await?;
             let added = self.add_with(name, data, options).await?;
             let end = if added.id == id {
                 ticket.check();
@@ -148,6 +148,18 @@ impl<D> Queue<D> {
             // The runtime that read for everybody is gone; ours is not.
             ticket = self.register(job);
             ticket.check();
+        }
+    }
+
+    /// Registers, and waits until whatever the job does is seen.
+    async fn register_placed(&self, job: &JobId) -> Result<Ticket> {
+        loop {
+            let mut ticket = self.register(job);
+            match ticket.ready().await {
+                Some(ready) => return ready.map(|()| ticket),
+                None if self.shared.client.closing().is_cancelled() => return Err(Error::Closed),
+                None => {}
+            }
         }
     }
 

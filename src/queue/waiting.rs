@@ -154,11 +154,16 @@ impl Hub {
             found: false,
             done,
         });
-        if !state.running {
-            state.running = true;
-            client.spawn(run(Arc::clone(self), client.clone(), store.clone()));
-        }
+        let start = !std::mem::replace(&mut state.running, true);
         drop(state);
+        if start {
+            // Made here: a runtime that is about to end may drop the task before it begins.
+            let running = Running {
+                hub: Arc::clone(self),
+                ended: false,
+            };
+            client.spawn(run(running, client.clone(), store.clone()));
+        }
         Ticket {
             hub: Arc::clone(self),
             job: job.clone(),
@@ -169,18 +174,19 @@ impl Hub {
 }
 
 impl Ticket {
-    /// Waits until the reader's place is known: whatever the job does after that is seen.
+    /// Waits until the reader's place is known: whatever the job does after that is seen. `None`
+    /// when the reader vanished with its runtime.
     ///
     /// # Errors
     ///
     /// Why there is no reader.
-    pub(super) async fn ready(&mut self) -> Result<()> {
+    pub(super) async fn ready(&mut self) -> Option<Result<()>> {
         let mut placed = self.hub.placed.subscribe();
         tokio::select! {
             biased;
-            ended = &mut self.done => ended.unwrap_or(Err(Error::Closed)).map(drop),
+            ended = &mut self.done => ended.ok().map(|end| end.map(drop)),
             // The hub holds the sender.
-            _ = placed.wait_for(|placed| *placed) => Ok(()),
+            _ = placed.wait_for(|placed| *placed) => Some(Ok(())),
         }
     }
 
@@ -360,11 +366,8 @@ impl Drop for Running {
     }
 }
 
-async fn run(hub: Arc<Hub>, client: Client, store: Store) {
-    let mut running = Running {
-        hub: Arc::clone(&hub),
-        ended: false,
-    };
+async fn run(mut running: Running, client: Client, store: Store) {
+    let hub = Arc::clone(&running.hub);
     let closing = client.closing();
     let error = tokio::select! {
         biased;

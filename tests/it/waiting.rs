@@ -434,6 +434,34 @@ fn waits_survive_the_runtime_of_the_first() -> TestResult {
     })
 }
 
+/// A runtime may even end before the reader that it was given has begun.
+#[test]
+fn waits_survive_a_reader_that_never_began() -> TestResult {
+    let build = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    };
+    let (main, first) = (build()?, build()?);
+    let (stage, job) = main.block_on(async {
+        let stage = Stage::start().await?;
+        let job = stage.add("x", JobOptions::new()).await?;
+        TestResult::Ok((stage, job))
+    })?;
+    first.block_on(async {
+        let begun = std::pin::pin!(stage.queue.wait_for::<Value>(&job, SOON));
+        assert!(futures::poll!(begun).is_pending());
+    });
+    drop(first);
+    main.block_on(async {
+        let wait = wait(&stage.queue, &job);
+        let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+        assert_eq!(wait.await??, completed(json!("x")));
+        worker.close().await;
+        Ok(())
+    })
+}
+
 async fn echo(job: Job<Value>, _: oxbull::Context) -> oxbull::JobResult<Value> {
     Ok(Outcome::Done(job.data().clone()))
 }
