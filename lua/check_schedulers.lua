@@ -20,7 +20,8 @@ if from == 0 and not redis.call('SET', B .. 'stalled-check:schedulers', ARGV[1],
   return { 0, {} }
 end
 local finds = {}
-local page = redis.call('ZRANGE', B .. 'repeat', from, from + size - 1, 'WITHSCORES')
+-- The latest come first: those that are armed again move ahead of what is still to be looked at.
+local page = redis.call('ZREVRANGE', B .. 'repeat', from, from + size - 1, 'WITHSCORES')
 for i = 1, #page, 2 do
   local scheduler, slot = page[i], tonumber(page[i + 1])
   local id = iteration_id(scheduler, slot)

@@ -12,13 +12,15 @@ local B, scheduler = KEYS[1], ARGV[1]
 redis.call('XLEN', B .. 'events')
 redis.call('ZCARD', B .. 'delayed')
 local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
-if last then
-  local id = iteration_id(scheduler, last)
-  if redis.call('ZREM', B .. 'delayed', id) == 1 then
-    delete_job_keys(B .. id)
-    emit(B, 'removed', 'jobId', id, 'prev', 'delayed')
-  end
+if not last then
+  -- What has the key of a definition may be another scheduler's iteration.
+  return 0
 end
-local removed = redis.call('ZREM', B .. 'repeat', scheduler)
+local id = iteration_id(scheduler, last)
+if redis.call('ZREM', B .. 'delayed', id) == 1 then
+  delete_job_keys(B .. id)
+  emit(B, 'removed', 'jobId', id, 'prev', 'delayed')
+end
+redis.call('ZREM', B .. 'repeat', scheduler)
 redis.call('DEL', B .. 'repeat:' .. scheduler)
-return removed
+return 1

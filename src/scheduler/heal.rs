@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::scheduler::{Rearmed, slots};
 use crate::store::{CheckSchedulers, Halted, IterationState, RearmScheduler, Store};
 use crate::wire::Repetition;
@@ -17,11 +17,23 @@ pub(crate) struct Healed {
     pub(crate) problems: Vec<String>,
 }
 
+impl Healed {
+    /// Ends a check early. What it has done is told all the same.
+    fn cut_short(mut self, error: Error) -> Result<Self> {
+        if self.rearmed.is_empty() && self.problems.is_empty() {
+            return Err(error);
+        }
+        self.problems
+            .push(format!("not all schedulers were checked: {error}"));
+        Ok(self)
+    }
+}
+
 /// Checks all schedulers of the queue, unless somebody has within the interval.
 ///
 /// # Errors
 ///
-/// Whatever the store answers; the next check goes on.
+/// Whatever the store answers before anything was found; the next check goes on.
 pub(crate) async fn heal(store: &Store, interval: Duration) -> Result<Healed> {
     let mut healed = Healed::default();
     let mut skip = 0;
@@ -32,14 +44,17 @@ pub(crate) async fn heal(store: &Store, interval: Duration) -> Result<Healed> {
             interval,
             skip,
         };
-        let page = store.run(&check).await?;
+        let page = match store.run(&check).await {
+            Ok(page) => page,
+            Err(error) => return healed.cut_short(error),
+        };
         for halted in page.halted {
             let problem = match rearm(store, &halted, now).await {
                 Ok(Ok(rearmed)) => {
                     healed.rearmed.extend(rearmed);
                     continue;
                 }
-                Ok(Err(error)) if error.is_transient() => return Err(error),
+                Ok(Err(error)) if error.is_transient() => return healed.cut_short(error),
                 // One that cannot be armed must not keep the others from it.
                 Ok(Err(error)) => error.to_string(),
                 Err(problem) => problem,
@@ -110,4 +125,26 @@ async fn rearm(
             id,
         })
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error in the middle of a check hides nothing of what was done before.
+    #[test]
+    fn check_that_is_cut_short_tells_what_it_did() {
+        let nothing = Healed::default().cut_short(Error::Closed);
+        assert!(matches!(nothing, Err(Error::Closed)));
+        let one = Healed {
+            rearmed: vec![Rearmed {
+                scheduler: "s".to_owned(),
+                id: crate::job::JobId::existing("repeat:s:1"),
+            }],
+            problems: Vec::new(),
+        };
+        let told = one.cut_short(Error::Closed).unwrap();
+        assert_eq!(told.rearmed.len(), 1);
+        assert!(told.problems[0].starts_with("not all schedulers were checked"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use redis::Value;
 
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
 /// Says that a reply has another shape than its script's header promises.
@@ -27,6 +28,24 @@ pub(crate) fn int(value: &Value, what: &str) -> Result<i64> {
             .ok_or_else(|| unexpected(what)),
         _ => Err(unexpected(what)),
     }
+}
+
+/// Reads a score that is a time: whole milliseconds, unless somebody meddled.
+pub(crate) fn score(value: &Value, what: &str) -> Result<Timestamp> {
+    let millis = match value {
+        Value::Double(number) => Some(*number),
+        Value::BulkString(bytes) => std::str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse::<f64>().ok()),
+        _ => None,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "`as` saturates, which is what is wanted"
+    )]
+    millis
+        .map(|millis| Timestamp::from_millis(millis as i64))
+        .ok_or_else(|| unexpected(what))
 }
 
 /// Reads text; bytes that are no UTF-8 are replaced.

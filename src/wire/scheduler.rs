@@ -276,6 +276,9 @@ pub(crate) fn is_legacy_key(id: &str) -> bool {
     digits(end) && !rest.is_empty() && (rest.contains(' ') || digits(rest))
 }
 
+/// The latest slot there can be: Lua knows no greater whole number.
+const SLOT_MAX: i64 = 1 << 53;
+
 /// Decodes a definition. Never fails: what cannot be understood is named in the record's problems.
 pub(crate) fn decode_scheduler(
     id: String,
@@ -302,6 +305,9 @@ pub(crate) fn decode_scheduler(
         unknown: std::collections::BTreeMap::new(),
         problems: Vec::new(),
     };
+    if !(0..=SLOT_MAX).contains(&next.as_millis()) {
+        record.problems.push("next: is no time".to_owned());
+    }
     let mut empty = true;
     for (name, value) in fields {
         empty = false;

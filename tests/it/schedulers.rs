@@ -324,6 +324,22 @@ async fn refused_upsert_changes_nothing() -> TestResult {
     Ok(())
 }
 
+/// A removal deletes a scheduler and nothing else, whatever its id names.
+#[tokio::test]
+async fn removal_of_an_iteration_s_key_changes_nothing() -> TestResult {
+    let scene = Scene::start().await?;
+    let id = scene.upsert("s", &minutely()).await?;
+    let hostile = format!("s:{MINUTE}");
+    assert_eq!(format!("repeat:{hostile}"), id.as_str());
+    assert!(!scene.queue().remove_scheduler(&hostile).await?);
+    scene.stays("s", MINUTE).await?;
+    assert_eq!(scene.queue().state(&id).await?, Some(JobState::Delayed));
+    assert!(scene.queue().job(&id).await?.is_some());
+    assert!(scene.queue().remove_scheduler("s").await?);
+    assert!(scene.queue().job(&id).await?.is_none());
+    Ok(())
+}
+
 /// Many schedulers are read in a few round trips, and checked in bounded pages.
 #[tokio::test]
 async fn many_schedulers_are_listed_in_two_round_trips() -> TestResult {
@@ -379,11 +395,15 @@ async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
         .await?;
     scene.redis(&["ZADD", "repeat", "8", "list"]).await?;
     scene.redis(&["RPUSH", "repeat:list", "x"]).await?;
+    scene.redis(&["ZADD", "repeat", "inf", "never"]).await?;
+    scene
+        .redis(&["HSET", "repeat:never", "name", "n", "every", "1000"])
+        .await?;
     let listed = scene
         .queue()
         .schedulers(0, -1, SchedulerOrder::SoonestFirst)
         .await?;
-    assert_eq!(listed.len(), 8);
+    assert_eq!(listed.len(), 9);
     for record in &listed {
         assert_eq!(
             record.problems.is_empty(),
@@ -397,10 +417,11 @@ async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
     };
     assert_eq!(problem("interval"), "every: is no number of at least 1");
     assert_eq!(problem("orphan"), "definition: is missing");
+    assert_eq!(problem("never"), "next: is no time");
     assert!(problem("list").contains("WRONGTYPE"), "{}", problem("list"));
     // They are reported, not armed, and keep none from being armed.
     scene.delete(&iteration("good", MINUTE)).await?;
     scene.heals("good", MINUTE).await?;
-    assert_eq!(scene.queue().scheduler_count().await?, 8);
+    assert_eq!(scene.queue().scheduler_count().await?, 9);
     Ok(())
 }

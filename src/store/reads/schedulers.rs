@@ -24,7 +24,7 @@ impl Store {
             return Ok(None);
         }
         let fields = reply::fields(fields, WHAT)?;
-        let slot = score(slot)?;
+        let slot = reply::score(&slot, WHAT)?;
         Ok(Some(wire::decode_scheduler(id.to_owned(), slot, fields)))
     }
 
@@ -49,7 +49,7 @@ impl Store {
         while let (Some(id), Some(slot)) = (members.next(), members.next()) {
             let id = reply::text(id, WHAT)?;
             pipe.cmd("HGETALL").arg(self.keys.scheduler(&id));
-            listed.push((id, score(slot)?));
+            listed.push((id, reply::score(&slot, WHAT)?));
         }
         if listed.is_empty() {
             return Ok(Vec::new());
@@ -86,20 +86,4 @@ fn unreadable(id: String, slot: Timestamp, error: &str) -> SchedulerRecord {
     let mut record = wire::decode_scheduler(id, slot, []);
     record.problems = vec![format!("definition: {error}")];
     record
-}
-
-/// Reads a score, which is a whole number of milliseconds unless somebody meddled.
-fn score(value: Value) -> Result<Timestamp> {
-    const WHAT: &str = "the slot of a scheduler";
-    let millis = match value {
-        Value::Double(number) => number,
-        value => reply::text(value, WHAT)?
-            .parse::<f64>()
-            .map_err(|_| reply::unexpected(WHAT))?,
-    };
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "`as` saturates, which is what is wanted"
-    )]
-    Ok(Timestamp::from_millis(millis as i64))
 }

@@ -94,7 +94,7 @@ impl Transition for CheckSchedulers {
             finds.next(),
             finds.next(),
         ) {
-            let slot = Timestamp::from_millis(reply::int(&slot, WHAT)?);
+            let slot = reply::score(&slot, WHAT)?;
             let state = match reply::text(state, WHAT)?.as_str() {
                 "finished" => IterationState::Finished,
                 "gone" => IterationState::Gone,

@@ -39,6 +39,21 @@ async fn deleted_iteration_is_made_again() -> TestResult {
     Ok(())
 }
 
+/// One check finds all of them, also where each gets a later slot and so another place.
+#[tokio::test]
+async fn many_lost_schedules_are_armed_by_one_check() -> TestResult {
+    const MANY: i64 = 250;
+    let scene = Scene::start().await?;
+    for n in 0..MANY {
+        scene.at(START + n);
+        let id = scene.upsert(&format!("s{n}"), &every(60_000)).await?;
+        scene.delete(&id).await?;
+    }
+    scene.at(START + 200_000);
+    assert_eq!(scene.check().await?.len(), usize::try_from(MANY)?);
+    Ok(())
+}
+
 /// A job whose id has fallen out of every list is put back.
 #[tokio::test]
 async fn stranded_iteration_is_queued_again() -> TestResult {
