@@ -50,13 +50,16 @@ pub(crate) enum Zone {
 
 impl Zone {
     /// Finds a zone: an IANA name in any case, `UTC+3`, `UTC-05:30`, or `local`, which is the
-    /// process's zone and named by `local`.
+    /// process's zone and named by `local`; as in Node.js, that is UTC where nobody knows the name.
     pub(crate) fn find(name: &str, local: &str) -> Option<Self> {
-        let name = match name.to_ascii_lowercase().as_str() {
-            "local" | "system" | "default" => local,
-            "utc" | "gmt" => return Some(Self::Fixed(0)),
-            _ => name,
-        };
+        match name.to_ascii_lowercase().as_str() {
+            "local" | "system" | "default" => Self::known(local).or(Some(Self::Fixed(0))),
+            "utc" | "gmt" => Some(Self::Fixed(0)),
+            _ => Self::known(name),
+        }
+    }
+
+    fn known(name: &str) -> Option<Self> {
         fixed(name).or_else(|| named(name)).map(|zone| match zone {
             Self::Named(zone) => match zone.to_fixed_offset() {
                 Ok(offset) => Self::Fixed(i64::from(offset.seconds()) * 1000),
