@@ -8,20 +8,64 @@
           6 start (ms, empty: none)   7 offset (ms, 0: none)   8 make up for missed slots: 1 or 0
           9 name   10 data (JSON, empty: none)   11 opts of the iteration (JSON, without jobId,
           delay and prevMillis)   12 priority   13 lifo: 1 or 0   14 deduplication id (empty: none)
+          15 since: when this very call may have been executed before, the time of the first try
+          (ms, earlier rather than later); else empty
           then the definition's other fields and values
   Returns {iteration id, slot}, or a refusal: ITERATION_EXISTS, SLOTS_TAKEN
+          after an earlier execution the iteration that it made, be it over by now
   Emits   added, then waiting or delayed; nothing for the iteration that is taken back
-  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, scheduler
+  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, told, scheduler
 ]]
 local B, scheduler, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local slot, later, every = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local start, offset, all = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
-local definition = B .. 'repeat:' .. scheduler
+local since, definition = ARGV[15], B .. 'repeat:' .. scheduler
+local fields = { 'name', ARGV[9], unpack(ARGV, 16) }
+if ARGV[10] ~= '' then
+  fields[#fields + 1] = 'data'
+  fields[#fields + 1] = ARGV[10]
+end
 
 check_iteration_keys(B)
 redis.call('LLEN', B .. 'paused')
 local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
 local known = redis.call('HMGET', definition, 'every', 'ic', 'offset')
+
+-- Finds the iteration that an earlier execution of this call made: the definition is this call's,
+-- and an iteration was added since. A worker may have run it, and even removed it.
+local function made_before()
+  local left = {}
+  for i = 1, #fields, 2 do
+    left[fields[i]] = fields[i + 1]
+  end
+  local stored = redis.call('HGETALL', definition)
+  for i = 1, #stored, 2 do
+    local field, value = stored[i], stored[i + 1]
+    if field ~= 'ic' and field ~= 'offset' then
+      if left[field] ~= value then
+        return nil
+      end
+      left[field] = nil
+    end
+  end
+  if next(left) then
+    return nil
+  end
+  local first
+  for id in pairs(read_told(B, since)) do
+    local added = tonumber(string.match(id, '^%d+$', #iteration_id(scheduler, 0)))
+    if added and id == iteration_id(scheduler, added) and (not first or added < first) then
+      first = added
+    end
+  end
+  return first
+end
+if last and since ~= '' then
+  local first = made_before()
+  if first then
+    return { iteration_id(scheduler, first), whole(first) }
+  end
+end
 
 -- Finds the pending iteration, and where it waits.
 local pending, place
@@ -86,13 +130,7 @@ if place then
 end
 redis.call('ZADD', B .. 'repeat', whole(slot), scheduler)
 redis.call('DEL', definition)
-redis.call('HSET', definition, 'name', ARGV[9], 'ic', known[2] or 1, 'offset', whole(offset))
-if ARGV[10] ~= '' then
-  redis.call('HSET', definition, 'data', ARGV[10])
-end
-if #ARGV > 14 then
-  redis.call('HSET', definition, unpack(ARGV, 15))
-end
+redis.call('HSET', definition, 'ic', known[2] or 1, 'offset', whole(offset), unpack(fields))
 local id = add_iteration(B, scheduler, slot, {
   name = ARGV[9],
   data = ARGV[10] ~= '' and ARGV[10] or '{}',

@@ -48,7 +48,9 @@ pub enum Overlap {
     #[default]
     Allow,
     /// It completes without running its handler, with the result
-    /// `{"skipped": "<id> still runs"}`. Workers of BullMQ do not heed this and run it.
+    /// `{"skipped": "<id> still runs"}`; so does a retry of it that finds an earlier one running.
+    /// An earlier one that is retried does not look at later ones. Workers of BullMQ do not heed
+    /// this and run it.
     Skip,
 }
 
@@ -80,46 +82,55 @@ impl Schedule {
         }
     }
 
-    /// Repeats at a fixed interval of whole milliseconds.
+    /// Repeats at a fixed interval: whole milliseconds, at least one and at most 2^52. Without a
+    /// [start](Self::start) or an [offset](Self::offset) the first run is now.
     pub fn every(interval: Duration) -> Self {
         Self::new(Recurrence::Every(interval))
     }
 
-    /// Repeats when a cron pattern matches.
+    /// Repeats when a cron pattern matches: 5 fields, or 6 of which the first is the second, with
+    /// names, ranges, lists, steps, `L`, `#`, `H`, and aliases such as `@daily` (spec: schedulers
+    /// §4.2). Where clocks change, runs come when BullMQ's do (§4.3).
     pub fn cron(pattern: impl Into<String>) -> Self {
         Self::new(Recurrence::Cron(pattern.into()))
     }
 
-    /// Reads a pattern's fields in this IANA time zone. Default: the zone of each process that
-    /// computes a run, so name one wherever processes may differ.
+    /// Reads a pattern's fields in this time zone: an IANA name, or `UTC+5:30` and the like.
+    /// Default: the zone of each process that computes a run, so name one wherever processes may
+    /// differ. Does not change the runs of an interval.
     #[must_use]
     pub fn time_zone(mut self, zone: impl Into<String>) -> Self {
         self.time_zone = Some(zone.into());
         self
     }
 
-    /// Makes no iteration before this time. Default: none.
+    /// Makes no iteration before this time; a pattern, only after it. One that has passed is the
+    /// same as none. Cannot be combined with [`immediately`](Self::immediately). Default: none.
     #[must_use]
     pub fn start(mut self, at: Timestamp) -> Self {
         self.start = Some(at);
         self
     }
 
-    /// Makes no iteration after this time. Default: none.
+    /// Ends at this time, which must be to come. A pattern's last run is no later; of an interval,
+    /// the run that follows one begun before the end still comes, as with BullMQ, so that the last
+    /// may be up to one interval later. Default: none.
     #[must_use]
     pub fn end(mut self, at: Timestamp) -> Self {
         self.end = Some(at);
         self
     }
 
-    /// Ends after this many iterations, counted from the latest upsert. Default: none.
+    /// Ends after this many iterations, at least 1, counted from the latest upsert. Default: none.
     #[must_use]
     pub fn limit(mut self, iterations: u64) -> Self {
         self.limit = Some(iterations);
         self
     }
 
-    /// Shifts the runs of an interval from the multiples of it since the epoch. Default: the
+    /// Shifts the runs of an interval from the multiples of it since the epoch, by whole
+    /// milliseconds, at most 2^52; zero is the same as none. Where an upsert leaves the interval as
+    /// it was, the pending run stays, and a new offset counts once runs were missed. Default: the
     /// first run is now, and the others keep their distance to it. Does not apply to patterns.
     #[must_use]
     pub fn offset(mut self, offset: Duration) -> Self {
@@ -127,7 +138,8 @@ impl Schedule {
         self
     }
 
-    /// Makes the first iteration now, whatever the pattern says. Default: false.
+    /// Makes the first iteration now, whatever the pattern says. An interval without a start or an
+    /// offset begins now anyway. Default: false.
     #[must_use]
     pub fn immediately(mut self, immediately: bool) -> Self {
         self.immediately = immediately;

@@ -13,7 +13,8 @@ use crate::job::{CatchUp, JobOptions, Overlap, Recurrence, Schedule};
 /// the queue.
 ///
 /// What does not decode is named in [`problems`](Self::problems): such a scheduler is listed
-/// all the same, but makes no further iteration until it is upserted.
+/// all the same. Its iterations carry it on as long as they can be read themselves, but should it
+/// lose its pending one, it is not armed again until it is upserted.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SchedulerRecord {
@@ -31,7 +32,7 @@ pub struct SchedulerRecord {
     pub time_zone: Option<String>,
     /// No iteration is made before this time.
     pub start: Option<Timestamp>,
-    /// No iteration is made after this time.
+    /// Where it ends; see [`Schedule::end`].
     pub end: Option<Timestamp>,
     /// How many iterations each upsert allows.
     pub limit: Option<u64>,
@@ -69,7 +70,9 @@ impl SchedulerRecord {
         })
     }
 
-    /// Puts the schedule together; `None` when what makes it repeat is missing.
+    /// Puts the schedule together, as an upsert takes it; `None` when what makes it repeat is
+    /// missing. Its next run is at [`next`](Self::next); a
+    /// [preview](Schedule::preview) tells what an upsert would do instead.
     pub fn schedule(&self) -> Option<Schedule> {
         let mut schedule = match self.recurrence.clone()? {
             Recurrence::Every(interval) => Schedule::every(interval),

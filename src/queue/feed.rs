@@ -22,10 +22,11 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 const IN_FLIGHT: usize = 2;
 /// How many adds may wait for their call; further ones wait for a place.
 const BACKLOG: usize = 4096;
-/// How long an add with an id of its own is asked for again after its answer was lost.
-const SETTLE_FOR: Duration = Duration::from_secs(30);
+/// How long a call that can tell what its earlier execution did is asked for again after its answer
+/// was lost.
+pub(crate) const SETTLE_FOR: Duration = Duration::from_secs(30);
 /// How far our clock may be ahead of the server's, in milliseconds.
-const CLOCK_ERROR: i64 = 100;
+pub(crate) const CLOCK_ERROR: i64 = 100;
 
 struct Order {
     job: NewRecord,

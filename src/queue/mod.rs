@@ -28,6 +28,7 @@ pub use builder::QueueBuilder;
 pub use deduplication::DeduplicationOwner;
 pub use events::JobEnd;
 use feed::Feed;
+pub(crate) use feed::{CLOCK_ERROR, SETTLE_FOR};
 pub use limits::{GlobalRateLimit, RateLimitState};
 use waiting::Hub;
 

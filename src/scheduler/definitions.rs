@@ -1,13 +1,21 @@
 //! Creating, replacing, removing and reading job schedulers.
 
-use serde::Serialize;
+use std::time::Duration;
 
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use crate::client::CallError;
+use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions, Schedule, SchedulerRecord};
-use crate::queue::{NewJob, Queue};
+use crate::queue::{CLOCK_ERROR, NewJob, Queue, SETTLE_FOR};
 use crate::scheduler::{SchedulerOrder, Upserted, slots};
-use crate::store::{RemoveScheduler, UpsertScheduler};
+use crate::store::{RemoveScheduler, Store, UpsertScheduler};
 use crate::wire;
+
+/// The wait before an upsert is asked for again whose answer was lost.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Job schedulers.
 impl<D> Queue<D> {
@@ -30,9 +38,12 @@ impl<D> Queue<D> {
     /// that is there already ([`IterationExists`](crate::Refusal::IterationExists),
     /// [`SlotsTaken`](crate::Refusal::SlotsTaken)): then nothing changed. Connection errors.
     ///
-    /// Safe to repeat, also after [`Error::Indeterminate`] and from several processes at once: the
-    /// scheduler has one pending iteration, the last writer's. A repetition that comes so late that
-    /// the first iteration has started may be refused, because that slot is taken.
+    /// Any number of processes may upsert a scheduler at once: it has one pending iteration, the
+    /// last writer's. After a lost answer this asks again for up to 30 s, and finds out by the
+    /// event stream what its earlier execution did, so that no run comes twice; if the server does
+    /// not answer in that time, or the stream was cut, the end is [`Error::Indeterminate`] or what
+    /// a second upsert does. A second upsert of your own replaces the pending iteration; where the
+    /// first has started since, its slot may be taken, and a limit counts anew.
     ///
     /// # Examples
     ///
@@ -74,19 +85,17 @@ impl<D> Queue<D> {
             return Ok(None);
         };
         let iteration = wire::first_iteration(&options, schedule, id, now);
-        let (id, due) = self
-            .store()
-            .run(&UpsertScheduler {
-                scheduler: id,
-                now,
-                slot,
-                name: &name,
-                data: Some(data.as_str()).filter(|data| !matches!(*data, "{}" | "null")),
-                iteration: &iteration,
-                fields: &wire::definition_fields(schedule, &options),
-            })
-            .await?;
-        Ok(Some(Upserted { id, due }))
+        let upsert = UpsertScheduler {
+            scheduler: id,
+            now,
+            slot,
+            name: &name,
+            data: Some(data.as_str()).filter(|data| !matches!(*data, "{}" | "null")),
+            iteration: &iteration,
+            since: None,
+            fields: &wire::definition_fields(schedule, &options),
+        };
+        Box::pin(settle(self.store(), upsert)).await.map(Some)
     }
 
     /// Deletes a job scheduler and its iteration, unless that waits or runs already: then it is
@@ -135,6 +144,33 @@ impl<D> Queue<D> {
     /// Connection errors.
     pub async fn scheduler_count(&self) -> Result<u64> {
         self.store().scheduler_count().await
+    }
+}
+
+/// Runs an upsert; after a lost answer, asks until it is known what became of it.
+async fn settle(store: &Store, mut upsert: UpsertScheduler<'_>) -> Result<Upserted> {
+    let since = upsert.now.as_millis().saturating_sub(CLOCK_ERROR);
+    let until = Instant::now() + SETTLE_FOR;
+    loop {
+        let lost = match store.attempt(&upsert).await {
+            Ok((id, due)) => return Ok(Upserted { id, due }),
+            Err(CallError::Unknown(error)) => error,
+            // Says nothing about the earlier execution.
+            Err(CallError::NotExecuted(error)) if upsert.since.is_some() => {
+                let ask = error.is_transient();
+                let error = Error::Indeterminate(error.into());
+                if !ask {
+                    return Err(error);
+                }
+                error
+            }
+            Err(CallError::NotExecuted(error) | CallError::Answered(error)) => return Err(error),
+        };
+        if Instant::now() >= until {
+            return Err(lost);
+        }
+        upsert.since = Some(Timestamp::from_millis(since));
+        sleep(PAUSE).await;
     }
 }
 

@@ -2,9 +2,10 @@
 //! iterations once.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use oxbull::{Error, JobId, NewJob, Overlap, Schedule, WorkerEvent};
+use oxbull::{Error, JobId, JobOptions, NewJob, Overlap, Queue, Retention, Schedule, WorkerEvent};
 use oxbull_testkit::{Command, Proxy, RedisServer, Rule, eventually};
 
 use crate::TestResult;
@@ -295,6 +296,62 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
     assert_eq!(lost.fired(), 1);
     assert!(!site.queue.remove_scheduler("s").await?);
     assert_eq!(site.queue.counts().await?.delayed, 0);
+    Ok(())
+}
+
+/// An upsert whose answer is lost until its only run is over and removed does not run again, and
+/// names the iteration that it made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
+    let site = Site::proxied().await?;
+    let other = site.other_client().await?;
+    let counts = Queue::<Work>::open(&other, &site.name).await?;
+    let every = Schedule::every(Duration::from_secs(3600));
+    let at_once = Schedule::cron("0 0 1 1 *").immediately(true);
+    // From here on the script is known to the server, and its hash to the rules.
+    let learn = Rule::delay(Duration::ZERO, runs("upsert_scheduler"));
+    let learn = site.proxy().add(learn);
+    upsert(&site, &every, 1).await?;
+    learn.remove();
+    for (schedule, limit) in [(&every, 1), (&at_once, 1), (&every, 2)] {
+        site.queue.remove_scheduler("s").await?;
+        counts.drain(true).await?;
+        site.server.cli(&["DEL", &site.key("events")]).await?;
+        let upserts = runs("upsert_scheduler");
+        let lost = site.proxy().add(Rule::drop_reply(upserts).nth(1));
+        // The repetition is kept away until the run is over.
+        let (upserts, seen) = (runs("upsert_scheduler"), AtomicBool::new(false));
+        let away = site.proxy().add(Rule::reset_before(move |command| {
+            upserts(command) && seen.swap(true, Ordering::SeqCst)
+        }));
+        let queue = site.queue.clone();
+        let schedule = schedule.clone().limit(limit);
+        let upserted = tokio::spawn(async move {
+            let options = JobOptions::new().remove_on_complete(Retention::Remove);
+            let template = NewJob::new("tick", Work { ms: 1 }).options(options);
+            queue.upsert_scheduler("s", &schedule, template).await
+        });
+        lost.wait_fired(1, LIVENESS).await?;
+        let first = made(&site).await?;
+        let worker = site.worker_of(&other).start(work).await?;
+        eventually(LIVENESS, async || {
+            let counts = counts.counts().await.map_err(|error| error.to_string())?;
+            (counts.waiting + counts.active == 0)
+                .then_some(())
+                .ok_or(format!("{counts:?}"))
+        })
+        .await?;
+        away.remove();
+        let upserted = upserted.await??.ok_or("there is no run to come")?;
+        worker.close().await;
+        let all = made(&site).await?;
+        assert!(
+            first.contains_key(upserted.id.as_str()),
+            "{upserted:?} {all:?}"
+        );
+        assert_eq!(all.len() as u64, limit, "{all:?}");
+        assert!(all.values().all(|&times| times == 1), "{all:?}");
+    }
     Ok(())
 }
 

@@ -16,7 +16,8 @@ use crate::wire::Iteration;
 static SCRIPT: Script = lua!(
     "upsert_scheduler",
     uses: [
-        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "scheduler"
+        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "told",
+        "scheduler"
     ]
 );
 
@@ -47,14 +48,16 @@ pub(crate) struct UpsertScheduler<'a> {
     /// JSON text.
     pub(crate) data: Option<&'a str>,
     pub(crate) iteration: &'a Iteration,
+    /// When this very call may have been executed before.
+    pub(crate) since: Option<Timestamp>,
     /// Fields of the definition.
     pub(crate) fields: &'a [(&'static str, String)],
 }
 
 impl Transition for UpsertScheduler<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
-    // The second execution takes back what the first one made, and makes it again.
-    const SAFETY: Repeat = Repeat::Safe;
+    // With `since` it may be asked again.
+    const SAFETY: Repeat = Repeat::Once;
     /// The iteration and its slot.
     type Reply = (JobId, Timestamp);
 
@@ -84,6 +87,7 @@ impl Transition for UpsertScheduler<'_> {
         .arg(self.name)
         .arg(self.data.unwrap_or(""));
         write_iteration(call, self.iteration);
+        call.arg(optional(self.since));
         for (field, value) in self.fields {
             call.arg(*field).arg(value.as_str());
         }
