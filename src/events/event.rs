@@ -86,7 +86,8 @@ pub enum QueueEvent {
         /// The job.
         job: JobId,
     },
-    /// A job was removed by its id. Retention, drain and clean do not tell.
+    /// A job was removed by its id. Retention, drain, clean and the upsert of a scheduler, which
+    /// replaces its pending iteration, do not tell.
     Removed {
         /// The job.
         job: JobId,
@@ -126,7 +127,9 @@ pub enum QueueEvent {
     /// The queue was resumed, also if it was not paused.
     Resumed,
     /// Not an event: entries were removed before this reader could read them, or the stream was
-    /// deleted. Whatever is derived from events must be looked up again.
+    /// deleted. Whatever is derived from events must be looked up again. Where the server cannot
+    /// tell how many are missing, it may be none: everything that was read is gone, and perhaps
+    /// more.
     Gap {
         /// How many entries are missing, where the server can tell (Redis 7 and later).
         missed: Option<u64>,

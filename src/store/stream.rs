@@ -11,9 +11,10 @@ use crate::wire::{EventFields, EventId};
 
 /// The longest blocking read; it bounds how long a connection that died silently goes unnoticed.
 const READ_MAX: Duration = Duration::from_secs(3);
-/// The most entries of one read.
+/// The most entries of one read, and of the first one, when their size is not known yet.
 const BATCH: usize = 256;
-/// About how many bytes one read should bring, once the size of entries is known.
+const FIRST_BATCH: usize = 32;
+/// About how many bytes one read should bring, by the size of the entries of the one before.
 const BATCH_BYTES: usize = 1 << 20;
 
 /// An entry as it is stored.
@@ -89,7 +90,7 @@ impl EventReader {
             store: store.clone(),
             position,
             ordinal,
-            count: BATCH,
+            count: FIRST_BATCH,
             refused: Throttle::default(),
         })
     }

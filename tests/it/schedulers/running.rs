@@ -203,3 +203,61 @@ async fn iteration_started_with_an_end_is_carried_on_too() -> TestResult {
     assert_eq!((counts.delayed, counts.active), (2, 1));
     scene.complete(&second).await
 }
+
+/// What a preview promises is what happens, whatever bounds the schedule.
+#[tokio::test]
+async fn runs_come_when_the_preview_says() -> TestResult {
+    const RUNS: usize = 6;
+    let scene = Scene::start().await?;
+    let time = |millis| Timestamp::from_millis(START + millis);
+    let offset = |millis| Duration::from_millis(millis);
+    let nightly = || Schedule::cron("30 2 * * *").time_zone("America/New_York");
+    let schedules = [
+        every(7_000),
+        every(7_000).offset(offset(2_500)),
+        every(7_000).offset(offset(16_000)),
+        every(7_000).start(time(12_345)).limit(4),
+        every(7_000).start(time(-5)).end(time(20_000)),
+        every(7_000)
+            .start(time(100))
+            .offset(offset(3))
+            .end(time(21_100)),
+        every(7_000).end(time(14_000)),
+        every(7_000).end(time(14_000)).catch_up(CatchUp::All),
+        every(7_000)
+            .offset(offset(1))
+            .catch_up(CatchUp::All)
+            .limit(3),
+        every(7_000).immediately(true),
+        every(3_600_000).offset(offset(1_800_000)).end(time(60_000)),
+        minutely().start(time(40_000)).limit(3),
+        minutely().immediately(true).end(time(100_000)),
+        minutely().end(time(100_000)).catch_up(CatchUp::All),
+        nightly().immediately(true),
+        nightly().limit(1),
+    ];
+    for (n, schedule) in schedules.iter().enumerate() {
+        let id = format!("s{n}");
+        scene.at(START);
+        let preview = schedule.preview(time(0), RUNS)?;
+        scene.upsert(&id, schedule).await?;
+        let mut runs = Vec::new();
+        while runs.len() < RUNS {
+            let next = scene
+                .queue()
+                .scheduler(&id)
+                .await?
+                .ok_or("it is gone")?
+                .next;
+            if runs.last() == Some(&next) {
+                break;
+            }
+            runs.push(next);
+            scene.at(next.as_millis());
+            scene.run(&id, next.as_millis()).await?;
+        }
+        assert_eq!(runs, preview, "{schedule:?}");
+        scene.queue().remove_scheduler(&id).await?;
+    }
+    Ok(())
+}
