@@ -14,6 +14,7 @@
 ]]
 local B, scheduler, found, now = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local same = ARGV[5] == '1'
+local TOLD_MAX = 5000
 local definition = B .. 'repeat:' .. scheduler
 
 check_iteration_keys(B)
@@ -28,6 +29,22 @@ local every, all = tonumber(fields[4]), fields[6] == 'all'
 if every and every <= 0 then
   return {}
 end
+
+-- Says whether the event stream tells that the iteration has started: it was promoted, and removed
+-- with its end.
+local function has_run()
+  for _, entry in ipairs(redis.call('XREVRANGE', B .. 'events', '+', '-', 'COUNT', TOLD_MAX)) do
+    local f = entry[2]
+    if f[2] == 'active' and f[4] == current then
+      return true
+    end
+  end
+  return false
+end
+if same and ARGV[3] == 'gone' and has_run() then
+  return {}
+end
+
 local slot = last
 if not same then
   if every then

@@ -138,6 +138,28 @@ async fn ended_schedules_stay_ended() -> TestResult {
     Ok(())
 }
 
+/// An iteration that was promoted, has run and was removed is not made again for its slot.
+#[tokio::test]
+async fn iteration_that_ran_early_does_not_run_again() -> TestResult {
+    let scene = Scene::start().await?;
+    let options = || JobOptions::new().remove_on_complete(oxbull::Retention::Remove);
+    let template = || NewJob::new("n", json!({})).options(options());
+    let schedule = minutely().limit(1);
+    let made = scene
+        .queue()
+        .upsert_scheduler("s", &schedule, template())
+        .await?;
+    let made = made.ok_or("there is no run to come")?.id;
+    scene.queue().promote(&made).await?;
+    scene.run("s", MINUTE).await?;
+    assert!(scene.queue().job(&made).await?.is_none());
+    scene.stays("s", MINUTE).await?;
+    scene.at(MINUTE + 1);
+    scene.stays("s", MINUTE).await?;
+    assert_eq!(scene.queue().counts().await?.delayed, 0);
+    Ok(())
+}
+
 /// What waits, runs, is retried later or belongs to a paused queue is not lost, only late.
 #[tokio::test]
 async fn late_iterations_are_left_alone() -> TestResult {
