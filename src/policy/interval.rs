@@ -3,8 +3,6 @@
 //! `lua/` decides them in Redis, where the last slot is; this is the model that its answer is
 //! tested against, and what previews are made of.
 
-use std::time::Duration;
-
 use crate::clock::Timestamp;
 use crate::job::CatchUp;
 
@@ -16,8 +14,8 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
-    /// Both in milliseconds. A producer passes the offset that its schedule names; a worker the
-    /// stored one where the schedule names none.
+    /// Both in milliseconds. A producer goes by the offset that its schedule names, a worker by the
+    /// stored one.
     pub(crate) fn new(every: i64, offset: i64) -> Self {
         Self {
             every: every.max(1),
@@ -41,12 +39,6 @@ impl Interval {
             CatchUp::Latest if next < now => self.on_grid_after(now),
             CatchUp::Latest | CatchUp::All => next,
         }
-    }
-
-    /// The offset to store with a slot when the schedule names none: later catch-ups return to it.
-    pub(crate) fn offset_of(self, slot: Timestamp) -> Duration {
-        let offset = slot.as_millis().rem_euclid(self.every);
-        Duration::from_millis(offset.unsigned_abs())
     }
 
     /// The first of the shifted multiples after `now`, counting from the multiple before it.
@@ -94,7 +86,6 @@ mod tests {
         assert_eq!(next.as_millis(), begun + 4000);
         let next = interval.after(next, next, CatchUp::Latest);
         assert_eq!(next.as_millis(), begun + 5000);
-        assert_eq!(interval.offset_of(at(begun)).as_millis(), 222);
     }
 
     proptest! {
@@ -112,7 +103,7 @@ mod tests {
                 prop_assert_eq!(next.as_millis(), last + every);
             } else {
                 prop_assert!(next > now && next.as_millis() <= now.as_millis() + every);
-                prop_assert_eq!(interval.offset_of(next).as_millis(), (offset % every).unsigned_abs().into());
+                prop_assert_eq!(next.as_millis() % every, offset % every);
             }
         }
 
@@ -147,7 +138,6 @@ mod tests {
                 interval.first(None, at(time));
                 interval.after(at(time), at(0), CatchUp::Latest);
                 interval.after(at(0), at(time), CatchUp::All);
-                interval.offset_of(at(time));
             }
         }
     }

@@ -77,7 +77,7 @@ pub(crate) fn first_slot(schedule: &Schedule, moment: &Moment<'_>) -> Result<Opt
     check(schedule, moment)?;
     match &schedule.recurrence {
         Recurrence::Every(_) => {
-            let interval = interval(schedule, None);
+            let interval = interval(schedule);
             Ok(interval.map(|interval| interval.first(schedule.start, moment.now)))
         }
         Recurrence::Cron(_) if schedule.immediately => Ok(Some(moment.now)),
@@ -92,8 +92,6 @@ pub(crate) struct Previous {
     pub(crate) slot: Timestamp,
     /// Its number since the latest upsert: the job's `repeat.count`.
     pub(crate) count: u64,
-    /// The scheduler's stored offset, which counts where the schedule names none.
-    pub(crate) offset: Option<Duration>,
 }
 
 /// The slot after an iteration; `None` ends the chain.
@@ -112,7 +110,7 @@ pub(crate) fn next_slot(
     }
     match &schedule.recurrence {
         Recurrence::Every(_) => {
-            let slot = interval(schedule, previous.offset)
+            let slot = interval(schedule)
                 .map(|interval| interval.after(previous.slot, moment.now, schedule.catch_up));
             // Compat: BullMQ looks at the end only when it makes an iteration, so that of an
             // interval the last one may be up to one interval late.
@@ -129,17 +127,14 @@ pub(crate) fn next_slot(
     }
 }
 
-/// The arithmetic of an interval schedule, with the offset that it names or else the `stored`
-/// one; an explicit 0 is the same as none. `None` for a pattern.
-pub(crate) fn interval(schedule: &Schedule, stored: Option<Duration>) -> Option<Interval> {
+/// The arithmetic of an interval schedule; `None` for a pattern. The offset is the one that it
+/// names: a worker that is late goes by the stored one, which only the scripts know.
+fn interval(schedule: &Schedule) -> Option<Interval> {
     let Recurrence::Every(every) = schedule.recurrence else {
         return None;
     };
-    let offset = schedule.offset.filter(|offset| !offset.is_zero());
-    Some(Interval::new(
-        millis(every),
-        millis(offset.or(stored).unwrap_or_default()),
-    ))
+    let offset = schedule.offset.unwrap_or_default();
+    Some(Interval::new(millis(every), millis(offset)))
 }
 
 fn cron_slot(
@@ -225,7 +220,6 @@ mod tests {
         Previous {
             slot: at(slot),
             count,
-            offset: None,
         }
     }
 
@@ -279,25 +273,6 @@ mod tests {
         let late = slot + 10 * MINUTE;
         assert_eq!(next(&all, late, slot, 1), Some(slot + MINUTE));
         assert_eq!(next(&all, late, slot + MINUTE, 2), None);
-    }
-
-    /// A worker's catch-up returns to the stored offset, unless the schedule names one.
-    #[test]
-    fn stored_offset_counts_where_none_is_named() {
-        let minute = NOW - NOW.rem_euclid(MINUTE);
-        let stored = Previous {
-            slot: at(minute - 5 * MINUTE + 1500),
-            count: 1,
-            offset: Some(Duration::from_millis(1500)),
-        };
-        let slot_of =
-            |schedule: &Schedule| next_slot(schedule, &moment(NOW), stored).unwrap().unwrap();
-        let every = Schedule::every(Duration::from_secs(60));
-        assert_eq!(slot_of(&every), at(minute + MINUTE + 1500));
-        let zero = every.clone().offset(Duration::ZERO);
-        assert_eq!(slot_of(&zero), at(minute + MINUTE + 1500));
-        let named = every.offset(Duration::from_secs(40));
-        assert_eq!(slot_of(&named), at(minute + 40_000));
     }
 
     /// Errors carry the words that users look for, and name the option.

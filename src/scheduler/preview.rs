@@ -43,19 +43,12 @@ impl Schedule {
         };
         let mut runs = Vec::new();
         let mut next = next_run::first_slot(self, &moment(from))?;
-        let offset = next
-            .zip(next_run::interval(self, None))
-            .map(|(slot, interval)| interval.offset_of(slot));
         for made in 1.. {
             let Some(slot) = next.filter(|_| runs.len() < count) else {
                 break;
             };
             runs.push(slot);
-            let previous = Previous {
-                slot,
-                count: made,
-                offset,
-            };
+            let previous = Previous { slot, count: made };
             next = next_run::next_slot(self, &moment(slot), previous)?;
         }
         Ok(runs)

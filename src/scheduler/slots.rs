@@ -59,9 +59,5 @@ fn moment(local_zone: &str, now: Timestamp) -> Moment<'_> {
 
 /// An iteration of which only the slot counts: limits are counted elsewhere.
 fn after(slot: Timestamp) -> Previous {
-    Previous {
-        slot,
-        count: 0,
-        offset: None,
-    }
+    Previous { slot, count: 0 }
 }

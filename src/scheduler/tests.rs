@@ -1,8 +1,6 @@
 //! Redis decides the slots of an interval, by `lua/lib/scheduler.lua`; previews come from the
 //! model. A schedule that is not what its preview says could not be trusted.
 
-use std::time::Duration;
-
 use oxbull_testkit::RedisServer;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -121,16 +119,4 @@ fn lua_and_the_model_agree_on_every_slot_of_an_interval() {
         Ok(())
     });
     agreed.unwrap();
-}
-
-/// What is stored with a slot leads a late schedule back to it.
-#[test]
-fn offset_of_a_slot_leads_back_to_it() {
-    let interval = Interval::new(1000, 0);
-    let slot = Timestamp::from_millis(1_700_000_000_222);
-    let offset = interval.offset_of(slot);
-    assert_eq!(offset, Duration::from_millis(222));
-    let late = slot + Duration::from_millis(3310);
-    let next = Interval::new(1000, 222).after(slot, late, CatchUp::Latest);
-    assert_eq!(next, slot + Duration::from_secs(4));
 }
