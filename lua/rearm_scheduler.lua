@@ -14,7 +14,6 @@
 ]]
 local B, scheduler, found, now = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local same = ARGV[5] == '1'
-local TOLD_MAX = 5000
 local definition = B .. 'repeat:' .. scheduler
 
 check_iteration_keys(B)
@@ -30,10 +29,11 @@ if every and every <= 0 then
   return {}
 end
 
--- Says whether the event stream tells that the iteration has started: it was promoted, and removed
+-- Says whether the newest events tell that the iteration has started: it was promoted, and removed
 -- with its end.
+local NEWEST = 5000
 local function has_run()
-  for _, entry in ipairs(redis.call('XREVRANGE', B .. 'events', '+', '-', 'COUNT', TOLD_MAX)) do
+  for _, entry in ipairs(redis.call('XREVRANGE', B .. 'events', '+', '-', 'COUNT', NEWEST)) do
     local f = entry[2]
     if f[2] == 'active' and f[4] == current then
       return true
