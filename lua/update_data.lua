@@ -1,15 +1,22 @@
 --[[
   update_data: no change of state
-  Replaces a job's data.
+  Replaces a job's data. A handler does so only while its worker holds the job: one that was frozen beyond its
+  lock must not undo what another worker has written since.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 id   2 data (JSON)
-  Returns {"ok"}, or a refusal: JOB_MISSING
+  ARGV    1 id   2 data (JSON)   3 lock token, '' when it is no handler that asks
+  Returns {"ok"}, or a refusal: JOB_MISSING, LOCK_MISSING, LOCK_LOST
   Emits   nothing
   Uses    codes
 ]]
 local job_key = KEYS[1] .. ARGV[1]
 if redis.call('EXISTS', job_key) == 0 then
   return JOB_MISSING
+end
+if ARGV[3] ~= '' then
+  local holder = redis.call('GET', job_key .. ':lock')
+  if holder ~= ARGV[3] then
+    return holder and LOCK_LOST or LOCK_MISSING
+  end
 end
 redis.call('HSET', job_key, 'data', ARGV[2])
 return { 'ok' }

@@ -116,9 +116,13 @@ impl<D> Job<D> {
 
     /// Replaces the job's data, so that the next attempt finds it; this [`Job`] keeps what it has.
     ///
+    /// Only while the worker holds the job: what a handler writes that was frozen beyond its lock
+    /// would undo what the job's next handler has written.
+    ///
     /// # Errors
     ///
-    /// As [`update_progress`](Self::update_progress). Safe to repeat.
+    /// [`Error::Refused`] when the job is gone or its lock is lost; otherwise as
+    /// [`update_progress`](Self::update_progress). Safe to repeat.
     pub async fn update_data(&self, data: &D) -> Result<()>
     where
         D: Serialize,

@@ -352,6 +352,7 @@ impl<D> Queue<D> {
             .run(&UpdateData {
                 job: id,
                 data: &data,
+                token: None,
             })
             .await
     }

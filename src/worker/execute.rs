@@ -112,6 +112,7 @@ impl Runner {
             actions: Arc::new(StoreActions {
                 store: self.store.clone(),
                 limit: self.limit,
+                token,
             }),
             cancellation: cancellation.token.child_token(),
             record,
@@ -181,6 +182,7 @@ impl Runner {
 struct StoreActions {
     store: Store,
     limit: Option<u32>,
+    token: LockToken,
 }
 
 impl Actions for StoreActions {
@@ -193,8 +195,12 @@ impl Actions for StoreActions {
                     Ok(0)
                 }
                 Action::Data(data) => {
-                    let data = &data;
-                    self.store.run(&UpdateData { job, data }).await?;
+                    let update = UpdateData {
+                        job,
+                        data: &data,
+                        token: Some(&self.token),
+                    };
+                    self.store.run(&update).await?;
                     Ok(0)
                 }
                 Action::Log { row, keep } => {

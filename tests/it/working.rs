@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oxbull::{
     Backoff, Context, Error, Job, JobCall, JobError, JobOptions, JobReply, JobResult, JobService,
-    JobState, NewJob, Outcome, Queue, Retention, ShutdownOptions, Worker, WorkerEvent,
+    JobState, NewJob, Outcome, Queue, Refusal, Retention, ShutdownOptions, Worker, WorkerEvent,
 };
 use oxbull_testkit::eventually;
 use serde_json::{Value, json};
@@ -607,5 +607,65 @@ async fn closing_lets_handlers_finish() -> TestResult {
     let counts = stage.queue.counts().await?;
     assert_eq!((counts.completed, counts.waiting, counts.active), (1, 1, 0));
     assert!(matches!(worker.pause().await, Err(Error::Closed)));
+    Ok(())
+}
+
+/// What a handler and its test tell each other.
+struct Talk {
+    begun: Semaphore,
+    go_on: Semaphore,
+    refusals: tokio::sync::Mutex<Vec<Error>>,
+}
+
+async fn write_twice(job: Job<Value>, context: Context<Arc<Talk>>) -> JobResult<()> {
+    let talk = context.state();
+    job.update_data(&json!("in time")).await?;
+    talk.begun.add_permits(1);
+    for _ in 0..2 {
+        talk.go_on.acquire().await?.forget();
+        if let Err(error) = job.update_data(&json!("late")).await {
+            talk.refusals.lock().await.push(error);
+        }
+        talk.begun.add_permits(1);
+    }
+    Ok(Outcome::Done(()))
+}
+
+/// A handler that was frozen beyond its lock must not undo what the job's next worker wrote.
+#[tokio::test]
+async fn handler_without_its_lock_writes_no_data() -> TestResult {
+    let stage = Stage::start().await?;
+    let id = stage.add("ok", JobOptions::new()).await?;
+    let talk = Arc::new(Talk {
+        begun: Semaphore::new(0),
+        go_on: Semaphore::new(0),
+        refusals: tokio::sync::Mutex::default(),
+    });
+    let worker = Worker::builder(&stage.client, "q")
+        .state(Arc::clone(&talk))
+        .start(write_twice)
+        .await?;
+    let lock = format!("bull:q:{id}:lock");
+    for take_over in [vec!["SET", &lock, "another's"], vec!["DEL", &lock]] {
+        talk.begun.acquire().await?.forget();
+        stage.server.cli(&take_over).await?;
+        talk.go_on.add_permits(1);
+    }
+    talk.begun.acquire().await?.forget();
+    let refusals = talk.refusals.lock().await;
+    let sources = refusals.iter().map(|error| match error {
+        Error::Refused { source, .. } => Some(*source),
+        _ => None,
+    });
+    let sources: Vec<_> = sources.collect();
+    assert_eq!(
+        sources,
+        [Some(Refusal::LockLost), Some(Refusal::LockMissing)]
+    );
+    assert_eq!(stage.job(&id).await?.data::<String>()?, "in time");
+    // Whoever is no handler may write whenever it likes.
+    stage.queue.update_data(&id, &json!("by hand")).await?;
+    assert_eq!(stage.job(&id).await?.data::<String>()?, "by hand");
+    worker.close_now().await;
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
 use crate::store::script::lua;
-use crate::store::{Call, Transition};
+use crate::store::{Call, LockToken, Transition};
 
 static UPDATE_DATA: Script = lua!("update_data", uses: ["codes"]);
 static UPDATE_PROGRESS: Script = lua!("update_progress", uses: ["codes", "events", "gate"]);
@@ -17,6 +17,8 @@ pub(crate) struct UpdateData<'a> {
     pub(crate) job: &'a JobId,
     /// The data, as JSON text.
     pub(crate) data: &'a str,
+    /// The lock under which a handler asks.
+    pub(crate) token: Option<&'a LockToken>,
 }
 
 impl Transition for UpdateData<'_> {
@@ -25,7 +27,8 @@ impl Transition for UpdateData<'_> {
     type Reply = ();
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str()).arg(self.data);
+        let token = self.token.map_or("", LockToken::as_str);
+        call.arg(self.job.as_str()).arg(self.data).arg(token);
     }
 
     fn read(&self, _reply: Value) -> Result<()> {
