@@ -462,6 +462,151 @@ async fn simultaneous_misses_run_the_handler_once() -> TestResult {
     Ok(())
 }
 
+/// The same in three processes that share nothing but the server.
+#[tokio::test]
+async fn processes_run_the_handler_once_together() -> TestResult {
+    const SITE: &str = "OXBULL_CACHE_PROCESS";
+    const REQUESTS: usize = 34;
+    if let Ok(site) = std::env::var(SITE) {
+        let (url, folder) = site.split_once(' ').ok_or("no site")?;
+        return visit(url, folder.into(), REQUESTS).await;
+    }
+    let server = RedisServer::start().await?;
+    let folder = tempfile::tempdir()?;
+    let site = format!("{} {}", server.url(), folder.path().display());
+    let start = |_| {
+        let test = "http_cache::processes_run_the_handler_once_together";
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.args(["--exact", test]).env(SITE, &site);
+        Ok(Process(
+            command.stdout(std::process::Stdio::null()).spawn()?,
+        ))
+    };
+    let mut processes = (0..3).map(start).collect::<TestResult<Vec<_>>>()?;
+    let lines = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap_or_default();
+    eventually(SOON, async || {
+        // Every request has looked and found nothing; each claim of a lock looks once more.
+        let stats = server.info("commandstats").await.unwrap_or_default();
+        let calls = |name: &str| -> usize {
+            let stat = stats
+                .get(name)
+                .and_then(|stat| stat.split(['=', ',']).nth(1));
+            stat.and_then(|calls| calls.parse().ok()).unwrap_or(0)
+        };
+        let looks = calls("cmdstat_mget").saturating_sub(calls("cmdstat_evalsha"));
+        looks >= 3 * REQUESTS && !lines("runs").is_empty()
+    })
+    .await?;
+    std::fs::write(folder.path().join("open"), "")?;
+    for process in &mut processes {
+        let ended = eventually(SOON, || {
+            let ended = process.0.try_wait().ok().flatten();
+            std::future::ready(ended.ok_or("it runs"))
+        });
+        assert!(ended.await?.success());
+    }
+    assert_eq!(lines("runs"), "run\n");
+    let answers = lines("answers");
+    let misses = answers.lines().filter(|answer| *answer == "miss 1").count();
+    let hits = answers.lines().filter(|answer| *answer == "hit 1").count();
+    assert_eq!((misses, hits), (1, 3 * REQUESTS - 1), "{answers}");
+    Ok(())
+}
+
+/// What each of the processes does: asks, and notes runs and answers in files of the folder.
+async fn visit(url: &str, folder: std::path::PathBuf, requests: usize) -> TestResult {
+    let note = |folder: &std::path::Path, file: &str, text: &str| {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).append(true).open(folder.join(file));
+        file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+    };
+    let site = folder.clone();
+    let handler = move |run: usize, _: Request<Body>| {
+        let site = site.clone();
+        async move {
+            let noted = note(&site, "runs", "run\n");
+            let open = eventually(SOON, async || site.join("open").exists()).await;
+            assert!(noted.is_ok() && open.is_ok());
+            Json(run).into_response()
+        }
+    };
+    let app = App::start(url, patient(), handler).await?;
+    for answer in join_all((0..requests).map(|_| app.get("/x"))).await {
+        let answer = answer?;
+        let text = format!("{} {}\n", answer.cache(), answer.body);
+        note(&folder, "answers", &text)?;
+    }
+    Ok(())
+}
+
+/// A process that ends with its test.
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Requests for what cannot be shared must neither wait for each other nor take locks.
+#[tokio::test]
+async fn requests_for_what_cannot_be_stored_run_side_by_side() -> TestResult {
+    let server = RedisServer::start().await?;
+    let both = Arc::new(tokio::sync::Barrier::new(2));
+    let handler = move |run: usize, _: Request<Body>| {
+        let both = Arc::clone(&both);
+        async move {
+            if (2..4).contains(&run) {
+                both.wait().await;
+            }
+            let control = if run < 4 { "no-store" } else { "public" };
+            ([("cache-control", control)], Json(run)).into_response()
+        }
+    };
+    let forever = Duration::from_secs(3_600);
+    let app = App::start(&server.url(), patient().wait(forever), handler).await?;
+    assert_eq!(app.get("/x").await?.body, "1");
+    let scripts = || async {
+        let stats = server.info("commandstats").await?;
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(stats.get("cmdstat_evalsha").cloned())
+    };
+    let calls = |stat: Option<String>| {
+        stat.and_then(|stat| stat.split(['=', ',']).nth(1)?.parse::<u64>().ok())
+    };
+    // Giving the first lock up is waited for by nobody.
+    let lock = ["EXISTS", "api:lock:GET:/x:anonymous"];
+    eventually(SOON, async || {
+        server.int(&lock).await.is_ok_and(|locks| locks == 0)
+    })
+    .await?;
+    let before = calls(scripts().await?);
+    let (one, other) = futures::join!(app.get("/x"), app.get("/x"));
+    assert_eq!((one?.cache(), other?.cache()), ("miss", "miss"));
+    assert_eq!(calls(scripts().await?), before);
+    // Once it can be stored, it is.
+    assert_eq!(app.get("/x").await?.body, "4");
+    assert_eq!(app.get("/x").await?.cache(), "hit");
+    Ok(())
+}
+
+/// The key has no body in it, so that a body must not decide what others are served.
+#[tokio::test]
+async fn requests_with_a_body_pass_by() -> TestResult {
+    let server = RedisServer::start().await?;
+    let echo = |_: usize, request: Request<Body>| async move {
+        let body = to_bytes(request.into_body(), 99).await.unwrap_or_default();
+        Json(String::from_utf8_lossy(&body).into_owned()).into_response()
+    };
+    let app = App::start(&server.url(), patient(), echo).await?;
+    let request = Request::get("/x").body(Body::from("poison"))?;
+    let response = app.router.clone().oneshot(request).await?;
+    assert_eq!(response.headers()["x-cache"], "bypass");
+    assert_eq!(app.get("/x").await?.body, "\"\"");
+    Ok(())
+}
+
 /// A response that is nobody else's makes those who waited run the handler themselves.
 #[tokio::test]
 async fn waiting_requests_do_not_get_a_response_with_a_cookie() -> TestResult {

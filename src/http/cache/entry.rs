@@ -31,8 +31,8 @@ pub(super) struct Entry {
     body: Bytes,
     /// When it was made; other clients do not say.
     at: Option<Timestamp>,
-    /// The request headers it depends on, with the values of the request it answered.
-    vary: Vec<(HeaderName, Option<HeaderValue>)>,
+    /// The request headers it depends on, with all their values in the request it answered.
+    vary: Vec<(HeaderName, Vec<HeaderValue>)>,
 }
 
 /// The first line of a record.
@@ -41,7 +41,7 @@ struct Head {
     status: u16,
     headers: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    vary: Vec<(String, Option<String>)>,
+    vary: Vec<(String, Vec<String>)>,
     /// When the response was made, in ms.
     at: i64,
     /// The digest of the body beside the record; without it the body follows.
@@ -80,7 +80,7 @@ impl Entry {
             body,
             at: Some(at),
             vary: vary
-                .map(|name| (name.clone(), asked.get(name).cloned()))
+                .map(|name| (name.clone(), asked.get_all(name).iter().cloned().collect()))
                 .collect(),
         }
     }
@@ -88,10 +88,7 @@ impl Entry {
     /// Says whether it answers a request with these headers.
     pub(super) fn answers(&self, asked: &HeaderMap) -> bool {
         let mut vary = self.vary.iter();
-        vary.all(|(name, value)| {
-            let mut values = asked.get_all(name).iter();
-            values.next() == value.as_ref() && values.next().is_none()
-        })
+        vary.all(|(name, values)| asked.get_all(name).iter().eq(values))
     }
 
     /// Makes a response of it.
@@ -152,12 +149,9 @@ impl Entry {
                 .map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)))
                 .collect::<Option<_>>()?,
             vary: vary
-                .map(|(name, value)| {
-                    let value = match value {
-                        Some(value) => Some(text(value)?),
-                        None => None,
-                    };
-                    Some((name.as_str().to_owned(), value))
+                .map(|(name, values)| {
+                    let values = values.iter().map(text).collect::<Option<_>>()?;
+                    Some((name.as_str().to_owned(), values))
                 })
                 .collect::<Option<_>>()?,
             at: self.at?.as_millis(),
@@ -198,12 +192,9 @@ impl Entry {
             headers.append(name(header)?, value(text)?);
         }
         let mut vary = Vec::with_capacity(head.vary.len());
-        for (header, text) in &head.vary {
-            let text = match text {
-                Some(text) => Some(value(text)?),
-                None => None,
-            };
-            vary.push((name(header)?, text));
+        for (header, texts) in &head.vary {
+            let values = texts.iter().map(|text| value(text));
+            vary.push((name(header)?, values.collect::<Option<_>>()?));
         }
         Some(Self {
             status: StatusCode::from_u16(head.status).ok()?,
@@ -328,6 +319,23 @@ mod tests {
             let mut more = with("text/html");
             more.append("origin", HeaderValue::from_static("https://a"));
             assert!(!entry.answers(&more));
+        }
+    }
+
+    /// A handler may heed the second of two values: its response must not answer the first alone.
+    #[test]
+    fn repeated_headers_count_as_a_whole() {
+        let accept = http::header::ACCEPT;
+        let one = HeaderMap::from_iter([(accept.clone(), HeaderValue::from_static("a"))]);
+        let mut both = one.clone();
+        both.append(accept, HeaderValue::from_static("b"));
+        let entry = entry("{}", &["accept"], &both);
+        let mut stored = entry.head_with_body().unwrap();
+        stored.extend_from_slice(b"{}");
+        let read = Entry::read(None, Some(stored)).unwrap();
+        for entry in [entry, read] {
+            assert!(entry.answers(&both));
+            assert!(!entry.answers(&one));
         }
     }
 }

@@ -1,13 +1,20 @@
-//! Requests of one process for one entry: one of them makes the response, the others wait.
+//! Requests of one process for one entry: one of them makes the response, the others wait. Where
+//! the response turns out to be for one request alone, the next ones do not wait for a while.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::entry::{Entry, Freshness};
+
+/// How long no request waits for another's response after one that could not be shared.
+const APART: Duration = Duration::from_secs(10);
+/// Most entries that this is remembered of; requests for others wait.
+const APART_MAX: usize = 1_024;
 
 /// What the leading request leaves to those that wait.
 #[derive(Clone)]
@@ -24,6 +31,8 @@ type Seat = watch::Receiver<Option<Landing>>;
 #[derive(Default)]
 pub(super) struct Flights {
     seats: Mutex<HashMap<Arc<str>, Seat>>,
+    /// Entries whose last response was its request's own, and until when that is remembered.
+    apart: Mutex<HashMap<Box<str>, Instant>>,
 }
 
 /// What a request does about an entry that is missing.
@@ -61,8 +70,30 @@ impl Flights {
         }
     }
 
+    /// Says whether each request for an entry makes its own response at present.
+    pub(super) fn are_apart(&self, entry: &str) -> bool {
+        let until = lock(&self.apart).get(entry).copied();
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Notes whether the response to a request could be shared.
+    pub(super) fn set_apart(&self, entry: &str, apart: bool) {
+        let mut entries = lock(&self.apart);
+        if !apart {
+            entries.remove(entry);
+            return;
+        }
+        let now = Instant::now();
+        if entries.len() >= APART_MAX {
+            entries.retain(|_, until| now < *until);
+        }
+        if entries.len() < APART_MAX {
+            entries.insert(entry.into(), now + APART);
+        }
+    }
+
     fn seat(self: &Arc<Self>, entry: &str) -> Result<Seat, Lead> {
-        match self.lock().entry(entry.into()) {
+        match lock(&self.seats).entry(entry.into()) {
             Slot::Occupied(slot) => Ok(slot.get().clone()),
             Slot::Vacant(slot) => {
                 let entry = Arc::clone(slot.key());
@@ -76,10 +107,10 @@ impl Flights {
             }
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Seat>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lead {
@@ -92,6 +123,6 @@ impl Lead {
 impl Drop for Lead {
     fn drop(&mut self) {
         // Before the sender goes, so that whoever it wakes finds the place free.
-        self.flights.lock().remove(&self.entry);
+        lock(&self.flights.seats).remove(&self.entry);
     }
 }

@@ -24,13 +24,19 @@ use crate::kv::{Kv, check_id};
 ///   [`statuses`](CacheOptions::statuses), without `Set-Cookie`, without `no-store`, `no-cache`
 ///   or `private` in `Cache-Control`, and up to a [size](CacheOptions::body_limit). A response
 ///   with `Vary` answers requests with the same headers. `Vary: *` is not stored.
-/// - Users never share entries. A request with credentials from nobody known passes by.
+/// - Users never share entries. A request with credentials from nobody known passes by, and so
+///   does one with a body.
 /// - When an entry is missing, one request among all processes runs the handler and the others
-///   wait for its response. When it cannot be shared, each runs the handler itself.
+///   wait for its response. When it cannot be shared, each runs the handler itself, and for the
+///   next 10 s at once.
 /// - Redis is asked with a short [deadline](CacheOptions::deadline). Without an answer a
 ///   request is a miss, never an error.
 /// - Responses have `X-Cache` (`hit`, `miss`, `stale` or `bypass`), those from the cache `Age`.
 /// - `Cache-Control` of requests is ignored: otherwise anybody could run the handler at will.
+///
+/// A handler whose response depends on request headers must name them in `Vary`, as for any
+/// shared cache. All keys of an entry have to be on one server: on a cluster they would lie
+/// apart, and every request would be a miss.
 ///
 /// # Examples
 /// ```no_run

@@ -89,7 +89,8 @@ impl CacheOptions {
     }
 
     /// Sets the largest body that is stored, in bytes. A larger one passes unstored. Storing a
-    /// mebibyte keeps Redis busy for about 2 ms, in which it does nothing else.
+    /// mebibyte keeps Redis busy for about 2 ms, in which it does nothing else. Up to this size a
+    /// body is read whole before its response goes on, so a slow stream needs `no-store`.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
@@ -128,7 +129,8 @@ impl CacheOptions {
 
     /// Tells the URL in a request's key. Needed in a router nested in another, which sees paths
     /// without their beginning (in axum: `OriginalUri` in the extensions), where the host makes
-    /// a difference, and where the query carries secrets.
+    /// a difference, and where the query carries secrets. Any difference in the query makes
+    /// another entry: leave out what no handler reads, or callers can fill the server at will.
     #[must_use]
     pub fn url(mut self, url: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
         self.url = Arc::new(url);

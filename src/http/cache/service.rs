@@ -56,7 +56,7 @@ where
     S: Service<Request<ReqB>, Response = Response<ResB>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
-    ReqB: Send + 'static,
+    ReqB: Body + Send + 'static,
     ResB: Body<Data = Bytes> + Send + 'static,
     ResB::Error: Send,
 {
@@ -74,7 +74,13 @@ where
         let inner = std::mem::replace(&mut self.inner, next);
         let shared = Arc::clone(&self.shared);
         let (head, body) = request.into_parts();
-        let name = rules::entry_of(&head, &shared.options);
+        // The key says nothing of a body, which a handler may heed even with GET.
+        let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
+        let name = if empty {
+            rules::entry_of(&head, &shared.options)
+        } else {
+            None
+        };
         let request = Request::from_parts(head, body);
         Box::pin(async move {
             match name {
@@ -160,6 +166,7 @@ impl Shared {
         };
         match outcome {
             Outcome::Shareable(response, made) => {
+                self.flights.set_apart(name, false);
                 if standing.reachable {
                     self.store(name, &made, started, standing.locked).await;
                 }
@@ -167,6 +174,7 @@ impl Shared {
                 Ok(marked(response, "miss"))
             }
             Outcome::Own(response) => {
+                self.flights.set_apart(name, true);
                 self.give_up(name, standing, Landing::Nothing);
                 Ok(marked(response, "miss"))
             }
@@ -209,6 +217,9 @@ impl Shared {
                 standing.reachable = false;
                 self.counters.failed("look up", &error);
             }
+        }
+        if self.flights.are_apart(name) {
+            return Err(standing);
         }
         match self.flights.join(name, deadline).await {
             Turn::Landed(Landing::Response(entry, freshness)) if entry.answers(asked) => {
