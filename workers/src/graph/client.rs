@@ -254,7 +254,8 @@ impl AccountApi<'_> {
             body.extend_from_slice(&chunk);
         }
         if !response.status().is_success() {
-            return Err(ApiError::read(response.status(), response.headers(), &body).into());
+            let (status, headers) = (response.status(), response.headers());
+            return Err(ApiError::read(status, headers, &body, self.token).into());
         }
         serde_json::from_slice(&body).map_err(|error| GraphError::Unexpected(error.to_string()))
     }

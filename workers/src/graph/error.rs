@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
+use super::AccessToken;
 use super::usage::requested_wait;
 
 /// A request that did not succeed.
@@ -144,9 +145,15 @@ struct Reported {
 }
 
 impl ApiError {
-    /// Reads the error of an unsuccessful response. A body that is not the API's error object,
-    /// such as a proxy's page, is judged by its status alone.
-    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+    /// Reads the error of an unsuccessful response to a request with `token`, which the API's
+    /// text may quote. A body that is not the API's error object, such as a proxy's page, is
+    /// judged by its status alone.
+    pub(super) fn read(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &[u8],
+        token: &AccessToken,
+    ) -> Self {
         let reported = serde_json::from_slice::<Envelope>(body).map_or_else(
             |_| Reported {
                 message: format!("http status {status}"),
@@ -161,7 +168,7 @@ impl ApiError {
             status: status.as_u16(),
             code: reported.code,
             subcode: reported.error_subcode,
-            message: plain(&reported.message),
+            message: plain(&token.hide_in(&reported.message)),
         }
     }
 
@@ -295,7 +302,9 @@ fn sort_by_code(code: i64) -> Option<Sorted> {
 /// What is left says only its HTTP status.
 fn sort_by_status(status: StatusCode, is_transient: bool) -> Sorted {
     match status {
-        StatusCode::TOO_MANY_REQUESTS => Sorted::Limited(LimitScope::Application),
+        // It does not say whose limit it is. Were it the application's, the other accounts would
+        // learn that at the price of a request each; a wrong guess would stop them for nothing.
+        StatusCode::TOO_MANY_REQUESTS => Sorted::Limited(LimitScope::Account),
         StatusCode::REQUEST_TIMEOUT => Sorted::Transient,
         _ if is_transient || status.is_server_error() => Sorted::Transient,
         _ => Sorted::Permanent,
@@ -320,6 +329,7 @@ mod tests {
             StatusCode::from_u16(status).unwrap(),
             &HeaderMap::new(),
             body.as_bytes(),
+            &AccessToken::new("s3cret"),
         )
     }
 
@@ -357,7 +367,7 @@ mod tests {
             (400, 9007, None, Failure::NotReady),
             (400, 9004, Some(2_207_003), Failure::Transient),
             (403, 4, None, application),
-            (429, 0, None, application),
+            (429, 0, None, account),
             (403, 17, None, account),
             (400, 32, None, account),
             (403, 368, None, account),
@@ -380,6 +390,19 @@ mod tests {
         assert_eq!(read(502, "<html>").failure, Failure::Transient);
         assert_eq!(read(404, "").failure, Failure::Permanent);
         assert_eq!(read(502, "<html>").code, 0);
+    }
+
+    /// The API quotes tokens that it cannot read, and its text ends up in Redis and with users.
+    #[test]
+    fn text_of_the_api_shows_no_token() {
+        let text = format!(
+            "Malformed access token {}s3cret",
+            "x".repeat(LONGEST_TEXT - 26)
+        );
+        let body = serde_json::json!({ "error": { "message": text, "code": 190 } });
+        let message = read(400, &body.to_string()).message;
+        assert!(message.starts_with("Malformed access token"), "{message}");
+        assert!(!message.contains("s3c"), "{message}");
     }
 
     /// The API's text ends up in logs and with users, so it must not break out of its line there.

@@ -22,6 +22,14 @@ impl AccessToken {
     pub(super) fn reveal(&self) -> &str {
         &self.0
     }
+
+    /// Returns a text without this token in it.
+    pub(super) fn hide_in(&self, text: &str) -> String {
+        if self.0.is_empty() {
+            return text.to_owned();
+        }
+        text.replace(&self.0, "***")
+    }
 }
 
 impl fmt::Debug for AccessToken {

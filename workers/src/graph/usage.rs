@@ -1,11 +1,11 @@
 //! What a response's headers say about our rate: how much is used, and how long to wait.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use serde::Deserialize;
+use chrono::DateTime;
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
+use serde_json::Value;
 
 /// Per business account: how much of its quota is used, and for how long it is blocked.
 const BUSINESS_USAGE: &str = "x-business-use-case-usage";
@@ -25,62 +25,74 @@ const PAUSE_FROM: u64 = 95;
 /// The pause when the API names no time of its own.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// A header's percentages, of which the largest counts.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Percentages {
-    call_count: f64,
-    total_cputime: f64,
-    total_time: f64,
+/// What one account of [`BUSINESS_USAGE`], or [`APPLICATION_USAGE`], says. Fields that are
+/// missing or no numbers say nothing; the others count all the same.
+struct Usage {
+    /// The largest of the percentages.
+    percent: u64,
+    /// Until requests are accepted again; zero when they still are.
+    blocked: Duration,
 }
 
-#[derive(Deserialize)]
-struct BusinessUsage {
-    #[serde(flatten)]
-    used: Percentages,
-    /// Minutes until requests are accepted again; 0 when they still are.
-    #[serde(default)]
-    estimated_time_to_regain_access: u64,
-}
-
-impl Percentages {
-    fn largest(&self) -> u64 {
-        let largest = self.call_count.max(self.total_cputime).max(self.total_time);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "the value is clamped before"
-        )]
-        let percent = largest.clamp(0.0, 1000.0) as u64;
-        percent
+impl Usage {
+    fn of(entry: &Value) -> Self {
+        let number = |field: &str| whole(entry.get(field).and_then(Value::as_f64));
+        let percentages = ["call_count", "total_cputime", "total_time"].map(number);
+        let minutes = number("estimated_time_to_regain_access");
+        Self {
+            percent: percentages.into_iter().max().unwrap_or(0),
+            blocked: Duration::from_secs(minutes.saturating_mul(60)).min(LONGEST),
+        }
     }
 }
 
-/// The wait that the response asks for, when it asks for one: `Retry-After` in seconds, or the
-/// longest block among the business accounts named.
+/// A number that is not negative, without its fraction; those of headers have six digits at most.
+fn whole(number: Option<f64>) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the value is clamped before"
+    )]
+    let whole = number.unwrap_or(0.0).clamp(0.0, 1e6) as u64;
+    whole
+}
+
+/// The wait that the response asks for, when it asks for one: `Retry-After`, or the longest block
+/// among the business accounts named.
 pub(super) fn requested_wait(headers: &HeaderMap) -> Option<Duration> {
-    let retry_after = text(headers, RETRY_AFTER.as_str())
-        .and_then(|value| value.trim().parse().ok())
-        .map(Duration::from_secs);
-    let wait = retry_after.or_else(|| {
-        let minutes = business(headers)
-            .iter()
-            .map(|entry| entry.estimated_time_to_regain_access)
-            .max()?;
-        (minutes > 0).then(|| Duration::from_secs(minutes.saturating_mul(60)))
+    let wait = retry_after(headers).or_else(|| {
+        let blocks = business(headers).into_iter().map(|usage| usage.blocked);
+        blocks.max().filter(|blocked| !blocked.is_zero())
     })?;
     Some(wait.min(LONGEST))
+}
+
+/// Reads `Retry-After`: seconds, or a time that is compared with the answer's own.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let asked = text(headers, RETRY_AFTER.as_str())?.trim();
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let time = |text: &str| DateTime::parse_from_rfc2822(text.trim()).ok();
+    let wait = time(asked)? - time(text(headers, DATE.as_str())?)?;
+    Some(wait.to_std().unwrap_or_default())
 }
 
 fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn business(headers: &HeaderMap) -> Vec<BusinessUsage> {
-    text(headers, BUSINESS_USAGE)
-        .and_then(|usage| serde_json::from_str::<HashMap<String, Vec<BusinessUsage>>>(usage).ok())
-        .map(|accounts| accounts.into_values().flatten().collect())
+fn json(headers: &HeaderMap, name: &str) -> Value {
+    text(headers, name)
+        .and_then(|usage| serde_json::from_str(usage).ok())
         .unwrap_or_default()
+}
+
+fn business(headers: &HeaderMap) -> Vec<Usage> {
+    let usage = json(headers, BUSINESS_USAGE);
+    let accounts = usage.as_object().into_iter().flat_map(|map| map.values());
+    let entries = accounts.filter_map(Value::as_array).flatten();
+    entries.map(Usage::of).collect()
 }
 
 /// How much the API is to be spared.
@@ -99,16 +111,11 @@ impl Spare {
     /// before requests are refused.
     fn read(headers: &HeaderMap) -> Self {
         let mut spare = Self::default();
-        for entry in business(headers) {
-            let percent = entry.used.largest();
-            let named = Duration::from_secs(entry.estimated_time_to_regain_access * 60);
-            spare.account = spare.account.max(rest(percent).max(named.min(LONGEST)));
-            spare.stop |= percent >= PAUSE_FROM || !named.is_zero();
+        for Usage { percent, blocked } in business(headers) {
+            spare.account = spare.account.max(rest(percent)).max(blocked);
+            spare.stop |= percent >= PAUSE_FROM || !blocked.is_zero();
         }
-        let application = text(headers, APPLICATION_USAGE)
-            .and_then(|usage| serde_json::from_str::<Percentages>(usage).ok())
-            .unwrap_or_default()
-            .largest();
+        let application = Usage::of(&json(headers, APPLICATION_USAGE)).percent;
         spare.application = rest(application);
         spare.stop |= application >= PAUSE_FROM;
         spare
@@ -177,17 +184,40 @@ mod tests {
         assert_eq!(requested_wait(&usage(50, 0)), None);
     }
 
-    /// `Retry-After` is in seconds; absent or unreadable headers ask for nothing.
+    /// `Retry-After` has both of its forms; absent or unreadable headers ask for nothing.
     #[test]
-    fn retry_after_counts_seconds_and_odd_headers_ask_for_nothing() {
+    fn retry_after_is_read_and_odd_headers_ask_for_nothing() {
         assert_eq!(
             requested_wait(&headers("retry-after", "7")),
             Some(Duration::from_secs(7))
         );
+        let mut until = headers("retry-after", "Sun, 01 Mar 2026 12:02:00 GMT");
+        assert_eq!(requested_wait(&until), None, "the answer has no time");
+        for (date, seconds) in [
+            ("Sun, 01 Mar 2026 12:00:00 GMT", 120),
+            ("Sun, 01 Mar 2026 13:00:00 GMT", 0),
+        ] {
+            until.insert(DATE, date.parse().unwrap());
+            let wait = Some(Duration::from_secs(seconds));
+            assert_eq!(requested_wait(&until), wait);
+        }
         assert_eq!(requested_wait(&headers("retry-after", "soon")), None);
         assert_eq!(requested_wait(&headers(BUSINESS_USAGE, "{")), None);
         assert_eq!(requested_wait(&HeaderMap::new()), None);
         assert_eq!(Spare::read(&headers(BUSINESS_USAGE, "{")), Spare::default());
+    }
+
+    /// Whatever numbers a header has, the others in it count, and none of them fails the job.
+    #[test]
+    fn odd_numbers_neither_hide_others_nor_overflow() {
+        let odd = r#"{"1":[{"call_count":null,"total_time":"x"}],"2":7,
+            "3":[{"call_count":97.5,"estimated_time_to_regain_access":-1}]}"#;
+        let odd = odd.replace('\n', "");
+        let spare = Spare::read(&headers(BUSINESS_USAGE, &odd));
+        assert_eq!((spare.account, spare.stop), (PAUSE, true));
+        let long = usage(1, u64::MAX);
+        assert_eq!(Spare::read(&long).account, LONGEST);
+        assert_eq!(requested_wait(&long), Some(LONGEST));
     }
 
     /// Slow at 80 %, stop at 95 % or as long as the API says, whatever the answer itself was.
