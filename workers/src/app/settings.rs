@@ -110,9 +110,13 @@ impl GraphSettings {
     /// # Errors
     /// [`StartError::Graph`] when it cannot be used.
     pub fn client(&self) -> Result<GraphClient, StartError> {
-        let options = GraphOptions::new(&self.graph_api_url)
-            .deadline(Duration::from_secs(self.graph_deadline));
+        let options = GraphOptions::new(&self.graph_api_url).deadline(self.deadline());
         Ok(GraphClient::new(&options)?)
+    }
+
+    /// How long one request may take.
+    pub fn deadline(&self) -> Duration {
+        Duration::from_secs(self.graph_deadline)
     }
 
     /// The tokens configured.

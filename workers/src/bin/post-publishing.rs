@@ -9,7 +9,6 @@ use oxbull_workers::app::{self, GraphSettings, StartError, WorkerSettings};
 use oxbull_workers::jobs::post_publishing::{
     PublishLimits, Publisher, QUEUE, handle, watch_failures,
 };
-use oxbull_workers::notify::Notifier;
 
 /// Publishes scheduled posts on Instagram
 #[derive(Debug, Parser)]
@@ -37,10 +36,10 @@ struct Waits {
     /// How long an attempt waits for its containers in all
     #[arg(long, env = "CONTAINER_DEADLINE_MS", default_value_t = 1_800_000, value_parser = clap::value_parser!(u64).range(1..))]
     container_deadline_ms: u64,
-    /// How long a request to publish without an answer may still be on its way; at least twice
-    /// the request's own deadline
-    #[arg(long, env = "PUBLISH_SETTLE_MS", default_value_t = 30_000)]
-    publish_settle_ms: u64,
+    /// How long a request to publish without an answer may still be on its way [default: twice
+    /// GRAPH_DEADLINE, which it should not be below]
+    #[arg(long, env = "PUBLISH_SETTLE_MS")]
+    publish_settle_ms: Option<u64>,
     /// How long an account waits whose publishing quota is used up
     #[arg(long, env = "PUBLISHING_QUOTA_WAIT_MS", default_value_t = 900_000, value_parser = clap::value_parser!(u64).range(1..))]
     publishing_quota_wait_ms: u64,
@@ -50,12 +49,22 @@ struct Waits {
 }
 
 impl Waits {
-    fn limits(&self) -> PublishLimits {
+    /// The limits for requests with this deadline.
+    fn limits(&self, deadline: Duration) -> PublishLimits {
+        let enough = deadline.saturating_mul(2);
+        let settle = self.publish_settle_ms.map(Duration::from_millis);
+        if let Some(settle) = settle.filter(|settle| *settle < enough) {
+            tracing::warn!(
+                ?settle,
+                ?enough,
+                "PUBLISH_SETTLE_MS is below twice GRAPH_DEADLINE"
+            );
+        }
         PublishLimits {
             first_wait: Duration::from_millis(self.container_poll_ms),
             longest_wait: Duration::from_millis(self.container_poll_max_ms),
             processing: Duration::from_millis(self.container_deadline_ms),
-            settle: Duration::from_millis(self.publish_settle_ms),
+            settle: settle.unwrap_or(enough),
             quota_wait: Duration::from_millis(self.publishing_quota_wait_ms),
             put_off: Duration::from_millis(self.put_off_max_ms),
             ..PublishLimits::default()
@@ -74,7 +83,7 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let publisher = Publisher {
         graph: arguments.graph.client()?,
         tokens: arguments.graph.tokens()?,
-        limits: arguments.waits.limits(),
+        limits: arguments.waits.limits(arguments.graph.deadline()),
     };
     let signals = app::listen()?;
     let client = app::connect(&arguments.worker).await?;
@@ -86,12 +95,7 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .state(publisher)
         .start(handle)
         .await?;
-    let failures = watch_failures(
-        worker.events(),
-        queue,
-        Notifier::new(client.clone()),
-        client.clock().clone(),
-    );
+    let failures = watch_failures(worker.events(), client.clone(), queue);
     app::run_beside(QUEUE, worker, client, signals, failures).await;
     Ok(())
 }

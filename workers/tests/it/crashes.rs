@@ -358,3 +358,23 @@ async fn what_users_are_told_stays_true() -> TestResult {
     })
     .await
 }
+
+/// A publisher that wakes with a failure in its hands does not tell of it what another has made
+/// untrue meanwhile.
+#[tokio::test]
+async fn frozen_publisher_tells_no_failure_of_a_published_post() -> TestResult {
+    let site = Site::start(0).await?;
+    let kind = Kind {
+        end: End::AsTold,
+        least: 2,
+        ..image()
+    };
+    let blow = Blow {
+        fault: Fault::Freeze,
+        side: Side::Api,
+        moment: Moment::After,
+    };
+    site.every_step(&kind, blow).await?;
+    site.bench.client.close().await;
+    Ok(())
+}

@@ -10,7 +10,6 @@ use oxbull_workers::holds::Holds;
 use oxbull_workers::jobs::post_publishing::{
     PublishLimits, PublishedPost, Publisher, QUEUE, handle, watch_failures,
 };
-use oxbull_workers::notify::Notifier;
 use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
@@ -460,39 +459,56 @@ async fn post_that_is_put_off_for_too_long_fails() -> TestResult {
     Ok(())
 }
 
-/// A job that fails without its handler, as one that stalled too often, is told too, once.
+/// A job that fails without its handler, as one that stalled too often, is told too, once: also
+/// when its worker died with the news, and with a word of warning where the post may be public.
 #[tokio::test]
 async fn failure_without_the_handler_is_told() -> TestResult {
     let desk = Desk::open(SimulatorOptions::new()).await?;
-    let id = desk.add(&shoes()).await?;
-    let key = format!("bull:{QUEUE}:{id}");
     let reason = "job stalled more than allowable limit";
-    desk.bench
-        .server
-        .int(&["HSET", &key, "defa", reason])
-        .await?;
+    let fail = async |data: &Value| -> TestResult<JobId> {
+        let id = desk.add(data).await?;
+        let key = format!("bull:{QUEUE}:{id}");
+        desk.bench
+            .server
+            .int(&["HSET", &key, "defa", reason])
+            .await?;
+        Ok(id)
+    };
+    let plain = fail(&shoes()).await?;
+    let mut begun = shoes();
+    begun["publication"] = json!({ "containerId": "17", "request": { "at": 1 } });
+    let begun = fail(&begun).await?;
+    // This one has failed by the time anybody looks, and another was told by its handler.
     let worker = desk.work(short()).await?;
-    let client = &desk.bench.client;
-    let watch = watch_failures(
-        worker.events(),
-        Queue::open(client, QUEUE).await?,
-        Notifier::new(client.clone()),
-        client.clock().clone(),
-    );
     let refused = desk.add(&post("https://cdn.example/shoes.gif")).await?;
+    for id in [&plain, &begun, &refused] {
+        reaches(&desk.queue, id, JobState::Failed).await?;
+    }
+    let client = &desk.bench.client;
+    let queue = Queue::open(client, QUEUE).await?;
+    let watch = watch_failures(worker.events(), client.clone(), queue);
+    let late = async {
+        desk.ears.hear(USER, 3).await?;
+        desk.queue.pause().await?;
+        let late = fail(&shoes()).await?;
+        desk.queue.resume().await?;
+        reaches(&desk.queue, &late, JobState::Failed).await?;
+        desk.ears.hear(USER, 4).await
+    };
     let told = tokio::select! {
         () = watch => panic!("the worker ended"),
-        told = async {
-            reaches(&desk.queue, &id, JobState::Failed).await?;
-            reaches(&desk.queue, &refused, JobState::Failed).await?;
-            desk.ears.hear(USER, 2).await
-        } => told?,
+        told = late => told?,
     };
-    assert_eq!(told.len(), 2);
-    assert!(
-        told.iter().any(|notice| notice["reason"] == reason),
-        "{told:?}"
-    );
+    assert_eq!(told.len(), 4);
+    let saying = |text: &str| {
+        told.iter()
+            .filter(|notice| notice["reason"] == text)
+            .count()
+    };
+    assert_eq!(saying(reason), 2, "{told:?}");
+    let doubtful =
+        format!("{reason}; the post may have been published before: look at the account");
+    assert_eq!(saying(&doubtful), 1, "{told:?}");
     desk.end(worker).await;
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::holds::Holds;
 use crate::notify::Notifier;
 
 use super::plan::InvalidPost;
+use super::progress::IN_DOUBT;
 
 /// The wait when the API limits our rate and does not say for how long.
 const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
@@ -89,7 +90,7 @@ enum Stop {
     Invalid(#[from] InvalidPost),
     #[error("limits of the graph api left no room within {0:?}")]
     PutOffTooLong(Duration),
-    #[error("{0}; the post may have been published before: look at the account")]
+    #[error("{0}; {IN_DOUBT}")]
     InDoubt(Box<Self>),
     /// What an earlier run of this attempt has found and told.
     #[error("{}", .0.reason)]
@@ -205,7 +206,7 @@ impl Attempt<'_> {
                 Err(JobError::retry(error))
             }
             // The last attempt must not fail a post that may be public: first find out.
-            Failure::Transient | Failure::NotReady if self.is_in_doubt() => {
+            Failure::Transient | Failure::NotReady if self.notes.kept().may_be_public() => {
                 let wait = self.context.state().limits.longest_wait;
                 match self.put_off(wait).await {
                     Some(put_off) => put_off,
@@ -216,11 +217,6 @@ impl Attempt<'_> {
                 self.fail(error.into()).await
             }
         }
-    }
-
-    fn is_in_doubt(&self) -> bool {
-        let progress = self.notes.kept();
-        progress.request.is_some() || progress.media_id.is_some()
     }
 
     /// Steps back without using an attempt. A post that has been put off for too long fails, but
@@ -239,7 +235,7 @@ impl Attempt<'_> {
         if Duration::from_millis(passed) < limit {
             return Some(Ok(Outcome::DelayFor(wait)));
         }
-        if self.is_in_doubt() {
+        if self.notes.kept().may_be_public() {
             return None;
         }
         Some(self.fail(Stop::PutOffTooLong(limit)).await)
@@ -250,7 +246,7 @@ impl Attempt<'_> {
     /// queue knows of the failure, see [`watch_failures`](super::watch_failures).
     async fn fail(&self, stop: Stop) -> JobResult<PublishedPost> {
         let decided = matches!(stop, Stop::Decided(_));
-        let stop = if self.is_in_doubt() && !decided {
+        let stop = if self.notes.kept().may_be_public() && !decided {
             Stop::InDoubt(Box::new(stop))
         } else {
             stop

@@ -6,6 +6,9 @@ use serde_json::{Map, Value};
 use super::NoticeCode;
 use crate::graph::{ContainerId, MediaId};
 
+/// What its user has to know of a post that failed and may be public nevertheless.
+pub(super) const IN_DOUBT: &str = "the post may have been published before: look at the account";
+
 /// How far a publication is. Times are in milliseconds since 1970.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -53,6 +56,11 @@ impl Publication {
     /// Says whether nothing has been made yet.
     pub(super) fn is_untouched(&self) -> bool {
         self.children.is_empty() && self.container_id.is_none()
+    }
+
+    /// Says whether the post may be public, as far as is known.
+    pub(super) fn may_be_public(&self) -> bool {
+        self.request.is_some() || self.media_id.is_some()
     }
 
     /// Forgets the containers: the next run makes others. What a container may have been published
