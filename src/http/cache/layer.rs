@@ -22,8 +22,9 @@ use crate::kv::{Kv, check_id};
 ///
 /// - Stored are responses to [`methods`](CacheOptions::methods) with one of the
 ///   [`statuses`](CacheOptions::statuses), without `Set-Cookie`, without `no-store`, `no-cache`
-///   or `private` in `Cache-Control`, and up to a [size](CacheOptions::body_limit). A response
-///   with `Vary` answers requests with the same headers. `Vary: *` is not stored.
+///   or `private` in `Cache-Control`, without `Expires` unless `max-age` says the same, and up to
+///   a [size](CacheOptions::body_limit). A response with `Vary` answers requests with the same
+///   headers. `Vary: *` is not stored.
 /// - Users never share entries. A request with credentials from nobody known passes by, and so
 ///   does one with a body.
 /// - When an entry is missing, one request among all processes runs the handler and the others

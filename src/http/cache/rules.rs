@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, RANGE, SET_COOKIE,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, EXPIRES, RANGE, SET_COOKIE,
     UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode, request, response};
@@ -170,6 +170,10 @@ impl Control {
             }
         }
         control.ttl = shared.or(own);
+        // A time of its own in the form that needs a clock to be read: not stored for too long.
+        if control.ttl.is_none() && headers.contains_key(EXPIRES) {
+            return None;
+        }
         Some(control)
     }
 }
@@ -267,6 +271,7 @@ mod tests {
             Response::builder().header("cache-control", "max-age=0"),
             Response::builder().header("cache-control", "max-age=soon"),
             Response::builder().header("cache-control", "max-age=9, s-maxage=0"),
+            Response::builder().header("expires", "0"),
             Response::builder().header("vary", "*"),
             Response::builder().header("vary", "Accept, Cookie"),
             Response::builder().header("vary", "authorization"),
@@ -296,7 +301,8 @@ mod tests {
             judged(&options, shared).unwrap().ttl,
             Duration::from_secs(5)
         );
-        let long = judged(&options, json().header("cache-control", "max-age=99999")).unwrap();
+        let long = json().header("expires", "0");
+        let long = judged(&options, long.header("cache-control", "max-age=99999")).unwrap();
         assert_eq!(long.ttl, Duration::from_secs(3_600));
         let strict = judged(&options, json().header("cache-control", "must-revalidate")).unwrap();
         assert!(!strict.stale);

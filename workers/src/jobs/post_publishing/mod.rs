@@ -9,7 +9,9 @@
 //! | `publish:container:{jobId}@{timestamp}` | the one container of the job that may be published | [`JobNotes`] |
 //! | `notified:{jobId}@{timestamp}:{published,failed}` | that the user was told | [`Notifier`](crate::notify::Notifier) |
 //! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that the API is to be left alone | [`Holds`](crate::holds::Holds) |
-
+//!
+//! Each job is a post of its own: a backend that may add one twice gives it an id made of the
+//! post's, such as `post-17`, and the queue keeps one.
 //!
 //! How it behaves where there is a choice:
 //!
@@ -17,13 +19,15 @@
 //!   There is no hold: it would keep the user from hearing of the other posts, and publish late
 //!   what is due now once the account is connected again.
 //! - **Limits** put a post off without an attempt, for 24 hours at most, and hold its account for
-//!   all workers; other accounts go on. The application's limit holds every account.
+//!   all workers; other accounts go on. The application's limit holds every account; a 429 that
+//!   does not say whose limit it is holds the account that it was an answer to.
 //! - **A request to publish without an answer** is looked into before anything else, and counts as
 //!   an attempt only when it is known to have come to nothing. A worker's death costs no attempt.
 //! - **The user** is told once per job that its post is published, and once that it has failed for
 //!   good, on the channel `notify:{userId}`, as a [`PostNotice`]. Redis remembers and publishes in
 //!   one step. A failure is noted in the job's data first, so that a run after a crash cannot
-//!   end otherwise than its user was told.
+//!   end otherwise than its user was told. A worker that has lost the job can neither note nor tell
+//!   anything of it. [`watch_failures`] tells what fails without the handler.
 
 mod error;
 mod follow;
