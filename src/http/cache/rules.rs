@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, EXPIRES, RANGE, SET_COOKIE,
-    UPGRADE, VARY,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, EXPIRES, RANGE,
+    SET_COOKIE, UPGRADE, VARY,
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode, request, response};
 

@@ -37,7 +37,7 @@ struct Waits {
     #[arg(long, env = "CONTAINER_DEADLINE_MS", default_value_t = 1_800_000, value_parser = clap::value_parser!(u64).range(1..))]
     container_deadline_ms: u64,
     /// How long a request to publish without an answer may still be on its way [default: twice
-    /// GRAPH_DEADLINE, which it should not be below]
+    /// `GRAPH_DEADLINE`, which it should not be below]
     #[arg(long, env = "PUBLISH_SETTLE_MS")]
     publish_settle_ms: Option<u64>,
     /// How long an account waits whose publishing quota is used up

@@ -11,7 +11,8 @@
 //! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that the API is to be left alone | [`Holds`](crate::holds::Holds) |
 //!
 //! Each job is a post of its own: a backend that may add one twice gives it an id made of the
-//! post's, such as `post-17`, and the queue keeps one.
+//! post's, such as `post-17`: while that
+//! job is kept, adding it again changes nothing.
 //!
 //! How it behaves where there is a choice:
 //!
