@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use oxbull::client::Client;
-use oxbull::{EventId, JobId, JobState, Queue, QueueEvent, QueueEvents, WorkerEvent, WorkerEvents};
+use oxbull::{
+    Error, EventId, JobId, JobState, Queue, QueueEvent, QueueEvents, WorkerEvent, WorkerEvents,
+};
 use serde_json::Value;
 
 use super::handler::Failed;
@@ -66,7 +68,13 @@ async fn follow_from(
     while let Some(entry) = events.next().await {
         let entry = entry?;
         if let QueueEvent::Failed { job, reason, .. } = entry.event {
-            tell(&job, &reason, client, queue).await?;
+            match tell(&job, &reason, client, queue).await {
+                // An odd key must not keep the others from being told.
+                Err(error @ (Error::Server(_) | Error::Denied(_))) => {
+                    tracing::warn!(id = %job, %error, "failed, and its user could not be read");
+                }
+                told => told?,
+            }
         }
         *place = entry.id;
     }
@@ -89,16 +97,17 @@ async fn tell(
     let data: Value = serde_json::from_str(&job.raw_data).unwrap_or_default();
     let progress = data.get("publication").cloned().unwrap_or_default();
     let progress = serde_json::from_value::<Publication>(progress).unwrap_or_default();
-    let in_doubt = format!("{reason}; {IN_DOUBT}");
+    let mut text = reason.to_owned();
+    if progress.may_be_public() && !text.contains(IN_DOUBT) {
+        text = format!("{text}; {IN_DOUBT}");
+    }
+    // The handler's own, when it could note but not tell.
+    let verdict = progress.verdict.filter(|verdict| verdict.reason == reason);
     let failed = Failed {
         mark: &format!("{id}@{}", job.timestamp),
         data: &data,
-        code: NoticeCode::Unavailable,
-        reason: if progress.may_be_public() {
-            &in_doubt
-        } else {
-            reason
-        },
+        code: verdict.map_or(NoticeCode::Unavailable, |verdict| verdict.code),
+        reason: &text,
         at: client.clock().now().as_millis(),
     };
     if let Err(error) = failed.tell(&Notifier::new(client.clone())).await {

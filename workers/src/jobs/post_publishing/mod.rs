@@ -11,8 +11,7 @@
 //! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that the API is to be left alone | [`Holds`](crate::holds::Holds) |
 //!
 //! Each job is a post of its own: a backend that may add one twice gives it an id made of the
-//! post's, such as `post-17`: while that
-//! job is kept, adding it again changes nothing.
+//! post's, such as `post-17`: while that job is kept, adding it again changes nothing.
 //!
 //! How it behaves where there is a choice:
 //!
@@ -28,7 +27,7 @@
 //!   good, on the channel `notify:{userId}`, as a [`PostNotice`]. Redis remembers and publishes in
 //!   one step. A failure is noted in the job's data first, so that a run after a crash cannot
 //!   end otherwise than its user was told. A worker that has lost the job can neither note nor tell
-//!   anything of it. [`watch_failures`] tells what fails without the handler.
+//!   a failure of it. [`watch_failures`] tells what fails without the handler.
 
 mod error;
 mod follow;
