@@ -152,10 +152,10 @@ pub struct ReadSettings {
     /// Latest posts read of each account
     #[arg(long, env = "ANALYTICS_POSTS", default_value_t = 25, value_parser = clap::value_parser!(u16).range(0..=200))]
     posts: u16,
-    /// Requests for one account, as <requests>/<seconds>
+    /// Requests for one account, as `requests/seconds`
     #[arg(long, env = "GRAPH_ACCOUNT_BUDGET", default_value = "200/3600")]
     account_budget: Budget,
-    /// Requests for all accounts, as <requests>/<seconds>
+    /// Requests for all accounts, as `requests/seconds`
     #[arg(long, env = "GRAPH_APPLICATION_BUDGET", default_value = "600/60")]
     application_budget: Budget,
 }
