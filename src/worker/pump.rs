@@ -41,6 +41,9 @@ const DOUBTS: [Duration; 3] = [
 const FETCH_RETRY: Duration = Duration::from_millis(50);
 const FETCH_RETRY_MAX: Duration = Duration::from_secs(2);
 
+/// What is left of a rate limit when it is no longer slept through.
+const LAST_MOMENT: Duration = Duration::from_millis(1);
+
 /// How long closing waits to pass a wake-up on.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -98,6 +101,7 @@ enum Stage {
 enum Done {
     Call {
         report: Report,
+        sent: Instant,
         slots: usize,
         /// What the pump knew of a limited queue when it made the call.
         limited: Option<u64>,
@@ -280,9 +284,11 @@ impl Pump {
             let token = self.new_token();
             let caller = self.parts.caller.clone();
             let call = caller.call(results, take, token, limited.is_some());
+            let sent = Instant::now();
             self.calls.push(Box::pin(async move {
                 Done::Call {
                     report: call.await,
+                    sent,
                     slots,
                     limited,
                 }
@@ -503,7 +509,7 @@ impl Pump {
         };
         if let AttemptEnd::Returned(Outcome::RateLimited(wait)) = &end {
             self.limited = Some(self.calls_made);
-            self.limit(*wait);
+            self.limit(Instant::now(), *wait);
         }
         let ending = self.settle(&running.record, &end);
         let kind = match &ending {
@@ -550,15 +556,16 @@ impl Pump {
     }
 
     /// Starts no job for this long, or as much of it as one wait may take.
-    fn limit(&mut self, wait: Duration) {
+    fn limit(&mut self, since: Instant, wait: Duration) {
         let wait = wait.min(self.parts.options.max_limit_wait);
-        self.hold_off = Some(Instant::now() + wait);
+        self.hold_off = Some(since + wait);
     }
 
     fn take_in(&mut self, done: Done) {
         match done {
             Done::Call {
                 report,
+                sent,
                 slots,
                 limited,
             } => {
@@ -568,7 +575,7 @@ impl Pump {
                 if report.asked > 0 && over && self.limited == limited {
                     self.limited = None;
                 }
-                self.take_report(report);
+                self.take_report(report, sent);
             }
             Done::Doubt(token, records) => {
                 for record in records {
@@ -591,7 +598,7 @@ impl Pump {
         self.trim();
     }
 
-    fn take_report(&mut self, report: Report) {
+    fn take_report(&mut self, report: Report, sent: Instant) {
         for (result, fate) in report.fates {
             self.tell_fate(result, fate);
         }
@@ -640,7 +647,7 @@ impl Pump {
                     .status
                     .send_modify(|status| status.last_answer = Some(now));
                 if report.asked > 0 {
-                    self.plan(next, found, now);
+                    self.plan(next, found, now, sent);
                 }
             }
             Err(error) => {
@@ -655,13 +662,19 @@ impl Pump {
     }
 
     /// Decides when to look for jobs again.
-    fn plan(&mut self, next: Next, found: usize, now: Instant) {
+    fn plan(&mut self, next: Next, found: usize, now: Instant, sent: Instant) {
         if found > 0 {
             self.drained = false;
         }
         match next {
             Next::More => self.look = true,
-            Next::Limited(wait) => self.limit(wait),
+            // Redis counted the wait after the call was sent, and rounded it up by less than a
+            // millisecond. Asking too late costs starts; asking too early costs calls, but only in the
+            // last millisecond, which is too short for a timer.
+            Next::Limited(wait) => match wait.checked_sub(LAST_MOMENT) {
+                Some(rest) if !rest.is_zero() => self.limit(sent, rest),
+                _ => self.look = true,
+            },
             Next::At(due) => {
                 let wait = due.since(self.parts.caller.store.clock().now());
                 self.look_at = self.look_at.min(now + wait);
