@@ -25,15 +25,15 @@
           backlog: retention left to do, each {set, count, age, limit}
   Emits   completed, failed, retries-exhausted, waiting, delayed, waiting-children, active,
           drained; added, waiting or delayed of a deduplicated add that waited
-  Uses    codes, events, gate, marker, place, job, parent, dedup, retention, metrics, promote,
-          finish, take, rate
+  Uses    codes, events, gate, marker, place, job, parent, child, dedup, dedup_end, retention,
+          metrics, promote, finish, take, rate
 ]]
 local B = KEYS[1]
 local now, want, token, lock_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local worker_name = ARGV[5]
 local limit_max, limit_window = tonumber(ARGV[6]), tonumber(ARGV[7])
 local points, budget = tonumber(ARGV[8]), tonumber(ARGV[9])
-local results = { first = 11, stride = 12, again = ARGV[10] == '1', total = tonumber(ARGV[11]) }
+local results = { first = 11, stride = 12, again = ARGV[10] == '1', total = tonumber(ARGV[11]), stamp = ARGV[1] }
 
 -- Read one value of each key that is written below: a key of the wrong type fails here, before
 -- the first write.
@@ -85,7 +85,7 @@ if want > 0 then
     local ids, hashes, full
     ids, hashes, ghosts, full = pop_ready(B, math.min(want, allowed), budget)
     if #ids > 0 then
-      local counted = activate(B, ids, hashes, token, lock_ms, worker_name, now)
+      local counted = activate(B, ids, hashes, token, lock_ms, worker_name, ARGV[1])
       if max and window then
         count_starts(B, counted, window)
       end

@@ -8,10 +8,11 @@
           2 number of jobs, then per job:
             id (empty: generate)   name   data (JSON)   opts (JSON)   timestamp (ms)   delay (ms)
             priority   place (wait, next, prioritized, delayed or children)
-            parent key (empty: none)   parent link (JSON)
-            deduplication (empty: none; never together with a parent): <modes>:<ttl in ms>:<id>,
-            with the modes e (extend), r (replace), s (reschedule), k (keep last if active)
-  Returns per job code, id and another id or empty:
+            extra: empty, or one of
+              parent, then: parent key   parent link (JSON)
+              dedup, then: <modes>:<ttl in ms>:<deduplication id>, with the modes e (extend),
+              r (replace), s (reschedule), k (keep last if active)
+  Returns per job code and id, with the codes 3 and 4 another id:
           0 added, now or by the earlier execution: the job
           1 an existing id, nothing stored: the job
           2 deduplicated, nothing stored: the owner of the deduplication id
@@ -21,13 +22,12 @@
   Emits   added, then waiting, delayed or waiting-children; duplicated for an existing id;
           deduplicated, then delayed for an owner that is rescheduled; removed and deduplicated
           before the added of a job that replaces another
-  Uses    codes, events, gate, marker, place, job, parent, dedup, told
+  Uses    codes, events, gate, marker, place, job, parent, dedup, dedup_add, told
 ]]
 local B = KEYS[1]
 local since = ARGV[1]
 local again = since ~= ''
 local total = tonumber(ARGV[2])
-local STRIDE = 11
 local ADDED, DUPLICATE = 0, 1
 
 local settings = read_settings(B)
@@ -38,35 +38,38 @@ local closed = gate_closed(B, settings)
 redis.call('XLEN', B .. 'events')
 redis.call('LLEN', B .. 'wait')
 redis.call('ZCARD', B .. 'marker')
-redis.call('GET', B .. 'id')
-local dedup_of, some_dedup = {}, false
+local starts, dedup_of, dedups = {}, {}, nil
+local at = 2
 for i = 1, total do
-  local at = 2 + (i - 1) * STRIDE
-  local id, place, parent_key, dedup = ARGV[at + 1], ARGV[at + 8], ARGV[at + 9], ARGV[at + 11]
+  starts[i] = at
+  local id, place, extra = ARGV[at + 1], ARGV[at + 8], ARGV[at + 9]
   if place == 'delayed' then
     redis.call('ZCARD', B .. 'delayed')
   elseif place == 'prioritized' then
     redis.call('ZCARD', B .. 'prioritized')
   end
-  if parent_key ~= '' then
-    redis.call('SCARD', parent_key .. ':dependencies')
-  end
-  if id ~= '' and (again or parent_key ~= '') then
+  if id ~= '' and (again or extra == 'parent') then
     redis.call('HLEN', B .. id)
   end
-  if dedup ~= '' then
-    dedup_of[i] = read_deduplication(dedup)
-    check_deduplication(B, dedup_of[i])
-    some_dedup = true
+  at = at + 9
+  if extra == 'parent' then
+    redis.call('SCARD', ARGV[at + 1] .. ':dependencies')
+    at = at + 2
+  elseif extra == 'dedup' then
+    dedups = dedups or deduplication()
+    dedup_of[i] = dedups.read(ARGV[at + 1])
+    dedups.check(B, dedup_of[i])
+    at = at + 1
   end
 end
-if some_dedup then
-  check_owner_states(B)
+if dedups then
+  dedups.check_states(B)
 end
-local told = again and some_dedup and read_told(B, since) or {}
+local told = again and dedups and read_told(B, since) or {}
 
 -- The number of the next job. The first one is taken before anything else is written, so that a
--- counter that is no number fails; how many more were used is written at the end.
+-- counter of the wrong type or that is no number fails; how many more were used is written at the
+-- end.
 local counter, more = nil, 0
 local function next_number()
   if counter then
@@ -79,7 +82,7 @@ end
 
 -- Finds what became of a job with an id of its own before: code, id and another id; nothing when
 -- the job is still to be added.
-local function find_earlier(at, id, dedup)
+local function find_earlier(at, id, parent_key, dedup)
   local job_key = B .. id
   local exists = redis.call('EXISTS', job_key) == 1
   local story = dedup and told[id]
@@ -96,13 +99,12 @@ local function find_earlier(at, id, dedup)
   if not exists then
     return nil
   end
-  local parent_key = ARGV[at + 9]
-  if again or parent_key ~= '' then
+  if again or parent_key then
     local known = redis.call('HMGET', job_key, 'parentKey', 'timestamp', 'name', 'data')
     local old = known[1]
     if again and known[2] == ARGV[at + 5] and known[3] == ARGV[at + 2] and known[4] == ARGV[at + 3] then
       return ADDED, id
-    elseif parent_key ~= '' and old and old ~= '' and old ~= parent_key and redis.call('EXISTS', old) == 1 then
+    elseif parent_key and old and old ~= '' and old ~= parent_key and redis.call('EXISTS', old) == 1 then
       return PARENT_CONFLICT, id
     end
   end
@@ -127,14 +129,13 @@ end
 local fifo, woken, announced = {}, false, false
 
 -- Stores a job and queues it.
-local function store(at, id, dedup)
+local function store(at, id, parent_key, dedup)
   local job_key = B .. id
   local name, data, opts, timestamp = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local delay, priority, place = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-  local parent_key = ARGV[at + 9]
-  if parent_key ~= '' then
+  if parent_key then
     redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
-      'delay', delay, 'priority', priority, 'parentKey', parent_key, 'parent', ARGV[at + 10])
+      'delay', delay, 'priority', priority, 'parentKey', parent_key, 'parent', ARGV[at + 11])
   elseif dedup then
     redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
       'delay', delay, 'priority', priority, 'deid', dedup.id)
@@ -162,26 +163,27 @@ local function store(at, id, dedup)
     woken = true
     emit(B, 'waiting', 'jobId', id)
   end
-  if parent_key ~= '' then
+  if parent_key then
     redis.call('SADD', parent_key .. ':dependencies', job_key)
   end
 end
 
 -- Adds one job. Returns its code, id and another id.
 local function add(at, dedup)
-  local id, parent_key = ARGV[at + 1], ARGV[at + 9]
-  if parent_key ~= '' and redis.call('EXISTS', parent_key) == 0 then
+  local id = ARGV[at + 1]
+  local parent_key = ARGV[at + 9] == 'parent' and ARGV[at + 10]
+  if parent_key and redis.call('EXISTS', parent_key) == 0 then
     return PARENT_MISSING, id
   end
   local number = next_number()
   if id == '' then
     id = tostring(number)
   else
-    local code, known, other = find_earlier(at, id, dedup)
+    local code, known, other = find_earlier(at, id, parent_key, dedup)
     if code then
       if code == DUPLICATE then
-        if parent_key ~= '' then
-          attach(B .. id, id, parent_key, ARGV[at + 10], tonumber(ARGV[at + 5]))
+        if parent_key then
+          attach(B .. id, id, parent_key, ARGV[at + 11], tonumber(ARGV[at + 5]))
         end
         emit(B, 'duplicated', 'jobId', id)
       end
@@ -190,7 +192,7 @@ local function add(at, dedup)
   end
   local code, other
   if dedup then
-    code, other = deduplicate(B, dedup, { id = id, name = ARGV[at + 2], data = ARGV[at + 3], opts = ARGV[at + 4],
+    code, other = dedups.apply(B, dedup, { id = id, name = ARGV[at + 2], data = ARGV[at + 3], opts = ARGV[at + 4],
       timestamp = ARGV[at + 5], delay = ARGV[at + 6] })
     if code == KEPT_LAST then
       return KEPT_LAST, other, id
@@ -198,15 +200,18 @@ local function add(at, dedup)
       return DEDUPLICATED, other
     end
   end
-  store(at, id, dedup)
+  store(at, id, parent_key, dedup)
   return code or ADDED, id, other
 end
 
 local reply = {}
 for i = 1, total do
-  local code, id, other = add(2 + (i - 1) * STRIDE, dedup_of[i])
-  local at = 3 * i
-  reply[at - 2], reply[at - 1], reply[at] = code, id, other or ''
+  local code, id, other = add(starts[i], dedup_of[i])
+  local n = #reply
+  reply[n + 1], reply[n + 2] = code, id
+  if code == REPLACED or code == KEPT_LAST then
+    reply[n + 3] = other
+  end
 end
 if not counter then
   return reply

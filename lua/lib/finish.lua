@@ -39,10 +39,11 @@ local function failure_fields(fields, reason, stack, trace)
 end
 
 -- Ends the attempts listed in ARGV. `list` says where: first (position before the first value),
--- stride, total, and whether they may have been stored before (again). Returns the codes, how many jobs completed or failed for good, whether a job was
--- delayed, and the retention work that is left.
+-- stride, total, whether they may have been stored before (again), and now as text (stamp: the
+-- server converts text for nothing, each number at the price of a read). Returns the codes, how many
+-- jobs completed or failed for good, whether a job was delayed, and the retention work that is left.
 local function finish_jobs(B, list, settings, now, points)
-  local codes, lock_keys, child_keys = {}, {}, {}
+  local codes, lock_keys, child_keys, stamp = {}, {}, {}, list.stamp
   for i = 1, list.total do
     local at = list.first + (i - 1) * list.stride
     local job_key = B .. ARGV[at + 1]
@@ -71,7 +72,7 @@ local function finish_jobs(B, list, settings, now, points)
     end
     redis.call('HSET', job_key, unpack(fields))
     local adds = finished[set]
-    adds[#adds + 1] = now
+    adds[#adds + 1] = stamp
     adds[#adds + 1] = id
     if count > 0 or age >= 0 then
       rules[set][count .. ':' .. age .. ':' .. limit] = { count = count, age = age, limit = limit }
@@ -103,7 +104,7 @@ local function finish_jobs(B, list, settings, now, points)
       end
       return refusal
     end
-    if redis.call('LREM', B .. 'active', -1, id) == 0 then
+    if redis.call('LREM', B .. 'active', '-1', id) == 0 then
       return WRONG_STATE
     end
     if token ~= '0' then
@@ -111,7 +112,7 @@ local function finish_jobs(B, list, settings, now, points)
       freed_ids[#freed_ids + 1] = id
     end
 
-    local made = number_or_zero(job[2]) + 1
+    local made = count_up(job[2])
     if verb == 'complete' or verb == 'fail' then
       local completed = verb == 'complete'
       -- Keys of others, checked by nobody before: if they are unusable, the job ends all the same.
@@ -124,15 +125,15 @@ local function finish_jobs(B, list, settings, now, points)
       end
       local keep = { number, tonumber(age), tonumber(limit) }
       if completed then
-        record('completed', id, job, keep, { 'returnvalue', value, 'finishedOn', now, 'atm', made })
+        record('completed', id, job, keep, { 'returnvalue', value, 'finishedOn', stamp, 'atm', made })
         endings[#endings + 1] = { 'completed', id, value }
       else
         record('failed', id, job, keep,
-          failure_fields({ 'failedReason', value, 'finishedOn', now, 'atm', made }, value, stack, trace))
+          failure_fields({ 'failedReason', value, 'finishedOn', stamp, 'atm', made }, value, stack, trace))
         if number ~= 0 then
           redis.call('HDEL', job_key, 'defa')
         end
-        endings[#endings + 1] = { 'failed', id, value, made >= tonumber(attempts) and made }
+        endings[#endings + 1] = { 'failed', id, value, tonumber(made) >= tonumber(attempts) and made }
       end
     elseif verb == 'retry' then
       if not promoted then

@@ -13,6 +13,11 @@ local function number_or_zero(text)
   return text and tonumber(text) or 0
 end
 
+-- Returns the next higher count; the first one as text, which spares the server a conversion.
+local function count_up(text)
+  return text and number_or_zero(text) + 1 or '1'
+end
+
 -- Decodes JSON that somebody else wrote: nil when it is not a JSON object.
 local function decode_object(text)
   if not text then

@@ -2,7 +2,7 @@
 -- carries the due time of the earliest delayed job.
 
 local function wake(B)
-  redis.call('ZADD', B .. 'marker', 0, '0')
+  redis.call('ZADD', B .. 'marker', '0', '0')
 end
 
 -- Says whether jobs could start now, were there a worker.
@@ -19,7 +19,7 @@ end
 
 -- Returns the due time (ms, possibly fractional) of the earliest delayed job, or nil.
 local function next_due(B)
-  local first = redis.call('ZRANGE', B .. 'delayed', 0, 0, 'WITHSCORES')
+  local first = redis.call('ZRANGE', B .. 'delayed', '0', '0', 'WITHSCORES')
   return first[2] and tonumber(first[2]) / 4096 or nil
 end
 

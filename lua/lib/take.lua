@@ -23,7 +23,7 @@ local function pop_ready(B, want, budget)
   end
 
   while #ids < want and bytes < budget do
-    local tail = redis.call('LRANGE', B .. 'wait', #ids - want, -1)
+    local tail = redis.call('LRANGE', B .. 'wait', #ids - want, '-1')
     if #tail == 0 then
       break
     end
@@ -35,10 +35,14 @@ local function pop_ready(B, want, budget)
         break
       end
     end
-    redis.call('LTRIM', B .. 'wait', 0, -(used + 1))
+    if used == 1 then
+      redis.call('RPOP', B .. 'wait')
+    else
+      redis.call('LTRIM', B .. 'wait', '0', -(used + 1))
+    end
   end
   while #ids < want and bytes < budget do
-    local lowest = redis.call('ZRANGE', B .. 'prioritized', 0, want - #ids - 1)
+    local lowest = redis.call('ZRANGE', B .. 'prioritized', '0', want - #ids - 1)
     if #lowest == 0 then
       break
     end
@@ -65,7 +69,7 @@ local function field_of(hash, name)
   return nil
 end
 
--- Makes the popped jobs active under `token`. Returns how many count against a rate limit.
+-- Makes the popped jobs active under `token`; `now` is text. Returns how many count against a rate limit.
 local function activate(B, ids, hashes, token, lock_ms, worker_name, now)
   local counted = 0
   for i, id in ipairs(ids) do
@@ -74,7 +78,7 @@ local function activate(B, ids, hashes, token, lock_ms, worker_name, now)
       redis.call('SET', job_key .. ':lock', token, 'PX', lock_ms)
     end
     emit(B, 'active', 'jobId', id, 'prev', 'waiting')
-    local starts = number_or_zero(field_of(hash, 'ats')) + 1
+    local starts = count_up(field_of(hash, 'ats'))
     if worker_name == '' then
       redis.call('HSET', job_key, 'processedOn', now, 'ats', starts)
     else

@@ -17,8 +17,22 @@ use crate::wire;
 static SCRIPT: Script = lua!(
     "advance",
     uses: [
-        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "retention", "metrics",
-        "promote", "finish", "take", "rate"
+        "codes",
+        "events",
+        "gate",
+        "marker",
+        "place",
+        "job",
+        "parent",
+        "child",
+        "dedup",
+        "dedup_end",
+        "retention",
+        "metrics",
+        "promote",
+        "finish",
+        "take",
+        "rate"
     ]
 );
 

@@ -13,7 +13,9 @@ use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!(
     "enqueue",
-    uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "told"]
+    uses: [
+        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "dedup_add", "told"
+    ]
 );
 
 /// A job as it is sent to be stored.
@@ -86,10 +88,6 @@ impl Transition for Enqueue<'_> {
         call.arg(self.since.map_or(String::new(), |since| since.to_string()))
             .arg(self.jobs.len());
         for job in self.jobs {
-            let (parent_key, parent_link) = job
-                .parent
-                .as_ref()
-                .map_or(("", ""), |(key, link)| (key, link));
             call.arg(job.id.as_ref().map_or("", JobId::as_str))
                 .arg(job.name.as_str())
                 .arg(job.data.as_str())
@@ -97,10 +95,12 @@ impl Transition for Enqueue<'_> {
                 .arg(job.timestamp.as_millis())
                 .arg(job.delay)
                 .arg(job.priority)
-                .arg(job.placement.as_str())
-                .arg(parent_key)
-                .arg(parent_link)
-                .arg(job.deduplication.as_ref().map_or(String::new(), argument));
+                .arg(job.placement.as_str());
+            match (&job.parent, &job.deduplication) {
+                (Some((key, link)), _) => call.arg("parent").arg(key).arg(link),
+                (None, Some(deduplication)) => call.arg("dedup").arg(argument(deduplication)),
+                (None, None) => call.arg(""),
+            };
         }
     }
 
@@ -108,8 +108,11 @@ impl Transition for Enqueue<'_> {
         const WHAT: &str = "enqueue";
         let mut parts = reply::items(reply, WHAT)?.into_iter();
         let mut jobs = Vec::with_capacity(self.jobs.len());
-        while let (Some(code), Some(id), Some(other)) = (parts.next(), parts.next(), parts.next()) {
-            let other = || reply::text(other, WHAT).map(JobId::existing);
+        while let (Some(code), Some(id)) = (parts.next(), parts.next()) {
+            let mut other = || {
+                let other = parts.next().ok_or_else(|| reply::unexpected(WHAT))?;
+                reply::text(other, WHAT).map(JobId::existing)
+            };
             let code = match reply::int(&code, WHAT)? {
                 0 => EnqueueCode::Added,
                 1 => EnqueueCode::Duplicate,
