@@ -47,6 +47,8 @@ for i = 1, total do
     redis.call('ZCARD', B .. 'delayed')
   elseif place == 'prioritized' then
     redis.call('ZCARD', B .. 'prioritized')
+  elseif place == 'children' then
+    redis.call('ZCARD', B .. 'waiting-children')
   end
   if id ~= '' and (again or extra == 'parent') then
     redis.call('HLEN', B .. id)

@@ -15,9 +15,14 @@ local function place_delayed(B, id, due)
   redis.call('ZADD', B .. 'delayed', score, id)
 end
 
--- Adds `id` to `prioritized`, behind the jobs of the same priority.
+-- Adds `id` to `prioritized`, behind the jobs of the same priority. A counter that others have spoiled
+-- starts anew: the job has left its old place, so this must not fail.
 local function place_prioritized(B, id, priority)
-  local count = redis.call('INCR', B .. 'pc')
+  local count = redis.pcall('INCR', B .. 'pc')
+  if type(count) ~= 'number' then
+    count = 1
+    redis.call('SET', B .. 'pc', count)
+  end
   redis.call('ZADD', B .. 'prioritized', priority * PRIORITY_STEP + count % PRIORITY_STEP, id)
 end
 

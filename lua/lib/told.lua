@@ -10,7 +10,7 @@ local function read_told(B, since)
   local told = {}
   for _, entry in ipairs(redis.call('XRANGE', B .. 'events', since, '+', 'COUNT', TOLD_MAX)) do
     local f = entry[2]
-    if f[2] == 'added' then
+    if f[2] == 'added' and f[4] then
       told[f[4]] = told[f[4]] or {}
     elseif f[2] == 'deduplicated' and f[8] then
       local kept, dropped = f[4], f[8]

@@ -273,6 +273,25 @@ async fn add_without_a_trace_is_decided_anew() -> TestResult {
     Ok(())
 }
 
+/// Anybody may write to the stream of events; an entry that says less than ours keeps no add from
+/// being settled.
+#[tokio::test]
+async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
+    let stage = Stage::start().await?;
+    let events = stage.site.key("events");
+    let odd = async {
+        for event in ["added", "deduplicated"] {
+            let server = &stage.site.server;
+            server.cli(&["XADD", &events, "*", "event", event]).await?;
+        }
+        Ok(())
+    };
+    let added = stage.lose(simple(), odd).await?;
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(stage.ids().await?, (1, 0));
+    Ok(())
+}
+
 /// Every fourth answer is lost, from bursts of adds under few ids, with workers of the same queue
 /// in between: each acknowledged job runs, none twice, and nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

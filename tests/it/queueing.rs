@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use oxbull::{
-    AddOutcome, Backoff, ChildPolicy, Error, JobId, JobOptions, JobState, ManualWorker, NewJob,
-    Outcome, Parent, Queue, Refusal, RetryOptions,
+    AddOutcome, Backoff, ChildPolicy, Deduplication, Error, JobError, JobId, JobOptions, JobState,
+    ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, RetryOptions,
 };
 use serde_json::{Value, json};
 
@@ -252,5 +252,71 @@ async fn default_options_apply() -> TestResult {
         .id;
     let job = queue.job(&id).await?.ok_or("no job")?;
     assert_eq!(job.options, JobOptions::new().attempts(4).priority(9));
+    Ok(())
+}
+
+/// The counter of priorities only orders jobs: spoiled, it starts anew, and no job is half queued.
+#[tokio::test]
+async fn spoiled_priority_counter_starts_anew() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    for spoil in [["SET", "bull:q:pc", "odd"], ["SADD", "bull:q:pc", "odd"]] {
+        let failing = JobOptions::new().priority(1).attempts(2);
+        let id = stage.add("fail", failing).await?;
+        let job = worker.fetch("t").await?.ok_or("no job")?;
+        assert_eq!(job.id, id);
+        stage.server.cli(&["DEL", "bull:q:pc"]).await?;
+        stage.server.cli(&spoil).await?;
+        let failed = Err(JobError::retry("once more"));
+        worker.finish::<()>(&job, "t", failed, false).await?;
+        assert_eq!(stage.queue.state(&id).await?, Some(JobState::Prioritized));
+        stage.server.cli(&["DEL", "bull:q:pc"]).await?;
+        stage.server.cli(&spoil).await?;
+        let next = stage.add("next", JobOptions::new().priority(2)).await?;
+        for id in [id, next] {
+            let job = worker.fetch("t").await?.ok_or("no job")?;
+            assert_eq!(job.id, id);
+            worker
+                .finish(&job, "t", Ok(Outcome::Done(1)), false)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// A key that others spoiled fails the whole call before its first write: no job of the batch is
+/// half there, and the counter has not moved.
+#[tokio::test]
+async fn keys_of_the_wrong_type_fail_an_add_before_it_writes() -> TestResult {
+    let stage = Stage::start().await?;
+    let plain = JobOptions::new;
+    let late = || plain().delay(Duration::from_secs(60));
+    let first = || plain().priority(1);
+    let alone = || plain().deduplication(Deduplication::new("k"));
+    for (spoil, options) in [
+        (["SET", "bull:q:events", "odd"], plain()),
+        (["SET", "bull:q:wait", "odd"], plain()),
+        (["SET", "bull:q:marker", "odd"], plain()),
+        (["RPUSH", "bull:q:id", "odd"], plain()),
+        (["SET", "bull:q:id", "odd"], plain()),
+        (["SET", "bull:q:delayed", "odd"], late()),
+        (["SET", "bull:q:prioritized", "odd"], first()),
+        (["RPUSH", "bull:q:de:k", "odd"], alone()),
+        (["SET", "bull:q:dn:k", "odd"], alone()),
+        (["SET", "bull:q:failed", "odd"], alone()),
+    ] {
+        stage.server.cli(&["DEL", "bull:q:meta"]).await?;
+        stage.server.cli(&spoil).await?;
+        let jobs = [plain(), options].map(|o| NewJob::new("job", json!(1)).options(o));
+        for added in stage.queue.add_bulk(jobs).await? {
+            assert!(
+                matches!(added, Err(Error::Server(_))),
+                "{spoil:?}: {added:?}"
+            );
+        }
+        let left = stage.server.cli(&["KEYS", "*"]).await?;
+        assert_eq!(left.texts(), [spoil[1]]);
+        stage.server.cli(&["DEL", spoil[1]]).await?;
+    }
     Ok(())
 }
