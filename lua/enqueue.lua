@@ -67,7 +67,7 @@ end
 if dedups then
   dedups.check_states(B)
 end
-local told = again and dedups and read_told(B, since) or {}
+local told = again and read_told(B, since) or {}
 
 -- The number of the next job. The first one is taken before anything else is written, so that a
 -- counter of the wrong type or that is no number fails; how many more were used is written at the
@@ -87,8 +87,8 @@ end
 local function find_earlier(at, id, parent_key, dedup)
   local job_key = B .. id
   local exists = redis.call('EXISTS', job_key) == 1
-  local story = dedup and told[id]
-  if story and (not story.dedup or story.dedup == dedup.id) then
+  local story = told[id]
+  if story and dedup and (not story.dedup or story.dedup == dedup.id) then
     if story.replaced then
       return REPLACED, id, story.replaced
     elseif not story.owner then
@@ -99,6 +99,10 @@ local function find_earlier(at, id, parent_key, dedup)
     return DEDUPLICATED, story.owner
   end
   if not exists then
+    -- Added, ended and removed since, where the events say so: it must not run again.
+    if story and not dedup and not story.dedup then
+      return ADDED, id
+    end
     return nil
   end
   if again or parent_key then

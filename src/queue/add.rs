@@ -117,10 +117,13 @@ impl<D> Queue<D> {
         added(self.feed.add(job).await?)
     }
 
-    /// Adds a job that is never added twice, whatever happens to the connection: it gets a unique
-    /// id here, unless the options have one, and a lost answer is settled by asking again. With
-    /// [deduplication](JobOptions::deduplication) the answer is what the first asking did, found in
-    /// the queue's events.
+    /// Adds a job that is not added twice, whatever happens to the connection: it gets a unique id
+    /// here, unless the options have one, and a lost answer is settled by asking again. What the
+    /// first asking did is told by the job, or by the queue's events where the job was
+    /// [deduplicated](JobOptions::deduplication), or has ended and is removed by then. Events are
+    /// kept [up to a number](super::QueueBuilder::max_events), and 5,000 of them are read: a job
+    /// that ends, is removed, and has that many events behind it before the answer is missed is
+    /// added again.
     ///
     /// # Errors
     ///

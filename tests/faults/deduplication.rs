@@ -172,6 +172,18 @@ async fn job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
     Ok(())
 }
 
+/// As above without deduplication: `add_once` must not run a job again that has run.
+#[tokio::test]
+async fn plain_job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
+    let stage = Stage::start().await?;
+    let options = JobOptions::new().remove_on_complete(Retention::Remove);
+    let added = stage.lose(options, stage.run("lost")).await?;
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(stage.ids().await?, (0, 0));
+    assert_eq!(stage.told("added", "lost").await?, 1);
+    Ok(())
+}
+
 /// The owner has ended and the id is free: the add was deduplicated all the same.
 #[tokio::test]
 async fn deduplicated_add_stays_deduplicated() -> TestResult {
