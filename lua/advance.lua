@@ -13,7 +13,7 @@
             id   lock token   ats and stc as of the activation
             verb: complete, fail, retry, backoff, park, release or children
             return value (JSON) or failure reason (text)   stack traces (JSON, empty: leave)
-            trace context (empty: none)   number: keep count | delay (ms) | 1: next to run
+            number: keep count | delay (ms) | 1: next to run
             keep age (ms, -1: any)   keep limit   attempts option
   Returns {codes, jobs, next, value, ghosts, backlog}
           codes: per result 0 done, 1 done by an earlier call, 2 nobody can tell; or a refusal: JOB_MISSING,
@@ -33,7 +33,7 @@ local now, want, token, lock_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3],
 local worker_name = ARGV[5]
 local limit_max, limit_window = tonumber(ARGV[6]), tonumber(ARGV[7])
 local points, budget = tonumber(ARGV[8]), tonumber(ARGV[9])
-local results = { first = 11, stride = 12, again = ARGV[10] == '1', total = tonumber(ARGV[11]), stamp = ARGV[1] }
+local results = { first = 11, stride = 11, again = ARGV[10] == '1', total = tonumber(ARGV[11]), stamp = ARGV[1] }
 
 -- Read one value of each key that is written below: a key of the wrong type fails here, before
 -- the first write.

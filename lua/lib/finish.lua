@@ -24,16 +24,12 @@ local function judge_repeat(B, id, job, starts, stalls, refusal)
 end
 
 -- Appends the fields that a failed attempt leaves in the hash.
-local function failure_fields(fields, reason, stack, trace)
+local function failure_fields(fields, reason, stack)
   if stack ~= '' then
     fields[#fields + 1] = 'failedReason'
     fields[#fields + 1] = reason
     fields[#fields + 1] = 'stacktrace'
     fields[#fields + 1] = stack
-  end
-  if trace ~= '' then
-    fields[#fields + 1] = 'tm'
-    fields[#fields + 1] = trace
   end
   return fields
 end
@@ -79,7 +75,7 @@ local function finish_jobs(B, list, settings, now, points)
     end
   end
 
-  local function finish_one(i, id, token, starts, stalls, verb, value, stack, trace, number, age, limit, attempts)
+  local function finish_one(i, id, token, starts, stalls, verb, value, stack, number, age, limit, attempts)
     local job_key = B .. id
     number = tonumber(number)
     local job = redis.call('HMGET', job_key, 'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority', 'stc')
@@ -129,7 +125,7 @@ local function finish_jobs(B, list, settings, now, points)
         endings[#endings + 1] = { 'completed', id, value }
       else
         record('failed', id, job, keep,
-          failure_fields({ 'failedReason', value, 'finishedOn', stamp, 'atm', made }, value, stack, trace))
+          failure_fields({ 'failedReason', value, 'finishedOn', stamp, 'atm', made }, value, stack))
         if number ~= 0 then
           redis.call('HDEL', job_key, 'defa')
         end
@@ -140,14 +136,14 @@ local function finish_jobs(B, list, settings, now, points)
         promoted = true
         promote_due(B, settings, now)
       end
-      redis.call('HSET', job_key, unpack(failure_fields({ 'atm', made }, value, stack, trace)))
+      redis.call('HSET', job_key, unpack(failure_fields({ 'atm', made }, value, stack)))
       place_ready(B, id, number_or_zero(job[6]), number == 1 and 'RPUSH' or 'LPUSH')
       wake_if_open(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')
     elseif verb == 'backoff' or verb == 'park' then
       local fields = { 'delay', number }
       if verb == 'backoff' then
-        fields = failure_fields({ 'atm', made, 'delay', number }, value, stack, trace)
+        fields = failure_fields({ 'atm', made, 'delay', number }, value, stack)
       end
       redis.call('HSET', job_key, unpack(fields))
       local due = number > 0 and now + number or now

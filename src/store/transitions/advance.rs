@@ -220,7 +220,7 @@ impl Transition for Advance<'_> {
     }
 }
 
-/// Appends one result: twelve values, in the order of the script's header.
+/// Appends one result: eleven values, in the order of the script's header.
 fn write_result(call: &mut Call<'_>, result: &Ended) {
     const NO_KEEP: Keep = Keep {
         count: 0,
@@ -277,7 +277,6 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
         .arg(verb)
         .arg(value)
         .arg(traces)
-        .arg("")
         .arg(number)
         .arg(keep.age)
         .arg(keep.limit)
