@@ -33,7 +33,7 @@ fn account(number: usize) -> AccountId {
 
 fn backend(bench: &Bench) -> TestResult<NodePeer> {
     let port = bench.server.port().to_string();
-    let peer = NodePeer::builder("backend.mjs").env("REDIS_PORT", port);
+    let peer = NodePeer::builder("scheduling.mjs").env("REDIS_PORT", port);
     Ok(peer.start()?)
 }
 
