@@ -6,6 +6,7 @@
 pub mod analytics_refresh;
 pub mod post_publishing;
 pub mod reaction;
+pub mod schemas;
 pub mod webhook_processing;
 
 pub use oxbull::BoxError;

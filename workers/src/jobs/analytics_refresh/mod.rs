@@ -33,7 +33,7 @@ pub use schedule::{
 pub const QUEUE: &str = "analytics-refresh";
 
 /// A job's data: the account to read.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalyticsRefresh {
     /// The account.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The message on a user's channel when an account needs its owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum AccountNotice {
     /// The account has to be connected again: its access has expired or was revoked.

@@ -17,7 +17,7 @@ pub fn overview_key(account: &AccountId) -> String {
 
 /// An account's numbers at a moment: the job's result and the cached value. A number is null when
 /// the API did not report it, and is then named in `missing`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
     /// The account.
@@ -48,7 +48,7 @@ pub struct Overview {
 }
 
 /// A post's numbers, over its whole life.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PostNumbers {
     /// The API's id.

@@ -6,7 +6,7 @@ use super::PublishedPost;
 use crate::graph::MediaId;
 
 /// The message on a user's channel once a post is published or has failed for good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type")]
 pub enum PostNotice {
     /// The post is public.
@@ -40,7 +40,7 @@ pub enum PostNotice {
 }
 
 /// Why a post failed, by what its user can do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeCode {
     /// Change the post: its media or text is refused, or the account may not publish it.

@@ -9,7 +9,7 @@ use crate::graph::{AccountId, ContainerId, MediaId};
 /// A job's data: the post as the backend scheduled it, and how far its publication is.
 ///
 /// Which media a post needs depends on its type; [`Plan::of`](super::Plan::of) checks it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PostPublishing {
     /// The backend's id of the post.
@@ -20,6 +20,7 @@ pub struct PostPublishing {
     pub account_id: AccountId,
     /// What kind of post it is; an image when absent.
     #[serde(default)]
+    #[schemars(with = "String", extend("enum" = MediaType::NAMES))]
     pub media_type: MediaType,
     /// Public https URL of the image: of an image post or a story.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,7 +55,7 @@ pub struct PostPublishing {
 }
 
 /// An image or a video of a carousel: exactly one of the URLs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChildMedia {
     /// Public https URL of an image.
@@ -93,8 +94,22 @@ pub enum MediaType {
     Other(String),
 }
 
+impl MediaType {
+    /// The names that are published.
+    const NAMES: [&'static str; 8] = [
+        "IMAGE",
+        "FEED",
+        "CAROUSEL",
+        "CAROUSEL_ALBUM",
+        "REELS",
+        "REEL",
+        "STORIES",
+        "STORY",
+    ];
+}
+
 /// A job's result.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPost {
     /// The backend's id of the post.
@@ -150,6 +165,7 @@ mod tests {
         ] {
             let read: MediaType = serde_json::from_value(name.into()).unwrap();
             assert_eq!(read, kind, "{name}");
+            assert!(MediaType::NAMES.contains(&name), "{name}");
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::graph::{ContainerId, MediaId};
 pub(super) const IN_DOUBT: &str = "the post may have been published before: look at the account";
 
 /// How far a publication is. Times are in milliseconds since 1970.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Publication {
     /// A carousel's children made so far, in order.
@@ -83,7 +83,7 @@ impl Publication {
 }
 
 /// A request to publish whose effect is not known yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishRequest {
     /// When it was about to be made.
@@ -95,7 +95,7 @@ pub struct PublishRequest {
 
 /// A final failure. A run that finds it, since the one that noted it died before the queue knew,
 /// ends the same way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// Attempts that had ended before the one that failed.

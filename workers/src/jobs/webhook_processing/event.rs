@@ -52,10 +52,11 @@ impl EventKind {
 }
 
 /// One event of a delivery.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookEvent {
     /// What happened.
+    #[schemars(with = "String")]
     pub kind: EventKind,
     /// The account it happened to.
     pub account_id: String,

@@ -37,7 +37,7 @@ pub use share::{SHARE_MAX, Share, shares};
 pub const QUEUE: &str = "webhook-processing";
 
 /// A job's data: one delivery, exactly as the API posted it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct WebhookDelivery {
     /// What the delivery is about; `instagram`.
     pub object: String,
@@ -56,7 +56,7 @@ impl WebhookDelivery {
 }
 
 /// A job's result.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessedDelivery {
     /// The events that no earlier delivery had, in their order.

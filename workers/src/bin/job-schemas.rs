@@ -1,0 +1,26 @@
+//! Writes the JSON Schemas of the jobs' data and results: `cargo run -p oxbull-workers --bin job-schemas`.
+
+use std::fs;
+use std::path::PathBuf;
+
+use clap::Parser;
+use oxbull_workers::jobs::schemas::schemas;
+
+/// Writes the JSON Schemas of the jobs' data and results
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    /// Directory to write them to
+    #[arg(default_value = "docs/schemas")]
+    directory: PathBuf,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let directory = Arguments::parse().directory;
+    fs::create_dir_all(&directory)?;
+    for named in schemas() {
+        let text = serde_json::to_string_pretty(&named.schema)?;
+        fs::write(directory.join(named.file), text + "\n")?;
+    }
+    Ok(())
+}
