@@ -9,10 +9,10 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release -p oxbull-workers \
-        --bin gateway --bin post-publishing --bin webhook-processing --bin analytics-refresh \
+        --bin gateway --bin healthcheck --bin post-publishing --bin webhook-processing --bin analytics-refresh \
     && mkdir /out \
     && cd target/release \
-    && cp gateway post-publishing webhook-processing analytics-refresh /out/
+    && cp gateway healthcheck post-publishing webhook-processing analytics-refresh /out/
 
 # glibc, root certificates and a user without rights; no shell and no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -1,5 +1,6 @@
 //! What the three worker programs share: settings, logging, start and stop.
 
+mod health;
 mod logging;
 mod run;
 mod settings;

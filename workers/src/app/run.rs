@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use oxbull::client::Client;
 use oxbull::{ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder};
 
-use super::WorkerSettings;
+use super::{WorkerSettings, health};
 use crate::gateway::{GatewayError, InvalidSecret};
 use crate::graph::{SetupError, TokenFileError};
 
@@ -102,7 +102,11 @@ pub async fn run_beside(
     beside: impl Future<Output = ()>,
 ) {
     tracing::info!(queue, "working");
-    let (closed, ()) = tokio::join!(worker.run_until(signals), beside);
+    let working = async { tokio::join!(worker.run_until(signals), beside) };
+    let (closed, ()) = tokio::select! {
+        closed = working => closed,
+        never = health::answer(&worker) => match never {},
+    };
     client.close().await;
     if closed.abandoned > 0 {
         let jobs = closed.abandoned;

@@ -1,0 +1,198 @@
+//! The work of workers.
+
+use std::time::Duration;
+
+use oxbull::{
+    Client, Context, Job, JobError, JobResult, ManualWorker, NewJob, Outcome, Queue, Retention,
+    Schedule, Worker,
+};
+use oxbull_testkit::NodePeer;
+use serde_json::{Value, json};
+
+use super::{MOMENT, call};
+use crate::site::{Site, TestResult};
+
+/// What the jobs below do, in this library's worker and in BullMQ's (tests/interop/lib/behaviour.mjs).
+const DEEDS: [&str; 10] = [
+    "ok",
+    "failOnce",
+    "fail",
+    "unrecoverable",
+    "delayOnce:10",
+    "waitOnce",
+    "rateLimitOnce:20",
+    "progress:7",
+    "log:line",
+    "data:{}",
+];
+
+pub(super) async fn obey(job: Job<Value>, _: Context) -> JobResult<Value> {
+    let first = job.attempts_started() == 1;
+    match job.data()["do"].as_str().unwrap_or("ok") {
+        "failOnce" if first => return Err(JobError::retry("once")),
+        "fail" => return Err(JobError::retry("always")),
+        "unrecoverable" => return Err(JobError::fatal("never")),
+        "delayOnce:10" if first => return Ok(Outcome::DelayFor(Duration::from_millis(10))),
+        "waitOnce" if first => return Ok(Outcome::Release),
+        "rateLimitOnce:20" if first => {
+            return Ok(Outcome::RateLimited(Duration::from_millis(20)));
+        }
+        "progress:7" => job.update_progress(&7).await?,
+        "log:line" => drop(job.log("line").await?),
+        "data:{}" => job.update_data(&json!({})).await?,
+        _ => {}
+    }
+    Ok(Outcome::Done(json!({})))
+}
+
+/// Fills a queue with jobs of every kind, by the observer: the job `last` waits for the ends of all
+/// others, in a tree.
+pub(super) async fn fill(site: &Site, queue: &str) -> TestResult {
+    let node = site.node_observer().await?;
+    // One whose worker died, and which is to run once more for what was added meanwhile.
+    let latest = json!({ "queue": queue, "opts": {
+        "deduplication": { "id": "latest", "ttl": 60_000, "keepLastIfActive": true } } });
+    call(&node, "queue.add", latest.clone()).await?;
+    call(
+        &node,
+        "manual.open",
+        json!({ "queue": queue, "opts": { "lockDuration": 1 } }),
+    )
+    .await?;
+    call(&node, "manual.getNextJob", json!({ "token": "t" })).await?;
+    call(&node, "queue.add", latest).await?;
+    let mut jobs = Vec::new();
+    for deed in DEEDS {
+        let opts = json!({ "attempts": 2, "backoff": 10, "keepLogs": 2, "stackTraceLimit": 2 });
+        jobs.push(json!({ "name": deed, "data": { "do": deed }, "opts": opts }));
+    }
+    for opts in [
+        json!({ "priority": 2 }),
+        json!({ "delay": 20 }),
+        json!({ "deduplication": { "id": "a" } }),
+        json!({ "deduplication": { "id": "b", "ttl": 60_000, "keepLastIfActive": true } }),
+        json!({ "removeOnComplete": true }),
+        json!({ "removeOnComplete": { "age": 3600 } }),
+        json!({ "removeOnComplete": { "age": 0 } }),
+        json!({ "removeOnComplete": { "count": 1000 } }),
+    ] {
+        jobs.push(json!({ "name": "job", "data": {}, "opts": opts }));
+    }
+    call(
+        &node,
+        "queue.addBulk",
+        json!({ "queue": queue, "jobs": jobs }),
+    )
+    .await?;
+    // These have no parents.
+    jobs.retain(|job| job["opts"]["deduplication"].is_null());
+    for (number, job) in jobs.iter_mut().enumerate() {
+        job["queueName"] = json!(queue);
+        job["opts"]["ignoreDependencyOnFailure"] = json!(true);
+        job["opts"]["jobId"] = json!(format!("child-{number}"));
+    }
+    for policy in [
+        "failParentOnFailure",
+        "ignoreDependencyOnFailure",
+        "continueParentOnFailure",
+    ] {
+        let child = |deed: &str| {
+            json!({ "name": "child", "queueName": queue, "data": { "do": deed },
+                "opts": { policy: true } })
+        };
+        let children = [child("ok"), child("unrecoverable")];
+        jobs.push(
+            json!({ "name": "parent", "queueName": queue, "children": children,
+            "opts": { "ignoreDependencyOnFailure": true } }),
+        );
+    }
+    let opts = json!({ "jobId": "last", "removeOnComplete": { "age": 3600, "count": 3 } });
+    let flow = json!({ "name": "last", "queueName": queue, "opts": opts, "children": jobs });
+    call(&node, "flow.add", json!({ "flow": flow })).await?;
+    let often = json!({ "queue": queue, "id": "often", "repeat": { "every": 100 },
+        "template": { "opts": { "removeOnComplete": true } } });
+    call(&node, "queue.upsertJobScheduler", often).await?;
+    call(
+        &node,
+        "queue.setGlobalConcurrency",
+        json!({ "queue": queue, "concurrency": 50 }),
+    )
+    .await?;
+    Ok(node.close().await?)
+}
+
+/// A schedule of the queue `rust` whose next iteration somebody deleted.
+pub(super) async fn lose_an_iteration(site: &Site) -> TestResult {
+    let client = site.observer().await?;
+    let queue: Queue<Value> = Queue::open(&client, "rust").await?;
+    let nightly = Schedule::cron("0 2 * * *").time_zone("UTC");
+    let template = NewJob::new("lost", json!({}));
+    let first = queue.upsert_scheduler("lost", &nightly, template).await?;
+    let id = first.ok_or("no iteration")?.id;
+    let key = format!("bull:rust:{id}");
+    for command in [
+        ["ZREM", "bull:rust:delayed", id.as_str()].as_slice(),
+        &["LREM", "bull:rust:wait", "0", id.as_str()],
+        &["DEL", &key],
+    ] {
+        site.server.cli(command).await?;
+    }
+    client.close().await;
+    Ok(())
+}
+
+pub(super) async fn rust_works(site: &Site, client: &Client) -> TestResult {
+    // A job whose worker died, and what one worker at a time does.
+    let manual = ManualWorker::new(client, "rust")?.lock_duration(Duration::from_millis(1));
+    let lost = manual.fetch("t").await?.ok_or("nothing to fetch")?;
+    manual
+        .extend_lock(&lost.id, "t", Duration::from_millis(1))
+        .await?;
+    let rearmed = manual.check_schedulers(MOMENT).await?;
+    assert!(
+        rearmed.iter().any(|one| one.scheduler == "lost"),
+        "{rearmed:?}"
+    );
+    let worker = Worker::builder(client, "rust")
+        .concurrency(8)
+        .metrics(60)
+        .rate_limit(1000, MOMENT)
+        .stalled_interval(MOMENT)
+        .remove_on_fail(Retention::KeepLast(1000))
+        .start(obey)
+        .await?;
+    site.holds("bull:rust:completed", "last").await?;
+    worker.close().await;
+    // Two that wait for work share one read, which is begun anew for the second.
+    let one = Worker::builder(client, "idle").start(obey).await?;
+    site.is_blocked().await?;
+    let other = Worker::builder(client, "idle-too").start(obey).await?;
+    site.uses("client|unblock").await?;
+    one.close().await;
+    other.close().await;
+    Ok(())
+}
+
+pub(super) async fn node_works(site: &Site, node: &NodePeer) -> TestResult {
+    call(
+        node,
+        "manual.open",
+        json!({ "queue": "node", "opts": { "lockDuration": 1 } }),
+    )
+    .await?;
+    let lost = call(node, "manual.getNextJob", json!({ "token": "t" })).await?["id"].clone();
+    let extend = json!({ "id": lost, "token": "t", "duration": 1 });
+    call(node, "manual.extendLock", extend).await?;
+    let opts = json!({ "concurrency": 8, "stalledInterval": 50, "metrics": { "maxDataPoints": 60 },
+        "limiter": { "max": 1000, "duration": 50 } });
+    call(
+        node,
+        "worker.start",
+        json!({ "queue": "node", "opts": opts }),
+    )
+    .await?;
+    site.holds("bull:node:completed", "last").await?;
+    call(node, "worker.close", json!({ "force": true })).await?;
+    call(node, "manual.close", json!({})).await?;
+    Ok(())
+}
