@@ -17,30 +17,8 @@ on_path() {
     command -v redis-server || command -v valkey-server
 }
 
-can_be_root() {
-    [ "$(id -u)" -eq 0 ] || have sudo
-}
-
-# Runs a command as root: already root, or by sudo, which may ask only where somebody can answer.
-as_root() {
-    if [ "$(id -u)" -eq 0 ]; then
-        "$@"
-    elif [ -t 0 ]; then
-        sudo "$@"
-    else
-        sudo -n "$@"
-    fi
-}
-
-apt_get() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=120 "$@"
-}
-
 install_apt() {
-    # Package lists are missing in fresh containers and stale elsewhere: refresh them only when needed.
-    apt_get install -y --no-install-recommends redis-server || {
-        apt_get update && apt_get install -y --no-install-recommends redis-server
-    } || return 1
+    apt_install redis-server || return 1
     # Debian starts and enables the service that the package brings. It was not asked for.
     if [ -d /run/systemd/system ] && have systemctl; then
         as_root systemctl disable --now redis-server.service

@@ -54,6 +54,9 @@ install_interop() {
 need_cargo
 need_node
 need_redis
+# The tests of the operations manual type what it says.
+need_program redis-cli redis-tools redis redis redis
+need_program curl curl curl curl curl
 install_interop
 
 check fmt cargo fmt --all --check
