@@ -1,0 +1,106 @@
+//! Orders of the worker's handle, and the stages of stopping.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::worker::events::WorkerEvent;
+use crate::worker::execute::Cause;
+use crate::worker::options::ShutdownOptions;
+
+use super::{Command, Pump};
+
+/// How far the worker is on its way to its end.
+pub(super) enum Stage {
+    Running,
+    /// No job is started; handlers may finish.
+    Finishing(Instant),
+    /// Handlers are cancelled.
+    Cancelling(Instant),
+    /// Handlers are gone; the last results are on their way.
+    Reporting(Instant),
+}
+
+impl Pump {
+    pub(super) fn is_over(&self) -> bool {
+        match self.stage {
+            Stage::Running => false,
+            Stage::Reporting(until) if Instant::now() >= until => true,
+            _ => self.handlers.is_empty() && self.results.is_empty() && self.advancing == 0,
+        }
+    }
+
+    pub(super) fn obey(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Pause(done)) => {
+                if !self.paused {
+                    self.paused = true;
+                    self.parts.events.tell(|| WorkerEvent::Paused);
+                }
+                self.pausing.push(done);
+            }
+            Some(Command::Resume) => {
+                if self.paused {
+                    self.paused = false;
+                    self.look = true;
+                    self.parts.events.tell(|| WorkerEvent::Resumed);
+                }
+            }
+            Some(Command::Concurrency(slots)) => {
+                self.look |= slots > self.concurrency;
+                self.concurrency = slots;
+            }
+            Some(Command::Close(options)) => self.close(options),
+            // The handle is gone without a word: end at once, giving the jobs back.
+            None => self.close(
+                ShutdownOptions::new()
+                    .finish_within(Duration::ZERO)
+                    .cancel_within(Duration::ZERO),
+            ),
+        }
+    }
+
+    pub(super) fn close(&mut self, options: ShutdownOptions) {
+        if matches!(self.stage, Stage::Running) {
+            self.parts.events.tell(|| WorkerEvent::Closing);
+        }
+        let until = Instant::now() + options.finish_within;
+        match self.stage {
+            // A second order can only make it shorter.
+            Stage::Finishing(old) => self.stage = Stage::Finishing(old.min(until)),
+            Stage::Running => self.stage = Stage::Finishing(until),
+            Stage::Cancelling(_) if options.cancel_within.is_zero() => self.handlers.abort_all(),
+            Stage::Cancelling(_) | Stage::Reporting(_) => {}
+        }
+        self.shutdown = options;
+        self.advance_stage();
+    }
+
+    pub(super) fn advance_stage(&mut self) {
+        let now = Instant::now();
+        if let Stage::Finishing(until) = self.stage
+            && (now >= until || self.handlers.is_empty())
+        {
+            for running in self.running.values() {
+                running
+                    .cancellation
+                    .cancel(Cause::Shutdown(self.shutdown.cancel_within));
+            }
+            // A moment more than the handlers have, for those that end in time.
+            self.stage =
+                Stage::Cancelling(now + self.shutdown.cancel_within + Duration::from_millis(100));
+        }
+        if let Stage::Cancelling(until) = self.stage
+            && (now >= until || self.handlers.is_empty())
+        {
+            self.stage = Stage::Reporting(now + self.shutdown.report_within);
+        }
+        if self.handlers.is_empty() && self.results.is_empty() && self.advancing == 0 && self.paused
+        {
+            for done in self.pausing.drain(..) {
+                // Whoever paused may have stopped waiting.
+                done.send(()).ok();
+            }
+        }
+    }
+}
