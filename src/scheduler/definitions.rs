@@ -155,8 +155,10 @@ async fn settle(store: &Store, mut upsert: UpsertScheduler<'_>) -> Result<Upsert
         let lost = match store.attempt(&upsert).await {
             Ok((id, due)) => return Ok(Upserted { id, due }),
             Err(CallError::Unknown(error)) => error,
-            // Says nothing about the earlier execution.
-            Err(CallError::NotExecuted(error)) if upsert.since.is_some() => {
+            // Says nothing about the earlier execution, unless the script itself has declined.
+            Err(CallError::NotExecuted(error) | CallError::Answered(error))
+                if upsert.since.is_some() && !matches!(error, Error::Refused { .. }) =>
+            {
                 let ask = error.is_transient();
                 let error = Error::Indeterminate(error.into());
                 if !ask {
