@@ -1,5 +1,7 @@
 //! What became of a request: how server errors and lost connections are told apart.
 
+use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerError, Value};
@@ -72,17 +74,68 @@ impl Verdict {
     }
 }
 
+/// Codes of a server that does not serve requests as a whole, or not this connection.
+const NOT_SERVING: [&str; 6] = [
+    "READONLY",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "UNBLOCKED",
+    "TRYAGAIN",
+];
+/// Codes of a server that cannot write, or cannot do anything, for now.
+const REFUSING: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
+
+/// Says whether an error, or any of its causes, is that Redis was away or unable to write. That
+/// says nothing against what was asked for.
+pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
+    // An `Arc` and an `io::Error` leave the error that they hold out of their sources.
+    if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
+        return is_outage(&**shared);
+    }
+    if let Some(held) = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
+        return is_outage(held);
+    }
+    let ours = error
+        .downcast_ref::<Error>()
+        .or_else(|| error.downcast_ref::<Arc<Error>>().map(|error| &**error))
+        .or_else(|| error.downcast_ref::<Box<Error>>().map(|error| &**error));
+    match ours {
+        Some(Error::Unreachable(_) | Error::Overloaded(_) | Error::Indeterminate(_)) => true,
+        // A deadline that has passed is mostly that of a job that was waited for.
+        Some(_) => false,
+        None => {
+            error
+                .downcast_ref::<RedisError>()
+                .is_some_and(is_raw_outage)
+                || error.is::<Loss>()
+                || error.source().is_some_and(is_outage)
+        }
+    }
+}
+
+/// As [`is_outage`], for the error of a connection that was handed out.
+fn is_raw_outage(error: &RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_dropped()
+        || error
+            .code()
+            .is_some_and(|code| NOT_SERVING.contains(&code) || REFUSING.contains(&code))
+}
+
 /// Sorts a server's error `answer` to `command` (its name, for the message).
 pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
     let detail = answer.details().unwrap_or("");
     let text = scrub(&format!("{} {detail}", answer.code()));
     match answer.code() {
         // READONLY on the socket of a demoted master, and a server that is not serving yet.
-        "READONLY" | "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "UNBLOCKED" | "TRYAGAIN" => {
-            Verdict::Reconnect(Error::Overloaded(text))
-        }
+        code if NOT_SERVING.contains(&code) => Verdict::Reconnect(Error::Overloaded(text)),
         "NOSCRIPT" => Verdict::NoScript(Error::Server(text)),
-        "OOM" | "MISCONF" | "NOREPLICAS" | "BUSY" => Verdict::Refused(Error::Overloaded(text)),
+        code if REFUSING.contains(&code) => Verdict::Refused(Error::Overloaded(text)),
         "NOAUTH" | "WRONGPASS" | "NOPERM" => {
             Verdict::Refused(Error::Denied(format!("{command}: {text}")))
         }

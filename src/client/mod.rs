@@ -33,7 +33,7 @@ pub use info::{Flavor, Role, ServerInfo, Version};
 
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use blocking::{BlockedId, BlockingConnection};
-pub(crate) use call::{CallError, Repeat};
+pub(crate) use call::{CallError, Repeat, is_outage};
 pub(crate) use command::{Command, Reply, ScriptCall};
 pub(crate) use link::{Connection, jittered};
 #[allow(unused_imports, reason = "used by queues and workers")]

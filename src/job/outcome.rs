@@ -1,8 +1,11 @@
 //! How an attempt can end.
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::panic::Location;
 use std::time::Duration;
 
+use crate::client;
 use crate::clock::Timestamp;
 use crate::error::BoxError;
 
@@ -51,10 +54,19 @@ impl<R> Outcome<R> {
 
 /// Longest failure reason that is stored, in bytes.
 const REASON_MAX: usize = 8 * 1024;
+/// How many causes a stack trace names.
+const CAUSES_MAX: usize = 16;
 
-/// A failed attempt: what went wrong, and whether trying again can help.
+/// A failed attempt: what went wrong, where, and whether trying again can help.
 ///
-/// Any error converts with `?` into a failure that is retried while attempts are left.
+/// Any error converts with `?` into a failure that is retried while attempts are left. The
+/// exception is an error that is not the job's fault: when it is an [`Error`](crate::Error) that
+/// Redis caused by being away or unable to write, or was caused by one (along
+/// [`source`](std::error::Error::source)), the attempt is [postponed](Self::postpone).
+///
+/// The place where the error was made or where `?` converted it becomes part of the job's stack
+/// trace. A function that is passed on does not know its caller: `map_err(JobError::retry)` gives
+/// no place, `map_err(|error| JobError::retry(error))` does.
 ///
 /// # Examples
 ///
@@ -72,29 +84,134 @@ const REASON_MAX: usize = 8 * 1024;
 /// ```
 pub struct JobError {
     source: BoxError,
-    fatal: bool,
+    decision: Decision,
+}
+
+/// What becomes of the job, and where that was decided.
+#[derive(Debug, Clone)]
+pub(crate) struct Decision {
+    kind: Kind,
+    /// `file:line:column`, where known.
+    location: Option<String>,
+}
+
+impl Decision {
+    /// Makes the same decision about another error, which wraps the first.
+    pub(crate) fn about(self, source: BoxError) -> JobError {
+        JobError {
+            source,
+            decision: self,
+        }
+    }
+}
+
+/// What becomes of the job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Retry,
+    Fatal,
+    Postpone,
 }
 
 impl JobError {
     /// A failed attempt; the job is retried while attempts are left.
+    #[track_caller]
     pub fn retry(error: impl Into<BoxError>) -> Self {
-        Self {
-            source: error.into(),
-            fatal: false,
-        }
+        Self::new(error.into(), Kind::Retry)
     }
 
     /// A failure that no retry can mend; the job fails for good.
+    #[track_caller]
     pub fn fatal(error: impl Into<BoxError>) -> Self {
-        Self {
-            source: error.into(),
-            fatal: true,
-        }
+        Self::new(error.into(), Kind::Fatal)
+    }
+
+    /// An error that is not the job's fault, such as a service that is down for every job: the
+    /// job goes back to the queue for a few seconds, and the attempt is not counted.
+    ///
+    /// There is no limit to how often a job is postponed, so use it for what ends by itself. `?`
+    /// makes it of an [`Error`](crate::Error) by which Redis was away or refused writes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::JobError;
+    ///
+    /// fn check(mail_server_is_up: bool) -> Result<(), JobError> {
+    ///     if !mail_server_is_up {
+    ///         return Err(JobError::postpone("the mail server is down for maintenance"));
+    ///     }
+    ///     Ok(())
+    /// }
+    /// assert!(check(false).unwrap_err().is_postponed());
+    /// ```
+    #[track_caller]
+    pub fn postpone(error: impl Into<BoxError>) -> Self {
+        Self::new(error.into(), Kind::Postpone)
+    }
+
+    /// Converts a boxed error as `?` converts any other: postponed where Redis is to blame, else
+    /// retried while attempts are left.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::{BoxError, JobError};
+    ///
+    /// fn step() -> Result<(), BoxError> {
+    ///     Err("no such mailbox".into())
+    /// }
+    /// fn handle() -> Result<(), JobError> {
+    ///     step().map_err(|error| JobError::from_boxed(error))
+    /// }
+    /// assert_eq!(handle().unwrap_err().reason(), "no such mailbox");
+    /// ```
+    #[track_caller]
+    pub fn from_boxed(error: BoxError) -> Self {
+        let kind = if client::is_outage(&*error) {
+            Kind::Postpone
+        } else {
+            Kind::Retry
+        };
+        Self::new(error, kind)
+    }
+
+    #[track_caller]
+    fn new(source: BoxError, kind: Kind) -> Self {
+        let location = place(Location::caller());
+        Decision { kind, location }.about(source)
+    }
+
+    /// Replaces the place where the error was made; `None` where the library itself made it.
+    #[must_use]
+    pub(crate) fn at(mut self, location: Option<String>) -> Self {
+        self.decision.location = location;
+        self
+    }
+
+    /// Returns what was decided about the job.
+    pub(crate) fn decision(&self) -> Decision {
+        self.decision.clone()
     }
 
     /// Says whether the job fails for good.
     pub fn is_fatal(&self) -> bool {
-        self.fatal
+        self.decision.kind == Kind::Fatal
+    }
+
+    /// Says whether the job goes back to the queue without having used an attempt.
+    pub fn is_postponed(&self) -> bool {
+        self.decision.kind == Kind::Postpone
+    }
+
+    /// Returns the error that was converted, to look for its type.
+    pub fn error(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        &*self.source
+    }
+
+    /// Returns where the error was made or converted, as `file:line:column`, if that is known.
+    pub fn location(&self) -> Option<&str> {
+        self.decision.location.as_deref()
     }
 
     /// Returns the error's message, as it is stored in the job's `failedReason`.
@@ -102,17 +219,27 @@ impl JobError {
         clip(self.source.to_string())
     }
 
-    /// Returns the error and its causes, one per line, as stored among the job's stack traces.
+    /// Returns the error, its place and its causes, one per line, as stored among the job's stack
+    /// traces. The first two lines look like those of a JavaScript stack, which dashboards know.
     pub(crate) fn trace(&self) -> String {
         let mut trace = format!("Error: {}", self.source);
-        let mut cause = self.source.source();
-        while let Some(error) = cause {
-            trace.push_str("\n    caused by: ");
-            trace.push_str(&error.to_string());
-            cause = error.source();
+        if let Some(location) = &self.decision.location {
+            trace.push_str("\n    at ");
+            trace.push_str(location);
+        }
+        let causes = std::iter::successors(self.source.source(), |&error| error.source());
+        for cause in causes.take(CAUSES_MAX) {
+            trace.push_str("\nCaused by: ");
+            trace.push_str(&cause.to_string());
         }
         clip(trace)
     }
+}
+
+/// Words a place in the source. A place in the standard library says only that a function was
+/// passed on.
+fn place(location: &Location<'_>) -> Option<String> {
+    (!location.file().starts_with("/rustc/")).then(|| location.to_string())
 }
 
 /// Cuts a text to the stored maximum at a character boundary.
@@ -131,7 +258,7 @@ impl fmt::Debug for JobError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobError")
             .field("source", &self.source)
-            .field("fatal", &self.fatal)
+            .field("decision", &self.decision)
             .finish()
     }
 }
@@ -145,9 +272,106 @@ impl fmt::Display for JobError {
 // `JobError` is no `std::error::Error` itself: that lets every error type convert with `?`.
 impl<E> From<E> for JobError
 where
-    E: std::error::Error + Send + Sync + 'static,
+    E: StdError + Send + Sync + 'static,
 {
+    #[track_caller]
     fn from(error: E) -> Self {
-        Self::retry(error)
+        Self::from_boxed(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::Error;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("the letter was not stored")]
+    struct Outer(#[source] io::Error);
+
+    /// The place is the handler's own line, whichever way the error came about.
+    #[test]
+    fn place_is_where_the_error_was_made_or_converted() {
+        fn converted(line: &mut u32) -> Result<(), JobError> {
+            *line = line!() + 1;
+            Err(io::Error::other("no disk"))?;
+            Ok(())
+        }
+        let mut line = 0;
+        let converted = converted(&mut line).unwrap_err();
+        let refused: Result<(), &str> = Err("no");
+        let closure = refused.map_err(|error| (JobError::retry(error), line!()));
+        for (error, line) in [
+            (converted, line),
+            closure.unwrap_err(),
+            (JobError::fatal("no use"), line!()),
+            (JobError::postpone("not now"), line!()),
+            (JobError::from_boxed("boxed".into()), line!()),
+        ] {
+            let place = error.location().unwrap();
+            assert!(
+                place.starts_with(&format!("{}:{line}:", file!())),
+                "{place} {line}"
+            );
+        }
+        // Better no place than one in the standard library.
+        let passed = refused.map_err(JobError::retry);
+        assert_eq!(passed.unwrap_err().location(), None);
+    }
+
+    /// Dashboards show the first line in bold and know `at`; causes follow, outermost first.
+    #[test]
+    fn trace_names_the_error_its_place_and_its_causes() {
+        let error = JobError::from(Outer(io::Error::other(Outer(io::Error::other(
+            "disk full",
+        )))));
+        let place = error.location().unwrap().to_owned();
+        assert_eq!(
+            error.trace(),
+            format!(
+                "Error: the letter was not stored\n    at {place}\
+                 \nCaused by: the letter was not stored\nCaused by: disk full"
+            )
+        );
+        assert_eq!(JobError::retry("a").at(None).trace(), "Error: a");
+    }
+
+    /// What Redis is to blame for is not the job's fault, however deep it is buried; every other
+    /// error, and every decision of the handler's own, is.
+    #[test]
+    fn outage_of_redis_postpones_the_job() {
+        let down = || Error::Unreachable("refused".into());
+        let full = || Error::Overloaded("OOM".into());
+        let lost = || Error::Indeterminate("cut".into());
+        for error in [
+            JobError::from(down()),
+            JobError::from(full()),
+            JobError::from(lost()),
+            JobError::from(Box::new(full())),
+            JobError::from(Arc::new(full())),
+            JobError::from(Arc::<dyn StdError + Send + Sync>::from(BoxError::from(
+                full(),
+            ))),
+            JobError::from(Outer(io::Error::other(full()))),
+            JobError::from(io::Error::other(Arc::new(Outer(io::Error::other(down()))))),
+            JobError::from_boxed(down().into()),
+        ] {
+            assert!(error.is_postponed() && !error.is_fatal(), "{error:?}");
+        }
+        for error in [
+            JobError::from(Error::Closed),
+            JobError::from(Error::Server("WRONGTYPE".into())),
+            JobError::from(Error::Denied("NOPERM".into())),
+            // The job that it waited for did not end; Redis is well.
+            JobError::from(Error::Timeout(Duration::from_secs(1))),
+            JobError::from(io::Error::from(io::ErrorKind::TimedOut)),
+            JobError::retry(down()),
+            JobError::fatal(down()),
+        ] {
+            assert!(!error.is_postponed(), "{error:?}");
+        }
     }
 }

@@ -283,9 +283,8 @@ mod tests {
     fn stack_traces_keep_the_newest() {
         let mut failed = job(JobOptions::new().attempts(9).stack_trace_limit(2), 2, 3);
         failed.stack_traces = vec!["one".into(), "two".into()];
-        let Ending::Retry { traces, .. } =
-            fail(&failed, &WorkerRules::default(), JobError::retry("three"))
-        else {
+        let third = JobError::retry("three").at(None);
+        let Ending::Retry { traces, .. } = fail(&failed, &WorkerRules::default(), third) else {
             panic!("must be retried");
         };
         assert_eq!(traces, r#"["two","Error: three"]"#);

@@ -22,6 +22,7 @@ use crate::worker::iteration::Iterations;
 use crate::worker::keeper::{Held, Keeper};
 use crate::worker::marker::Markers;
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
+use crate::worker::panic;
 use crate::worker::pump::{Parts, Pump, Status};
 
 type Wrap = Box<dyn FnOnce(JobService) -> JobService + Send>;
@@ -267,6 +268,7 @@ impl<S> WorkerBuilder<S> {
         let patience = (options.lock_duration / 3).max(Duration::from_millis(250));
         // The keeper's connection carries the name by which dashboards find the worker.
         let name = store.keys().worker_client_name(options.name.as_deref());
+        panic::install_hook();
         let keeper = Keeper::start(
             store.on(client.dedicated(Some(&name), patience)),
             Arc::clone(&held),

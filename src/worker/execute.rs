@@ -15,6 +15,7 @@ use crate::policy::AttemptEnd;
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
 use crate::worker::handler::{JobCall, JobService, job_error};
 use crate::worker::iteration::Iterations;
+use crate::worker::panic::caught;
 
 /// Why an attempt is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +100,7 @@ impl Runner {
             return exit;
         }
         if let Some(error) = self.hindrance(&record) {
-            return Exit::Ended(AttemptEnd::Failed(error));
+            return Exit::Ended(AttemptEnd::Failed(error.at(None)));
         }
         let span = tracing::info_span!(
             "job",
@@ -119,7 +120,9 @@ impl Runner {
         };
         // Dropped with the attempt, so that work the handler spawned ends too.
         let _stop_spawned = call.cancellation.clone().drop_guard();
-        let handling = self.service.oneshot(call).instrument(span);
+        let service = self.service;
+        let handling = async { caught(service.oneshot(call)).await?.map_err(job_error) };
+        let handling = handling.instrument(span);
         tokio::pin!(handling);
         let timeout = async {
             match self.timeout {
@@ -142,7 +145,7 @@ impl Runner {
             reply = &mut handling => reply,
             timeout = timeout => {
                 let error = JobError::retry(format!("attempt timed out after {timeout:?}"));
-                return Exit::Ended(AttemptEnd::Failed(error));
+                return Exit::Ended(AttemptEnd::Failed(error.at(None)));
             }
         };
         Exit::Ended(match reply {
@@ -155,7 +158,7 @@ impl Runner {
                 }
                 AttemptEnd::Returned(reply.0)
             }
-            Err(error) => AttemptEnd::Failed(job_error(error)),
+            Err(error) => AttemptEnd::Failed(error),
         })
     }
 
@@ -215,14 +218,4 @@ impl Actions for StoreActions {
             }
         })
     }
-}
-
-/// Words a panic as a failed attempt.
-pub(super) fn panicked(payload: &(dyn std::any::Any + Send)) -> JobError {
-    let message = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned());
-    JobError::retry(format!("handler panicked: {message}"))
 }

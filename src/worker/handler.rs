@@ -149,14 +149,27 @@ impl fmt::Display for Failure {
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.error().source()
+    }
+}
 
-/// Reads the error that came back through the layers: the handler's own, or that of a layer,
-/// which counts as a failed attempt.
+/// Reads the error that came back through the layers: the handler's own, whose decision holds
+/// however layers wrap it, or that of a layer, which counts as if a handler had returned it
+/// with `?`.
 pub(super) fn job_error(error: BoxError) -> JobError {
-    match error.downcast::<Failure>() {
-        Ok(failure) => failure.0,
-        Err(error) => JobError::retry(error),
+    let error = match error.downcast::<Failure>() {
+        Ok(failure) => return failure.0,
+        Err(error) => error,
+    };
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    let decided = causes
+        .find_map(|cause| cause.downcast_ref::<Failure>())
+        .map(|failure| failure.0.decision());
+    match decided {
+        Some(decision) => decision.about(error),
+        None => JobError::from_boxed(error).at(None),
     }
 }
 
@@ -214,15 +227,13 @@ where
         };
         Box::pin(async move {
             let data: D = serde_json::from_str(&call.record.raw_data).map_err(|error| {
-                Failure(JobError::fatal(format!(
-                    "job data does not decode: {error}"
-                )))
+                Failure(JobError::fatal(format!("job data does not decode: {error}")).at(None))
             })?;
             let job = Job::new(call.record, data, call.actions);
             let outcome = handler.handle(job, context).await.map_err(Failure)?;
             let reply = outcome.try_map(|value| serde_json::to_string(&value));
             let reply = reply.map_err(|error| {
-                Failure(JobError::retry(format!("result has no json form: {error}")))
+                Failure(JobError::retry(format!("result has no json form: {error}")).at(None))
             })?;
             Ok(JobReply(reply))
         })

@@ -14,6 +14,7 @@ mod keeper;
 mod manual;
 mod marker;
 mod options;
+mod panic;
 mod pump;
 
 use std::time::Duration;

@@ -441,6 +441,65 @@ async fn stack_traces_are_limited() -> TestResult {
     Ok(())
 }
 
+/// A layer that hides the handler's error behind its own.
+#[derive(Debug, thiserror::Error)]
+#[error("the layer says no")]
+struct Wrapped(#[source] oxbull::BoxError);
+
+/// A stack trace leads to the line of the handler, whether it returned, converted or panicked, and
+/// what the handler decided holds behind layers.
+#[tokio::test]
+async fn stack_traces_lead_to_the_line() -> TestResult {
+    async fn fail(job: Job<Value>, _: Context) -> JobResult<()> {
+        match job.name() {
+            "made" => Err(JobError::fatal("made")),
+            "converted" => Ok(Outcome::Done("x".parse::<u8>().map(drop)?)),
+            _ => panic!("no {}", job.name()),
+        }
+    }
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .layer(tower::util::MapErrLayer::new(|error| {
+            oxbull::BoxError::from(Wrapped(error))
+        }))
+        .start(fail)
+        .await?;
+    let mut ids = Vec::new();
+    for name in ["made", "converted", "panicked"] {
+        let options = JobOptions::new().attempts(2);
+        ids.push(stage.queue.add_with(name, &json!({}), options).await?.id);
+    }
+    stage.ended(3).await?;
+    let mut traces = Vec::new();
+    for id in &ids {
+        let job = stage.job(id).await?;
+        traces.push((job.attempts_made, job.stack_traces.concat()));
+    }
+    let line = |text| line_of(include_str!("working.rs"), text);
+    for ((made, trace), (attempts, place, cause)) in traces.iter().zip([
+        (1, line("Err(JobError::fatal(\"made\"))"), "made"),
+        (2, line("parse::<u8>()"), "invalid digit found in string"),
+        (2, line("panic!(\"no {}\""), "handler panicked: no panicked"),
+    ]) {
+        assert_eq!(*made, attempts, "{trace}");
+        assert!(
+            trace.contains(&format!("\n    at tests/it/working.rs:{place}:")),
+            "{trace}"
+        );
+        assert!(trace.contains(cause), "{trace}");
+    }
+    worker.close().await;
+    Ok(())
+}
+
+/// The number of the first line that holds a text.
+fn line_of(source: &str, text: &str) -> usize {
+    1 + source
+        .lines()
+        .take_while(|line| !line.contains(text))
+        .count()
+}
+
 #[derive(serde::Deserialize)]
 struct Strict {
     #[expect(dead_code, reason = "only its type matters")]

@@ -11,7 +11,8 @@ use crate::policy::{self, Attempt, AttemptEnd, CustomWait, Ending};
 use crate::store::{Ended, LockToken};
 use crate::worker::call::Fate;
 use crate::worker::events::WorkerEvent;
-use crate::worker::execute::{Cancellation, Exit, panicked};
+use crate::worker::execute::{Cancellation, Exit};
+use crate::worker::panic::panicked;
 
 use super::Pump;
 use super::stages::Stage;
