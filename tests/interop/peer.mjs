@@ -12,6 +12,7 @@
 import { resetClock, setClock } from './lib/clock.mjs';
 import { closeGate, openGate } from './lib/behaviour.mjs';
 import { queueMethods } from './lib/queues.mjs';
+import { scriptedMethods } from './lib/scripted.mjs';
 import { manualMethods, workerMethods } from './lib/workers.mjs';
 import { emit, errorJson, serve } from './lib/wire.mjs';
 import { createRequire } from 'node:module';
@@ -56,4 +57,5 @@ serve({
   ...queueMethods(context),
   ...workerMethods(context),
   ...manualMethods(context),
+  ...scriptedMethods(context),
 });

@@ -111,6 +111,24 @@ pub(crate) enum Step {
     TrimEvents {
         keep: u64,
     },
+    /// A real worker starts, whose handlers do what the script says for each run of each job:
+    /// `{"<id>": [[["fail", "reason"]], [["return", 5]]]}`; see `ox/working.rs`.
+    StartWork {
+        script: Value,
+    },
+    /// Waits until a handler has come to its step `["gate", name]`; the gate `drained` is
+    /// reached when the worker tells that there is nothing to do.
+    Reach {
+        gate: String,
+    },
+    /// Lets the handler go on.
+    OpenGate {
+        gate: String,
+    },
+    /// Whether a handler of the worker has limited the queue's rate.
+    IsLimited,
+    /// Ends the worker. Answers what its handlers saw, and what it told its process.
+    EndWork,
 }
 
 /// What bounds all workers of a queue together.

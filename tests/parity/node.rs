@@ -305,7 +305,45 @@ impl Node {
                 let params = json!({ "method": "getJobSchedulersCount", "args": [] });
                 self.call(place, "queue.call", params).await
             }
+            Step::StartWork { .. }
+            | Step::Reach { .. }
+            | Step::OpenGate { .. }
+            | Step::IsLimited
+            | Step::EndWork => self.work(place, step).await,
         }
+    }
+
+    /// Takes a step with a real worker.
+    async fn work(&self, place: &Place, step: &Step) -> TestResult<Value> {
+        let mut params = json!({ "handle": handle(place) });
+        let method = match step {
+            Step::StartWork { script } => {
+                params["script"] = script.clone();
+                params["opts"] = place.options.clone();
+                "scripted.start"
+            }
+            Step::Reach { gate } => {
+                params["gate"] = gate.clone().into();
+                "scripted.reached"
+            }
+            Step::OpenGate { gate } => {
+                params["gate"] = gate.clone().into();
+                "scripted.open"
+            }
+            Step::IsLimited => "scripted.limited",
+            _ => "scripted.end",
+        };
+        let answer = self.call(place, method, params).await?;
+        if !matches!(step, Step::EndWork) {
+            return Ok(answer);
+        }
+        let seen: Value = answer["seen"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(started)
+            .collect();
+        Ok(json!({ "seen": seen, "told": answer["told"] }))
     }
 
     async fn limit(&self, place: &Place, limit: Limit) -> TestResult<Value> {

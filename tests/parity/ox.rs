@@ -1,19 +1,23 @@
 //! The steps as this library takes them, through its public API.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use oxbull::{
-    Added, Backoff, ChildPolicy, Client, Deduplication, Error, JobError, JobId, JobOptions,
-    JobRecord, ManualWorker, NewJob, Outcome, Parent, Queue, RateLimitState, Recurrence, Refusal,
-    Retention, RetryOptions, Schedule, SchedulerOrder, SchedulerRecord, Telemetry, Timestamp,
+    Added, Client, Error, JobError, JobId, JobRecord, ManualWorker, NewJob, Outcome, Queue,
+    RateLimitState, Recurrence, Refusal, RetryOptions, SchedulerOrder, SchedulerRecord, Timestamp,
 };
 use serde_json::{Value, json};
 
 use crate::TestResult;
 use crate::driver::{Driver, End, Limit, Place, Step, locked, refused};
+use options::{millis, number, options, retention, schedule, text};
+use working::Play;
+
+mod options;
+mod working;
 
 /// The interval of the stalled checks, BullMQ's default.
 const STALLED_INTERVAL: Duration = Duration::from_secs(30);
@@ -29,6 +33,8 @@ struct Open {
     queues: BTreeMap<(String, String), Queue>,
     /// The record of a started job and the worker that started it, by prefix, queue and id.
     held: BTreeMap<(String, String, String), (JobRecord, String)>,
+    /// The real worker of a place.
+    plays: BTreeMap<(String, String), Arc<Play>>,
 }
 
 impl Ox {
@@ -72,18 +78,17 @@ impl Ox {
         Ok(worker)
     }
 
+    fn play_of(&self, place: &Place) -> TestResult<Arc<Play>> {
+        let key = (place.prefix.clone(), place.queue.clone());
+        let play = self.open.lock().unwrap().plays.get(&key).cloned();
+        play.ok_or_else(|| "no worker runs here".into())
+    }
+
     fn hold(&self, place: &Place, job: Option<JobRecord>) -> TestResult<Value> {
         let Some(record) = job else {
             return Ok(Value::Null);
         };
-        let started = json!({
-            "id": record.id.as_str(), "name": record.name, "data": record.data::<Value>()?,
-            "made": record.attempts_made, "started": record.attempts_started,
-            "processedOn": record.processed_on.map(Timestamp::as_millis),
-            "deferred": record.deferred_failure,
-            // BullMQ's readers know no empty reason.
-            "reason": record.failed_reason.as_ref().filter(|reason| !reason.is_empty()),
-        });
+        let started = started(&record)?;
         let key = key(place, record.id.as_str());
         let held = (record, place.worker.clone());
         self.open.lock().unwrap().held.insert(key, held);
@@ -272,6 +277,24 @@ impl Ox {
                 Ok(listed.iter().map(scheduler).collect())
             }
             Step::CountSchedulers => Ok(queue.scheduler_count().await?.into()),
+            Step::StartWork { script } => {
+                let play = Play::start(&self.client, queue, place, script.clone()).await?;
+                let key = (place.prefix.clone(), place.queue.clone());
+                self.open.lock().unwrap().plays.insert(key, play);
+                Ok(Value::Null)
+            }
+            Step::Reach { gate } => self.play_of(place)?.reached(gate).await,
+            Step::OpenGate { gate } => {
+                self.play_of(place)?.open(gate);
+                Ok(Value::Null)
+            }
+            Step::IsLimited => Ok(self.play_of(place)?.is_limited().into()),
+            Step::EndWork => {
+                let play = self.play_of(place)?;
+                let key = (place.prefix.clone(), place.queue.clone());
+                self.open.lock().unwrap().plays.remove(&key);
+                play.end().await
+            }
         }
     }
 }
@@ -337,6 +360,18 @@ async fn limit(queue: &Queue, step: Limit) -> TestResult<Value> {
     })
 }
 
+/// What both sides say about a job that has become active.
+fn started(record: &JobRecord) -> TestResult<Value> {
+    Ok(json!({
+        "id": record.id.as_str(), "name": record.name, "data": record.data::<Value>()?,
+        "made": record.attempts_made, "started": record.attempts_started,
+        "processedOn": record.processed_on.map(Timestamp::as_millis),
+        "deferred": record.deferred_failure,
+        // BullMQ's readers know no empty reason.
+        "reason": record.failed_reason.as_ref().filter(|reason| !reason.is_empty()),
+    }))
+}
+
 fn key(place: &Place, id: &str) -> (String, String, String) {
     (place.prefix.clone(), place.queue.clone(), id.to_owned())
 }
@@ -382,99 +417,6 @@ fn declined(error: Error) -> TestResult<Value> {
     })
 }
 
-/// Reads job options from the form in which BullMQ's users write them.
-fn options(opts: &Value) -> TestResult<JobOptions> {
-    let mut options = JobOptions::new();
-    let mut policy = ChildPolicy::Wait;
-    let mut parent = None;
-    for (name, value) in opts.as_object().into_iter().flatten() {
-        options = match name.as_str() {
-            "jobId" => options.id(JobId::new(text(value)?)?),
-            "delay" => options.delay(millis(value)?),
-            "priority" => options.priority(u32::try_from(number(value)?)?),
-            "lifo" => options.lifo(value == true),
-            "attempts" => options.attempts(u32::try_from(number(value)?)?),
-            "backoff" => options.backoff(backoff(value)?),
-            "removeOnComplete" => options.remove_on_complete(retention(value)?),
-            "removeOnFail" => options.remove_on_fail(retention(value)?),
-            "keepLogs" => options.keep_logs(u32::try_from(number(value)?)?),
-            "stackTraceLimit" => options.stack_trace_limit(u32::try_from(number(value)?)?),
-            "sizeLimit" => options.size_limit(usize::try_from(number(value)?)?),
-            "timestamp" => {
-                options.timestamp(Timestamp::from_millis(i64::try_from(number(value)?)?))
-            }
-            "deduplication" => options.deduplication(deduplication(value)?),
-            "telemetry" => {
-                let telemetry = match value["metadata"].as_str() {
-                    Some(metadata) => Telemetry::new(metadata),
-                    None => Telemetry::default(),
-                };
-                options.telemetry(match value["omitContext"].as_bool() {
-                    Some(omit) => telemetry.omit_context(omit),
-                    None => telemetry,
-                })
-            }
-            _ => {
-                match name.as_str() {
-                    "parent" => {
-                        let id = JobId::existing(text(&value["id"])?);
-                        parent = Some(Parent::new(text(&value["queue"])?, id));
-                    }
-                    "failParentOnFailure" => policy = ChildPolicy::FailParent,
-                    "continueParentOnFailure" => policy = ChildPolicy::ContinueParent,
-                    "ignoreDependencyOnFailure" => policy = ChildPolicy::Ignore,
-                    "removeDependencyOnFailure" => policy = ChildPolicy::Remove,
-                    _ => return Err(format!("no such option: {name}").into()),
-                }
-                options
-            }
-        };
-    }
-    Ok(match parent {
-        Some(parent) => options.parent(parent.on_failure(policy)),
-        None => options,
-    })
-}
-
-fn deduplication(value: &Value) -> TestResult<Deduplication> {
-    let set = |name: &str| value[name] == true;
-    let deduplication = Deduplication::new(text(&value["id"])?)
-        .extend(set("extend"))
-        .keep_last_if_active(set("keepLastIfActive"));
-    let deduplication = match (set("replace"), set("reschedule")) {
-        (true, _) => deduplication.replace(),
-        (false, true) => deduplication.reschedule(),
-        (false, false) => deduplication,
-    };
-    Ok(match value.get("ttl") {
-        Some(ttl) => deduplication.ttl(millis(ttl)?),
-        None => deduplication,
-    })
-}
-
-/// Reads a schedule from the form in which BullMQ's users write it.
-fn schedule(repeat: &Value) -> TestResult<Schedule> {
-    let mut schedule = match &repeat["pattern"] {
-        Value::String(pattern) => Schedule::cron(pattern),
-        _ => Schedule::every(millis(&repeat["every"])?),
-    };
-    for (name, value) in repeat.as_object().into_iter().flatten() {
-        let at = || TestResult::Ok(Timestamp::from_millis(i64::try_from(number(value)?)?));
-        schedule = match name.as_str() {
-            "every" | "pattern" => schedule,
-            "tz" => schedule.time_zone(text(value)?),
-            "limit" => schedule.limit(number(value)?),
-            "startDate" => schedule.start(at()?),
-            "endDate" => schedule.end(at()?),
-            "offset" => schedule.offset(millis(value)?),
-            "immediately" => schedule.immediately(value == true),
-            "hashSeed" => schedule.hash_seed(text(value)?),
-            _ => return Err(format!("no such repeat option: {name}").into()),
-        };
-    }
-    Ok(schedule)
-}
-
 /// Shows a scheduler as BullMQ's getters do.
 fn scheduler(record: &SchedulerRecord) -> Value {
     let mut shown = json!({
@@ -511,48 +453,4 @@ fn scheduler(record: &SchedulerRecord) -> Value {
         );
     }
     shown
-}
-
-fn backoff(value: &Value) -> TestResult<Backoff> {
-    if value.is_number() {
-        return Ok(Backoff::fixed(millis(value)?));
-    }
-    let backoff = match text(&value["type"])? {
-        "fixed" => Backoff::fixed(millis(&value["delay"])?),
-        "exponential" => Backoff::exponential(millis(&value["delay"])?),
-        name => Backoff::custom(name),
-    };
-    Ok(match value["jitter"].as_f64() {
-        Some(jitter) => backoff.jitter(jitter),
-        None => backoff,
-    })
-}
-
-fn retention(value: &Value) -> TestResult<Retention> {
-    Ok(match value {
-        Value::Bool(true) => Retention::Remove,
-        Value::Bool(false) => Retention::KeepAll,
-        Value::Number(_) => Retention::KeepLast(number(value)?),
-        _ => Retention::Bounded {
-            count: value["count"].as_u64(),
-            age: value["age"].as_u64().map(Duration::from_secs),
-            limit: value["limit"].as_u64(),
-        },
-    })
-}
-
-fn text(value: &Value) -> TestResult<&str> {
-    value
-        .as_str()
-        .ok_or_else(|| format!("{value} is no text").into())
-}
-
-fn number(value: &Value) -> TestResult<u64> {
-    value
-        .as_u64()
-        .ok_or_else(|| format!("{value} is no whole number").into())
-}
-
-fn millis(value: &Value) -> TestResult<Duration> {
-    Ok(Duration::from_millis(number(value)?))
 }

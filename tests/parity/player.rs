@@ -17,6 +17,8 @@ use crate::ox::Ox;
 use crate::snapshot::Snapshot;
 use crate::stage::Stage;
 
+mod working;
+
 /// When every scenario begins, in milliseconds since the epoch.
 pub(crate) const START: i64 = 1_700_000_000_000;
 
@@ -33,6 +35,8 @@ pub(crate) struct Player {
     options: BTreeMap<String, Value>,
     /// Who started a job, by queue and id.
     starters: BTreeMap<(String, String), Side>,
+    /// Jobs that were active before the real worker started.
+    held_by_others: Vec<String>,
     now: i64,
     log: Vec<(String, Value)>,
 }
@@ -57,6 +61,7 @@ impl Player {
             worker: "worker".to_owned(),
             options: BTreeMap::new(),
             starters: BTreeMap::new(),
+            held_by_others: Vec::new(),
             now: START,
             log: Vec::new(),
             stage,
