@@ -28,17 +28,17 @@ for i = 1, #page, 2 do
   local state = iteration_state(B, id)
   if state ~= 'live' then
     local definition = redis.pcall('HGETALL', B .. 'repeat:' .. scheduler)
-    local ends, missed, legacy = nil, false, is_legacy_shape(scheduler)
+    local ends, missed, repeatable = nil, false, is_repeatable_key(scheduler)
     for f = 1, #definition, 2 do
       if definition[f] == 'endDate' then
         ends = tonumber(definition[f + 1])
       elseif definition[f] == 'catchUp' then
         missed = definition[f + 1] == 'all'
       elseif definition[f] == 'ic' then
-        legacy = false
+        repeatable = false
       end
     end
-    if not legacy and not (ends and now > ends and not missed) then
+    if not repeatable and not (ends and now > ends and not missed) then
       -- Keys of the wrong type must not keep the others from being checked.
       local opts = redis.pcall('HGET', B .. id, 'opts')
       for _, value in ipairs({ scheduler, whole(slot), state, definition.err and {} or definition,

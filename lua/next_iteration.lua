@@ -11,9 +11,10 @@
           9 opts of the iteration (JSON, without jobId, delay and prevMillis; empty: make none)
           10 priority   11 lifo: 1 or 0   12 deduplication id (empty: none)
   Returns {outcome, id, running}
-          outcome: made (id) | none: not the current iteration of a scheduler | ended: there is no
+          outcome: made (id) | none: not the current iteration of its scheduler | ended: there is no
           further slot, or none was to be made | duplicate: a job with that id (id) exists
-          | legacy: an entry of an old version that is not carried on
+          | unknown: the scheduler is not there, or does not make such ids
+          | repeatable: of BullMQ 4, which next_repeatable carries on
           running: an earlier iteration that runs, where the definition lets none overlap
   Emits   added, then waiting or delayed; duplicated
   Uses    events, gate, marker, place, scheduler
@@ -25,7 +26,7 @@ local definition = B .. 'repeat:' .. scheduler
 check_iteration_keys(B)
 local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
 if not last then
-  return { 'none', '', '' }
+  return { 'unknown', '', '' }
 end
 local fields = redis.call('HMGET', definition, 'name', 'data', 'ic', 'every', 'offset', 'catchUp', 'overlap')
 local data, count = fields[2], fields[3]
@@ -48,11 +49,13 @@ local function running()
   return ''
 end
 
-if activated ~= iteration_id(scheduler, last) then
-  return { 'none', '', running() }
+if not count and is_repeatable_key(scheduler) then
+  return { 'repeatable', '', '' }
 end
-if not count and is_legacy_shape(scheduler) then
-  return { 'legacy', '', '' }
+if activated ~= iteration_id(scheduler, last) then
+  local slot = string.match(activated, '^%d+$', #iteration_id(scheduler, 0))
+  local own = slot and activated == iteration_id(scheduler, tonumber(slot))
+  return { own and 'none' or 'unknown', '', running() }
 end
 if ARGV[9] == '' then
   return { 'ended', '', running() }

@@ -13,10 +13,10 @@ local function iteration_id(scheduler, slot)
   return 'repeat:' .. scheduler .. ':' .. whole(slot)
 end
 
--- Members of the `repeat` set that 4.x and 5.x made of a job's name, id, end, zone and pattern.
-local function is_legacy_shape(scheduler)
-  local rest = string.match(scheduler, '^[^:]*:[^:]*:%d*:[^:]*:(.+)$')
-  return rest ~= nil and (string.find(rest, ' ', 1, true) or string.match(rest, '^%d+$')) ~= nil
+-- Says whether a member of the `repeat` set has the form that 4.x makes of a repeatable job's name,
+-- id, end, zone and pattern. One whose definition has a counter is a scheduler all the same.
+local function is_repeatable_key(key)
+  return string.match(key, ':.*:.*:.*:') ~= nil
 end
 
 -- The slot of an interval's first iteration.
@@ -63,9 +63,11 @@ local function check_iteration_keys(B)
 end
 
 -- Stores and queues the iteration of a slot. job: name, data, opts (without jobId, delay and
--- prevMillis), priority, lifo, deduplication (empty: none), pattern (whether it follows one).
+-- prevMillis), priority, lifo, deduplication (empty: none), pattern (whether it follows one), and of a
+-- repeatable job its id and when it is due.
 local function add_iteration(B, scheduler, slot, job, now)
-  local id, delay = iteration_id(scheduler, slot), math.max(slot - now, 0)
+  local id, due = job.id or iteration_id(scheduler, slot), job.due or slot
+  local delay = math.max(due - now, 0)
   local own = '{"jobId":' .. cjson.encode(id) .. ',"delay":' .. whole(delay) .. ','
   if job.pattern then
     own = own .. '"prevMillis":' .. whole(slot) .. ','
@@ -79,8 +81,8 @@ local function add_iteration(B, scheduler, slot, job, now)
   local settings = read_settings(B)
   emit(B, 'added', 'jobId', id, 'name', job.name)
   if delay > 0 then
-    place_delayed(B, id, slot)
-    emit(B, 'delayed', 'jobId', id, 'delay', whole(slot))
+    place_delayed(B, id, due)
+    emit(B, 'delayed', 'jobId', id, 'delay', whole(due))
     announce_due(B)
   else
     place_ready(B, id, job.priority, job.lifo and 'RPUSH' or 'LPUSH')

@@ -6,8 +6,8 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::{JobId, JobRecord, Recurrence};
 use crate::scheduler::slots;
-use crate::store::{Made, NextIteration, Store, Successor};
-use crate::wire::Repetition;
+use crate::store::{Made, NextIteration, NextJob, NextRepeatable, Store, Successor};
+use crate::wire::{IterationId, Repetition};
 
 /// What came of the activation of an iteration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub(crate) struct Carried {
 /// Whatever the store answers; the next iteration may then be there or not.
 pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) -> Result<Carried> {
     let now = store.clock().now();
-    let (successor, obstacle) = match successor(job, scheduler, now) {
+    let (successor, mut obstacle) = match successor(job, scheduler, now) {
         Ok(successor) => (successor, None),
         Err(obstacle) => (None, Some(obstacle)),
     };
@@ -38,17 +38,72 @@ pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) ->
             successor: successor.as_ref(),
         })
         .await?;
-    let problem = match followed.next {
+    let mut next = followed.next;
+    if next == Made::Repeatable {
+        (next, obstacle) = carry_on_repeatable(store, job, scheduler, now).await?;
+    }
+    let problem = match next {
         Made::Iteration(_) | Made::NotCurrent => None,
         Made::Ended => obstacle,
         Made::Duplicate(id) => Some(format!("a job {id} exists already")),
-        Made::Legacy => Some("a repeatable job of this version is not carried on".to_owned()),
+        Made::Unknown | Made::Repeatable => Some(
+            "the queue does not know it; unless it was removed, its jobs have to be added anew"
+                .to_owned(),
+        ),
     };
     Ok(Carried {
-        problem: problem
-            .map(|problem| format!("scheduler {scheduler} was not carried on: {problem}")),
+        problem: problem.map(|problem| {
+            format!(
+                "scheduler {scheduler} was not carried on by job {}: {problem}",
+                job.id
+            )
+        }),
         running: followed.running,
     })
+}
+
+/// Makes the job that follows one of a repeatable job of BullMQ 4. Says what hindered it.
+async fn carry_on_repeatable(
+    store: &Store,
+    job: &JobRecord,
+    key: &str,
+    now: Timestamp,
+) -> Result<(Made, Option<String>)> {
+    let Some(id) = IterationId::of(&job.id) else {
+        return Ok((Made::Unknown, None));
+    };
+    let (next, obstacle) = match next_repeatable(job, id, key, now) {
+        Ok(next) => (next, None),
+        Err(obstacle) => (None, Some(obstacle)),
+    };
+    let made = store
+        .run(&NextRepeatable {
+            key,
+            activated: &job.id,
+            slot: id.slot,
+            now,
+            next: next.as_ref(),
+        })
+        .await?;
+    Ok((made, obstacle))
+}
+
+/// Describes the next job of a repeatable job; `None` when the schedule is over.
+fn next_repeatable(
+    job: &JobRecord,
+    id: IterationId<'_>,
+    key: &str,
+    now: Timestamp,
+) -> Result<Option<NextJob>, String> {
+    let current = Repetition::of_iteration(&job.raw_options)?;
+    let previous = current.previous.unwrap_or(id.slot);
+    let slot = slots::of_repeatable(&current, previous, now).map_err(|error| error.to_string())?;
+    Ok(slot.map(|slot| NextJob {
+        id: id.next_repeatable(&job.name, key, slot),
+        slot,
+        due: Timestamp::from_millis(slot.as_millis().saturating_add(current.repeatable_offset())),
+        iteration: current.next_repeatable(now),
+    }))
 }
 
 /// Describes the next iteration; `None` when the schedule is over.

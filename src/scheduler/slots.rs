@@ -6,6 +6,7 @@ use crate::job::{CatchUp, Recurrence, Schedule};
 use crate::policy::next_run::{self, Moment, Previous};
 use crate::scheduler::local_zone::local_zone;
 use crate::store::{FirstSlot, PatternSlots};
+use crate::wire::Repetition;
 
 /// Checks a schedule and says where its first iteration goes; `None` when there is no run to come.
 pub(super) fn first(schedule: &Schedule, now: Timestamp) -> Result<Option<FirstSlot>> {
@@ -47,6 +48,28 @@ pub(super) fn following(
         latest: next(CatchUp::Latest)?,
         following: next(CatchUp::All)?,
     })
+}
+
+/// Finds the slot that follows one of a repeatable job of BullMQ 4; `None` when it is over. The slots
+/// of its interval are the multiples since the epoch: start and offset do not move them.
+pub(super) fn of_repeatable(
+    current: &Repetition,
+    previous: Timestamp,
+    now: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let schedule = &current.schedule;
+    if current.is_last() || schedule.end.is_some_and(|end| now > end) {
+        return Ok(None);
+    }
+    let Recurrence::Every(every) = schedule.recurrence else {
+        return Ok(following(schedule, previous, now)?.latest);
+    };
+    let every = i64::try_from(every.as_millis()).unwrap_or(i64::MAX).max(1);
+    let base = previous.max(now).as_millis();
+    let slot = base
+        .saturating_sub(base.rem_euclid(every))
+        .saturating_add(every);
+    Ok(Some(Timestamp::from_millis(slot)))
 }
 
 fn moment(local_zone: &str, now: Timestamp) -> Moment<'_> {

@@ -35,6 +35,7 @@ pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEven
 pub(crate) use transitions::extend_locks::ExtendLocks;
 pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate, RateLimit};
 pub(crate) use transitions::next_iteration::{Made, NextIteration, PatternSlots, Successor};
+pub(crate) use transitions::next_repeatable::{NextJob, NextRepeatable};
 pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
 pub(crate) use transitions::rearm_scheduler::RearmScheduler;

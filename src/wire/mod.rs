@@ -5,12 +5,14 @@ mod deduplication;
 mod event;
 mod options;
 mod record;
+mod repeatable;
 mod scheduler;
 
 pub(crate) use event::is_reserved_event;
 pub use event::{EventFields, EventId};
 pub(crate) use options::{encode_options, parent_link};
 pub(crate) use record::decode_record;
+pub(crate) use repeatable::{IterationId, scheduler_of};
 pub(crate) use scheduler::{
     Iteration, Repetition, decode_scheduler, definition_fields, first_iteration, is_legacy_key,
 };

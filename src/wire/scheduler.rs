@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::clock::Timestamp;
 use crate::job::{CatchUp, JobOptions, Overlap, Recurrence, Schedule, SchedulerRecord};
 use crate::wire::options::{decode_options, number, options_map, truthy, whole};
+use crate::wire::repeatable;
 
 /// The options of an iteration to be made, as its script takes them.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,16 +23,18 @@ pub(crate) struct Iteration {
 impl Iteration {
     fn new(
         mut options: Map<String, Value>,
-        scheduler: &str,
+        scheduler: Option<&str>,
         repeat: Value,
         now: Timestamp,
     ) -> Self {
-        for own in ["jobId", "delay", "prevMillis"] {
+        for own in ["jobId", "delay", "prevMillis", "repeatJobKey"] {
             options.remove(own);
         }
         options.insert("repeat".to_owned(), repeat);
         options.insert("timestamp".to_owned(), now.as_millis().into());
-        options.insert("repeatJobKey".to_owned(), scheduler.into());
+        if let Some(scheduler) = scheduler {
+            options.insert("repeatJobKey".to_owned(), scheduler.into());
+        }
         let member = |name: &str| options.get(name);
         Self {
             priority: member("priority")
@@ -56,7 +59,7 @@ pub(crate) fn first_iteration(
     now: Timestamp,
 ) -> Iteration {
     let repeat = encode_repeat(schedule, 1);
-    Iteration::new(options_map(template), scheduler, repeat, now)
+    Iteration::new(options_map(template), Some(scheduler), repeat, now)
 }
 
 fn encode_repeat(schedule: &Schedule, count: u64) -> Value {
@@ -142,7 +145,7 @@ pub(crate) struct Repetition {
     /// Its slot, where it follows a pattern.
     pub(crate) previous: Option<Timestamp>,
     options: Map<String, Value>,
-    repeat: Map<String, Value>,
+    pub(super) repeat: Map<String, Value>,
 }
 
 impl Repetition {
@@ -224,6 +227,15 @@ impl Repetition {
 
     /// Encodes the options of the iteration that has this count.
     pub(crate) fn iteration(&self, scheduler: &str, count: u64, now: Timestamp) -> Iteration {
+        self.numbered(Some(scheduler), count, now)
+    }
+
+    /// Encodes the options of the next job of a repeatable job.
+    pub(crate) fn next_repeatable(&self, now: Timestamp) -> Iteration {
+        self.numbered(None, self.count.saturating_add(1), now)
+    }
+
+    fn numbered(&self, scheduler: Option<&str>, count: u64, now: Timestamp) -> Iteration {
         let mut options = self.options.clone();
         options.entry("attempts").or_insert_with(|| 0.into());
         if let Some(backoff @ Value::Number(_)) = options.get("backoff") {
@@ -266,7 +278,7 @@ fn length(millis: i64) -> Duration {
 }
 
 /// Says whether a scheduler's id is what versions before schedulers made of a repeatable job
-/// (spec: schedulers §8). `lua/lib/scheduler.lua` has the same rule.
+/// (spec: schedulers §8), as BullMQ 6 tells them.
 pub(crate) fn is_legacy_key(id: &str) -> bool {
     let parts: Vec<&str> = id.splitn(5, ':').collect();
     let [_, _, end, _, rest] = parts.as_slice() else {
@@ -318,10 +330,8 @@ pub(crate) fn decode_scheduler(
         };
         decode_field(&mut record, name, text);
     }
-    if empty && is_legacy_key(&record.id) {
-        record
-            .problems
-            .push("definition: of a version that is not carried on".to_owned());
+    if empty && repeatable::decode_key(&mut record) {
+        // All that is stored of it.
     } else if empty {
         record.problems.push("definition: is missing".to_owned());
     } else if record.recurrence.is_none() && record.problems.is_empty() {

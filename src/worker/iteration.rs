@@ -13,6 +13,7 @@ use crate::job::{JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
 use crate::scheduler::{Carried, carry_on};
 use crate::store::{ExtendLocks, LockToken, Store};
+use crate::wire::scheduler_of;
 use crate::worker::events::{Announcer, WorkerEvent};
 use crate::worker::execute::{Cancellation, Cause, Exit};
 
@@ -40,9 +41,9 @@ impl Iterations {
         token: &LockToken,
         cancellation: &Cancellation,
     ) -> Option<Exit> {
-        let scheduler = job.scheduler.as_deref().filter(|id| !id.is_empty())?;
+        let scheduler = scheduler_of(job)?;
         // Few jobs are iterations: the others' attempts need not have room for this.
-        match Box::pin(self.carry_on(job, scheduler, token, cancellation)).await {
+        match Box::pin(self.carry_on(job, &scheduler, token, cancellation)).await {
             Ok(Ok(Carried { problem, running })) => {
                 if let Some(problem) = problem {
                     self.report(&problem);
@@ -56,7 +57,8 @@ impl Iterations {
             // The job runs: it can do no better by waiting, and the keeper's check tries again.
             Ok(Err(error)) => {
                 self.report(&format!(
-                    "scheduler {scheduler} was not carried on: {error}"
+                    "scheduler {scheduler} was not carried on by job {}: {error}",
+                    job.id
                 ));
                 None
             }
@@ -134,13 +136,13 @@ pub(super) async fn carry_on_by_hand(
     job: &JobRecord,
     patience: Duration,
 ) -> Result<Option<JobId>> {
-    let Some(scheduler) = job.scheduler.as_deref().filter(|id| !id.is_empty()) else {
+    let Some(scheduler) = scheduler_of(job) else {
         return Ok(None);
     };
     let until = Instant::now() + patience;
     let mut wait = RETRY_MIN;
     loop {
-        let error = match carry_on(store, job, scheduler).await {
+        let error = match carry_on(store, job, &scheduler).await {
             Ok(Carried { problem, running }) => {
                 if let Some(problem) = problem {
                     tracing::warn!(queue = store.keys().qualified(), "{problem}");
@@ -150,7 +152,7 @@ pub(super) async fn carry_on_by_hand(
             Err(error) => error,
         };
         if !error.is_transient() {
-            tracing::warn!(queue = store.keys().qualified(), scheduler, %error, "scheduler was not carried on");
+            tracing::warn!(queue = store.keys().qualified(), %scheduler, %error, "scheduler was not carried on");
             return Ok(None);
         }
         if Instant::now() + wait > until {

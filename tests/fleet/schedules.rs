@@ -205,3 +205,67 @@ async fn declared_policies_survive_bullmq_6() -> TestResult {
 async fn declared_policies_survive_bullmq_5() -> TestResult {
     policies_survive(BullMq::V5).await
 }
+
+/// A repeatable job of BullMQ 4 in the hands of BullMQ 5 and of this library: each of its jobs is
+/// made once, whoever makes it, and runs once.
+#[tokio::test]
+async fn repeatable_of_bullmq_4_is_shared_with_bullmq_5() -> TestResult {
+    let fleet = Fleet::start(BullMq::V5).await?;
+    let key = |name: &str| format!("bull:{}:{name}", fleet.name);
+    // The second one has a job id of its own, which version 4 puts into its hash.
+    for (member, hash, repeat) in [
+        (
+            "rep::::60",
+            "0a6c2ef8f5a1a3c1c0f7d6f0f3b3a8d1",
+            json!({ "every": 60, "count": 1, "limit": INTERVALS }),
+        ),
+        (
+            "rep:own:::* * * * * *",
+            "316733ddb105dac7eef18b0fb73b5053",
+            json!({ "pattern": "* * * * * *", "jobId": "own", "count": 1, "limit": SECONDS }),
+        ),
+    ] {
+        let slot = "1699999980000";
+        let id = format!("repeat:{hash}:{slot}");
+        let opts = json!({ "repeat": repeat, "jobId": id, "delay": 0, "prevMillis": 1_699_999_980_000_i64 });
+        let (opts, data) = (opts.to_string(), json!({ "do": "sleep:5" }).to_string());
+        let command = ["ZADD", &key("repeat"), slot, member];
+        fleet.server.cli(&command).await?;
+        let fields = [
+            "HSET",
+            &key(&id),
+            "name",
+            "rep",
+            "data",
+            &data,
+            "opts",
+            &opts,
+            "rjk",
+            member,
+            "timestamp",
+            slot,
+            "delay",
+            "0",
+            "priority",
+            "0",
+        ];
+        fleet.server.cli(&fields).await?;
+        fleet.server.cli(&["LPUSH", &key("wait"), &id]).await?;
+    }
+    fleet.node_worker(json!({ "concurrency": 2 })).await?;
+    let worker = fleet.rust_worker().concurrency(2).start(obey).await?;
+    let all = INTERVALS + SECONDS;
+    eventually(DEADLINE, || async {
+        let counts = fleet.queue.counts().await;
+        counts.is_ok_and(|counts| counts.completed == all)
+    })
+    .await?;
+    worker.close().await;
+    let slots = fleet.effects("started").await?;
+    assert_eq!(slots.len() as u64, all);
+    assert!(slots.values().all(|&starts| starts == 1), "{slots:?}");
+    let ours = fleet.rust_starts().await?;
+    assert!(ours > 0 && ours < all, "{ours} starts were Rust's");
+    assert_eq!(fleet.queue.counts().await?.delayed, 0);
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Job schedulers beyond what parity compares: what is refused, and what is read.
 
 mod healing;
+mod repeatables;
 mod running;
 
 use std::time::Duration;
@@ -390,9 +391,7 @@ async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
             .await?;
     }
     scene.redis(&["ZADD", "repeat", "6", "orphan"]).await?;
-    scene
-        .redis(&["ZADD", "repeat", "7", "rep::::60000"])
-        .await?;
+    scene.redis(&["ZADD", "repeat", "7", "rep:::UTC:"]).await?;
     scene.redis(&["ZADD", "repeat", "8", "list"]).await?;
     scene.redis(&["RPUSH", "repeat:list", "x"]).await?;
     scene.redis(&["ZADD", "repeat", "inf", "never"]).await?;

@@ -12,6 +12,7 @@ pub(crate) mod events;
 pub(crate) mod extend_locks;
 pub(crate) mod limit_rate;
 pub(crate) mod next_iteration;
+pub(crate) mod next_repeatable;
 pub(crate) mod pause;
 pub(crate) mod promote_job;
 pub(crate) mod rearm_scheduler;

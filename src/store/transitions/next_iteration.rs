@@ -58,8 +58,24 @@ pub(crate) enum Made {
     Ended,
     /// A job of that id exists; the scheduler has no next iteration now.
     Duplicate(JobId),
-    /// An entry of an old version, which is not carried on.
-    Legacy,
+    /// The queue does not have the scheduler, or it makes no such iterations.
+    Unknown,
+    /// It belongs to a repeatable job of BullMQ 4: see [`NextRepeatable`](crate::store::NextRepeatable).
+    Repeatable,
+}
+
+impl Made {
+    pub(super) fn read(outcome: &str, id: &str) -> Option<Self> {
+        Some(match outcome {
+            "made" => Self::Iteration(JobId::existing(id)),
+            "none" => Self::NotCurrent,
+            "ended" => Self::Ended,
+            "duplicate" => Self::Duplicate(JobId::existing(id)),
+            "unknown" => Self::Unknown,
+            "repeatable" => Self::Repeatable,
+            _ => return None,
+        })
+    }
 }
 
 /// What the activation of an iteration led to.
@@ -104,14 +120,7 @@ impl Transition for NextIteration<'_> {
             return Err(reply::unexpected(WHAT));
         };
         Ok(Followed {
-            next: match outcome.as_str() {
-                "made" => Made::Iteration(JobId::existing(id)),
-                "none" => Made::NotCurrent,
-                "ended" => Made::Ended,
-                "duplicate" => Made::Duplicate(JobId::existing(id)),
-                "legacy" => Made::Legacy,
-                _ => return Err(reply::unexpected(WHAT)),
-            },
+            next: Made::read(outcome, id).ok_or_else(|| reply::unexpected(WHAT))?,
             running: (!running.is_empty()).then(|| JobId::existing(running)),
         })
     }

@@ -118,18 +118,6 @@ async fn repeatable_of_version_5_keeps_its_data() -> TestResult {
     Ok(())
 }
 
-/// Entries of even older versions run once, as BullMQ 6 runs them, and make nothing.
-#[tokio::test]
-async fn legacy_shapes_are_run_and_not_carried_on() -> TestResult {
-    let scene = Scene::start().await?;
-    let id = legacy(&scene, "rep::::60000").await?;
-    scene.run("rep::::60000", START).await?;
-    assert_eq!(scene.queue().state(&id).await?, Some(JobState::Completed));
-    scene.stays("rep::::60000", START).await?;
-    assert_eq!(scene.queue().counts().await?.delayed, 0);
-    Ok(())
-}
-
 /// A schedule does not depend on how its iterations end.
 #[tokio::test]
 async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
