@@ -2,6 +2,9 @@
 
 local SLOT = 4096
 local PRIORITY_STEP = 4294967296
+-- From here on not every whole number is a score.
+local EXACT_MAX = 9007199254740992
+local RENUMBER_MAX = 1000
 
 -- Adds `id` to `delayed`, after the jobs already due in the same millisecond.
 local function place_delayed(B, id, due)
@@ -15,6 +18,40 @@ local function place_delayed(B, id, due)
   redis.call('ZADD', B .. 'delayed', score, id)
 end
 
+-- The score that is behind all jobs of a priority, where the counter alone does not tell: it began
+-- anew or passed 2^32, or the scores are so large that not every whole number is one. When the last
+-- number is taken, up to RENUMBER_MAX jobs are numbered anew; more share it.
+local function behind_equals(B, floor, score, count)
+  local key, step = B .. 'prioritized', 1
+  while floor + step == floor and step < PRIORITY_STEP do
+    step = step * 2
+  end
+  local ceiling = floor + PRIORITY_STEP - step
+  local last = tonumber(redis.call('ZREVRANGEBYSCORE', key, ceiling, floor, 'WITHSCORES', 'LIMIT', 0, 1)[2])
+  if not last or last < score then
+    return score
+  end
+  if last < ceiling then
+    return last + step
+  end
+  local exclusive = '(' .. string.format('%.17g', floor)
+  local equals = redis.call('ZRANGEBYSCORE', key, exclusive, ceiling, 'LIMIT', 0, RENUMBER_MAX + 1)
+  if #equals > RENUMBER_MAX or (#equals + 1) * step >= PRIORITY_STEP then
+    return ceiling
+  end
+  local numbered = {}
+  for i, member in ipairs(equals) do
+    numbered[2 * i - 1], numbered[2 * i] = floor + i * step, member
+  end
+  redis.call('ZADD', key, unpack(numbered))
+  -- Those that others add next are to come after them too.
+  local own = #equals + 1
+  if count % PRIORITY_STEP < own then
+    redis.call('SET', B .. 'pc', count - count % PRIORITY_STEP + own)
+  end
+  return floor + own * step
+end
+
 -- Adds `id` to `prioritized`, behind the jobs of the same priority. A counter that others have spoiled
 -- starts anew: the job has left its old place, so this must not fail.
 local function place_prioritized(B, id, priority)
@@ -23,7 +60,16 @@ local function place_prioritized(B, id, priority)
     count = 1
     redis.call('SET', B .. 'pc', count)
   end
-  redis.call('ZADD', B .. 'prioritized', priority * PRIORITY_STEP + count % PRIORITY_STEP, id)
+  local floor = priority * PRIORITY_STEP
+  local score = floor + count % PRIORITY_STEP
+  if count == 1 or count >= PRIORITY_STEP or score >= EXACT_MAX then
+    local behind = behind_equals(B, floor, score, count)
+    if count == 1 and behind > score then
+      redis.call('SET', B .. 'pc', behind - floor)
+    end
+    score = behind
+  end
+  redis.call('ZADD', B .. 'prioritized', score, id)
 end
 
 -- Adds `id` to `prioritized`, before the jobs of the same priority.

@@ -16,6 +16,7 @@ mod model;
 #[cfg(feature = "oauth")]
 mod oauth;
 mod operations;
+mod priorities;
 mod queueing;
 mod rate;
 mod rivals;
