@@ -1,6 +1,8 @@
 --[[
   retry_job: failed | completed -> waiting | prioritized
-  Runs a finished job again. A child returns to the pending children of its parent.
+  Runs a finished job again. A child returns to the pending children of its parent. Stalls and a
+  deferred failure of its earlier life are forgotten; the activations of that life stay known by
+  their number (`stf`), because their workers may still ask what became of them.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 id   2 state: failed or completed   3 forget the attempts made: 1 or 0
           4 forget the attempts started: 1 or 0
@@ -16,12 +18,12 @@ end
 redis.call('XLEN', B .. 'events')
 redis.call('LLEN', B .. 'wait')
 redis.call('ZCARD', B .. 'marker')
-local job = redis.call('HMGET', job_key, 'priority', 'opts', 'parent', 'parentKey')
+local job = redis.call('HMGET', job_key, 'priority', 'opts', 'parent', 'parentKey', 'stc', 'ats')
 if redis.call('ZREM', B .. state, id) == 0 then
   return WRONG_STATE
 end
 
-local forget = { 'finishedOn', 'processedOn', state == 'failed' and 'failedReason' or 'returnvalue' }
+local forget = { 'finishedOn', 'processedOn', state == 'failed' and 'failedReason' or 'returnvalue', 'stc', 'defa' }
 if ARGV[3] == '1' then
   forget[#forget + 1] = 'atm'
 end
@@ -29,6 +31,9 @@ if ARGV[4] == '1' then
   forget[#forget + 1] = 'ats'
 end
 redis.call('HDEL', job_key, unpack(forget))
+if number_or_zero(job[5]) > 0 then
+  redis.call('HSET', job_key, 'stf', number_or_zero(job[6]))
+end
 
 local settings = read_settings(B)
 local opts = decode_object(job[2]) or {}

@@ -10,8 +10,12 @@ local PRUNE_MAX = 200
 local SUPERSEDED = 2
 
 -- Judges a repeated result whose job does not carry its lock. An activation ends by its holder or
--- by a stalled recovery, and every recovery counts `stc`: that tells which it was.
+-- by a stalled recovery, and every recovery counts `stc`: that tells which it was. A retry by hand
+-- forgets the recoveries; of the activations before it (`stf` is the last) nobody can tell any more.
 local function judge_repeat(B, id, job, starts, stalls, refusal)
+  if starts <= number_or_zero(redis.call('HGET', B .. id, 'stf')) then
+    return SUPERSEDED
+  end
   local restarted = number_or_zero(job[1]) > starts
   local recovered = number_or_zero(job[7]) > stalls
   if number_or_zero(job[1]) < starts or number_or_zero(job[7]) < stalls or (restarted and recovered) then

@@ -409,6 +409,9 @@ impl<D> Queue<D> {
 
     /// Runs a failed job again.
     ///
+    /// Its earlier stalls count no more, so that one which failed by stalling may stall as often as
+    /// a new one. The attempts that it has made and started count on, unless `options` say otherwise.
+    ///
     /// # Errors
     ///
     /// [`Error::Refused`] when there is no such job or it has not failed; connection errors.
@@ -416,7 +419,7 @@ impl<D> Queue<D> {
         self.retry_from(id, false, options).await
     }
 
-    /// Runs a completed job again.
+    /// Runs a completed job again, as [`retry`](Self::retry) does a failed one.
     ///
     /// # Errors
     ///

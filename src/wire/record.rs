@@ -53,7 +53,8 @@ pub(crate) fn decode_record(
             b"attemptsMade" if !text.is_empty() => {
                 old_attempts = Some(count(&mut job, "attemptsMade", &text));
             }
-            b"attemptsMade" => {}
+            // `stf` names the last activation before a retry by hand: for the scripts only.
+            b"attemptsMade" | b"stf" => {}
             b"stc" => job.stalled = count(&mut job, "stc", &text),
             b"defa" => job.deferred_failure = Some(text),
             b"progress" => job.raw_progress = Some(text),

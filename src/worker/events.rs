@@ -66,6 +66,15 @@ pub enum WorkerEvent {
         /// The job.
         id: JobId,
     },
+    /// A job of a worker that vanished has stalled more often than
+    /// [allowed](crate::WorkerBuilder::max_stalled_count): it fails with its next start, whoever
+    /// starts it, without its handler.
+    StalledTooOften {
+        /// The job.
+        id: JobId,
+        /// How often it has stalled since it was added, or retried by hand.
+        stalls: u32,
+    },
     /// An iteration of a scheduler that lets none overlap was completed without its handler,
     /// because an earlier one still runs.
     Skipped {

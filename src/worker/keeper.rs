@@ -138,6 +138,7 @@ impl Keeper {
             trouble: Throttle::default(),
             losses: Throttle::default(),
             recoveries: Throttle::default(),
+            failures: Throttle::default(),
             ghosts: Throttle::default(),
             rearmed: Throttle::default(),
             halted: Throttle::default(),
@@ -186,6 +187,7 @@ struct Task {
     trouble: Throttle,
     losses: Throttle,
     recoveries: Throttle,
+    failures: Throttle,
     ghosts: Throttle,
     rearmed: Throttle,
     halted: Throttle,
@@ -253,20 +255,7 @@ impl Task {
             };
             let wait = match self.store.run(&check).await {
                 Ok(checked) => {
-                    if let Some(first) = checked.jobs.first()
-                        && let Some(skipped) = self.recoveries.admit()
-                    {
-                        tracing::warn!(
-                            queue = self.store.keys().qualified(),
-                            job = %first,
-                            jobs = checked.jobs.len(),
-                            skipped,
-                            "job of a vanished worker was handed back"
-                        );
-                    }
-                    for id in checked.jobs {
-                        self.events.tell(|| WorkerEvent::Stalled { id });
-                    }
+                    self.tell_recovered(checked.jobs, &checked.failing);
                     if !checked.ghosts.is_empty()
                         && let Some(skipped) = self.ghosts.admit()
                     {
@@ -293,6 +282,44 @@ impl Task {
             // A little later than possible, and not in step with the rest of the fleet.
             let spread = Duration::from_millis(fastrand::u64(1..=20));
             tokio::time::sleep(wait.min(self.stalled_interval) + spread).await;
+        }
+    }
+
+    /// Tells which jobs of vanished workers run again, and which have stalled too often for that.
+    fn tell_recovered(&self, jobs: Vec<JobId>, failing: &[(JobId, u32)]) {
+        let queue = self.store.keys().qualified();
+        for (id, stalls) in failing {
+            if let Some(skipped) = self.failures.admit() {
+                tracing::warn!(
+                    queue,
+                    job = %id,
+                    stalls,
+                    skipped,
+                    "job stalled more often than allowed: it fails"
+                );
+            }
+            self.events.tell(|| WorkerEvent::StalledTooOften {
+                id: id.clone(),
+                stalls: *stalls,
+            });
+        }
+        let back: Vec<_> = jobs
+            .into_iter()
+            .filter(|id| !failing.iter().any(|(failing, _)| failing == id))
+            .collect();
+        if let Some(first) = back.first()
+            && let Some(skipped) = self.recoveries.admit()
+        {
+            tracing::warn!(
+                queue,
+                job = %first,
+                jobs = back.len(),
+                skipped,
+                "job of a vanished worker was handed back"
+            );
+        }
+        for id in back {
+            self.events.tell(|| WorkerEvent::Stalled { id });
         }
     }
 

@@ -27,6 +27,7 @@ mod sealing;
 mod sessions;
 mod settle_model;
 mod stage;
+mod stalling;
 mod tidy;
 #[cfg(feature = "tower-sessions")]
 mod tower_store;

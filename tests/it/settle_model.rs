@@ -26,6 +26,7 @@
 //!    | asked | server sees | answer | the worker believes |
 //!    |---|---|---|---|
 //!    | first | anything | refusal | refused |
+//!    | repeat | an activation before a retry by hand that reset `stc` | SUPERSEDED | as below |
 //!    | repeat | `stc` same, `ats` same, job not active | ALREADY | accepted |
 //!    | repeat | `stc` same, `ats` higher | ALREADY | accepted |
 //!    | repeat | `ats` same, and active or `stc` higher | refusal | refused |
@@ -52,8 +53,10 @@
 //! executed at any later time; up to the given number of faults. Calls are not ordered among each
 //! other, which allows more than one connection does. Renewal is implied: a lock that a worker
 //! knows expires only by a `Lapse` (frozen or cut off for too long). Death of a worker is a lapse
-//! of all it holds. Operators (retry with reset counters, obliterate) are left out: counters that
-//! went backwards must be answered with SUPERSEDED.
+//! of all it holds. An operator may run a finished job again, which resets `stc`: the job remembers
+//! which activation was the last before, and of these nobody can tell any more. A retry that resets
+//! `ats` as well, and obliteration, are left out: counters that went backwards must be answered with
+//! SUPERSEDED.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -104,6 +107,8 @@ enum Variant {
     NoFence,
     /// Doubtful tokens are trusted to find every late execution.
     DoubtsSuffice,
+    /// A retry by hand resets the stalls and leaves no trace of the activations before it.
+    RetryForgetsActivations,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -122,6 +127,8 @@ struct Config {
     lossy: usize,
     losses: u8,
     lapses: u8,
+    /// How often finished jobs are run again by hand.
+    retries: u8,
 }
 
 type Breach = &'static str;
@@ -141,6 +148,7 @@ const FENCED: Config = Config {
     lossy: 1,
     losses: 2,
     lapses: 0,
+    retries: 0,
 };
 
 /// One loss, and tokens that stay doubtful: what the runtime does.
@@ -211,6 +219,24 @@ fn doubtful_settlement_is_sound() {
     ]);
 }
 
+/// Who asks late what became of an activation is told nothing false by a job that was run again.
+#[test]
+fn retry_by_hand_misleads_nobody() {
+    assert_sound(&[
+        Config {
+            lapses: 1,
+            retries: 1,
+            losses: 1,
+            ..FENCED
+        },
+        Config {
+            lapses: 1,
+            retries: 1,
+            ..DOUBTFUL
+        },
+    ]);
+}
+
 /// The runtime repeats and reclaims at the same time.
 #[test]
 fn settlement_is_sound_in_either_order() {
@@ -264,6 +290,16 @@ fn every_broken_variant_is_caught() {
         (Variant::RemovedIsAccepted, lapse, FALSE_YES),
         (Variant::SupersededIsRefused, lapse, FALSE_NO),
         (Variant::OneToken, FENCED, "stale write"),
+        (
+            Variant::RetryForgetsActivations,
+            Config {
+                lapses: 1,
+                losses: 1,
+                retries: 1,
+                ..FENCED
+            },
+            FALSE_YES,
+        ),
         (Variant::NoFence, FENCED, ORPHANED),
         (Variant::DoubtsSuffice, DOUBTFUL, ORPHANED),
     ] {

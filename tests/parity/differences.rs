@@ -46,6 +46,8 @@ play!(own:
     odd_deduplication_keys_stop_a_bulk_before_it_begins,
     odd_counters_do_not_keep_a_job_from_running,
     stack_trace_has_the_error_its_place_and_causes,
+    iteration_that_stalls_too_often_fails,
+    retried_job_may_stall_again,
 );
 
 /// Redis turns BullMQ's numbers of more than 14 digits into rounded ones.
@@ -648,4 +650,51 @@ async fn closed_gate_wakes_nobody(q: &mut Player) -> TestResult {
     q.act(Step::Pause).await?;
     q.limit(Limit::RemoveConcurrency).await?;
     q.expect("marker", json!(null)).await
+}
+
+/// BullMQ starts an iteration of a living scheduler for ever, however many workers it has killed.
+async fn iteration_that_stalls_too_often_fails(q: &mut Player) -> TestResult {
+    q.upsert("s", json!({ "every": 60_000 })).await?;
+    let first = format!("repeat:s:{}", q.now());
+    for _ in 0..2 {
+        q.fetch_job("t", &first).await?;
+        q.redis(&["DEL", "stalled-check"]).await?;
+        let back = q.stall(&[&first], 1).await?;
+        assert_eq!(back, json!([first]));
+    }
+    let reason = "job stalled more than allowable limit";
+    q.expect_field(&first, "defa", json!(reason)).await?;
+    let started = q.fetch("t").await?;
+    assert_eq!(started["deferred"], reason);
+    // The schedule goes on all the same.
+    let next = format!("repeat:s:{}", q.now() + 60_000);
+    q.expect_field(&next, "rjk", json!("s")).await
+}
+
+/// BullMQ keeps the stalls of a job's earlier life, so that it fails again at the first one, and
+/// a deferred failure that it still had.
+async fn retried_job_may_stall_again(q: &mut Player) -> TestResult {
+    q.add("a", json!({ "jobId": "a" })).await?;
+    q.fetch_job("t", "a").await?;
+    q.stall(&["a"], 0).await?;
+    let message = q.fetch("t").await?["deferred"].to_string();
+    let fatal = true;
+    q.end("a", "t", End::Fail { message, fatal }).await?;
+    // As a child that failed meanwhile leaves it.
+    q.redis(&["HSET", "a", "defa", "child b failed"]).await?;
+    q.act(Step::Retry {
+        id: "a".to_owned(),
+        completed: false,
+        reset_made: false,
+        reset_started: false,
+    })
+    .await?;
+    q.expect_field("a", "stc", json!(null)).await?;
+    q.fetch_job("t", "a").await?;
+    q.redis(&["DEL", "stalled-check"]).await?;
+    q.stall(&["a"], 1).await?;
+    q.expect_field("a", "stc", json!("1")).await?;
+    q.expect_field("a", "defa", json!(null)).await?;
+    // Its counters of attempts are another matter: there are options for them.
+    q.expect_field("a", "ats", json!("3")).await
 }

@@ -29,7 +29,10 @@ pub(crate) struct RecoverStalled {
 /// What a check did.
 #[derive(Debug)]
 pub(crate) struct Recovered {
+    /// All jobs that left their workers.
     pub(crate) jobs: Vec<JobId>,
+    /// Those of them that have stalled too often, and how often: they fail with their next start.
+    pub(crate) failing: Vec<(JobId, u32)>,
     /// Ids without a job that were dropped.
     pub(crate) ghosts: Vec<JobId>,
     pub(crate) more: bool,
@@ -52,9 +55,13 @@ impl Transition for RecoverStalled {
     fn read(&self, reply: Value) -> Result<Recovered> {
         const WHAT: &str = "recover_stalled";
         let mut parts = reply::items(reply, WHAT)?.into_iter();
-        let (Some(jobs), Some(ghosts), Some(more), Some(wait)) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(jobs), Some(ghosts), Some(more), Some(wait), Some(failing)) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return Err(reply::unexpected(WHAT));
         };
         let ids = |value| -> Result<Vec<JobId>> {
@@ -63,8 +70,15 @@ impl Transition for RecoverStalled {
                 .map(JobId::existing)
                 .collect())
         };
+        let mut failing = reply::items(failing, WHAT)?.into_iter();
+        let mut too_often = Vec::new();
+        while let (Some(id), Some(stalls)) = (failing.next(), failing.next()) {
+            let stalls = u32::try_from(reply::int(&stalls, WHAT)?).unwrap_or(u32::MAX);
+            too_often.push((JobId::existing(reply::text(id, WHAT)?), stalls));
+        }
         Ok(Recovered {
             jobs: ids(jobs)?,
+            failing: too_often,
             ghosts: ids(ghosts)?,
             more: reply::int(&more, WHAT)? == 1,
             wait: Duration::from_millis(u64::try_from(reply::int(&wait, WHAT)?).unwrap_or(0)),

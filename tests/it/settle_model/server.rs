@@ -37,6 +37,8 @@ pub(super) struct Job {
     pub(super) ats: u8,
     pub(super) atm: u8,
     pub(super) stc: u8,
+    /// The last activation before a retry by hand that reset `stc` (`stf` in Redis).
+    pub(super) forgotten: u8,
     pub(super) marked: bool,
     pub(super) started: u8,
     pub(super) ran: u8,
@@ -128,11 +130,22 @@ impl Job {
             Variant::AlreadyByAtsAlone if self.ats > fin.ats => return Answer::Already,
             _ => {}
         }
+        if fin.ats <= self.forgotten || self.ats < fin.ats || self.stc < fin.stc {
+            return Answer::Superseded;
+        }
         match (self.ats == fin.ats, self.stc == fin.stc) {
             (true, same) => yes_if(same && self.places != ACTIVE),
             (false, true) => Answer::Already,
             (false, false) => Answer::Superseded,
         }
+    }
+
+    /// An operator runs the job again: its stalls and attempts are forgotten.
+    pub(super) fn retry(&mut self, variant: Variant) {
+        if self.stc > 0 && variant != Variant::RetryForgetsActivations {
+            self.forgotten = self.ats;
+        }
+        (self.places, self.stc, self.atm) = (WAIT, 0, 0);
     }
 
     pub(super) fn expire(&mut self) {

@@ -1,6 +1,6 @@
 //! Server, workers and wire together: which steps are possible, and what must hold after each.
 
-use super::server::{ACTIVE, Answer, Job, Late, Outcome, Run, WAIT};
+use super::server::{ACTIVE, Answer, COMPLETED, FAILED, Job, Late, Outcome, Run, WAIT};
 use super::worker::{Ask, Call, Worker};
 use super::{ATTEMPTS, Breach, Config, Variant, WORKERS, ensure};
 
@@ -11,6 +11,7 @@ pub(super) struct State {
     late: Vec<Late>,
     losses: u8,
     lapses: u8,
+    retries: u8,
 }
 
 /// One atomic step; indices are into the vectors of the state it is applied to.
@@ -30,6 +31,8 @@ pub(super) enum Move {
     Lapse(usize, u8),
     /// A worker drops a run whose lease is over.
     Cancel(usize, usize),
+    /// An operator runs a finished job again.
+    Retry(usize),
 }
 
 impl Move {
@@ -66,6 +69,7 @@ impl State {
             late: vec![],
             losses: config.losses,
             lapses: config.lapses,
+            retries: config.retries,
         }
     }
 
@@ -185,6 +189,9 @@ impl State {
             if job.orphan {
                 moves.push(Move::Expire(id));
             }
+            if self.retries > 0 && job.places & (COMPLETED | FAILED) != 0 {
+                moves.push(Move::Retry(id));
+            }
             if self.lapses > 0 {
                 let known = self
                     .workers
@@ -260,6 +267,10 @@ impl State {
                 }
             }
             Move::Expire(id) => next.jobs[id].expire(),
+            Move::Retry(id) => {
+                next.retries -= 1;
+                next.jobs[id].retry(config.variant);
+            }
             Move::StalledCheck => next.stalled_check()?,
         }
         next.check(config)?;

@@ -202,7 +202,7 @@ async fn stalled_iteration_makes_no_further_one(q: &mut Player) -> TestResult {
     q.upsert("s", every(60_000)).await?;
     let first = id("s", START);
     q.fetch_job("t", &first).await?;
-    q.stall(&[&first], 0).await?;
+    q.stall(&[&first], 1).await?;
     q.work_off(&first).await?;
     q.expect_field("repeat:s", "ic", json!("2")).await?;
     q.expect_field(&first, "defa", json!(null)).await

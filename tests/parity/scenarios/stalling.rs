@@ -13,7 +13,6 @@ play!(everyone:
     job_with_a_lock_is_left_alone,
     job_that_stalls_too_often_fails,
     no_stall_is_tolerated_on_request,
-    scheduled_job_may_stall_for_ever,
     stalled_job_of_a_paused_queue_wakes_nobody,
     finished_job_is_not_handed_back,
     handed_back_job_goes_on_counting,
@@ -81,26 +80,6 @@ async fn no_stall_is_tolerated_on_request(q: &mut Player) -> TestResult {
     q.fetch_job("t", "a").await?;
     q.stall(&["a"], 0).await?;
     q.expect_field("a", "defa", json!("job stalled more than allowable limit"))
-        .await
-}
-
-async fn scheduled_job_may_stall_for_ever(q: &mut Player) -> TestResult {
-    q.add_all(&["a", "b", "c"]).await?;
-    for id in ["a", "b", "c"] {
-        q.fetch_job("t", id).await?;
-        q.redis(&["HSET", id, "rjk", id]).await?;
-    }
-    // A scheduler is known by its hash or its next run; `c` has lost its scheduler.
-    q.redis(&["HSET", "repeat:a", "every", "1000"]).await?;
-    q.redis(&["ZADD", "repeat", "1700000001000", "b"]).await?;
-    for id in ["a", "b", "c"] {
-        q.redis(&["DEL", "stalled-check"]).await?;
-        q.redis(&["DEL", "stalled"]).await?;
-        assert_eq!(q.stall(&[id], 0).await?, json!([id]));
-    }
-    q.expect_field("a", "defa", json!(null)).await?;
-    q.expect_field("b", "defa", json!(null)).await?;
-    q.expect_field("c", "defa", json!("job stalled more than allowable limit"))
         .await
 }
 
