@@ -1,6 +1,8 @@
 //! The library's error types, one per audience: [`Error`] for callers, [`Refusal`] for what a
 //! script declined.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::job::JobId;
@@ -32,7 +34,8 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
-    /// A stored value is not what the caller's type expects; it was left as it is.
+    /// A stored value is not what the caller's type expects; it was left as it is, and nothing
+    /// was changed.
     #[error("{what} does not decode")]
     Decode {
         /// What was being decoded, by key or field.
@@ -49,8 +52,8 @@ pub enum Error {
     #[error("redis did not answer; the change may have happened")]
     Indeterminate(#[source] BoxError),
     /// Redis is out of memory, read-only or otherwise unable to accept writes; nothing changed.
-    #[error("redis refuses writes for now: {0}")]
-    Overloaded(String),
+    #[error("redis refuses writes for now")]
+    Overloaded(#[source] BoxError),
     /// Redis answered with an error; nothing changed.
     #[error("redis answered with an error: {0}")]
     Server(String),
@@ -69,21 +72,30 @@ pub enum Error {
     /// There is no such job: there never was one, or it has been removed.
     #[error("job {0} does not exist")]
     JobMissing(JobId),
-    /// The job was removed before it ended.
+    /// The job was there, and was removed before it ended.
     #[error("job {0} was removed before it ended")]
     JobRemoved(JobId),
     /// The server is too old or configured in a way that loses jobs.
     #[error("unsuitable redis server: {0}")]
     Unsuitable(String),
-    /// A reply had an unexpected shape.
+    /// A reply had an unexpected shape; the request was executed.
     #[error("unexpected reply: {0}")]
     Protocol(String),
     /// The deadline passed before there was an outcome.
     #[error("no outcome within {0:?}")]
     Timeout(Duration),
-    /// The client, queue or worker has been closed.
+    /// The client, queue or worker has been closed, and nothing was sent.
     #[error("closed")]
     Closed,
+    /// A part of what was asked for is done; the rest failed.
+    #[error("{done}, but the rest failed")]
+    Incomplete {
+        /// What is done.
+        done: String,
+        /// Why the rest is not.
+        #[source]
+        source: Box<Self>,
+    },
 }
 
 impl Error {
@@ -95,19 +107,128 @@ impl Error {
         }
     }
 
-    /// Says whether waiting and asking again may succeed without any other change.
-    pub fn is_transient(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable(_) | Self::Indeterminate(_) | Self::Overloaded(_) | Self::Timeout(_)
-        )
+    /// Builds an [`Error::Overloaded`] from the server's words.
+    pub(crate) fn overloaded(answer: impl Into<String>) -> Self {
+        Self::Overloaded(Outage(answer.into()).into())
     }
 
-    /// Says whether the change is known not to have happened.
+    /// Says whether waiting and asking again may succeed without any other change.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable(_)
+            | Self::Indeterminate(_)
+            | Self::Overloaded(_)
+            | Self::Timeout(_) => true,
+            Self::Incomplete { source, .. } => source.is_transient(),
+            Self::Invalid { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Server(_)
+            | Self::Denied(_)
+            | Self::Refused { .. }
+            | Self::JobMissing(_)
+            | Self::JobRemoved(_)
+            | Self::Unsuitable(_)
+            | Self::Protocol(_)
+            | Self::Closed => false,
+        }
+    }
+
+    /// Says whether it is known that the call has changed nothing. `false` says nothing: all of
+    /// the change may have happened, a part of it, or none.
     pub fn is_unchanged(&self) -> bool {
-        !matches!(self, Self::Indeterminate(_) | Self::Timeout(_))
+        match self {
+            // Not sent, not executed, or refused; a value that does not decode was only read.
+            Self::Invalid { .. }
+            | Self::Encode { .. }
+            | Self::Decode { .. }
+            | Self::Unreachable(_)
+            | Self::Overloaded(_)
+            | Self::Server(_)
+            | Self::Denied(_)
+            | Self::Refused { .. }
+            | Self::JobMissing(_)
+            | Self::Unsuitable(_)
+            | Self::Closed => true,
+            Self::Indeterminate(_)
+            | Self::JobRemoved(_)
+            | Self::Protocol(_)
+            | Self::Timeout(_)
+            | Self::Incomplete { .. } => false,
+        }
+    }
+
+    /// Adds what the call had done before it failed, so that nobody takes the error for a sign
+    /// that nothing happened. Where the error leaves that open, it stays as it is.
+    pub(crate) fn after(self, done: impl FnOnce() -> String) -> Self {
+        if !self.is_unchanged() {
+            return self;
+        }
+        Self::Incomplete {
+            done: done(),
+            source: Box::new(self),
+        }
     }
 }
+
+/// Shows an error with its causes, for log lines.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.0, f)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Why a server cannot serve now, in its words. The type is what tells it from other causes: an
+/// application's error may show the sources of ours and hide the error itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Outage(String);
+
+/// An error that several callers get.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedError(pub(crate) Arc<Error>);
+
+impl SharedError {
+    /// Shares an error.
+    pub(crate) fn new(error: Error) -> Self {
+        Self(Arc::new(error))
+    }
+
+    /// Returns a copy for one caller.
+    pub(crate) fn copy(&self) -> Error {
+        let source = || Box::new(self.clone());
+        match &*self.0 {
+            Error::Unreachable(_) => Error::Unreachable(source()),
+            Error::Overloaded(_) => Error::Overloaded(source()),
+            Error::Server(text) => Error::Server(text.clone()),
+            Error::Denied(text) => Error::Denied(text.clone()),
+            Error::Unsuitable(text) => Error::Unsuitable(text.clone()),
+            Error::Protocol(text) => Error::Protocol(text.clone()),
+            Error::Closed => Error::Closed,
+            // Anything else about a call that was sent leaves its outcome unknown.
+            _ => Error::Indeterminate(source()),
+        }
+    }
+}
+
+impl fmt::Display for SharedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match std::error::Error::source(&*self.0) {
+            Some(source) => fmt::Display::fmt(source, f),
+            None => fmt::Display::fmt(&*self.0, f),
+        }
+    }
+}
+
+impl std::error::Error for SharedError {}
 
 /// What a script declined to do, with the code BullMQ uses for it (spec: processing §20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -155,6 +276,31 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Returns the number that BullMQ uses for it, below zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(oxbull::Refusal::LockMissing.code(), -2);
+    /// ```
+    pub fn code(self) -> i64 {
+        match self {
+            Self::JobMissing => -1,
+            Self::LockMissing => -2,
+            Self::WrongState => -3,
+            Self::PendingDependencies => -4,
+            Self::ParentMissing => -5,
+            Self::LockLost => -6,
+            Self::ParentConflict => -7,
+            Self::SchedulerOwned => -8,
+            Self::FailedChildren => -9,
+            Self::IterationExists => -10,
+            Self::SlotsTaken => -11,
+            Self::Locked => -20,
+            Self::Unknown(code) => code,
+        }
+    }
+
     /// Decodes a script's code; `lua/lib/codes.lua` has the same numbers.
     pub(crate) fn from_code(code: i64) -> Self {
         match code {
@@ -172,5 +318,103 @@ impl Refusal {
             -20 => Self::Locked,
             other => Self::Unknown(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as StdError;
+
+    use super::*;
+
+    /// One error of each variant, with whether it says that nothing changed and that it may pass.
+    /// `is_unchanged` matches without `_`: a new variant needs a decision, and a line here.
+    fn table() -> Vec<(Error, bool, bool)> {
+        let job = || JobId::existing("7");
+        let json = || serde_json::from_str::<u32>("x").unwrap_err();
+        vec![
+            (Error::invalid("priority", "is too large"), true, false),
+            (
+                Error::Encode {
+                    what: "job data",
+                    source: json(),
+                },
+                true,
+                false,
+            ),
+            (
+                Error::Decode {
+                    what: "data of job 7".to_owned(),
+                    source: json().into(),
+                },
+                true,
+                false,
+            ),
+            (Error::Unreachable("connection refused".into()), true, true),
+            (
+                Error::Indeterminate("the connection was lost".into()),
+                false,
+                true,
+            ),
+            (Error::overloaded("OOM"), true, true),
+            (Error::Server("ERR".to_owned()), true, false),
+            (Error::Denied("NOPERM".to_owned()), true, false),
+            (
+                Error::Refused {
+                    job: job(),
+                    source: Refusal::LockMissing,
+                },
+                true,
+                false,
+            ),
+            (Error::JobMissing(job()), true, false),
+            (Error::JobRemoved(job()), false, false),
+            (Error::Unsuitable("too old".to_owned()), true, false),
+            (Error::Protocol("advance".to_owned()), false, false),
+            (Error::Timeout(Duration::from_secs(1)), false, true),
+            (Error::Closed, true, false),
+            (
+                Error::Closed.after(|| "job 7 was added".to_owned()),
+                false,
+                false,
+            ),
+            (
+                Error::overloaded("OOM").after(|| "some are removed".to_owned()),
+                false,
+                true,
+            ),
+        ]
+    }
+
+    #[test]
+    fn each_error_says_what_is_known_of_the_change() {
+        for (error, unchanged, transient) in table() {
+            assert_eq!(error.is_unchanged(), unchanged, "{error:?}");
+            assert_eq!(error.is_transient(), transient, "{error:?}");
+            // Whatever fails after a part of the call is done is no longer without effect.
+            let after = error.after(|| "a part is done".to_owned());
+            assert!(!after.is_unchanged(), "{after:?}");
+            assert_eq!(after.is_transient(), transient, "{after:?}");
+        }
+    }
+
+    /// Whoever prints an error with its causes reads everything once.
+    #[test]
+    fn no_error_repeats_its_source() {
+        for (error, ..) in table() {
+            let causes = std::iter::successors(Some(&error as &dyn StdError), |&e| e.source());
+            let texts: Vec<_> = causes.map(ToString::to_string).collect();
+            for (cause, text) in texts.iter().zip(texts.iter().skip(1)) {
+                assert!(!cause.contains(text.as_str()), "{texts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_of_refusals_are_those_that_are_decoded() {
+        for code in [-1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -20, -99] {
+            assert_eq!(Refusal::from_code(code).code(), code);
+        }
+        assert_eq!(Refusal::from_code(-99), Refusal::Unknown(-99));
     }
 }

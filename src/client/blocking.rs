@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::{Loss, Verdict, classify, describe, name_of};
 use super::connect::{self, Opened, Settings, Use};
 use super::info::seconds;
-use super::link::jittered;
+use super::retry::jittered;
 use crate::error::{Error, Result};
 
 /// How much later than its own timeout a blocking read may answer.
@@ -151,7 +151,17 @@ impl BlockingConnection {
     /// Waits as long as after a failed connection, for an owner whose command was refused.
     pub(crate) async fn rest(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        sleep(jittered(self.settings.config.backoff(self.failures))).await;
+        self.wait().await;
+    }
+
+    /// Waits for the reconnect backoff, or until the client is closed.
+    async fn wait(&mut self) {
+        let wait = jittered(self.settings.config.backoff(self.failures));
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
+            () = sleep(wait) => {}
+        }
     }
 
     /// Sends the commands that `build` makes for the timeout the server accepts, and waits for
@@ -229,7 +239,7 @@ impl BlockingConnection {
 
     async fn connect(&mut self) -> Result<Socket> {
         if self.failures > 0 {
-            sleep(jittered(self.settings.config.backoff(self.failures))).await;
+            self.wait().await;
         }
         match connect::open(&self.settings, &self.usage).await {
             Ok(opened) => {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use redis::{ErrorKind, RedisError, ServerError, Value};
 
-use crate::error::Error;
+use super::connect::ConnectError;
+use crate::error::{Error, Outage, SharedError};
 
 /// Says whether a request may be sent again after its outcome was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,15 @@ impl CallError {
     /// Wraps the cause of a lost answer.
     pub(crate) fn unknown(cause: impl Into<crate::error::BoxError>) -> Self {
         Self::Unknown(Error::Indeterminate(cause.into()))
+    }
+
+    /// Says whether asking again may bring an answer: the connection may come back, and a server
+    /// that cannot serve or write may recover. A closed client and every other refusal stay.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unknown(_) => true,
+            Self::NotExecuted(error) | Self::Answered(error) => error.is_transient(),
+        }
     }
 }
 
@@ -89,7 +99,10 @@ const REFUSING: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 /// Says whether an error, or any of its causes, is that Redis was away or unable to write. That
 /// says nothing against what was asked for.
 pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
-    // An `Arc` and an `io::Error` leave the error that they hold out of their sources.
+    // These leave the error that they hold out of their sources.
+    if let Some(SharedError(shared)) = error.downcast_ref() {
+        return is_outage(&**shared);
+    }
     if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
         return is_outage(&**shared);
     }
@@ -105,6 +118,7 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
         .or_else(|| error.downcast_ref::<Box<Error>>().map(|error| &**error));
     match ours {
         Some(Error::Unreachable(_) | Error::Overloaded(_) | Error::Indeterminate(_)) => true,
+        Some(Error::Incomplete { source, .. }) => is_outage(&**source),
         // A deadline that has passed is mostly that of a job that was waited for.
         Some(_) => false,
         None => {
@@ -112,6 +126,8 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
                 .downcast_ref::<RedisError>()
                 .is_some_and(is_raw_outage)
                 || error.is::<Loss>()
+                || error.is::<Outage>()
+                || error.downcast_ref().is_some_and(ConnectError::is_passing)
                 || error.source().is_some_and(is_outage)
         }
     }
@@ -133,18 +149,18 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
     let text = scrub(&format!("{} {detail}", answer.code()));
     match answer.code() {
         // READONLY on the socket of a demoted master, and a server that is not serving yet.
-        code if NOT_SERVING.contains(&code) => Verdict::Reconnect(Error::Overloaded(text)),
+        code if NOT_SERVING.contains(&code) => Verdict::Reconnect(Error::overloaded(text)),
         "NOSCRIPT" => Verdict::NoScript(Error::Server(text)),
-        code if REFUSING.contains(&code) => Verdict::Refused(Error::Overloaded(text)),
+        code if REFUSING.contains(&code) => Verdict::Refused(Error::overloaded(text)),
         "NOAUTH" | "WRONGPASS" | "NOPERM" => {
             Verdict::Refused(Error::Denied(format!("{command}: {text}")))
         }
         "ERR" if detail.contains("max number of clients") => {
-            Verdict::Reconnect(Error::Overloaded(text))
+            Verdict::Reconnect(Error::overloaded(text))
         }
         // Inside a script, older servers wrap the code in a general error.
         _ if detail.contains("-OOM ") || detail.contains("OOM command not allowed") => {
-            Verdict::Refused(Error::Overloaded(text))
+            Verdict::Refused(Error::overloaded(text))
         }
         _ => Verdict::Refused(Error::Server(text)),
     }
@@ -192,5 +208,35 @@ pub(super) fn name_of(cmd: &redis::Cmd) -> &str {
     match cmd.args_iter().next() {
         Some(redis::Arg::Simple(name)) => std::str::from_utf8(name).unwrap_or("?"),
         _ => "?",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every settler goes by this table: asking goes on as long as an answer may come.
+    #[test]
+    fn asking_goes_on_while_an_answer_may_come() {
+        let down = || Error::Unreachable("refused".into());
+        let full = || Error::overloaded("OOM");
+        for (error, may_pass) in [
+            (CallError::unknown(Loss::Late(Duration::ZERO)), true),
+            (CallError::unknown(Error::Closed), true),
+            (CallError::NotExecuted(down()), true),
+            (CallError::NotExecuted(full()), true),
+            (CallError::NotExecuted(Error::Closed), false),
+            (CallError::NotExecuted(Error::Denied("AUTH".into())), false),
+            (
+                CallError::NotExecuted(Error::Unsuitable("old".into())),
+                false,
+            ),
+            (CallError::Answered(full()), true),
+            (CallError::Answered(Error::Denied("NOPERM".into())), false),
+            (CallError::Answered(Error::Server("ERR".into())), false),
+            (CallError::Answered(Error::Protocol("odd".into())), false),
+        ] {
+            assert_eq!(error.may_pass(), may_pass, "{error:?}");
+        }
     }
 }

@@ -131,6 +131,11 @@ impl ConnectError {
         matches!(self.class, Class::Denied | Class::Unsuitable)
     }
 
+    /// Says whether it may end by itself.
+    pub(super) fn is_passing(&self) -> bool {
+        !self.is_fatal()
+    }
+
     /// Says whether the server is there and only needs time.
     pub(super) fn is_busy(&self) -> bool {
         self.class == Class::Busy
@@ -151,7 +156,7 @@ impl From<Error> for ConnectError {
         let (class, text) = match error {
             Error::Denied(text) => (Class::Denied, text),
             Error::Unsuitable(text) => (Class::Unsuitable, text),
-            Error::Overloaded(text) => (Class::Busy, text),
+            Error::Overloaded(answer) => (Class::Busy, answer.to_string()),
             other => (Class::Unreachable, other.to_string()),
         };
         Self {
@@ -290,7 +295,7 @@ where
     let line = line.trim_end();
     match line.strip_prefix('-') {
         Some(text) if text.contains("max number of clients") => {
-            Err(ConnectError::from(Error::Overloaded(text.to_owned())))
+            Err(ConnectError::from(Error::overloaded(text)))
         }
         Some(text) if text.starts_with("DENIED") => {
             Err(ConnectError::from(Error::Denied(text.to_owned())))
@@ -413,13 +418,13 @@ fn check(settings: &Settings, usage: &Use, server: &ServerInfo) -> Result<(), Co
     let config = &settings.config;
     if config.ready_check {
         if server.loading {
-            return Err(ConnectError::from(Error::Overloaded(
-                "the server is loading its data set".to_owned(),
+            return Err(ConnectError::from(Error::overloaded(
+                "the server is loading its data set",
             )));
         }
         if server.role == Role::Replica {
-            return Err(ConnectError::from(Error::Overloaded(
-                "the server is a replica and refuses writes".to_owned(),
+            return Err(ConnectError::from(Error::overloaded(
+                "the server is a replica and refuses writes",
             )));
         }
     }

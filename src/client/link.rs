@@ -16,9 +16,10 @@ use tokio_util::task::TaskTracker;
 use super::call::{CallError, Loss, Repeat, Verdict, classify, describe, name_of, split};
 use super::connect::{self, ConnectError, Settings, Use};
 use super::info::ServerInfo;
+use super::retry::jittered;
 use super::script::Script;
 use crate::clock::Timestamp;
-use crate::error::Error;
+use crate::error::{Chain, Error};
 
 /// A connection that lived this long was sound, even if nobody used it.
 const STEADY: Duration = Duration::from_secs(2);
@@ -216,7 +217,7 @@ impl Connection {
                 answers.push(match value {
                     Value::ServerError(error) => match classify(name, &error) {
                         Verdict::Reconnect(error) => {
-                            unserved = Some(error.to_string());
+                            unserved = Some(Chain(&error).to_string());
                             Err(error)
                         }
                         verdict => Err(verdict.into_error()),
@@ -226,7 +227,7 @@ impl Connection {
             }
             match unserved {
                 Some(text) if safety == Repeat::Safe && trial.may_repeat() => {
-                    trial.rejected(&generation, Error::Overloaded(text))?;
+                    trial.rejected(&generation, Error::overloaded(text))?;
                 }
                 Some(text) => {
                     generation.discard(&text);
@@ -277,6 +278,11 @@ impl Connection {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.handle.inner.settings
+    }
+
+    /// Returns a token that is cancelled when this connection is closed for good.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.handle.inner.stop.clone()
     }
 
     #[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
@@ -514,11 +520,6 @@ pub(super) async fn measure(
     Ok(server)
 }
 
-/// Shortens a wait by up to half, so that clients that lost one server do not return as one.
-pub(crate) fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(1.0 - fastrand::f64() / 2.0)
-}
-
 /// One request's way to an answer.
 struct Trial<'a> {
     connection: &'a Connection,
@@ -575,7 +576,7 @@ impl<'a> Trial<'a> {
 
     /// Decides after an answer that says this server cannot serve: look for it anew.
     fn rejected(&mut self, generation: &Generation, error: Error) -> Result<(), CallError> {
-        generation.discard(&error);
+        generation.discard(&Chain(&error));
         if self.left == 0 {
             return Err(self.unsent(error));
         }

@@ -14,6 +14,7 @@ mod env;
 mod info;
 mod link;
 mod log;
+mod retry;
 mod script;
 mod tls;
 mod url;
@@ -35,9 +36,10 @@ pub use info::{Flavor, Role, ServerInfo, Version};
 pub(crate) use blocking::{BlockedId, BlockingConnection};
 pub(crate) use call::{CallError, Repeat, is_outage};
 pub(crate) use command::{Command, Reply, ScriptCall};
-pub(crate) use link::{Connection, jittered};
+pub(crate) use link::Connection;
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use log::Throttle;
+pub(crate) use retry::{Waits, jittered};
 pub(crate) use script::Script;
 
 use crate::clock::Clock;

@@ -41,11 +41,13 @@ impl Hurry {
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        // Both fail only when the runtime or the client has ended.
         let asked = async {
+            // Nobody closes it.
             let room = Arc::clone(&self.room).acquire_owned().await;
             let task = self.spawn(room.map_err(|_| Error::Closed)?, work);
-            task.await.map_err(|_| Error::Closed)?
+            // Fails only when the runtime has ended.
+            task.await
+                .map_err(|ended| Error::Indeterminate(ended.into()))?
         };
         let answer = timeout(self.patience, asked).await;
         answer.unwrap_or(Err(Error::Timeout(self.patience)))

@@ -286,11 +286,16 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::error::Error;
+    use crate::error::{Error, SharedError};
 
     #[derive(Debug, thiserror::Error)]
     #[error("the letter was not stored")]
     struct Outer(#[source] io::Error);
+
+    /// Shows the source of what it holds instead of what it holds.
+    #[derive(Debug, thiserror::Error)]
+    #[error(transparent)]
+    struct Transparent(#[from] Error);
 
     /// The place is the handler's own line, whichever way the error came about.
     #[test]
@@ -344,7 +349,7 @@ mod tests {
     #[test]
     fn outage_of_redis_postpones_the_job() {
         let down = || Error::Unreachable("refused".into());
-        let full = || Error::Overloaded("OOM".into());
+        let full = || Error::overloaded("OOM");
         let lost = || Error::Indeterminate("cut".into());
         for error in [
             JobError::from(down()),
@@ -358,6 +363,10 @@ mod tests {
             JobError::from(Outer(io::Error::other(full()))),
             JobError::from(io::Error::other(Arc::new(Outer(io::Error::other(down()))))),
             JobError::from_boxed(down().into()),
+            JobError::from(Transparent(full())),
+            JobError::from(SharedError::new(full()).copy()),
+            JobError::from(Transparent(SharedError::new(full()).copy())),
+            JobError::from(full().after(|| "a part is done".to_owned())),
         ] {
             assert!(error.is_postponed() && !error.is_fatal(), "{error:?}");
         }

@@ -128,7 +128,7 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// As [`add_with`](Self::add_with); [`Error::Indeterminate`] only when Redis does not come
-    /// back within half a minute.
+    /// back within half a minute, refuses to tell, or the client is closed meanwhile.
     pub async fn add_once(
         &self,
         name: impl Into<String>,

@@ -91,7 +91,9 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// As [`add_once`](Self::add_once) and [`wait_for`](Self::wait_for). After
-    /// [`Error::Timeout`], the job may have been added.
+    /// [`Error::Timeout`], the job may have been added. It has been after [`Error::JobRemoved`],
+    /// and after [`Error::Incomplete`], which holds whatever else went wrong while waiting, or
+    /// that the result is no `R`.
     ///
     /// # Cancel safety
     ///
@@ -118,7 +120,11 @@ impl<D> Queue<D> {
             } else {
                 self.end_of(&added.id).await
             };
-            decode(&added.id, end?)
+            match end.and_then(|end| decode(&added.id, end)) {
+                // It was there a moment ago.
+                Err(Error::JobMissing(id)) => Err(Error::JobRemoved(id)),
+                end => end.map_err(|error| error.after(|| format!("job {} was added", added.id))),
+            }
         };
         match timeout(within, adding).await {
             Ok(end) => end,
@@ -233,13 +239,15 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// Connection errors; some entries may then be gone. Safe to repeat.
+    /// Connection errors, in an [`Error::Incomplete`] when some entries are gone. Safe to repeat.
     pub async fn trim_events(&self, keep: u64) -> Result<u64> {
         let mut gone = 0;
         loop {
-            match self.store().run(&TrimEvents { keep }).await? {
-                0 => return Ok(gone),
-                step => gone += step,
+            match self.store().run(&TrimEvents { keep }).await {
+                Ok(0) => return Ok(gone),
+                Ok(step) => gone += step,
+                Err(error) if gone == 0 => return Err(error),
+                Err(error) => return Err(error.after(|| format!("{gone} entries are gone"))),
             }
         }
     }

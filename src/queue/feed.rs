@@ -2,16 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use crate::client::CallError;
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SharedError};
 use crate::store::{Enqueue, Enqueued, NewRecord, Store};
 
 /// How many jobs one call stores at most: about a millisecond of the server's time.
@@ -22,9 +20,6 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 const IN_FLIGHT: usize = 2;
 /// How many adds may wait for their call; further ones wait for a place.
 const BACKLOG: usize = 4096;
-/// How long a call that can tell what its earlier execution did is asked for again after its answer
-/// was lost.
-pub(crate) const SETTLE_FOR: Duration = Duration::from_secs(30);
 /// How far our clock may be ahead of the server's, in milliseconds.
 pub(crate) const CLOCK_ERROR: i64 = 100;
 
@@ -161,67 +156,27 @@ pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<E
     if again.is_empty() {
         return outcomes;
     }
-    let until = Instant::now() + SETTLE_FOR;
-    loop {
-        let asked = store
-            .attempt(&Enqueue {
-                jobs: &again,
-                since,
-            })
-            .await;
-        match asked {
-            Ok(settled) => {
-                for (place, outcome) in places.into_iter().zip(settled) {
-                    if let Some(slot) = outcomes.get_mut(place) {
-                        *slot = Ok(outcome);
-                    }
-                }
-                return outcomes;
-            }
-            // A refusal says nothing about the first execution, and a silent server may answer
-            // later: the outcome stays unknown while there is time to ask.
-            Err(_) if Instant::now() < until => tokio::time::sleep(Duration::from_millis(50)).await,
-            Err(_) => return outcomes,
+    let again = Enqueue {
+        jobs: &again,
+        since,
+    };
+    let settled = match store.settle(&again).await {
+        Ok(settled) => settled.into_iter().map(Ok).collect(),
+        Err(error) => spread(error, places.len()),
+    };
+    for (place, outcome) in places.into_iter().zip(settled) {
+        if let Some(slot) = outcomes.get_mut(place) {
+            *slot = outcome;
         }
     }
+    outcomes
 }
 
 /// Gives every job of a failed call its own copy of the error.
 fn spread(error: Error, count: usize) -> Vec<Result<Enqueued>> {
-    let shared = SharedError(Arc::new(error));
+    let shared = SharedError::new(error);
     (0..count).map(|_| Err(shared.copy())).collect()
 }
-
-/// An error that several callers get.
-#[derive(Debug, Clone)]
-struct SharedError(Arc<Error>);
-
-impl SharedError {
-    fn copy(&self) -> Error {
-        let source = || Box::new(self.clone());
-        match &*self.0 {
-            Error::Unreachable(_) => Error::Unreachable(source()),
-            Error::Overloaded(text) => Error::Overloaded(text.clone()),
-            Error::Server(text) => Error::Server(text.clone()),
-            Error::Denied(text) => Error::Denied(text.clone()),
-            Error::Unsuitable(text) => Error::Unsuitable(text.clone()),
-            Error::Closed => Error::Closed,
-            // Anything else about a call that was sent leaves its outcome unknown.
-            _ => Error::Indeterminate(source()),
-        }
-    }
-}
-
-impl std::fmt::Display for SharedError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match std::error::Error::source(&*self.0) {
-            Some(source) => std::fmt::Display::fmt(source, f),
-            None => std::fmt::Display::fmt(&*self.0, f),
-        }
-    }
-}
-
-impl std::error::Error for SharedError {}
 
 #[cfg(test)]
 mod tests {

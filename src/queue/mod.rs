@@ -27,8 +27,8 @@ pub use add::{AddOutcome, Added, NewJob};
 pub use builder::QueueBuilder;
 pub use deduplication::DeduplicationOwner;
 pub use events::JobEnd;
+pub(crate) use feed::CLOCK_ERROR;
 use feed::Feed;
-pub(crate) use feed::{CLOCK_ERROR, SETTLE_FOR};
 pub use limits::{GlobalRateLimit, RateLimitState};
 use waiting::Hub;
 
@@ -262,13 +262,20 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// Connection errors. Safe to repeat.
+    /// Connection errors, in an [`Error::Incomplete`] when jobs that old versions have parked did
+    /// not all move. Safe to repeat.
     pub async fn resume(&self) -> Result<()> {
         let mut continued = false;
-        while self.store().run(&Resume { continued }).await? {
-            continued = true;
+        loop {
+            match self.store().run(&Resume { continued }).await {
+                Ok(true) => continued = true,
+                Ok(false) => return Ok(()),
+                Err(error) if continued => {
+                    return Err(error.after(|| "the queue was resumed".to_owned()));
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
     }
 
     /// Says whether the queue is paused.
@@ -286,7 +293,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// Connection errors; some jobs may then be deleted. Safe to repeat.
+    /// Connection errors, in an [`Error::Incomplete`] when some jobs are deleted. Safe to repeat.
     pub async fn drain(&self, delayed: bool) -> Result<u64> {
         let mut places = vec![Drainable::Wait, Drainable::Paused, Drainable::Prioritized];
         if delayed {
@@ -296,7 +303,11 @@ impl<D> Queue<D> {
         for from in places {
             let mut skip = 0;
             loop {
-                let step = self.store().run(&Drain { from, skip }).await?;
+                let step = self.store().run(&Drain { from, skip }).await;
+                let step = step.map_err(|error| match deleted {
+                    0 => error,
+                    _ => error.after(|| format!("{deleted} jobs were deleted")),
+                })?;
                 deleted += step.deleted;
                 skip = step.skip;
                 if !step.more {

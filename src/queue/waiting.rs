@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SharedError};
 use crate::job::JobId;
 use crate::store::{EventReader, FindEnds, RawEvent, Store, StoredEnd, StreamStart};
 use crate::wire::EventId;
@@ -23,8 +23,6 @@ use crate::wire::EventId;
 const LINGER: Duration = Duration::from_secs(5);
 /// How many jobs are looked up in one call.
 const BATCH: usize = 100;
-/// How long to wait after a failed look-up or a failed start, before the next try.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// How a job ended, as it is stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -238,9 +236,10 @@ impl State {
     }
 
     /// Ends all waits.
-    fn fail(&mut self, error: &Error) {
+    fn fail(&mut self, error: Error) {
+        let error = SharedError::new(error);
         for waiter in self.waiters.drain().flat_map(|(_, waiters)| waiters) {
-            waiter.done.send(Err(again(error))).ok();
+            waiter.done.send(Err(error.copy())).ok();
         }
         self.reset();
     }
@@ -380,15 +379,16 @@ async fn run(mut running: Running, client: Client, store: Store) {
             Err(error) => error,
         },
     };
-    hub.state().fail(&error);
+    hub.state().fail(error);
 }
 
 /// Reads events and looks up states until nobody has waited for a while.
 async fn follow(hub: &Hub, client: &Client, store: &Store) -> Result<()> {
+    let mut retry = store.connection().retry();
     let mut reader = loop {
         match EventReader::open(client, store, StreamStart::Now).await {
             Ok(reader) => break reader,
-            Err(error) if error.is_transient() => sleep(PAUSE).await,
+            Err(error) if error.is_transient() && retry.pause().await => {}
             Err(error) => return Err(error),
         }
     };
@@ -455,6 +455,7 @@ fn take_in(state: &mut State, event: &RawEvent) {
 /// Looks up what is asked for, as many jobs a call as there are. Ends with what waiting does not
 /// mend.
 async fn look_up(hub: &Hub, store: &Store) -> Error {
+    let mut retry = store.connection().retry();
     loop {
         let batch: Vec<(JobId, u64)> = {
             let mut state = hub.state();
@@ -468,6 +469,7 @@ async fn look_up(hub: &Hub, store: &Store) -> Error {
         let jobs = batch.iter().map(|(job, _)| job).collect();
         match store.run(&FindEnds { jobs }).await {
             Ok((now, ends)) => {
+                retry.reset();
                 let mut state = hub.state();
                 for ((job, key), end) in batch.iter().zip(ends) {
                     state.look(job, *key, now, end);
@@ -476,21 +478,11 @@ async fn look_up(hub: &Hub, store: &Store) -> Error {
             }
             Err(error) if error.is_transient() => {
                 hub.state().unchecked.extend(batch);
-                sleep(PAUSE).await;
+                if !retry.pause().await {
+                    return error;
+                }
             }
             Err(error) => return error,
         }
-    }
-}
-
-/// Says an error once more, to another waiter.
-fn again(error: &Error) -> Error {
-    match error {
-        Error::Closed => Error::Closed,
-        Error::Denied(text) => Error::Denied(text.clone()),
-        Error::Server(text) => Error::Server(text.clone()),
-        Error::Unsuitable(text) => Error::Unsuitable(text.clone()),
-        Error::Protocol(text) => Error::Protocol(text.clone()),
-        other => Error::Server(other.to_string()),
     }
 }

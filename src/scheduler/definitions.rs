@@ -1,21 +1,15 @@
 //! Creating, replacing, removing and reading job schedulers.
 
-use std::time::Duration;
-
 use serde::Serialize;
-use tokio::time::{Instant, sleep};
 
 use crate::client::CallError;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions, Schedule, SchedulerRecord};
-use crate::queue::{CLOCK_ERROR, NewJob, Queue, SETTLE_FOR};
+use crate::queue::{CLOCK_ERROR, NewJob, Queue};
 use crate::scheduler::{SchedulerOrder, Upserted, slots};
 use crate::store::{RemoveScheduler, Store, UpsertScheduler};
 use crate::wire;
-
-/// The wait before an upsert is asked for again whose answer was lost.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// Job schedulers.
 impl<D> Queue<D> {
@@ -41,7 +35,7 @@ impl<D> Queue<D> {
     /// Any number of processes may upsert a scheduler at once: it has one pending iteration, the
     /// last writer's. After a lost answer this asks again for up to 30 s, and finds out by the
     /// event stream what its earlier execution did, so that no run comes twice; if the server does
-    /// not answer in that time, or the stream was cut, the end is [`Error::Indeterminate`] or what
+    /// not answer in that time, the client is closed, or the stream was cut, the end is [`Error::Indeterminate`] or what
     /// a second upsert does. A second upsert of your own replaces the pending iteration; where the
     /// first has started since, its slot may be taken, and a limit counts anew.
     ///
@@ -85,7 +79,7 @@ impl<D> Queue<D> {
             return Ok(None);
         };
         let iteration = wire::first_iteration(&options, schedule, id, now);
-        let upsert = UpsertScheduler {
+        let order = UpsertScheduler {
             scheduler: id,
             now,
             slot,
@@ -95,7 +89,7 @@ impl<D> Queue<D> {
             since: None,
             fields: &wire::definition_fields(schedule, &options),
         };
-        Box::pin(settle(self.store(), upsert)).await.map(Some)
+        Box::pin(upsert(self.store(), order)).await.map(Some)
     }
 
     /// Deletes a job scheduler and its iteration, unless that waits or runs already: then it is
@@ -148,32 +142,16 @@ impl<D> Queue<D> {
 }
 
 /// Runs an upsert; after a lost answer, asks until it is known what became of it.
-async fn settle(store: &Store, mut upsert: UpsertScheduler<'_>) -> Result<Upserted> {
+async fn upsert(store: &Store, mut upsert: UpsertScheduler<'_>) -> Result<Upserted> {
     let since = upsert.now.as_millis().saturating_sub(CLOCK_ERROR);
-    let until = Instant::now() + SETTLE_FOR;
-    loop {
-        let lost = match store.attempt(&upsert).await {
-            Ok((id, due)) => return Ok(Upserted { id, due }),
-            Err(CallError::Unknown(error)) => error,
-            // Says nothing about the earlier execution, unless the script itself has declined.
-            Err(CallError::NotExecuted(error) | CallError::Answered(error))
-                if upsert.since.is_some() && !matches!(error, Error::Refused { .. }) =>
-            {
-                let ask = error.is_transient();
-                let error = Error::Indeterminate(error.into());
-                if !ask {
-                    return Err(error);
-                }
-                error
-            }
-            Err(CallError::NotExecuted(error) | CallError::Answered(error)) => return Err(error),
-        };
-        if Instant::now() >= until {
-            return Err(lost);
+    let (id, due) = match store.attempt(&upsert).await {
+        Err(CallError::Unknown(_)) => {
+            upsert.since = Some(Timestamp::from_millis(since));
+            store.settle(&upsert).await?
         }
-        upsert.since = Some(Timestamp::from_millis(since));
-        sleep(PAUSE).await;
-    }
+        outcome => outcome?,
+    };
+    Ok(Upserted { id, due })
 }
 
 /// Longest id, in bytes.

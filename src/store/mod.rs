@@ -6,6 +6,7 @@ mod keys;
 mod reads;
 mod reply;
 mod script;
+mod settle;
 mod stream;
 mod transitions;
 

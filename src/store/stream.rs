@@ -5,7 +5,7 @@ use std::time::Duration;
 use redis::Value;
 
 use crate::client::{BlockingConnection, Client, Repeat, Throttle};
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::store::{Store, reply};
 use crate::wire::{EventFields, EventId};
 
@@ -120,6 +120,7 @@ impl EventReader {
             // Lost connections have been logged, and the next read waits before it connects.
             if let Error::Overloaded(_) = error {
                 if let Some(skipped) = self.refused.admit() {
+                    let error = Chain(&error);
                     tracing::warn!(key = self.key, %error, skipped, "events cannot be read");
                 }
                 self.connection.rest().await;

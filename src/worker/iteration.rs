@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::client::{Throttle, jittered};
+use crate::client::{Throttle, Waits};
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
@@ -16,10 +16,6 @@ use crate::store::{ExtendLocks, LockToken, Store};
 use crate::wire::scheduler_of;
 use crate::worker::events::{Announcer, WorkerEvent};
 use crate::worker::execute::{Cancellation, Cause, Exit};
-
-/// The wait before a step is taken again that Redis did not answer; it doubles up to the maximum.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// Carries schedules on for one worker.
 #[derive(Clone)]
@@ -76,7 +72,7 @@ impl Iterations {
         cancellation: &Cancellation,
     ) -> Result<Result<Carried>, Cause> {
         let since = Instant::now();
-        let mut wait = RETRY_MIN;
+        let mut waits = Waits::new();
         loop {
             let carried = carry_on(&self.store, job, scheduler).await;
             if let Some(cause) = cancellation.cancelled() {
@@ -93,8 +89,7 @@ impl Iterations {
                     Ok(true) | Err(_) => return Ok(settled),
                 },
             }
-            cancellation.wait(jittered(wait)).await?;
-            wait = (wait * 2).min(RETRY_MAX);
+            cancellation.wait(waits.next()).await?;
         }
     }
 
@@ -139,8 +134,7 @@ pub(super) async fn carry_on_by_hand(
     let Some(scheduler) = scheduler_of(job) else {
         return Ok(None);
     };
-    let until = Instant::now() + patience;
-    let mut wait = RETRY_MIN;
+    let mut retry = store.connection().retry().within(patience);
     loop {
         let error = match carry_on(store, job, &scheduler).await {
             Ok(Carried { problem, running }) => {
@@ -155,10 +149,8 @@ pub(super) async fn carry_on_by_hand(
             tracing::warn!(queue = store.keys().qualified(), %scheduler, %error, "scheduler was not carried on");
             return Ok(None);
         }
-        if Instant::now() + wait > until {
+        if !retry.pause().await {
             return Err(Error::Indeterminate(error.into()));
         }
-        tokio::time::sleep(jittered(wait)).await;
-        wait = (wait * 2).min(RETRY_MAX);
     }
 }

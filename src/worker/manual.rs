@@ -346,7 +346,14 @@ impl ManualWorker {
                     tolerated,
                     continued,
                 })
-                .await?;
+                .await;
+            let checked = checked.map_err(|error| {
+                if continued {
+                    error.after(|| format!("{} jobs were handed back", jobs.len()))
+                } else {
+                    error
+                }
+            })?;
             jobs.extend(checked.jobs);
             continued = checked.more;
             if !continued {

@@ -1,6 +1,6 @@
 //! The shared client: what it promises when servers fail, lie or are unsuitable.
 
-mod fake;
+pub(crate) mod fake;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};

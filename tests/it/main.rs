@@ -17,6 +17,7 @@ mod model;
 mod oauth;
 mod operations;
 mod priorities;
+mod outcomes;
 mod queueing;
 mod rate;
 mod rivals;

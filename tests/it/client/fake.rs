@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 type Answers = dyn Fn(&[String]) -> String + Send + Sync;
 
 /// A listening fake; dropping it closes its port and connections.
-pub(super) struct Fake {
+pub(crate) struct Fake {
     port: u16,
     accept: JoinHandle<()>,
 }
 
 impl Fake {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         answers: impl Fn(&[String]) -> String + Send + Sync + 'static,
     ) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
@@ -33,7 +33,7 @@ impl Fake {
     }
 
     /// A server like any other, but for what it says in INFO.
-    pub(super) async fn with_info(info: &'static str) -> Result<Self> {
+    pub(crate) async fn with_info(info: &'static str) -> Result<Self> {
         Self::start(move |command| match name_of(command) {
             "INFO" => bulk(info),
             name => plain(name),
@@ -41,7 +41,7 @@ impl Fake {
         .await
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 }
@@ -53,12 +53,12 @@ impl Drop for Fake {
 }
 
 /// Returns a command's first part.
-pub(super) fn name_of(command: &[String]) -> &str {
+pub(crate) fn name_of(command: &[String]) -> &str {
     command.first().map_or("", String::as_str)
 }
 
 /// What an idle server would say.
-pub(super) fn plain(name: &str) -> String {
+pub(crate) fn plain(name: &str) -> String {
     match name {
         "PING" => "+PONG\r\n".to_owned(),
         "TIME" => "*2\r\n$1\r\n1\r\n$1\r\n0\r\n".to_owned(),
@@ -67,7 +67,7 @@ pub(super) fn plain(name: &str) -> String {
     }
 }
 
-pub(super) fn bulk(text: &str) -> String {
+pub(crate) fn bulk(text: &str) -> String {
     format!("${}\r\n{text}\r\n", text.len())
 }
 
