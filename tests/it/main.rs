@@ -16,8 +16,8 @@ mod model;
 #[cfg(feature = "oauth")]
 mod oauth;
 mod operations;
-mod priorities;
 mod outcomes;
+mod priorities;
 mod queueing;
 mod rate;
 mod rivals;
