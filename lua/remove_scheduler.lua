@@ -17,6 +17,17 @@ if not last then
   return 0
 end
 local id = iteration_id(scheduler, last)
+if is_repeatable_key(scheduler) and redis.call('EXISTS', B .. id) == 0 then
+  -- The id of a repeatable job's next job has a hash; an offset lets it be due after its slot.
+  local until_next = tonumber(string.match(scheduler, ':(%d+)$')) or 1
+  local ids = redis.call('ZREVRANGEBYSCORE', B .. 'delayed', (last + until_next) * 4096 - 1, last * 4096,
+    'LIMIT', 0, SEARCH_MAX)
+  for _, candidate in ipairs(ids) do
+    if redis.pcall('HGET', B .. candidate, 'rjk') == scheduler then
+      id = candidate
+    end
+  end
+end
 if redis.call('ZREM', B .. 'delayed', id) == 1 then
   delete_job_keys(B .. id)
   emit(B, 'removed', 'jobId', id, 'prev', 'delayed')

@@ -35,13 +35,14 @@ local function behind_equals(B, floor, score, count)
     return last + step
   end
   local exclusive = '(' .. string.format('%.17g', floor)
-  local equals = redis.call('ZRANGEBYSCORE', key, exclusive, ceiling, 'LIMIT', 0, RENUMBER_MAX + 1)
+  -- The last one first: the roles of producers have no other such command.
+  local equals = redis.call('ZREVRANGEBYSCORE', key, ceiling, exclusive, 'LIMIT', 0, RENUMBER_MAX + 1)
   if #equals > RENUMBER_MAX or (#equals + 1) * step >= PRIORITY_STEP then
     return ceiling
   end
   local numbered = {}
   for i, member in ipairs(equals) do
-    numbered[2 * i - 1], numbered[2 * i] = floor + i * step, member
+    numbered[2 * i - 1], numbered[2 * i] = floor + (#equals - i + 1) * step, member
   end
   redis.call('ZADD', key, unpack(numbered))
   -- Those that others add next are to come after them too.

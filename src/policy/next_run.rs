@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{CatchUp, Recurrence, Schedule};
 
-use super::cron::{Cron, Seed, Zone};
+use super::cron::{Cron, DATABASE_VERSION, Seed, Zone};
 use super::interval::Interval;
 
 /// Largest time and interval, in milliseconds.
@@ -125,6 +125,34 @@ pub(crate) fn next_slot(
             cron_slot(schedule, pattern, moment, base)
         }
     }
+}
+
+/// Says whether a pattern has a slot, by this process's time zone and zone data. True where that
+/// cannot be told: for intervals, and for an `H` that is drawn anew each time.
+///
+/// # Errors
+/// The stored pattern or time zone is not valid.
+pub(crate) fn has_slot(schedule: &Schedule, moment: &Moment<'_>, slot: Timestamp) -> Result<bool> {
+    // Around changes of clocks the slot that a walk finds depends on where it begins.
+    const LEADS: [i64; 4] = [1_000, 1_800_000, 3_601_000, 7_200_000];
+    let Recurrence::Cron(pattern) = &schedule.recurrence else {
+        return Ok(true);
+    };
+    if schedule.hash_seed.is_none() && pattern.contains('H') {
+        return Ok(true);
+    }
+    for lead in LEADS {
+        let base = Timestamp::from_millis(slot.as_millis().saturating_sub(lead));
+        if cron_slot(schedule, pattern, moment, base)? == Some(slot) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The version of the zone data.
+pub(crate) fn zone_data() -> &'static str {
+    DATABASE_VERSION
 }
 
 /// The arithmetic of an interval schedule; `None` for a pattern. The offset is the one that it
@@ -250,6 +278,63 @@ mod tests {
         let slot = NOW - NOW.rem_euclid(MINUTE) + 30 * MINUTE;
         let schedule = Schedule::cron("*/10 * * * *");
         assert_eq!(next(&schedule, NOW, slot, 1), Some(slot + 10 * MINUTE));
+    }
+
+    /// What one process computes, another with the same zone data recognises, changes of clocks
+    /// included; an hour beside it is no slot.
+    #[test]
+    fn slots_are_recognised_by_whoever_has_the_same_zone_data() {
+        const YEAR: i64 = 366 * 24 * 60 * MINUTE;
+        for zone in [
+            "UTC",
+            "America/New_York",
+            "America/Havana",
+            "America/Sao_Paulo",
+            "Africa/Casablanca",
+            "Australia/Lord_Howe",
+            "Pacific/Apia",
+        ] {
+            for pattern in [
+                "30 2 * * *",
+                "0 0 * * *",
+                "30 1 * * *",
+                "15 2,3 * * *",
+                "0 0-3 * * *",
+                "*/20 2 * * *",
+                "0 */8 * * *",
+                "0 9 * * 1",
+                "5 4 3 2 1 *",
+            ] {
+                let schedule = Schedule::cron(pattern).time_zone(zone);
+                // Sao Paulo had summer time until 2019.
+                for begin in [NOW - 8 * YEAR, NOW] {
+                    let mut base = begin;
+                    while base < begin + YEAR {
+                        let Some(slot) = next(&schedule, base, base, 1) else {
+                            break;
+                        };
+                        let here = has_slot(&schedule, &moment(base), at(slot)).unwrap();
+                        assert!(here, "{pattern} in {zone} has {slot}");
+                        base = slot;
+                    }
+                }
+            }
+            let nine = Schedule::cron("0 9 * * *").time_zone(zone);
+            let slot = next(&nine, NOW, NOW, 1).unwrap();
+            let beside = at(slot + 60 * MINUTE);
+            assert!(!has_slot(&nine, &moment(NOW), beside).unwrap());
+        }
+        // Nothing can be said of these.
+        let drawn = Schedule::cron("H H * * *");
+        assert!(has_slot(&drawn, &moment(NOW), at(NOW)).unwrap());
+        assert!(
+            has_slot(
+                &Schedule::every(Duration::from_secs(7)),
+                &moment(NOW),
+                at(1)
+            )
+            .unwrap()
+        );
     }
 
     /// The limit counts iterations, and the end is the last moment of one.

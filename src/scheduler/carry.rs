@@ -14,6 +14,8 @@ use crate::wire::{IterationId, Repetition};
 pub(crate) struct Carried {
     /// Why the schedule was not carried on although it should be.
     pub(crate) problem: Option<String>,
+    /// What is odd about the iteration's slot: its maker computes with other zone data.
+    pub(crate) doubt: Option<String>,
     /// An earlier iteration that still runs: this one must not.
     pub(crate) running: Option<JobId>,
 }
@@ -42,6 +44,10 @@ pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) ->
     if next == Made::Repeatable {
         (next, obstacle) = carry_on_repeatable(store, job, scheduler, now).await?;
     }
+    let doubt = match &next {
+        Made::Iteration(_) => doubt(job, now),
+        _ => None,
+    };
     let problem = match next {
         Made::Iteration(_) | Made::NotCurrent => None,
         Made::Ended => obstacle,
@@ -58,8 +64,19 @@ pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) ->
                 job.id
             )
         }),
+        doubt: doubt.map(|doubt| format!("job {} of scheduler {scheduler}: {doubt}", job.id)),
         running: followed.running,
     })
+}
+
+/// Compares the slot of an iteration, which may be another process's, with what this one computes.
+fn doubt(job: &JobRecord, now: Timestamp) -> Option<String> {
+    let current = Repetition::of_iteration(&job.raw_options).ok()?;
+    // The first one may run at once, off its pattern.
+    if current.count <= 1 {
+        return None;
+    }
+    slots::doubt(&current.schedule, current.previous?, now)
 }
 
 /// Makes the job that follows one of a repeatable job of BullMQ 4. Says what hindered it.

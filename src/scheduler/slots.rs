@@ -72,6 +72,22 @@ pub(super) fn of_repeatable(
     Ok(Some(Timestamp::from_millis(slot)))
 }
 
+/// Says what is odd about an iteration's slot: that this process would not have computed it.
+pub(super) fn doubt(schedule: &Schedule, slot: Timestamp, now: Timestamp) -> Option<String> {
+    let local = local_zone();
+    // A schedule that is not valid is reported by whoever computes with it.
+    if next_run::has_slot(schedule, &moment(&local, now), slot).unwrap_or(true) {
+        return None;
+    }
+    let zone = schedule.time_zone.as_deref();
+    Some(format!(
+        "its slot {slot} is none of its pattern in {}, by zone data {} of this process: whoever made \
+         it has another version, or another zone where the schedule names none",
+        zone.unwrap_or(&local),
+        next_run::zone_data()
+    ))
+}
+
 fn moment(local_zone: &str, now: Timestamp) -> Moment<'_> {
     Moment {
         now,

@@ -40,9 +40,14 @@ impl Iterations {
         let scheduler = scheduler_of(job)?;
         // Few jobs are iterations: the others' attempts need not have room for this.
         match Box::pin(self.carry_on(job, &scheduler, token, cancellation)).await {
-            Ok(Ok(Carried { problem, running })) => {
-                if let Some(problem) = problem {
-                    self.report(&problem);
+            Ok(Ok(carried)) => {
+                let Carried {
+                    problem,
+                    doubt,
+                    running,
+                } = carried;
+                for odd in [problem, doubt].into_iter().flatten() {
+                    self.report(&odd);
                 }
                 let running = running?;
                 self.skip(job, &running);
@@ -137,9 +142,13 @@ pub(super) async fn carry_on_by_hand(
     let mut retry = store.connection().retry().within(patience);
     loop {
         let error = match carry_on(store, job, &scheduler).await {
-            Ok(Carried { problem, running }) => {
-                if let Some(problem) = problem {
-                    tracing::warn!(queue = store.keys().qualified(), "{problem}");
+            Ok(Carried {
+                problem,
+                doubt,
+                running,
+            }) => {
+                for odd in [problem, doubt].into_iter().flatten() {
+                    tracing::warn!(queue = store.keys().qualified(), "{odd}");
                 }
                 return Ok(running);
             }

@@ -3,6 +3,7 @@
 mod healing;
 mod repeatables;
 mod running;
+mod zones;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@ mod zone;
 
 use field::{Kind, Parsed};
 
-pub(crate) use zone::Zone;
+pub(crate) use zone::{DATABASE_VERSION, Zone};
 
 /// Longest pattern, in UTF-16 units as JavaScript counts.
 const LONGEST: usize = 1024;

