@@ -27,8 +27,8 @@ pub use job::{
     Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
 };
 pub use queue::{
-    AddOutcome, Added, DeduplicationOwner, GlobalRateLimit, JobCounts, JobEnd, Logs, NewJob, Queue,
-    QueueBuilder, RateLimitState, RetryOptions,
+    AddOutcome, Added, Backlog, DeduplicationOwner, GlobalRateLimit, JobCounts, JobEnd, Logs,
+    NewJob, Queue, QueueBuilder, RateLimitState, RetryOptions,
 };
 pub use scheduler::{Rearmed, SchedulerOrder, Upserted};
 pub use wire::{EventFields, EventId};

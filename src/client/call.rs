@@ -155,6 +155,10 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
         "NOAUTH" | "WRONGPASS" | "NOPERM" => {
             Verdict::Refused(Error::Denied(format!("{command}: {text}")))
         }
+        // What a command inside a script may not do, on servers before Redis 7.2.
+        "ERR" if detail.starts_with("The user executing the script can't") => {
+            Verdict::Refused(Error::Denied(format!("{command}: {text}")))
+        }
         "ERR" if detail.contains("max number of clients") => {
             Verdict::Reconnect(Error::overloaded(text))
         }

@@ -1,6 +1,7 @@
 //! A queue from its producers' side: adding jobs and acting on those that are there.
 
 mod add;
+mod backlog;
 mod builder;
 mod deduplication;
 mod events;
@@ -24,6 +25,7 @@ use crate::store::{
 };
 
 pub use add::{AddOutcome, Added, NewJob};
+pub use backlog::Backlog;
 pub use builder::QueueBuilder;
 pub use deduplication::DeduplicationOwner;
 pub use events::JobEnd;

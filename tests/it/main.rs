@@ -1,5 +1,6 @@
 //! Behaviour tests: one binary, a module per behaviour.
 
+mod backlog;
 mod client;
 mod deduplication;
 mod events;

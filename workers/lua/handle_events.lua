@@ -42,9 +42,14 @@ for i = first_seen, #KEYS do
   local kind, is_known, message = ARGV[arg], ARGV[arg + 1] == '1', ARGV[arg + 2]
   arg = arg + 3
   if not holders[i] then
-    -- First, as who may publish cannot be asked: a refusal leaves nothing half done.
-    redis.call('PUBLISH', channel, message)
+    -- A full server refuses the first write, so before anybody hears of it. Who may publish cannot be
+    -- asked before: a refusal takes that write back.
     redis.call('SET', KEYS[i], owner, 'PX', seen_ttl)
+    local heard = redis.pcall('PUBLISH', channel, message)
+    if type(heard) == 'table' and heard.err then
+      redis.call('DEL', KEYS[i])
+      return heard
+    end
     if is_known then
       redis.call('XADD', known, 'MAXLEN', '~', most_known, '*', 'event', message)
       redis.call('PEXPIRE', known, record_ttl)

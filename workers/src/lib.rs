@@ -6,13 +6,19 @@
 //! - [`notify`]: telling users what happened.
 //! - [`simulator`]: a local stand-in for that API, which can be slow, fail and limit rates.
 //! - [`jobs`]: per queue, the job's data and result and the work itself.
-//! - [`app`]: what the programs share: settings, logging, exit codes.
+//! - [`meters`]: numbers of a program, for Prometheus.
+//! - [`trouble`]: what a program cannot do at present.
+//! - [`app`]: what the programs share: settings, logging, health, exit codes.
 
 pub mod app;
 pub mod gateway;
 pub mod graph;
 pub mod holds;
 pub mod jobs;
+pub mod meters;
 pub mod notify;
 mod script;
+mod serve;
 pub mod simulator;
+pub mod trouble;
+mod writes;

@@ -13,12 +13,16 @@ use crate::script::eval;
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Remembers and publishes in one step, so that no crash comes in between: neither is a message
-/// repeated, nor does a claim stay without its message.
+/// repeated, nor does a claim stay without its message, be it that publishing was refused.
 const TELL_ONCE: &str = "
 if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
   return 0
 end
-redis.call('PUBLISH', ARGV[2], ARGV[3])
+local heard = redis.pcall('PUBLISH', ARGV[2], ARGV[3])
+if type(heard) == 'table' and heard.err then
+  redis.call('DEL', KEYS[1])
+  return heard
+end
 return 1";
 
 /// Publishes to users' channels.

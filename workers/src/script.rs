@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use oxbull::BoxError;
 use oxbull::client::Client;
-use redis::{FromRedisValue, ScriptInvocation, ToRedisArgs};
+use oxbull::{BoxError, Error};
+use redis::{FromRedisValue, RedisResult, ScriptInvocation, ToRedisArgs};
 use tokio::time::timeout;
 
 /// How long one round trip may take.
@@ -21,7 +21,7 @@ pub(crate) async fn eval<T: FromRedisValue>(
     let mut connection = client.raw().await?;
     let mut command = redis::cmd("EVAL");
     command.arg(script).arg(1).arg(key).arg(arguments);
-    Ok(timeout(DEADLINE, command.query_async(&mut connection)).await??)
+    within_deadline(command.query_async(&mut connection)).await
 }
 
 /// Runs a script with its keys and arguments on the queues' server, by its hash. The same holds.
@@ -30,5 +30,13 @@ pub(crate) async fn invoke<T: FromRedisValue>(
     call: &ScriptInvocation<'_>,
 ) -> Result<T, BoxError> {
     let mut connection = client.raw().await?;
-    Ok(timeout(DEADLINE, call.invoke_async(&mut connection)).await??)
+    within_deadline(call.invoke_async(&mut connection)).await
+}
+
+/// A server that is silent is away, which says nothing against what was asked for.
+async fn within_deadline<T>(answer: impl Future<Output = RedisResult<T>>) -> Result<T, BoxError> {
+    match timeout(DEADLINE, answer).await {
+        Ok(answer) => Ok(answer?),
+        Err(late) => Err(Error::Indeterminate(late.into()).into()),
+    }
 }

@@ -1,5 +1,6 @@
 //! Plain reads: no scripts, so that a read-only user may run them.
 
+mod backlog;
 pub(crate) mod limits;
 mod schedulers;
 

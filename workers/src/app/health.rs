@@ -1,72 +1,155 @@
-//! How a worker program is, for whoever restarts the ones that hang.
+//! How a worker program is: for whoever restarts the ones that hang, waits for the ones that start,
+//! and watches all of them.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/health`, `/ready` | 200 while jobs are worked on, else 503 with the reason |
+//! | `/live` | 200, but 503 where a restart can help |
+//! | `/metrics` | numbers, in the text format of Prometheus |
 
-use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use oxbull::Worker;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use oxbull::client::Client;
+use oxbull::{Error, Queue, Worker};
+use serde_json::Value;
+use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
-/// The variable with the port on loopback that is listened on; nobody listens when it is unset.
-const PORT: &str = "HEALTH_PORT";
+use super::StartError;
+use crate::meters::{CONTENT, Meters};
+use crate::serve::{self, Bounds, Server};
+use crate::trouble::{Troubles, with_causes};
+use crate::writes::{DEADLINE, WriteProbe};
 
 /// An idle worker hears from Redis every few seconds; one that has not for so long does no work.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// How long somebody who asks may take to do so.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Who asks is few, and quick.
+const BOUNDS: Bounds = Bounds {
+    read_timeout: Duration::from_secs(2),
+    connections: 32,
+};
 
-/// Answers every request: 200 while the worker works, 503 while it cannot.
-pub(super) async fn answer(worker: &Worker) -> Infallible {
-    if let Some(listener) = listen().await {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => tell(stream, worker).await,
-                // Out of files, for instance: that passes.
-                Err(_) => tokio::time::sleep(PATIENCE).await,
-            }
-        }
-    }
-    std::future::pending().await
+/// Where a worker program answers for its health.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Health and metrics")]
+pub struct HealthSettings {
+    /// Port that answers GET /health, /ready, /live and /metrics; none when unset
+    #[arg(long, env = "HEALTH_PORT")]
+    health_port: Option<u16>,
+    /// Address that it is on; 0.0.0.0 where others than this machine ask, as in Kubernetes
+    #[arg(long, env = "HEALTH_HOST", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    health_host: IpAddr,
 }
 
-async fn listen() -> Option<TcpListener> {
-    let port = std::env::var(PORT).ok().filter(|port| !port.is_empty())?;
-    let Ok(port) = port.parse() else {
-        tracing::error!("{PORT} is not a port; nobody can ask how this worker is");
-        return None;
-    };
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-        Ok(listener) => Some(listener),
-        Err(error) => {
-            tracing::error!(%error, port, "nobody can ask how this worker is");
-            None
-        }
+impl HealthSettings {
+    /// Listens, if it should: first of all, so that a port that is taken ends the program before
+    /// it has started a job.
+    pub(super) async fn listen(&self) -> Result<Option<TcpListener>, StartError> {
+        let Some(port) = self.health_port else {
+            return Ok(None);
+        };
+        let address = SocketAddr::from((self.health_host, port));
+        let (listener, address) = serve::listen(address, "HEALTH_PORT or HEALTH_HOST").await?;
+        tracing::info!(%address, "health and metrics are answered");
+        Ok(Some(listener))
     }
 }
 
-async fn tell(mut stream: TcpStream, worker: &Worker) {
-    let health = worker.health();
-    let heard = health.last_answer.is_some_and(|ago| ago < LONGEST_SILENCE);
-    let (status, word) = if heard && !health.closed {
-        ("200 OK", "working")
-    } else {
-        ("503 Service Unavailable", "not working")
-    };
-    let answer = format!(
-        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{word}",
-        word.len()
-    );
-    let told = async {
-        // What is asked does not matter, only that it has been.
-        if stream.read(&mut [0; 1024]).await? == 0 {
-            return Ok(());
+/// What the answers are made of.
+#[derive(Debug)]
+pub(super) struct Health {
+    pub(super) queue: Queue<Value>,
+    pub(super) worker: Arc<Worker>,
+    pub(super) client: Client,
+    pub(super) troubles: Troubles,
+    pub(super) meters: Meters,
+    pub(super) writes: WriteProbe,
+    /// Cancelled when the worker starts no jobs any more.
+    pub(super) stopping: CancellationToken,
+}
+
+impl Health {
+    /// Answers whoever asks there.
+    pub(super) fn serve(self: Arc<Self>, listener: TcpListener) -> Server {
+        let router = Router::new()
+            .route("/health", get(ready))
+            .route("/ready", get(ready))
+            .route("/live", get(live))
+            .route("/metrics", get(metrics))
+            .fallback(async || StatusCode::NOT_FOUND)
+            .with_state(self);
+        Server::start(listener, router, BOUNDS)
+    }
+
+    /// Why no jobs are worked on, if so.
+    async fn problem(&self) -> Option<String> {
+        if self.stopping.is_cancelled() {
+            return Some("the program is told to stop".to_owned());
         }
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await
-    };
-    // Who went away before the answer needs none.
-    timeout(PATIENCE, told).await.ok();
+        if let Some(problem) = self.stuck() {
+            return Some(problem);
+        }
+        if let Some(error) = self.writes.problem().await {
+            return Some(with_causes(&*error));
+        }
+        self.troubles.current()
+    }
+
+    /// What the worker itself says.
+    fn stuck(&self) -> Option<String> {
+        let health = self.worker.health();
+        if health.closed {
+            return Some("the worker has ended".to_owned());
+        }
+        let heard = health.last_answer.is_some_and(|ago| ago < LONGEST_SILENCE);
+        (!heard).then(|| "the worker has not heard from redis for a minute".to_owned())
+    }
+
+    /// Why a restart could help, if so.
+    fn hangs(&self) -> Option<String> {
+        let ended = self.worker.health().closed && !self.stopping.is_cancelled();
+        ended.then(|| "the worker has ended".to_owned())
+    }
+}
+
+async fn ready(State(health): State<Arc<Health>>) -> Response {
+    told(health.problem().await, "working")
+}
+
+async fn live(State(health): State<Arc<Health>>) -> Response {
+    told(health.hangs(), "live")
+}
+
+fn told(problem: Option<String>, well: &str) -> Response {
+    match problem {
+        None => (StatusCode::OK, well.to_owned()),
+        Some(problem) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not {well}: {problem}"),
+        ),
+    }
+    .into_response()
+}
+
+async fn metrics(State(health): State<Arc<Health>>) -> Response {
+    let backlog = timeout(DEADLINE, health.queue.backlog()).await;
+    let backlog = backlog.unwrap_or(Err(Error::Timeout(DEADLINE)));
+    match backlog {
+        Ok(backlog) => health.meters.backlog(&health.queue, &backlog),
+        Err(error) => tracing::debug!(%error, "the backlog could not be read"),
+    }
+    health.meters.worker(&health.queue, &health.worker.health());
+    let redis = health.client.health(DEADLINE).await;
+    health.meters.redis_up(redis.is_up());
+    ([(CONTENT_TYPE, CONTENT)], health.meters.text()).into_response()
 }

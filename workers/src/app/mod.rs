@@ -5,6 +5,7 @@ mod logging;
 mod run;
 mod settings;
 
+pub use health::HealthSettings;
 pub use logging::{LogFormat, init_logging};
-pub use run::{StartError, connect, exit_code, listen, run_beside, run_to_end, worker};
+pub use run::{Program, StartError, exit_code, listen, settings};
 pub use settings::{GraphSettings, ReadSettings, RedisSettings, WorkerSettings};

@@ -1,14 +1,33 @@
 //! Running a program to its end.
 
-use std::error::Error;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
+use clap::Parser;
+use clap::builder::Resettable;
 use oxbull::client::Client;
-use oxbull::{ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder};
+use oxbull::{
+    Queue, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent, WorkerEvents,
+};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
-use super::{WorkerSettings, health};
+use super::health::Health;
+use super::{LogFormat, WorkerSettings, init_logging};
 use crate::gateway::{GatewayError, InvalidSecret};
 use crate::graph::{SetupError, TokenFileError};
+use crate::meters::Meters;
+use crate::serve::ListenError;
+use crate::trouble::{Troubles, with_causes};
+use crate::writes::WriteProbe;
+
+/// How long the last requests about a program's health get.
+const HEALTH_GRACE: Duration = Duration::from_secs(1);
+
+/// How often the numbers are put in order where nobody reads them.
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why a worker program did not start, or ended otherwise than by being told to.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +43,7 @@ pub enum StartError {
     #[error("access tokens")]
     Tokens(#[from] TokenFileError),
     /// No token is configured, so no job could do its work.
-    #[error("no access token: set GRAPH_ACCESS_TOKEN or --graph-tokens-file")]
+    #[error("no access token: set GRAPH_ACCESS_TOKEN or GRAPH_TOKENS_FILE")]
     NoToken,
     /// A secret that has to be in the environment.
     #[error("{variable}")]
@@ -34,9 +53,30 @@ pub enum StartError {
         /// What is wrong with it; never what is in it.
         source: InvalidSecret,
     },
+    /// The address for health and metrics.
+    #[error("health")]
+    Health(#[from] ListenError),
     /// The gateway's own start.
     #[error("gateway")]
     Gateway(#[from] GatewayError),
+}
+
+/// Reads a program's settings and starts its logging. Ends the program when a setting is wrong,
+/// naming it, or when only help was asked for. An empty variable, as compose files and charts make
+/// them, counts as unset.
+pub fn settings<S: Parser>(log_format: impl Fn(&S) -> LogFormat) -> S {
+    let command = S::command().mut_args(|arg| {
+        let variable = arg.get_env().and_then(std::env::var_os);
+        if variable.is_some_and(|value| value.is_empty()) {
+            arg.env(Resettable::<clap::builder::OsStr>::Reset)
+        } else {
+            arg
+        }
+    });
+    let settings = S::from_arg_matches(&command.get_matches());
+    let settings = settings.unwrap_or_else(|error| error.exit());
+    init_logging(log_format(&settings));
+    settings
 }
 
 /// The exit code of a program that ended with `result`; logs a failure with its causes.
@@ -44,39 +84,8 @@ pub fn exit_code(result: Result<(), StartError>) -> ExitCode {
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    tracing::error!(error = text, "stopped");
+    tracing::error!(error = with_causes(&error), "stopped");
     ExitCode::FAILURE
-}
-
-/// Connects to the queues' server; the settings' password never shows.
-///
-/// # Errors
-/// [`StartError::Redis`] when the server cannot be reached, refuses or is unsuitable.
-pub async fn connect(settings: &WorkerSettings) -> Result<Client, StartError> {
-    Ok(Client::connect(settings.redis().config()?).await?)
-}
-
-/// A worker as the settings describe it, without its state and handler. `concurrency` is the
-/// queue's own, for when the settings name none.
-pub fn worker(
-    client: &Client,
-    queue: &str,
-    settings: &WorkerSettings,
-    concurrency: usize,
-) -> WorkerBuilder {
-    Worker::builder(client, queue)
-        .prefix(settings.prefix())
-        .concurrency(settings.concurrency(concurrency))
-        .lock_duration(settings.lock_duration())
-        .stalled_interval(settings.stalled_interval())
-        .shutdown(ShutdownOptions::new().finish_within(settings.shutdown_grace()))
 }
 
 /// Listens for SIGTERM and SIGINT from now on, before anything is started that they must stop in
@@ -88,34 +97,162 @@ pub fn listen() -> Result<ShutdownSignals, StartError> {
     Ok(ShutdownSignals::listen()?)
 }
 
-/// Works until a signal, then stops in stages and closes the client.
-pub async fn run_to_end(queue: &str, worker: Worker, client: Client, signals: ShutdownSignals) {
-    run_beside(queue, worker, client, signals, std::future::ready(())).await;
+/// A worker program from its start to its end.
+#[derive(Debug)]
+pub struct Program {
+    queue: &'static str,
+    signals: ShutdownSignals,
+    listener: Option<TcpListener>,
+    client: Client,
+    troubles: Troubles,
+    meters: Meters,
 }
 
-/// As [`run_to_end`], with work beside the worker that ends by itself once the worker has ended.
-pub async fn run_beside(
-    queue: &str,
-    worker: Worker,
-    client: Client,
-    signals: ShutdownSignals,
-    beside: impl Future<Output = ()>,
-) {
-    tracing::info!(queue, "working");
-    let working = async { tokio::join!(worker.run_until(signals), beside) };
-    let (closed, ()) = tokio::select! {
-        closed = working => closed,
-        never = health::answer(&worker) => match never {},
-    };
-    client.close().await;
-    if closed.abandoned > 0 {
-        let jobs = closed.abandoned;
-        tracing::warn!(
+impl Program {
+    /// Listens for signals and for whoever asks how it is, then connects to the queues' server;
+    /// the settings' password never shows.
+    ///
+    /// # Errors
+    /// [`StartError::Health`] when the address for health is taken; [`StartError::Redis`] when the
+    /// server cannot be reached, refuses or is unsuitable.
+    pub async fn start(queue: &'static str, settings: &WorkerSettings) -> Result<Self, StartError> {
+        let signals = listen()?;
+        let listener = settings.health().listen().await?;
+        let meters = Meters::default();
+        meters.install();
+        Ok(Self {
             queue,
-            jobs,
-            "stopped; other workers get the jobs left behind"
-        );
-    } else {
-        tracing::info!(queue, "stopped");
+            signals,
+            listener,
+            client: Client::connect(settings.redis().config()?).await?,
+            troubles: Troubles::default(),
+            meters,
+        })
     }
+
+    /// The client of the queues' server.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where parts of the program say what they cannot do.
+    pub fn troubles(&self) -> &Troubles {
+        &self.troubles
+    }
+
+    /// A worker as the settings describe it, without its state and handler. `concurrency` is the
+    /// queue's own, for when the settings name none.
+    pub fn worker(&self, settings: &WorkerSettings, concurrency: usize) -> WorkerBuilder {
+        Worker::builder(&self.client, self.queue)
+            .prefix(settings.prefix())
+            .concurrency(settings.concurrency(concurrency))
+            .lock_duration(settings.lock_duration())
+            .stalled_interval(settings.stalled_interval())
+            .shutdown(ShutdownOptions::new().finish_within(settings.shutdown_grace()))
+    }
+
+    /// Works until a signal, then stops in stages and closes the client. Work `beside` the worker
+    /// ends by itself once the worker has ended.
+    ///
+    /// # Errors
+    /// [`StartError::Redis`] when the queue cannot be looked at.
+    pub async fn run(
+        self,
+        worker: Worker,
+        settings: &WorkerSettings,
+        beside: impl Future<Output = ()>,
+    ) -> Result<(), StartError> {
+        let queue = self.queue;
+        let stopping = CancellationToken::new();
+        let events = worker.events();
+        let worker = Arc::new(worker);
+        let health = Health {
+            queue: look(&self.client, queue, settings.prefix()).await?,
+            worker: Arc::clone(&worker),
+            client: self.client.clone(),
+            troubles: self.troubles,
+            meters: self.meters.clone(),
+            writes: WriteProbe::new(&self.client),
+            stopping: stopping.clone(),
+        };
+        let health = Arc::new(health);
+        let server = self.listener.map(|listener| health.serve(listener));
+        tracing::info!(queue, "working");
+        let told = tell_the_end(queue, &worker, events, &stopping);
+        let working = async { tokio::join!(worker.run_until(self.signals), told, beside) };
+        let (closed, ended, ()) = tokio::select! {
+            ended = working => ended,
+            () = keep_up(&self.meters) => return Ok(()),
+        };
+        if let Some(server) = server {
+            server.stop(HEALTH_GRACE).await;
+        }
+        self.client.close().await;
+        let Ended {
+            completed,
+            failed,
+            given_back,
+        } = ended;
+        if closed.abandoned > 0 {
+            tracing::warn!(
+                queue,
+                completed,
+                failed,
+                given_back,
+                abandoned = closed.abandoned,
+                "stopped; the abandoned jobs run elsewhere once their locks have expired"
+            );
+        } else {
+            tracing::info!(queue, completed, failed, given_back, "stopped");
+        }
+        Ok(())
+    }
+}
+
+/// The queue, to look at it and to add nothing.
+async fn look(client: &Client, queue: &str, prefix: &str) -> oxbull::Result<Queue<Value>> {
+    let queue = Queue::builder(client, queue).prefix(prefix);
+    queue.write_meta(false).open().await
+}
+
+/// Never ends.
+async fn keep_up(meters: &Meters) {
+    loop {
+        tokio::time::sleep(UPKEEP).await;
+        meters.keep_up();
+    }
+}
+
+/// What became of the jobs that ran when the worker was told to stop.
+#[derive(Debug, Default)]
+struct Ended {
+    completed: usize,
+    failed: usize,
+    given_back: usize,
+}
+
+/// Says how many jobs run when the worker begins to stop, and counts how they end.
+async fn tell_the_end(
+    queue: &str,
+    worker: &Worker,
+    mut events: WorkerEvents,
+    stopping: &CancellationToken,
+) -> Ended {
+    let mut ended = Ended::default();
+    while let Some(event) = events.next().await {
+        match event {
+            WorkerEvent::Closing => {
+                stopping.cancel();
+                let running = worker.health().running;
+                tracing::info!(queue, running, "stopping; no job is started any more");
+            }
+            WorkerEvent::Closed => break,
+            _ if !stopping.is_cancelled() => {}
+            WorkerEvent::Completed { .. } => ended.completed += 1,
+            WorkerEvent::Failed { .. } => ended.failed += 1,
+            WorkerEvent::SteppedBack { .. } => ended.given_back += 1,
+            _ => {}
+        }
+    }
+    ended
 }

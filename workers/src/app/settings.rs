@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use oxbull::client::ClientConfig;
 
-use super::{LogFormat, StartError};
+use super::{HealthSettings, LogFormat, StartError};
 use crate::graph::{AccessToken, AccessTokens, GraphClient, GraphOptions};
 use crate::jobs::analytics_refresh::{Budget, ReadOptions, RefreshLimits};
 
@@ -150,13 +150,23 @@ impl GraphSettings {
 #[command(next_help_heading = "Reading accounts")]
 pub struct ReadSettings {
     /// Latest posts read of each account
-    #[arg(long, env = "ANALYTICS_POSTS", default_value_t = 25, value_parser = clap::value_parser!(u16).range(0..=200))]
+    #[arg(long, env = "ANALYTICS_POSTS", value_name = "ANALYTICS_POSTS", default_value_t = 25, value_parser = clap::value_parser!(u16).range(0..=200))]
     posts: u16,
     /// Requests for one account, as `requests/seconds`
-    #[arg(long, env = "GRAPH_ACCOUNT_BUDGET", default_value = "200/3600")]
+    #[arg(
+        long,
+        env = "GRAPH_ACCOUNT_BUDGET",
+        value_name = "GRAPH_ACCOUNT_BUDGET",
+        default_value = "200/3600"
+    )]
     account_budget: Budget,
     /// Requests for all accounts, as `requests/seconds`
-    #[arg(long, env = "GRAPH_APPLICATION_BUDGET", default_value = "600/60")]
+    #[arg(
+        long,
+        env = "GRAPH_APPLICATION_BUDGET",
+        value_name = "GRAPH_APPLICATION_BUDGET",
+        default_value = "600/60"
+    )]
     application_budget: Budget,
 }
 
@@ -181,7 +191,12 @@ pub struct WorkerSettings {
     #[arg(long, env = "CONCURRENCY")]
     concurrency: Option<NonZeroUsize>,
     /// Prefix of the queue's keys
-    #[arg(long, env = "QUEUE_PREFIX", default_value = "bull")]
+    #[arg(
+        long,
+        env = "QUEUE_PREFIX",
+        value_name = "QUEUE_PREFIX",
+        default_value = "bull"
+    )]
     prefix: String,
     /// Seconds that running jobs get to finish once the program is told to stop, up to 45: what
     /// is left is then cancelled, and all of it ends within 60 s
@@ -196,6 +211,8 @@ pub struct WorkerSettings {
     /// How log lines are written
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
+    #[command(flatten)]
+    health: HealthSettings,
     #[command(flatten)]
     redis: RedisSettings,
 }
@@ -229,6 +246,11 @@ impl WorkerSettings {
     /// How log lines are written.
     pub fn log_format(&self) -> LogFormat {
         self.log_format
+    }
+
+    /// Where the program answers for its health.
+    pub fn health(&self) -> &HealthSettings {
+        &self.health
     }
 
     /// Where Redis is.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use oxbull_workers::app::{self, GraphSettings, ReadSettings, StartError, WorkerSettings};
+use oxbull_workers::app::{self, GraphSettings, Program, ReadSettings, StartError, WorkerSettings};
 use oxbull_workers::jobs::analytics_refresh::{QUEUE, Reader, Refresher, handle};
 
 /// Reads the insights of Instagram accounts into the API cache
@@ -18,31 +18,30 @@ struct Arguments {
     #[command(flatten)]
     reading: ReadSettings,
     /// Milliseconds after a refresh was due for which limits may put it off before it fails
-    #[arg(long, env = "REFRESH_PUT_OFF_MAX_MS", default_value_t = 43_200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, env = "REFRESH_PUT_OFF_MAX_MS", value_name = "REFRESH_PUT_OFF_MAX_MS", default_value_t = 43_200_000, value_parser = clap::value_parser!(u64).range(1..))]
     put_off_max_ms: u64,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    app::init_logging(arguments.worker.log_format());
+    let arguments: Arguments = app::settings(|these: &Arguments| these.worker.log_format());
     app::exit_code(run(&arguments).await)
 }
 
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let graph = arguments.graph.client()?;
     let tokens = arguments.graph.tokens()?;
-    let signals = app::listen()?;
-    let client = app::connect(&arguments.worker).await?;
+    let program = Program::start(QUEUE, &arguments.worker).await?;
     let options = arguments.reading.options();
     let refresher = Refresher {
-        reader: Reader::new(&client, graph, tokens, options)?,
+        reader: Reader::new(program.client(), graph, tokens, options)?,
         put_off: Duration::from_millis(arguments.put_off_max_ms),
     };
-    let worker = app::worker(&client, QUEUE, &arguments.worker, 10)
+    let worker = program
+        .worker(&arguments.worker, 10)
         .state(refresher)
         .start(handle)
         .await?;
-    app::run_to_end(QUEUE, worker, client, signals).await;
-    Ok(())
+    let nothing = std::future::ready(());
+    program.run(worker, &arguments.worker, nothing).await
 }

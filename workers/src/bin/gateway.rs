@@ -14,6 +14,7 @@ use oxbull_workers::app::{
 use oxbull_workers::gateway::{
     AppSecrets, Gateway, GatewayOptions, InvalidSecret, Overviews, VerifyToken,
 };
+use oxbull_workers::meters::Meters;
 
 /// The variables with secrets. They have no flags, since arguments are visible to every user of
 /// the machine.
@@ -36,20 +37,29 @@ struct Arguments {
     #[arg(long, env = "PORT", default_value_t = 4000)]
     port: u16,
     /// Address to listen on
-    #[arg(long, env = "GATEWAY_HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    #[arg(long, env = "GATEWAY_HOST", value_name = "GATEWAY_HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     host: IpAddr,
     /// Largest delivery, in bytes
-    #[arg(long, env = "WEBHOOK_BODY_LIMIT", default_value_t = 1 << 20)]
+    #[arg(long, env = "WEBHOOK_BODY_LIMIT", value_name = "WEBHOOK_BODY_LIMIT", default_value_t = 1 << 20)]
     body_limit: usize,
     /// Age in hours from which a delivery is refused; repeats are known for 48 hours
-    #[arg(long, env = "WEBHOOK_MAX_AGE_HOURS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=47))]
+    #[arg(long, env = "WEBHOOK_MAX_AGE_HOURS", value_name = "WEBHOOK_MAX_AGE_HOURS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=47))]
     max_age_hours: u64,
     /// Prefix of the queue's keys
-    #[arg(long, env = "QUEUE_PREFIX", default_value = "bull")]
+    #[arg(
+        long,
+        env = "QUEUE_PREFIX",
+        value_name = "QUEUE_PREFIX",
+        default_value = "bull"
+    )]
     prefix: String,
     /// Seconds that requests get to finish once the program is told to stop
     #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 10)]
     shutdown_grace: u64,
+    /// Seconds that the program, told to stop, says so at /ready before it takes no more
+    /// connections: a balancer needs that long to notice, as in Kubernetes
+    #[arg(long, env = "DRAIN_DELAY", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60))]
+    drain_delay: u64,
     /// How log lines are written
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -63,8 +73,7 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    app::init_logging(arguments.log_format);
+    let arguments: Arguments = app::settings(|these: &Arguments| these.log_format);
     app::exit_code(run(&arguments).await)
 }
 
@@ -84,8 +93,12 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .prefix(&arguments.prefix)
         .body_limit(arguments.body_limit)
         .max_age(Duration::from_secs(arguments.max_age_hours * 3600))
-        .grace(Duration::from_secs(arguments.shutdown_grace));
+        .grace(Duration::from_secs(arguments.shutdown_grace))
+        .drain_delay(Duration::from_secs(arguments.drain_delay));
     let mut signals = app::listen()?;
+    let meters = Meters::default();
+    meters.install();
+    let options = options.metrics(meters);
     let client = Client::connect(arguments.redis.config()?).await?;
     let options = match std::env::var_os(ENCRYPTION_KEYS) {
         Some(keys) if !keys.is_empty() => {
@@ -97,6 +110,14 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let gateway = Gateway::start(&client, options).await?;
     tracing::info!(address = %gateway.address(), "listening");
     signals.next().await;
+    tracing::info!(
+        delay = arguments.drain_delay,
+        "not ready any more; stopping after the delay"
+    );
+    tokio::select! {
+        () = gateway.drain() => {}
+        () = signals.next() => {}
+    }
     tracing::info!("stopping");
     gateway.stop().await;
     client.close().await;

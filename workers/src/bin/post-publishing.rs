@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use oxbull::Queue;
-use oxbull_workers::app::{self, GraphSettings, StartError, WorkerSettings};
+use oxbull_workers::app::{self, GraphSettings, Program, StartError, WorkerSettings};
 use oxbull_workers::jobs::post_publishing::{
     PublishLimits, Publisher, QUEUE, handle, watch_failures,
 };
@@ -74,8 +74,7 @@ impl Waits {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    app::init_logging(arguments.worker.log_format());
+    let arguments: Arguments = app::settings(|these: &Arguments| these.worker.log_format());
     app::exit_code(run(&arguments).await)
 }
 
@@ -85,17 +84,18 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         tokens: arguments.graph.tokens()?,
         limits: arguments.waits.limits(arguments.graph.deadline()),
     };
-    let signals = app::listen()?;
-    let client = app::connect(&arguments.worker).await?;
+    let program = Program::start(QUEUE, &arguments.worker).await?;
+    let client = program.client().clone();
     let queue = Queue::builder(&client, QUEUE)
         .prefix(arguments.worker.prefix())
         .open()
         .await?;
-    let worker = app::worker(&client, QUEUE, &arguments.worker, 10)
+    let worker = program
+        .worker(&arguments.worker, 10)
         .state(publisher)
         .start(handle)
         .await?;
-    let failures = watch_failures(worker.events(), client.clone(), queue);
-    app::run_beside(QUEUE, worker, client, signals, failures).await;
-    Ok(())
+    let troubles = program.troubles().clone();
+    let failures = watch_failures(worker.events(), client, queue, troubles);
+    program.run(worker, &arguments.worker, failures).await
 }

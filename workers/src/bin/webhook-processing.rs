@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use oxbull_workers::app::{self, StartError, WorkerSettings};
+use oxbull_workers::app::{self, Program, StartError, WorkerSettings};
 use oxbull_workers::jobs::webhook_processing::{CONCURRENCY, Ledger, QUEUE, STALLS, handle};
 
 /// Handles the events of Instagram's webhook deliveries, each once and in order
@@ -16,20 +16,19 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    app::init_logging(arguments.worker.log_format());
+    let arguments: Arguments = app::settings(|these: &Arguments| these.worker.log_format());
     app::exit_code(run(&arguments).await)
 }
 
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
-    let signals = app::listen()?;
-    let client = app::connect(&arguments.worker).await?;
-    let ledger = Ledger::open(&client, arguments.worker.prefix()).await?;
-    let worker = app::worker(&client, QUEUE, &arguments.worker, CONCURRENCY)
+    let program = Program::start(QUEUE, &arguments.worker).await?;
+    let ledger = Ledger::open(program.client(), arguments.worker.prefix()).await?;
+    let worker = program
+        .worker(&arguments.worker, CONCURRENCY)
         .max_stalled_count(STALLS)
         .state(ledger)
         .start(handle)
         .await?;
-    app::run_to_end(QUEUE, worker, client, signals).await;
-    Ok(())
+    let nothing = std::future::ready(());
+    program.run(worker, &arguments.worker, nothing).await
 }

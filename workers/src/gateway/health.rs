@@ -1,38 +1,43 @@
 //! Whether the gateway works, for people, balancers and Prometheus.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use oxbull::Error;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use super::metrics::Gauges;
 use super::routes::App;
+use crate::meters::CONTENT;
+use crate::trouble::with_causes;
+use crate::writes::DEADLINE;
 
-/// How long Redis gets to answer.
-const DEADLINE: Duration = Duration::from_millis(500);
-
-/// Whether Redis answers.
+/// Whether Redis takes what the gateway writes.
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
-    if is_up(&app).await {
-        Json(json!({ "redis": "up" })).into_response()
-    } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            Json(json!({ "redis": "down" })),
-        )
-            .into_response()
+    let (status, body) = match app.writes.problem().await.as_deref() {
+        None => (StatusCode::OK, json!({ "redis": "up" })),
+        Some(error) => (StatusCode::SERVICE_UNAVAILABLE, down(error)),
+    };
+    (status, Json(body)).into_response()
+}
+
+/// A server that is there and refuses is told apart from one that is not.
+fn down(error: &Error) -> Value {
+    match error {
+        Error::Overloaded(_) | Error::Denied(_) | Error::Server(_) => {
+            json!({ "redis": "down", "problem": with_causes(error) })
+        }
+        _ => json!({ "redis": "down" }),
     }
 }
 
 /// Whether deliveries should be sent here.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
-    let ready = !app.stopping.is_cancelled() && is_up(&app).await;
+    let ready = !app.draining.is_cancelled() && app.writes.problem().await.is_none();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -41,18 +46,21 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     (status, Json(json!({ "ready": ready }))).into_response()
 }
 
-/// The counters, and what they do not count.
-pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let counts = timeout(DEADLINE, app.intake.queue().counts()).await;
-    let gauges = Gauges {
-        redis_up: is_up(&app).await,
-        queue: counts.ok().and_then(Result::ok),
-        overviews: app.overviews.stats(),
-    };
-    let text = app.metrics.text(&gauges);
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+/// That requests are answered, which is all that a restart could mend.
+pub(super) async fn live() -> Response {
+    Json(json!({ "live": true })).into_response()
 }
 
-async fn is_up(app: &App) -> bool {
-    app.client.health(DEADLINE).await.is_up()
+/// The numbers, those read just now among them.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let backlog = timeout(DEADLINE, app.intake.queue().backlog()).await;
+    let backlog = backlog.ok().and_then(Result::ok);
+    app.metrics
+        .meters()
+        .redis_up(app.client.health(DEADLINE).await.is_up());
+    app.metrics.cache(&app.overviews.stats());
+    if let Some(backlog) = backlog {
+        app.metrics.meters().backlog(app.intake.queue(), &backlog);
+    }
+    ([(CONTENT_TYPE, CONTENT)], app.metrics.meters().text()).into_response()
 }

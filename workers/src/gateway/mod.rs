@@ -6,9 +6,10 @@
 //! | `GET /instagram/webhooks` | the challenge, for the right `hub.verify_token`; else 403 |
 //! | `POST /instagram/webhooks` | 200 once the delivery is stored, or was before |
 //! | `GET /api/analytics/overview/{accountId}` | an account's numbers, through the API cache |
-//! | `GET /health` | `{"redis":"up"}`, or 503 with `{"redis":"down"}` |
+//! | `GET /health` | `{"redis":"up"}`, or 503 with `{"redis":"down"}`, also while Redis refuses writes |
 //! | `GET /ready` | 200 while deliveries can be taken, else 503 |
-//! | `GET /metrics` | counters, in the text format of Prometheus |
+//! | `GET /live` | 200 |
+//! | `GET /metrics` | numbers, in the text format of Prometheus |
 //!
 //! A delivery goes through these steps, each of which may refuse it, and nothing of a refused one
 //! is logged or stored:
@@ -28,7 +29,7 @@
 //! gateway has [`sessions`](GatewayOptions::sessions) to verify it with, else for `anonymous`.
 //! The numbers are the same for all; who may read them is for whoever exposes the route to say.
 //!
-//! `/metrics`, `/ready` and the API are for the inner network: let the proxy in front of the
+//! `/metrics`, `/ready`, `/live` and the API are for the inner network: let the proxy in front of the
 //! gateway pass `/instagram/webhooks` alone.
 
 mod health;

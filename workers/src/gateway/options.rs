@@ -6,6 +6,7 @@ use std::time::Duration;
 use oxbull::kv::session::Sessions;
 
 use super::{AppSecrets, Overviews, VerifyToken};
+use crate::meters::Meters;
 
 /// How a gateway runs.
 ///
@@ -20,6 +21,8 @@ use super::{AppSecrets, Overviews, VerifyToken};
 /// | [`max_age`](Self::max_age) | 40 h |
 /// | [`store_within`](Self::store_within) | 800 ms |
 /// | [`grace`](Self::grace) | 10 s |
+/// | [`drain_delay`](Self::drain_delay) | none |
+/// | [`metrics`](Self::metrics) | its own |
 #[derive(Debug, Clone)]
 pub struct GatewayOptions {
     pub(super) secrets: AppSecrets,
@@ -34,6 +37,8 @@ pub struct GatewayOptions {
     pub(super) max_age: Duration,
     pub(super) store_within: Duration,
     pub(super) grace: Duration,
+    pub(super) drain_delay: Duration,
+    pub(super) metrics: Meters,
 }
 
 impl GatewayOptions {
@@ -52,6 +57,8 @@ impl GatewayOptions {
             max_age: Duration::from_secs(40 * 3600),
             store_within: Duration::from_millis(800),
             grace: Duration::from_secs(10),
+            drain_delay: Duration::ZERO,
+            metrics: Meters::default(),
         }
     }
 
@@ -117,6 +124,21 @@ impl GatewayOptions {
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
+        self
+    }
+
+    /// Sets how long a gateway that is told to stop says that it is not ready before it stops to
+    /// take connections: a balancer takes that long to notice.
+    #[must_use]
+    pub fn drain_delay(mut self, delay: Duration) -> Self {
+        self.drain_delay = delay;
+        self
+    }
+
+    /// Sets where numbers are gathered, for instance with those of the library.
+    #[must_use]
+    pub fn metrics(mut self, meters: Meters) -> Self {
+        self.metrics = meters;
         self
     }
 }

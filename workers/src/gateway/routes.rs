@@ -1,6 +1,7 @@
 //! The routes and what all of them share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use axum::Router;
@@ -21,11 +22,13 @@ use super::intake::Intake;
 use super::metrics::Metrics;
 use super::overview::{self, Source};
 use super::{AppSecrets, VerifyToken, health, webhooks};
+use crate::writes::WriteProbe;
 
 const WEBHOOKS: &str = "/instagram/webhooks";
 const OVERVIEW: &str = "/api/analytics/overview/{accountId}";
 const HEALTH: &str = "/health";
 const READY: &str = "/ready";
+const LIVE: &str = "/live";
 const METRICS: &str = "/metrics";
 
 /// What the handlers work with.
@@ -34,13 +37,17 @@ pub(super) struct App {
     pub(super) intake: Intake,
     pub(super) overviews: Source,
     pub(super) sessions: Option<Sessions>,
+    pub(super) writes: WriteProbe,
     pub(super) metrics: Metrics,
+    /// Deliveries that were not stored, as far as is known.
+    pub(super) not_stored: AtomicU64,
     pub(super) secrets: AppSecrets,
     pub(super) token: VerifyToken,
     pub(super) body_limit: usize,
     pub(super) read_timeout: Duration,
     pub(super) store_within: Duration,
-    pub(super) stopping: CancellationToken,
+    /// Cancelled when requests should go elsewhere.
+    pub(super) draining: CancellationToken,
 }
 
 /// All routes.
@@ -50,6 +57,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route(WEBHOOKS, get(webhooks::challenge).post(webhooks::deliver))
         .route(HEALTH, get(health::health))
         .route(READY, get(health::ready))
+        .route(LIVE, get(health::live))
         .route(METRICS, get(health::metrics))
         .route(OVERVIEW, overview)
         .fallback(async || StatusCode::NOT_FOUND)
@@ -88,6 +96,7 @@ fn route_of(path: &str) -> &'static str {
         WEBHOOKS => WEBHOOKS,
         HEALTH => HEALTH,
         READY => READY,
+        LIVE => LIVE,
         METRICS => METRICS,
         _ if path.starts_with("/api/analytics/overview/") => OVERVIEW,
         _ => "other",

@@ -1,6 +1,7 @@
 //! The two webhook routes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::rejection::QueryRejection;
@@ -103,7 +104,8 @@ fn unread(error: axum::Error) -> StatusCode {
 
 /// The delivery may be stored or not. The sender comes again, and its id makes that safe.
 fn try_again(app: &App, error: Option<&BoxError>) -> Response {
-    let count = app.metrics.not_stored();
+    app.metrics.not_stored();
+    let count = app.not_stored.fetch_add(1, Ordering::Relaxed) + 1;
     // While Redis is away every delivery ends here: the first tells, then each hundredth.
     if count % 100 == 1 {
         if let Some(error) = error {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oxbull::{BoxError, JobError, JobResult, Outcome};
+use oxbull::{BoxError, Error, JobError, JobResult, Outcome};
 
 use crate::graph::{Failure, LimitScope};
 
@@ -11,6 +11,34 @@ const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The shortest wait after a limit, so that a job never spins on one.
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+
+/// Ends an attempt for which Redis could not be asked. An outage, a full server and a permission that
+/// is missing are not the job's fault, so these cost it no attempt.
+#[track_caller]
+pub(crate) fn not_asked(error: impl Into<BoxError>) -> JobError {
+    let error = error.into();
+    if is_denied(&*error) {
+        JobError::postpone(error)
+    } else {
+        JobError::from_boxed(error)
+    }
+}
+
+/// How Redis 7 words a permission that a script lacks, under a general code.
+const DENIED_IN_SCRIPT: &str = "The user executing the script can't";
+
+/// Says whether a permission was missing, be it by the error itself or by what caused it.
+fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|error| {
+        let ours = error.downcast_ref::<Error>();
+        let raw = error.downcast_ref::<redis::RedisError>();
+        matches!(ours, Some(Error::Denied(_)))
+            || raw.is_some_and(|error| {
+                error.code() == Some("NOPERM") || error.to_string().contains(DENIED_IN_SCRIPT)
+            })
+    })
+}
 
 /// What to do with a job whose request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +87,7 @@ impl From<Failure> for Reaction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::post_publishing::PublishError;
 
     fn limited(scope: LimitScope, wait: Option<u64>) -> Reaction {
         Failure::RateLimited {
@@ -83,6 +112,30 @@ mod tests {
             limited(LimitScope::Application, None),
             Reaction::HoldQueue(DEFAULT_LIMIT)
         );
+    }
+
+    /// An outage or a permission that is missing must not use up the attempts of a whole backlog;
+    /// what is wrong with the job itself must.
+    #[test]
+    fn attempts_are_used_only_by_what_is_the_jobs_fault() {
+        for (error, postponed) in [
+            (Error::Overloaded("OOM".into()).into(), true),
+            (Error::Unreachable("gone".into()).into(), true),
+            (Error::Denied("evalsha".to_owned()).into(), true),
+            (
+                PublishError::Notebook(Error::Denied("x".to_owned()).into()).into(),
+                true,
+            ),
+            (
+                PublishError::Notebook(Error::Overloaded("x".into()).into()).into(),
+                true,
+            ),
+            (Error::Protocol("odd".to_owned()).into(), false),
+            (BoxError::from("odd"), false),
+        ] {
+            let text = error.to_string();
+            assert_eq!(not_asked(error).is_postponed(), postponed, "{text}");
+        }
     }
 
     /// An expired token cannot heal by itself, so its jobs fail at once.

@@ -180,8 +180,8 @@ async fn repeated_delivery_is_one_job() -> TestResult {
         "gateway_deliveries_total{result=\"enqueued\"} 2",
         "gateway_deliveries_total{result=\"duplicate\"} 7",
         "gateway_requests_total{route=\"/instagram/webhooks\",status=\"200\"} 9",
-        "gateway_queue_jobs{queue=\"webhook-processing\",state=\"waiting\"} 2",
-        "gateway_redis_up 1",
+        "oxbull_queue_jobs{queue=\"webhook-processing\",state=\"waiting\"} 2",
+        "oxbull_redis_up 1",
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }
@@ -328,7 +328,7 @@ async fn redis_away_means_come_again() -> TestResult {
     );
     assert_eq!(http.get("/ready").await?.status, 503);
     let metrics = http.get("/metrics").await?.body;
-    assert!(metrics.contains("gateway_redis_up 0"), "{metrics}");
+    assert!(metrics.contains("oxbull_redis_up 0"), "{metrics}");
     assert!(metrics.contains("gateway_deliveries_total{result=\"not_stored\"} 1"));
 
     stage.server.restart().await?;
@@ -499,6 +499,78 @@ async fn session_tells_whose_entry_it_is() -> TestResult {
     );
     gateway.stop().await;
     client.close().await;
+    Ok(())
+}
+
+/// A full server answers, but nothing can be stored on it: health and readiness say so, and that it
+/// is over.
+#[tokio::test]
+async fn full_redis_is_not_up() -> TestResult {
+    let stage = Stage::start().await?;
+    let mut http = stage.http().await?;
+    stage
+        .server
+        .cli(&["CONFIG", "SET", "maxmemory", "1"])
+        .await?;
+    let asked = async |path: &'static str, status: u16| {
+        eventually(DEADLINE, async || {
+            let answer = Http::to(&stage.gateway)
+                .await
+                .map_err(|e| e.to_string())?
+                .get(path)
+                .await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            if answer.status == status {
+                Ok(answer.body)
+            } else {
+                Err(format!("{path}: {}", answer.status))
+            }
+        })
+        .await
+    };
+    let said: Value = serde_json::from_str(&asked("/health", 503).await?)?;
+    assert_eq!(said["redis"], "down");
+    assert!(said["problem"].to_string().contains("OOM"), "{said}");
+    assert_eq!(asked("/ready", 503).await?, r#"{"ready":false}"#);
+    assert_eq!(http.get("/live").await?.status, 200);
+    assert_eq!(http.deliver(&stage.fresh("a")).await?.status, 503);
+    stage
+        .server
+        .cli(&["CONFIG", "SET", "maxmemory", "0"])
+        .await?;
+    assert_eq!(asked("/health", 200).await?, r#"{"redis":"up"}"#);
+    asked("/ready", 200).await?;
+    stage.end().await;
+    Ok(())
+}
+
+/// A balancer hears that the gateway is about to stop before a connection is refused.
+#[tokio::test]
+async fn draining_gateway_is_not_ready_and_takes_deliveries() -> TestResult {
+    let stage = Stage::with(options().drain_delay(DEADLINE)).await?;
+    let asking = async {
+        eventually(DEADLINE, async || {
+            let answer = Http::to(&stage.gateway)
+                .await
+                .map_err(|e| e.to_string())?
+                .get("/ready")
+                .await;
+            let status = answer.map_err(|error| error.to_string())?.status;
+            (status == 503).then_some(()).ok_or(status.to_string())
+        })
+        .await?;
+        let mut http = stage.http().await?;
+        assert_eq!(http.get("/health").await?.status, 200);
+        assert_eq!(http.get("/live").await?.status, 200);
+        assert_eq!(http.deliver(&stage.fresh("a")).await?.status, 200);
+        TestResult::Ok(())
+    };
+    tokio::select! {
+        () = stage.gateway.drain() => panic!("it stopped at once"),
+        asked = asking => asked?,
+    }
+    assert_eq!(stage.jobs().await?, 1);
+    stage.end().await;
     Ok(())
 }
 

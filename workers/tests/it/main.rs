@@ -13,6 +13,7 @@ mod deliveries;
 mod demo;
 mod gateway;
 mod graph;
+mod health;
 mod holds;
 mod http;
 mod posts;

@@ -3,17 +3,21 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use oxbull::{Backoff, JobId, JobOptions, JobState, Queue, RetryOptions, Worker, WorkerEvent};
-use oxbull_testkit::free_port;
+use oxbull::{
+    Backoff, Client, ClientConfig, JobId, JobOptions, JobState, Queue, RetryOptions, Worker,
+    WorkerEvent,
+};
+use oxbull_testkit::{eventually, free_port};
 use oxbull_workers::graph::{AccessTokens, AccountId, LimitScope};
 use oxbull_workers::holds::Holds;
 use oxbull_workers::jobs::post_publishing::{
     PublishLimits, PublishedPost, Publisher, QUEUE, handle, watch_failures,
 };
 use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
+use oxbull_workers::trouble::Troubles;
 use serde_json::{Value, json};
 
-use crate::support::{ACCOUNT, Bench, Ears, LATER, TestResult, graph, reaches, tokens};
+use crate::support::{ACCOUNT, Bench, DEADLINE, Ears, LATER, TestResult, graph, reaches, tokens};
 
 const USER: &str = "user-1";
 
@@ -459,6 +463,54 @@ async fn post_that_is_put_off_for_too_long_fails() -> TestResult {
     Ok(())
 }
 
+/// Who was refused a part of following stays where it is: the failure that could not be told is told
+/// once it may be, and until then the program's health says so.
+#[tokio::test]
+async fn follower_that_is_refused_moves_on_past_nobody() -> TestResult {
+    let desk = Desk::open(SimulatorOptions::new()).await?;
+    let worker = desk.work(short()).await?;
+    let server = &desk.bench.server;
+    for missing in ["-exec", "-xread", "-publish"] {
+        server
+            .cli(&[
+                "ACL", "SETUSER", "few", "on", ">pw", "~*", "&*", "+@all", missing,
+            ])
+            .await?;
+        let url = format!("redis://few:pw@127.0.0.1:{}", server.port());
+        let client = Client::connect(ClientConfig::from_url(&url)?).await?;
+        let queue = Queue::open(&client, QUEUE).await?;
+        let troubles = Troubles::default();
+        let watch = watch_failures(worker.events(), client.clone(), queue, troubles.clone());
+        let mut data = shoes();
+        data["userId"] = json!(missing);
+        desk.queue.pause().await?;
+        let id = desk.add(&data).await?;
+        let key = format!("bull:{QUEUE}:{id}");
+        server.int(&["HSET", &key, "defa", "stalled"]).await?;
+        desk.queue.resume().await?;
+        let story = async {
+            reaches(&desk.queue, &id, JobState::Failed).await?;
+            eventually(DEADLINE, async || troubles.current().ok_or("no trouble")).await?;
+            assert_eq!(desk.ears.told(missing), [] as [Value; 0]);
+            server.cli(&["ACL", "SETUSER", "few", "+@all"]).await?;
+            assert_eq!(desk.ears.hear(missing, 1).await?.len(), 1);
+            eventually(DEADLINE, async || match troubles.current() {
+                None => Ok(()),
+                Some(trouble) => Err(trouble),
+            })
+            .await?;
+            TestResult::Ok(())
+        };
+        tokio::select! {
+            () = watch => panic!("the worker ended"),
+            told = story => told?,
+        }
+        client.close().await;
+    }
+    desk.end(worker).await;
+    Ok(())
+}
+
 /// A job that fails without its handler, as one that stalled too often, is told too, once: also
 /// when its worker died with the news, and with a word of warning where the post may be public.
 #[tokio::test]
@@ -486,7 +538,8 @@ async fn failure_without_the_handler_is_told() -> TestResult {
     }
     let client = &desk.bench.client;
     let queue = Queue::open(client, QUEUE).await?;
-    let watch = watch_failures(worker.events(), client.clone(), queue);
+    let troubles = Troubles::default();
+    let watch = watch_failures(worker.events(), client.clone(), queue, troubles);
     let late = async {
         desk.ears.hear(USER, 3).await?;
         desk.queue.pause().await?;

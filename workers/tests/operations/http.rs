@@ -62,13 +62,22 @@ impl Gateway {
     }
 
     async fn send(&self, head: &str, body: &str) -> TestResult<(u16, String)> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let request = format!("{head}host: localhost\r\nconnection: close\r\n\r\n{body}");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
-        let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
-        Ok((status, body.to_owned()))
+        send(self.port, head, body).await
     }
+}
+
+/// Gets from a port of this machine.
+pub(crate) async fn get(port: u16, path: &str) -> TestResult<(u16, String)> {
+    send(port, &format!("GET {path} HTTP/1.1\r\n"), "").await
+}
+
+async fn send(port: u16, head: &str, body: &str) -> TestResult<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    let request = format!("{head}host: localhost\r\nconnection: close\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("no answer")?;
+    let status = head.split(' ').nth(1).ok_or("no status")?.parse()?;
+    Ok((status, body.to_owned()))
 }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command as StdCommand, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use oxbull::{Client, ClientConfig};
-use oxbull_testkit::{BullMq, Connection, NodePeer, RedisServer, eventually};
+use oxbull_testkit::{BullMq, Connection, NodePeer, RedisServer, eventually, free_port};
 use oxbull_workers::simulator::{Simulator, SimulatorOptions};
 use tokio::process::{Child, Command};
 
@@ -118,7 +119,11 @@ impl Site {
     }
 
     pub(crate) fn url(&self, role: &str) -> String {
-        let port = self.server.port();
+        Self::url_at(role, self.server.port())
+    }
+
+    /// As [`url`](Self::url), through something that listens on another port.
+    pub(crate) fn url_at(role: &str, port: u16) -> String {
         format!("redis://{role}:{}@127.0.0.1:{port}/0", password(role))
     }
 
@@ -173,13 +178,21 @@ impl Site {
     }
 
     /// The three workers.
-    pub(crate) fn workers(&self, graph: &str) -> TestResult<Vec<Child>> {
+    pub(crate) fn workers(&self, graph: &str) -> TestResult<Vec<Program>> {
+        self.workers_at(&self.url("worker"), graph)
+    }
+
+    /// The three workers on a server by its URL.
+    pub(crate) fn workers_at(&self, redis: &str, graph: &str) -> TestResult<Vec<Program>> {
         let programs = [
             env!("CARGO_BIN_EXE_post-publishing"),
             env!("CARGO_BIN_EXE_webhook-processing"),
             env!("CARGO_BIN_EXE_analytics-refresh"),
         ];
-        let start = |program| Ok(self.program(program, "worker", graph).spawn()?);
+        let start = |program| {
+            let mut command = self.program(program, "worker", graph);
+            Program::start(command.env("REDIS_URL", redis))
+        };
         programs.into_iter().map(start).collect()
     }
 
@@ -257,6 +270,70 @@ impl Site {
             )
         };
         Ok(log.items().iter().map(line).collect())
+    }
+}
+
+/// A worker program that answers for its health; it dies with its handle.
+pub(crate) struct Program {
+    health: u16,
+    _process: Child,
+}
+
+impl Program {
+    pub(crate) fn start(command: &mut Command) -> TestResult<Self> {
+        let health = free_port()?;
+        let process = command.env("HEALTH_PORT", health.to_string()).spawn()?;
+        Ok(Self {
+            health,
+            _process: process,
+        })
+    }
+
+    /// Asks until the answer is 200; returns it.
+    pub(crate) async fn answers(&self, path: &str) -> TestResult<String> {
+        self.answers_with(path, 200).await
+    }
+
+    /// Asks until the answer has this status; returns it.
+    pub(crate) async fn answers_with(&self, path: &str, status: u16) -> TestResult<String> {
+        let body = Mutex::new(String::new());
+        eventually(DEADLINE, async || {
+            let answer = crate::http::get(self.health, path).await;
+            let (found, text) = answer.map_err(|error| error.to_string())?;
+            body.lock().unwrap().clone_from(&text);
+            if found == status {
+                Ok(())
+            } else {
+                Err(format!("{found} {text}"))
+            }
+        })
+        .await?;
+        Ok(body.into_inner().unwrap())
+    }
+}
+
+/// Hears what users are told.
+pub(crate) struct Ear(Connection);
+
+impl Ear {
+    pub(crate) async fn open(site: &Site) -> TestResult<Self> {
+        let mut connection = site.connect("producer").await?;
+        connection.send(&["PSUBSCRIBE", "notify:*"]).await?;
+        connection.receive().await?;
+        Ok(Self(connection))
+    }
+
+    /// Waits until each of these users has been told something.
+    pub(crate) async fn hears_of(&mut self, users: &[&str]) -> TestResult {
+        let mut missing: BTreeSet<_> = users.iter().map(|user| format!("notify:{user}")).collect();
+        while !missing.is_empty() {
+            let message = tokio::time::timeout(DEADLINE, self.0.receive()).await;
+            let message = message.map_err(|_| format!("nothing told to {missing:?}"))??;
+            if let [.., channel, _] = message.texts().as_slice() {
+                missing.remove(channel);
+            }
+        }
+        Ok(())
     }
 }
 

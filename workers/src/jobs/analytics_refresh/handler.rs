@@ -8,11 +8,8 @@ use oxbull::{
 
 use super::{AccountNotice, AnalyticsRefresh, Overview, QUEUE, Reader, RefreshError};
 use crate::graph::Failure;
-use crate::jobs::reaction::Reaction;
+use crate::jobs::reaction::{Reaction, not_asked};
 use crate::notify::Notifier;
-
-/// The wait when Redis did not say whether the API may be asked.
-const UNKNOWN_LIMIT: Duration = Duration::from_secs(5);
 
 /// The options of these jobs: 5 attempts, starting 30 s apart; nobody waits for them. Ten thousand
 /// a day do not pile up: the last 2,000 are kept for 6 hours, failed ones for a week.
@@ -112,9 +109,8 @@ impl Attempt<'_> {
     /// A limit makes way without using an attempt: the queue waits for the application, but no
     /// account for another.
     async fn stopped(&self, error: RefreshError) -> JobResult<Overview> {
-        if let RefreshError::NoLimits(error) = error {
-            tracing::warn!(%error, "the limits of the graph api could not be read");
-            return Ok(Outcome::DelayFor(UNKNOWN_LIMIT));
+        if matches!(error, RefreshError::NoLimits(_)) {
+            return Err(JobError::postpone(error));
         }
         let failure = error.failure();
         let limit = self.context.state().put_off;
@@ -154,7 +150,11 @@ impl Attempt<'_> {
             };
             let notifier = Notifier::new(self.context.client().clone());
             if let Err(error) = notifier.tell_once(&self.claim(), user, &notice).await {
-                tracing::warn!(%error, account = %data.account_id, "failed, but nobody was told");
+                let ended = not_asked(error);
+                if ended.is_postponed() {
+                    return Err(ended);
+                }
+                tracing::warn!(error = %ended, account = %data.account_id, "failed, but nobody was told");
             }
         }
         Err(JobError::fatal(stop))

@@ -5,30 +5,47 @@ use std::time::Duration;
 use futures::StreamExt;
 use oxbull::client::Client;
 use oxbull::{
-    Error, EventId, JobId, JobState, Queue, QueueEvent, QueueEvents, WorkerEvent, WorkerEvents,
+    BoxError, Error, EventEntry, EventId, JobId, JobState, Queue, QueueEvent, QueueEvents,
+    WorkerEvent, WorkerEvents,
 };
 use serde_json::Value;
+use tokio::time::{sleep, timeout};
 
 use super::handler::Failed;
 use super::progress::IN_DOUBT;
 use super::{NoticeCode, Publication};
 use crate::notify::Notifier;
+use crate::trouble::{Troubles, with_causes};
 
 /// How far back failures are looked for at the start. Who was told is remembered for longer, so
 /// nobody is told again.
 const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
 
-/// The pause before the events are followed again after an error.
-const PAUSE: Duration = Duration::from_secs(5);
+/// The pause before the events are followed again after an error: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// A reader that has not failed for so long works: it asks Redis every three seconds.
+const PROVEN: Duration = Duration::from_secs(4);
+
+/// The name of this work among a program's troubles.
+const PART: &str = "failures of posts are not followed";
 
 /// Tells users of posts that failed for good without their handler: the job stalled too often, its
-/// options do not decode, the handler panicked. Ends with the worker, whose events these are.
+/// data does not decode, the handler panicked. Ends with the worker, whose events these are.
 ///
 /// It follows the queue's events, those of the last 24 hours first. So a failure whose worker died
 /// before it could tell is told by every other that runs, or by the next that starts, as long as
 /// the queue keeps the event. What the handler fails it tells by itself; this shares its claim, so
 /// nobody is told twice.
-pub async fn watch_failures(mut worker: WorkerEvents, client: Client, queue: Queue<Value>) {
+///
+/// While Redis is away or refuses a part of this it stays at the failure that it could not tell,
+/// tries again with growing pauses, and says so among the `troubles`.
+pub async fn watch_failures(
+    mut worker: WorkerEvents,
+    client: Client,
+    queue: Queue<Value>,
+    troubles: Troubles,
+) {
     let ended = async {
         while let Some(event) = worker.next().await {
             if matches!(event, WorkerEvent::Closed) {
@@ -36,82 +53,148 @@ pub async fn watch_failures(mut worker: WorkerEvents, client: Client, queue: Que
             }
         }
     };
+    let mut follower = Follower::new(client, queue, troubles.clone());
     tokio::select! {
         () = ended => {}
-        () = follow(&client, &queue) => {}
+        () = follower.run() => {}
     }
+    troubles.end(PART);
 }
 
-/// Never ends.
-async fn follow(client: &Client, queue: &Queue<Value>) {
-    let since =
-        client.clock().now().as_millis() - i64::try_from(LOOK_BACK.as_millis()).unwrap_or(0);
-    let mut place = EventId::new(u64::try_from(since).unwrap_or(0), 0);
-    loop {
-        if let Err(error) = follow_from(&mut place, client, queue).await {
-            tracing::warn!(%error, "failures of posts are not followed at present");
+/// Reads the events from a place on.
+struct Follower {
+    client: Client,
+    queue: Queue<Value>,
+    troubles: Troubles,
+    /// The last entry that is dealt with.
+    place: EventId,
+    /// How often it has failed since it last went on.
+    failures: u32,
+}
+
+impl Follower {
+    fn new(client: Client, queue: Queue<Value>, troubles: Troubles) -> Self {
+        let back = i64::try_from(LOOK_BACK.as_millis()).unwrap_or(0);
+        let since = client.clock().now().as_millis() - back;
+        Self {
+            client,
+            queue,
+            troubles,
+            place: EventId::new(u64::try_from(since).unwrap_or(0), 0),
+            failures: 0,
         }
-        tokio::time::sleep(PAUSE).await;
     }
-}
 
-async fn follow_from(
-    place: &mut EventId,
-    client: &Client,
-    queue: &Queue<Value>,
-) -> oxbull::Result<()> {
-    let mut events = QueueEvents::builder(client, queue.name().as_str())
-        .prefix(queue.prefix().as_str())
-        .after(*place)
-        .open()
-        .await?;
-    while let Some(entry) = events.next().await {
-        let entry = entry?;
-        if let QueueEvent::Failed { job, reason, .. } = entry.event {
-            match tell(&job, &reason, client, queue).await {
-                // An odd key must not keep the others from being told.
-                Err(error @ (Error::Server(_) | Error::Denied(_))) => {
-                    tracing::warn!(id = %job, %error, "failed, and its user could not be read");
+    /// Never ends.
+    async fn run(&mut self) {
+        loop {
+            if let Err(error) = self.follow().await {
+                let error = with_causes(&*error);
+                self.troubles.begin(PART, &error);
+                // The first tells, then each tenth.
+                if self.failures.is_multiple_of(10) {
+                    tracing::warn!(error, failures = self.failures, "{PART}");
                 }
-                told => told?,
+                self.failures = self.failures.saturating_add(1);
             }
+            sleep(pause(self.failures)).await;
         }
-        *place = entry.id;
     }
-    Ok(())
+
+    async fn follow(&mut self) -> Result<(), BoxError> {
+        let mut events = QueueEvents::builder(&self.client, self.queue.name().as_str())
+            .prefix(self.queue.prefix().as_str())
+            .after(self.place)
+            .open()
+            .await?;
+        loop {
+            let entry = match timeout(PROVEN, events.next()).await {
+                Ok(Some(entry)) => entry?,
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    self.works();
+                    continue;
+                }
+            };
+            self.deal_with(&entry).await?;
+            self.place = entry.id;
+            self.works();
+        }
+    }
+
+    fn works(&mut self) {
+        self.failures = 0;
+        if self.troubles.end(PART) {
+            tracing::info!("failures of posts are followed again");
+        }
+    }
+
+    async fn deal_with(&self, entry: &EventEntry) -> Result<(), BoxError> {
+        match &entry.event {
+            QueueEvent::Failed { job, reason, .. } => match self.tell(job, reason).await {
+                // An odd key must not keep the others from being told.
+                Err(error) if is_odd_key(&error) => {
+                    tracing::warn!(id = %job, %error, "failed, and its user could not be read");
+                    Ok(())
+                }
+                told => told,
+            },
+            QueueEvent::Gap { missed } => {
+                tracing::warn!(
+                    ?missed,
+                    "events were removed before they were read: failures among them are told to nobody"
+                );
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells the user of a job, unless it was retried since.
+    async fn tell(&self, id: &JobId, reason: &str) -> Result<(), BoxError> {
+        if self.queue.state(id).await? != Some(JobState::Failed) {
+            return Ok(());
+        }
+        let Some(job) = self.queue.job(id).await? else {
+            return Ok(());
+        };
+        let data: Value = job.data().unwrap_or_default();
+        let progress = data.get("publication").cloned().unwrap_or_default();
+        let progress = serde_json::from_value::<Publication>(progress).unwrap_or_default();
+        let mut text = reason.to_owned();
+        if progress.may_be_public() && !text.contains(IN_DOUBT) {
+            text = format!("{text}; {IN_DOUBT}");
+        }
+        // The handler's own, when it could note but not tell.
+        let verdict = progress.verdict.filter(|verdict| verdict.reason == reason);
+        let failed = Failed {
+            mark: &format!("{id}@{}", job.timestamp),
+            data: &data,
+            code: verdict.map_or(NoticeCode::Unavailable, |verdict| verdict.code),
+            reason: &text,
+            at: self.client.clock().now().as_millis(),
+        };
+        failed.tell(&Notifier::new(self.client.clone())).await
+    }
 }
 
-/// Tells the user of a job, unless it was retried since.
-async fn tell(
-    id: &JobId,
-    reason: &str,
-    client: &Client,
-    queue: &Queue<Value>,
-) -> oxbull::Result<()> {
-    if queue.state(id).await? != Some(JobState::Failed) {
-        return Ok(());
+/// Says whether a key of the job holds something else than it should, which asking again does not
+/// mend. Anything else may pass: an outage, a permission that is missing.
+fn is_odd_key(error: &BoxError) -> bool {
+    match error.downcast_ref::<Error>() {
+        Some(Error::Server(text)) => text.contains("WRONGTYPE"),
+        Some(Error::Protocol(_) | Error::Decode { .. }) => true,
+        _ => error
+            .downcast_ref::<redis::RedisError>()
+            .is_some_and(|error| error.code() == Some("WRONGTYPE")),
     }
-    let Some(job) = queue.job(id).await? else {
-        return Ok(());
-    };
-    let data: Value = serde_json::from_str(&job.raw_data).unwrap_or_default();
-    let progress = data.get("publication").cloned().unwrap_or_default();
-    let progress = serde_json::from_value::<Publication>(progress).unwrap_or_default();
-    let mut text = reason.to_owned();
-    if progress.may_be_public() && !text.contains(IN_DOUBT) {
-        text = format!("{text}; {IN_DOUBT}");
-    }
-    // The handler's own, when it could note but not tell.
-    let verdict = progress.verdict.filter(|verdict| verdict.reason == reason);
-    let failed = Failed {
-        mark: &format!("{id}@{}", job.timestamp),
-        data: &data,
-        code: verdict.map_or(NoticeCode::Unavailable, |verdict| verdict.code),
-        reason: &text,
-        at: client.clock().now().as_millis(),
-    };
-    if let Err(error) = failed.tell(&Notifier::new(client.clone())).await {
-        tracing::warn!(%id, %error, "failed, and its user could not be told");
-    }
-    Ok(())
+}
+
+/// Twice as long each time, and not at the same moment in every process.
+fn pause(failures: u32) -> Duration {
+    let (first, most) = PAUSES;
+    let pause = first
+        .saturating_mul(1 << failures.saturating_sub(1).min(5))
+        .min(most);
+    pause.mul_f64(0.5 + fastrand::f64() / 2.0)
 }

@@ -15,6 +15,7 @@ use crate::graph::{
     AccessTokens, AccountId, Failure, GraphClient, LimitScope, Meter, MissingToken, Spare,
 };
 use crate::holds::Holds;
+use crate::jobs::reaction::not_asked;
 use crate::notify::Notifier;
 
 use super::plan::InvalidPost;
@@ -139,8 +140,7 @@ impl Attempt<'_> {
         let held = match self.holds.left(account).await {
             Ok(held) => held,
             Err(error) => {
-                tracing::warn!(%error, post = self.post.post_id, "limits could not be read");
-                return Ok(Outcome::DelayFor(self.context.state().limits.first_wait));
+                return Err(JobError::postpone(error));
             }
         };
         // A published post lacks but its permalink, a small request that its user waits for.
@@ -188,6 +188,17 @@ impl Attempt<'_> {
     }
 
     async fn stopped(&self, error: PublishError) -> JobResult<PublishedPost> {
+        let error = match error {
+            PublishError::Notebook(cause) => {
+                let ended = not_asked(PublishError::Notebook(cause));
+                if ended.is_postponed() {
+                    return Err(ended);
+                }
+                let cause = ended.error().source().map(ToString::to_string);
+                PublishError::Notebook(cause.unwrap_or_default().into())
+            }
+            error => error,
+        };
         match error.failure() {
             Failure::RateLimited { scope, wait } => {
                 let wait = wait.unwrap_or(match scope {

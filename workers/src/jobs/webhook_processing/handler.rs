@@ -7,6 +7,7 @@ use tokio::time::sleep;
 
 use super::ledger::{Handled, Ledger};
 use super::{ProcessedDelivery, Share, WebhookDelivery, WebhookEvent, shares};
+use crate::jobs::reaction::not_asked;
 
 /// Jobs handled at a time unless configured otherwise.
 pub const CONCURRENCY: usize = 5;
@@ -46,7 +47,7 @@ pub fn options() -> JobOptions {
 /// Handles the events of one delivery that were not seen before, in their conversations' order.
 ///
 /// # Errors
-/// The failed attempt, when Redis could not be asked.
+/// The failed attempt, or an outage of Redis, which uses none.
 pub async fn handle(
     job: Job<WebhookDelivery>,
     context: Context<Ledger>,
@@ -77,7 +78,7 @@ async fn handle_share(
     let mut looks = LOOKS.iter();
     loop {
         let handled = ledger.handle(job.id(), &owner, user, &share).await;
-        let first = match handled.map_err(JobError::retry)? {
+        let first = match handled.map_err(|error| not_asked(error))? {
             Handled::Done(ours) => {
                 let events = share.events.into_iter().zip(ours);
                 let ours = events.filter_map(|(event, ours)| ours.then_some(event));
@@ -90,7 +91,7 @@ async fn handle_share(
             continue;
         }
         let passed = ledger.pass_over(&share.account, &first).await;
-        if !passed.map_err(JobError::retry)? {
+        if !passed.map_err(|error| not_asked(error))? {
             return Ok(None);
         }
     }

@@ -10,16 +10,16 @@ mod working;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use oxbull::{JobError, ManualWorker, Outcome, Queue};
-use oxbull_testkit::{NodePeer, Value as Reply};
+use oxbull::{Client, ClientConfig, JobError, ManualWorker, Outcome, Queue};
+use oxbull_testkit::{Command, NodePeer, Proxy, Rule, Value as Reply};
 use serde_json::{Value, json};
 
 use crate::http::Gateway;
-use crate::site::{Site, TestResult, granted, simulator};
+use crate::site::{Ear, Site, TestResult, granted, simulator};
 use helping::{KEYS, helps};
 use operating::{BY_HAND, node_operates, rust_operates};
 use producing::{listen, node_produces, prepare, rust_produces};
-use working::{fill, lose_an_iteration, node_works, rust_works};
+use working::{fill, lose_an_iteration, node_works, rust_works, unhandled_posts};
 
 const POSTS: &str = "post-publishing";
 const MOMENT: Duration = Duration::from_millis(50);
@@ -76,15 +76,27 @@ async fn worker_has_what_it_needs_and_no_more() -> TestResult {
     }
     lose_an_iteration(&site).await?;
     crate::samples::add(&site.observer().await?).await?;
+    unhandled_posts(&site).await?;
+    let mut ear = Ear::open(&site).await?;
     site.watch().await?;
-    let client = site.client("worker").await?;
+    // Answers are lost all the time, so that what settles them runs too.
+    let proxy = Proxy::start(site.server.port()).await?;
+    proxy.add(Rule::drop_reply(Command::is_script).every(9));
+    let behind = Site::url_at("worker", proxy.port());
+    let client = Client::connect(ClientConfig::from_url(&behind)?).await?;
     rust_works(&site, &client).await?;
     client.close().await;
     let node = site.node("worker").await?;
     node_works(&site, &node).await?;
-    let _programs = site.workers(graph.url())?;
+    let mut programs = site.workers_at(&behind, graph.url())?;
     for (queue, jobs) in crate::samples::COUNTS {
         site.ended(queue, jobs).await?;
+    }
+    ear.hears_of(&["stalled"]).await?;
+    for program in &mut programs {
+        for path in ["/health", "/live", "/metrics"] {
+            program.answers(path).await?;
+        }
     }
     suffices_and_is_least(&site, "worker").await
 }
@@ -116,7 +128,7 @@ async fn gateway_has_what_it_needs_and_no_more() -> TestResult {
             assert_eq!(gateway.get(&path, &cookie).await?.0, 200);
         }
     }
-    for path in ["/health", "/metrics"] {
+    for path in ["/health", "/ready", "/live", "/metrics"] {
         assert_eq!(gateway.get(path, "").await?.0, 200);
     }
     suffices_and_is_least(&site, "gateway").await

@@ -9,7 +9,7 @@ use oxbull::{
 use oxbull_testkit::NodePeer;
 use serde_json::{Value, json};
 
-use super::{MOMENT, call};
+use super::{MOMENT, POSTS, call};
 use crate::site::{Site, TestResult};
 
 /// What the jobs below do, in this library's worker and in BullMQ's (tests/interop/lib/behaviour.mjs).
@@ -136,6 +136,27 @@ pub(super) async fn lose_an_iteration(site: &Site) -> TestResult {
         &["DEL", &key],
     ] {
         site.server.cli(command).await?;
+    }
+    client.close().await;
+    Ok(())
+}
+
+/// Posts that no handler will see: one has stalled too often, the caption of the other is cut in the
+/// middle of a character, as by `slice` in JavaScript, and its data is no JSON for a reader of text.
+pub(super) async fn unhandled_posts(site: &Site) -> TestResult {
+    let client = site.observer().await?;
+    let queue: Queue<Value> = Queue::open(&client, POSTS).await?;
+    for user in ["stalled", "cut-caption"] {
+        let post = json!({ "postId": user, "userId": user, "accountId": "1" });
+        let id = queue.add("publish", &post).await?.id;
+        let reason = "job stalled more than allowable limit";
+        let key = format!("bull:{POSTS}:{id}");
+        let mut fields = vec!["HSET", &key, "defa", reason];
+        let cut = post.to_string().replace('}', r#","caption":"hi \ud83d"}"#);
+        if user == "cut-caption" {
+            fields.extend(["data", &cut]);
+        }
+        site.server.cli(&fields).await?;
     }
     client.close().await;
     Ok(())

@@ -1,0 +1,100 @@
+//! What a queue has to do, for whoever watches it.
+
+use redis::Value;
+
+use crate::client::Repeat;
+use crate::clock::Timestamp;
+use crate::error::Result;
+use crate::job::{JobId, JobRecord};
+use crate::store::{Store, reply};
+use crate::wire;
+
+const WHAT: &str = "the backlog of a queue";
+
+/// How many parts of a delayed job's score make a millisecond (spec: layout §5).
+const PARTS: f64 = 4096.0;
+
+/// The fields that tell since when a job waits.
+const FIELDS: [&str; 4] = ["timestamp", "delay", "opts", "processedOn"];
+
+/// Who has waited longest in a queue, as far as its order tells.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    /// The next jobs to run: of those without a priority, and of those with one.
+    pub(crate) next: Vec<JobRecord>,
+    /// When the earliest delayed job is due.
+    pub(crate) due: Option<Timestamp>,
+}
+
+impl Store {
+    /// Looks at the jobs that are next. Their data is not read.
+    pub(crate) async fn waiting(&self) -> Result<Waiting> {
+        let mut pipe = redis::pipe();
+        pipe.cmd("LINDEX").arg(self.keys.key("wait")).arg(-1);
+        for set in ["prioritized", "delayed"] {
+            let key = self.keys.key(set);
+            pipe.cmd("ZRANGE").arg(key).arg(0).arg(0).arg("WITHSCORES");
+        }
+        let answers = self.connection.pipeline(&pipe, Repeat::Safe).await?;
+        let mut answers = answers.into_iter();
+        let mut answer = || {
+            answers
+                .next()
+                .unwrap_or_else(|| Err(reply::unexpected(WHAT)))
+        };
+        let (waiting, prioritized, delayed) = (answer()?, answer()?, answer()?);
+        let mut waited = Waiting::default();
+        let waiting = (waiting != Value::Nil).then_some(waiting);
+        let prioritized = first(prioritized)?.map(|(id, _)| id);
+        for id in [waiting, prioritized].into_iter().flatten() {
+            let id = JobId::existing(reply::text(id, WHAT)?);
+            waited.next.extend(self.times(id).await?);
+        }
+        if let Some((_, score)) = first(delayed)? {
+            waited.due = due(score);
+        }
+        Ok(waited)
+    }
+
+    /// Reads when a job was added and was to run; nothing of a job that has just gone.
+    async fn times(&self, id: JobId) -> Result<Option<JobRecord>> {
+        let mut cmd = redis::cmd("HMGET");
+        cmd.arg(self.keys.job(&id)).arg(&FIELDS);
+        let value = self.connection.request(&cmd, Repeat::Safe).await?;
+        let mut fields = Vec::new();
+        for (name, value) in FIELDS.iter().zip(reply::items(value, WHAT)?) {
+            if let Value::BulkString(value) = value {
+                fields.push((name.as_bytes().to_vec(), value));
+            }
+        }
+        Ok((!fields.is_empty()).then(|| wire::decode_record(id, fields)))
+    }
+}
+
+/// The first member of a sorted set and its score, however the protocol nests them.
+fn first(answer: Value) -> Result<Option<(Value, Value)>> {
+    let mut items = reply::items(answer, WHAT)?.into_iter();
+    match (items.next(), items.next()) {
+        (None, _) => Ok(None),
+        (Some(Value::Array(pair)), _) => {
+            let mut pair = pair.into_iter();
+            Ok(pair.next().zip(pair.next()))
+        }
+        (Some(member), Some(score)) => Ok(Some((member, score))),
+        (Some(_), None) => Err(reply::unexpected(WHAT)),
+    }
+}
+
+/// The time in a delayed job's score.
+fn due(score: Value) -> Option<Timestamp> {
+    let score = match score {
+        Value::Double(score) => score,
+        other => reply::text(other, WHAT).ok()?.parse::<f64>().ok()?,
+    };
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a time, in whole milliseconds"
+    )]
+    let millis = (score / PARTS).floor() as i64;
+    Some(Timestamp::from_millis(millis))
+}
