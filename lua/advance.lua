@@ -2,7 +2,8 @@
   advance: active -> completed | failed | waiting | prioritized | delayed | waiting-children,
            then waiting | prioritized -> active
   Ends 0 to N attempts and starts 0 to M next jobs, in one step. A refused result changes nothing
-  for its job and leaves the others alone.
+  for its job, leaves the others alone, and takes the place of one job to start: it may still need
+  its slot, and a caller that is told of a refusal must not hold a job that it does not expect.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 now (ms)   2 how many jobs to start   3 lock token for them   4 lock duration (ms)
           5 worker name (empty: none)   6 rate limit: jobs (empty: none)
@@ -11,7 +12,8 @@
           10 again: 1 when these results may have been stored by an earlier call, else 0
           11 number of results, then per result:
             id   lock token   ats and stc as of the activation
-            verb: complete, fail, retry, backoff, park, release or children
+            verb: complete, fail, retry, backoff, park, release, children, return, skip or postpone
+            (return, skip, postpone: as release, complete and park, but the start is not counted)
             return value (JSON) or failure reason (text)   stack traces (JSON, empty: leave)
             number: keep count | delay (ms) | 1: next to run
             keep age (ms, -1: any)   keep limit   attempts option
@@ -65,6 +67,11 @@ local was_full = settings.concurrency and gate_closed(B, settings)
 local codes, ended, delayed, backlog = {}, 0, false, {}
 if results.total > 0 then
   codes, ended, delayed, backlog = finish_jobs(B, results, settings, now, points)
+  for _, code in ipairs(codes) do
+    if code < 0 and want > 0 then
+      want = want - 1
+    end
+  end
 end
 
 local jobs, ghosts, next_step, value = {}, 0, 'idle', 0

@@ -33,7 +33,7 @@ pub use queue::{
 pub use scheduler::{Rearmed, SchedulerOrder, Upserted};
 pub use wire::{EventFields, EventId};
 pub use worker::{
-    Availability, BackoffStrategy, Closed, Context, Handler, JobCall, JobReply, JobService,
+    Availability, Closed, Context, FailedAttempt, Handler, JobCall, JobReply, JobService,
     ManualWorker, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent,
-    WorkerEvents, WorkerHealth,
+    WorkerEvents, WorkerHealth, WorkerTrouble,
 };

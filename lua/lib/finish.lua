@@ -86,10 +86,13 @@ local function finish_jobs(B, list, settings, now, points)
     if not job[1] and redis.call('EXISTS', job_key) == 0 then
       return JOB_MISSING
     end
+    -- Some activations are no use of the job's attempts: they are taken back, the start included.
+    local counts = verb ~= 'return' and verb ~= 'skip' and verb ~= 'postpone'
+    local completes = verb == 'complete' or verb == 'skip'
     local waits_for_children = false
-    if some_children and (verb == 'complete' or verb == 'children') then
+    if some_children and (completes or verb == 'children') then
       local pending = redis.call('SCARD', job_key .. ':dependencies') > 0
-      if verb == 'complete' and pending then
+      if completes and pending then
         return PENDING_DEPENDENCIES
       end
       if redis.call('ZCARD', job_key .. ':unsuccessful') > 0 then
@@ -100,7 +103,7 @@ local function finish_jobs(B, list, settings, now, points)
     if token ~= '0' and locks[i] ~= token then
       local refusal = locks[i] and LOCK_LOST or LOCK_MISSING
       if list.again then
-        return judge_repeat(B, id, job, tonumber(starts), tonumber(stalls), refusal)
+        return judge_repeat(B, id, job, tonumber(starts) - (counts and 0 or 1), tonumber(stalls), refusal)
       end
       return refusal
     end
@@ -113,18 +116,21 @@ local function finish_jobs(B, list, settings, now, points)
     end
 
     local made = count_up(job[2])
-    if verb == 'complete' or verb == 'fail' then
-      local completed = verb == 'complete'
+    if not counts then
+      made = number_or_zero(job[2])
+      redis.call('HSET', job_key, 'ats', math.max(number_or_zero(job[1]) - 1, 0))
+    end
+    if completes or verb == 'fail' then
       -- Keys of others, checked by nobody before: if they are unusable, the job ends all the same.
       if job[5] then
         pcall(end_deduplication, B, id, job[5], settings, now)
       end
       local parent = (job[3] or job[4]) and find_parent(job[3], job[4])
       if parent then
-        pcall(completed and parent_of_completed or parent_of_failed, parent, job_key, value, now)
+        pcall(completes and parent_of_completed or parent_of_failed, parent, job_key, value, now)
       end
       local keep = { number, tonumber(age), tonumber(limit) }
-      if completed then
+      if completes then
         record('completed', id, job, keep, { 'returnvalue', value, 'finishedOn', stamp, 'atm', made })
         endings[#endings + 1] = { 'completed', id, value }
       else
@@ -144,7 +150,7 @@ local function finish_jobs(B, list, settings, now, points)
       place_ready(B, id, number_or_zero(job[6]), number == 1 and 'RPUSH' or 'LPUSH')
       wake_if_open(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')
-    elseif verb == 'backoff' or verb == 'park' then
+    elseif verb == 'backoff' or verb == 'park' or verb == 'postpone' then
       local fields = { 'delay', number }
       if verb == 'backoff' then
         fields = failure_fields({ 'atm', made, 'delay', number }, value, stack)
@@ -158,7 +164,7 @@ local function finish_jobs(B, list, settings, now, points)
       redis.call('ZADD', B .. 'waiting-children', now, id)
       emit(B, 'waiting-children', 'jobId', id, 'prev', 'active')
     else
-      -- `release`, and `children` with none pending: back to be the next to run.
+      -- `release`, `return`, and `children` with none pending: back to be the next to run.
       place_next(B, id, number_or_zero(job[6]))
       wake_if_open(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')

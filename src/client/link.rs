@@ -271,6 +271,14 @@ impl Connection {
         }
     }
 
+    /// Waits until the connection is open.
+    ///
+    /// # Errors
+    /// Why it is not, once this time has passed.
+    pub(crate) async fn open(&self, within: Duration) -> Result<(), Error> {
+        self.generation(within).await.map(drop)
+    }
+
     /// Waits until there is a usable connection and returns it.
     pub(super) async fn generation(&self, within: Duration) -> Result<Arc<Generation>, Error> {
         self.live(Instant::now() + within, None).await

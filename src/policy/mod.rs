@@ -9,4 +9,6 @@ mod placement;
 mod settlement;
 
 pub(crate) use placement::Placement;
-pub(crate) use settlement::{Attempt, AttemptEnd, CustomWait, Ending, Keep, WorkerRules, settle};
+pub(crate) use settlement::{
+    AfterRefusal, Attempt, AttemptEnd, CustomWait, Ending, Keep, WorkerRules, after_refusal, settle,
+};

@@ -1,15 +1,20 @@
 //! What becomes of a job when an attempt ends (spec: processing §8 to §10).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::job::{JobError, JobRecord, Outcome, Retention};
+use crate::error::Refusal;
+use crate::job::{JobError, JobId, JobRecord, Outcome, Retention};
 use crate::policy::backoff;
 
 /// How many jobs one job's end deletes by age where the option says nothing.
 const AGE_LIMIT: i64 = 1000;
 /// Longest stored list of stack traces where the option says nothing.
 const STACK_TRACES_MAX: usize = 50;
+/// The shortest wait of a job that is postponed, and how much longer it may be.
+const POSTPONED_MIN: Duration = Duration::from_millis(2500);
+const POSTPONED_SPREAD: Duration = Duration::from_secs(5);
 
 /// What a finished set keeps, in the terms of `lua/lib/retention.lua`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,13 +28,6 @@ pub(crate) struct Keep {
 }
 
 impl Keep {
-    /// Keeps every job.
-    pub(crate) const ALL: Self = Self {
-        count: -1,
-        age: -1,
-        limit: AGE_LIMIT,
-    };
-
     /// Reads the job's own setting, else the worker's, else keeps everything.
     fn of(job: Option<&Retention>, worker: Option<&Retention>) -> Self {
         let number = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
@@ -77,6 +75,29 @@ pub(crate) enum Ending {
     Release,
     /// The job waits for its children.
     WaitForChildren,
+    /// The handler did not run: the job goes back as if it had not been started.
+    Return,
+    /// The job completed with this JSON value although its handler did not run.
+    Skip { value: String, keep: Keep },
+    /// The attempt could not be made: the job runs again later, as if it had not been started.
+    Postpone { reason: String, delay: Duration },
+}
+
+impl Ending {
+    /// How many bytes of a call this takes.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Complete { value, .. } | Self::Skip { value, .. } => value.len(),
+            Self::Fail { traces, .. }
+            | Self::Retry { traces, .. }
+            | Self::Backoff { traces, .. } => traces.len(),
+            Self::Park { .. }
+            | Self::Release
+            | Self::WaitForChildren
+            | Self::Return
+            | Self::Postpone { .. } => 0,
+        }
+    }
 }
 
 /// The settings of a worker that decide how attempts end.
@@ -100,8 +121,19 @@ pub(crate) struct Attempt<'a> {
 pub(crate) enum AttemptEnd {
     /// The handler returned; the value is JSON text.
     Returned(Outcome<String>),
-    /// The handler failed, panicked, timed out or was never run.
-    Failed(JobError),
+    /// The handler failed, panicked or timed out, or the job may not run.
+    Failed(Arc<JobError>),
+    /// The handler did not run, and another worker is to run it.
+    NotRun,
+    /// The handler must not run, and the job is done with: the value is JSON text.
+    Skipped(String),
+}
+
+impl AttemptEnd {
+    /// An attempt that failed.
+    pub(crate) fn failed(error: JobError) -> Self {
+        Self::Failed(Arc::new(error))
+    }
 }
 
 /// The answer of a custom backoff strategy.
@@ -124,13 +156,16 @@ pub(crate) fn settle(
 ) -> Ending {
     let Attempt { job, rules } = attempt;
     let options = &job.options;
+    let completed_keep = || {
+        Keep::of(
+            options.remove_on_complete.as_ref(),
+            rules.remove_on_complete.as_ref(),
+        )
+    };
     match end {
         AttemptEnd::Returned(Outcome::Done(value)) => Ending::Complete {
             value: value.clone(),
-            keep: Keep::of(
-                options.remove_on_complete.as_ref(),
-                rules.remove_on_complete.as_ref(),
-            ),
+            keep: completed_keep(),
         },
         AttemptEnd::Returned(Outcome::DelayFor(delay)) => Ending::Park { delay: *delay },
         AttemptEnd::Returned(Outcome::DelayUntil(at)) => Ending::Park {
@@ -138,6 +173,15 @@ pub(crate) fn settle(
         },
         AttemptEnd::Returned(Outcome::Release | Outcome::RateLimited(_)) => Ending::Release,
         AttemptEnd::Returned(Outcome::WaitForChildren) => Ending::WaitForChildren,
+        AttemptEnd::NotRun => Ending::Return,
+        AttemptEnd::Skipped(value) => Ending::Skip {
+            value: value.clone(),
+            keep: completed_keep(),
+        },
+        AttemptEnd::Failed(error) if error.is_postponed() => Ending::Postpone {
+            reason: error.reason(),
+            delay: POSTPONED_MIN + POSTPONED_SPREAD.mul_f64(random.clamp(0.0, 1.0)),
+        },
         AttemptEnd::Failed(error) => {
             let attempts = options.attempts.unwrap_or(0);
             let ended = job.attempts_made.saturating_add(1);
@@ -184,6 +228,51 @@ pub(crate) fn settle(
     }
 }
 
+/// What becomes of an attempt whose end Redis declined to store.
+#[derive(Debug)]
+pub(crate) enum AfterRefusal {
+    /// The job is still the worker's, but cannot end this way: the attempt has failed with this
+    /// error instead.
+    Failed(JobError),
+    /// The job is gone, or somebody else's: nothing may be written.
+    Lost,
+}
+
+/// Decides what a refusal means for the attempt whose end was refused (spec: processing §20). The
+/// reasons are those of BullMQ, which users match on.
+pub(crate) fn after_refusal(job: &JobId, ending: &Ending, refusal: Refusal) -> AfterRefusal {
+    let step = match ending {
+        Ending::WaitForChildren => "moveToWaitingChildren",
+        _ => "moveToFinished",
+    };
+    match refusal {
+        // Its children may still end: the next attempt can succeed.
+        Refusal::PendingDependencies => AfterRefusal::Failed(
+            JobError::retry(format!("Job {job} has pending dependencies. {step}")).at(None),
+        ),
+        // A failed child stays failed.
+        Refusal::FailedChildren => AfterRefusal::Failed(
+            JobError::fatal(format!(
+                "Cannot complete job {job} because it has at least one failed child. {step}"
+            ))
+            .at(None),
+        ),
+        // The others cannot be answered to the end of an attempt, or say that the job has left this
+        // worker: another one runs it, or nobody will.
+        Refusal::JobMissing
+        | Refusal::LockMissing
+        | Refusal::LockLost
+        | Refusal::WrongState
+        | Refusal::ParentMissing
+        | Refusal::ParentConflict
+        | Refusal::SchedulerOwned
+        | Refusal::IterationExists
+        | Refusal::SlotsTaken
+        | Refusal::Locked
+        | Refusal::Unknown(_) => AfterRefusal::Lost,
+    }
+}
+
 /// Returns the job's stack traces with the new one, the newest last, as a JSON array.
 fn traces(job: &JobRecord, error: &JobError) -> String {
     let limit = job
@@ -219,7 +308,7 @@ mod tests {
         let attempt = Attempt { job, rules };
         settle(
             attempt,
-            &AttemptEnd::Failed(error),
+            &AttemptEnd::failed(error),
             Timestamp::from_millis(0),
             0.5,
             None,
@@ -260,6 +349,58 @@ mod tests {
         );
         assert!(
             matches!(fail(&slow, &rules, JobError::retry("x")), Ending::Backoff { delay, .. } if delay.as_millis() == 500)
+        );
+    }
+
+    /// A refused end is a failed attempt while the job is the worker's, and nothing otherwise: a
+    /// pending child may still end, a failed one stays failed.
+    #[test]
+    fn refusals_decide_about_the_attempt() {
+        let id = JobId::existing("7");
+        let complete = Ending::Complete {
+            value: "1".into(),
+            keep: Keep::of(None, None),
+        };
+        let failed = |ending: &Ending, refusal| match after_refusal(&id, ending, refusal) {
+            AfterRefusal::Failed(error) => Some((error.reason(), error.is_fatal())),
+            AfterRefusal::Lost => None,
+        };
+        let pending = "Job 7 has pending dependencies. moveToFinished".to_owned();
+        assert_eq!(
+            failed(&complete, Refusal::PendingDependencies),
+            Some((pending, false))
+        );
+        let child = "Cannot complete job 7 because it has at least one failed child.";
+        assert_eq!(
+            failed(&complete, Refusal::FailedChildren),
+            Some((format!("{child} moveToFinished"), true))
+        );
+        assert_eq!(
+            failed(&Ending::WaitForChildren, Refusal::FailedChildren),
+            Some((format!("{child} moveToWaitingChildren"), true))
+        );
+        for gone in [
+            Refusal::JobMissing,
+            Refusal::LockMissing,
+            Refusal::LockLost,
+            Refusal::WrongState,
+        ] {
+            assert_eq!(failed(&complete, gone), None, "{gone}");
+        }
+    }
+
+    /// What is not the job's fault uses none of its attempts, not even the last one.
+    #[test]
+    fn postponed_attempts_use_up_nothing() {
+        let rules = WorkerRules {
+            max_started: Some(1),
+            ..WorkerRules::default()
+        };
+        let last = job(JobOptions::new(), 0, 1);
+        let ending = fail(&last, &rules, JobError::postpone("redis is away"));
+        assert!(
+            matches!(&ending, Ending::Postpone { delay, .. } if *delay >= POSTPONED_MIN),
+            "{ending:?}"
         );
     }
 

@@ -1,5 +1,6 @@
 //! How a worker is described and started.
 
+use std::future::Future;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,13 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::client::Client;
 use crate::error::{BoxError, Result};
-use crate::job::{JobError, Prefix, QueueName, Retention};
+use crate::job::{Prefix, QueueName, Retention};
 use crate::store::{RateLimit, Store};
 use crate::worker::Worker;
+use crate::worker::attempt::{Conclude, Reporter};
+use crate::worker::backoff::FailedAttempt;
 use crate::worker::call::Caller;
-use crate::worker::events::Announcer;
+use crate::worker::events::{Announcer, WorkerEvents};
 use crate::worker::execute::Runner;
 use crate::worker::handler::{Handler, HandlerService, JobCall, JobReply, JobService};
 use crate::worker::iteration::Iterations;
@@ -24,6 +27,7 @@ use crate::worker::marker::Markers;
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
 use crate::worker::panic;
 use crate::worker::pump::{Parts, Pump, Status};
+use crate::worker::vitals::Vitals;
 
 type Wrap = Box<dyn FnOnce(JobService) -> JobService + Send>;
 
@@ -36,6 +40,7 @@ pub struct WorkerBuilder<S = ()> {
     concurrency: usize,
     state: S,
     layers: Vec<Wrap>,
+    events: Announcer,
 }
 
 impl<S: std::fmt::Debug> std::fmt::Debug for WorkerBuilder<S> {
@@ -58,6 +63,7 @@ impl WorkerBuilder {
             concurrency: 1,
             state: (),
             layers: Vec::new(),
+            events: Announcer::new(),
         }
     }
 }
@@ -91,6 +97,7 @@ impl<S> WorkerBuilder<S> {
             concurrency: self.concurrency,
             state,
             layers: self.layers,
+            events: self.events,
         }
     }
 
@@ -136,9 +143,10 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Fails a job for good once it has been started this often. Default: any number.
+    /// Fails a job for good once its handler has been started this often; 0 is no limit. Jobs that were
+    /// given back before their handler ran have not been started. Default: 0.
     pub fn max_started_attempts(mut self, max: u32) -> Self {
-        self.options.rules.max_started = Some(max);
+        self.options.rules.max_started = Some(max).filter(|max| *max > 0);
         self
     }
 
@@ -194,17 +202,45 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Registers a backoff strategy for jobs that name it: it gets the number of the failed
-    /// attempt and its error, and returns the wait, or `None` for no further attempt.
-    pub fn backoff_strategy(
-        mut self,
-        name: impl Into<String>,
-        strategy: impl Fn(u32, &JobError) -> Option<Duration> + Send + Sync + 'static,
-    ) -> Self {
-        self.options
-            .strategies
-            .insert(name.into(), Arc::new(strategy));
+    /// Registers the backoff strategy for jobs that name it: it returns how long the job waits before its
+    /// next attempt, or `None` for no further attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn build(client: &oxbull::Client) -> oxbull::WorkerBuilder {
+    /// use std::time::Duration;
+    ///
+    /// use oxbull::{FailedAttempt, Worker};
+    ///
+    /// Worker::builder(client, "mail").backoff_strategy("patient", |failed: FailedAttempt| async move {
+    ///     Some(Duration::from_secs(u64::from(failed.attempt) * 60))
+    /// })
+    /// # }
+    /// ```
+    pub fn backoff_strategy<F, Fut>(mut self, name: impl Into<String>, strategy: F) -> Self
+    where
+        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Duration>> + Send + 'static,
+    {
+        self.options.strategies.insert(name.into(), strategy);
         self
+    }
+
+    /// Registers the backoff strategy for jobs that name one which is not registered. Default: such
+    /// jobs fail for good, and the reason says so.
+    pub fn backoff_fallback<F, Fut>(mut self, strategy: F) -> Self
+    where
+        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Duration>> + Send + 'static,
+    {
+        self.options.strategies.set_fallback(strategy);
+        self
+    }
+
+    /// Subscribes to the worker's events before it starts, so that none is missed.
+    pub fn events(&self) -> WorkerEvents {
+        self.events.subscribe()
     }
 
     /// Sets the deadlines of [`Worker::close`] and of signals.
@@ -219,7 +255,8 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Starts the worker on the current runtime.
+    /// Starts the worker on the current runtime. When this returns, listings of the queue's workers show
+    /// it, unless Redis could not be reached within 5 s: the worker goes on trying.
     ///
     /// # Errors
     ///
@@ -230,10 +267,6 @@ impl<S> WorkerBuilder<S> {
     /// # Panics
     ///
     /// Outside of a tokio runtime.
-    #[expect(
-        clippy::unused_async,
-        reason = "ties the call to a runtime, and leaves room for checks against the server"
-    )]
     pub async fn start<H, D, R>(self, handler: H) -> Result<Worker>
     where
         H: Handler<D, S, R>,
@@ -261,7 +294,9 @@ impl<S> WorkerBuilder<S> {
             .into_iter()
             .rev()
             .fold(JobService::new(handler), |service, wrap| wrap(service));
-        let events = Announcer::new();
+        let events = self.events;
+        let vitals = Arc::<Vitals>::default();
+        let queue: Arc<str> = options.queue.as_str().into();
         let held = Arc::new(Held::default());
         // A peer that falls silent must be given up while there is time for another renewal; one
         // that is only slow must not, because the renewal would be lost with the connection.
@@ -269,18 +304,20 @@ impl<S> WorkerBuilder<S> {
         // The keeper's connection carries the name by which dashboards find the worker.
         let name = store.keys().worker_client_name(options.name.as_deref());
         panic::install_hook();
-        let keeper = Keeper::start(
+        let mut keeper = Keeper::start(
             store.on(client.dedicated(Some(&name), patience)),
             Arc::clone(&held),
             events.clone(),
+            Arc::clone(&vitals),
             &options,
         )?;
+        keeper.opened().await;
         let (commands, orders) = mpsc::channel(16);
         let (status, seen) = watch::channel(Status {
             running: 0,
             paused: options.paused,
             closed: false,
-            last_answer: None,
+            given_back: 0,
             abandoned: 0,
         });
         let pump = Pump::new(Parts {
@@ -288,7 +325,7 @@ impl<S> WorkerBuilder<S> {
                 iterations: Iterations {
                     store: store.clone(),
                     events: events.clone(),
-                    queue: options.queue.as_str().into(),
+                    queue: Arc::clone(&queue),
                     lock_duration: options.lock_duration,
                     trouble: Arc::default(),
                 },
@@ -297,7 +334,13 @@ impl<S> WorkerBuilder<S> {
                 timeout: options.timeout,
                 max_started: options.rules.max_started,
                 limit: options.limit.map(|limit| limit.max),
-                queue: options.queue.as_str().into(),
+                queue: Arc::clone(&queue),
+                conclude: Arc::new(Conclude {
+                    rules: options.rules.clone(),
+                    strategies: options.strategies.clone(),
+                    clock: client.clock().clone(),
+                }),
+                events: events.clone(),
             },
             caller: Caller {
                 // Nobody renews the locks of jobs that a call started until it is answered: there
@@ -310,12 +353,26 @@ impl<S> WorkerBuilder<S> {
             options: Arc::clone(&options),
             held,
             keeper,
-            events: events.clone(),
+            reporter: Reporter::new(queue, events.clone()),
+            vitals: Arc::clone(&vitals),
             commands: orders,
             status,
             id: uuid::Uuid::new_v4().to_string(),
         });
+        tracing::info!(
+            queue = %options.queue,
+            name = options.name.as_deref().unwrap_or(""),
+            concurrency = options.concurrency,
+            "worker started"
+        );
         let task = tokio::spawn(pump.run());
-        Ok(Worker::new(commands, seen, events, options.shutdown, task))
+        Ok(Worker {
+            commands,
+            status: seen,
+            vitals,
+            events,
+            shutdown: options.shutdown,
+            task,
+        })
     }
 }

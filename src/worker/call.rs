@@ -16,6 +16,7 @@ use crate::job::JobRecord;
 use crate::store::{
     Advance, Advanced, Ended, ExtendLocks, FinishCode, LockToken, Next, Reclaim, Store, Trim,
 };
+use crate::worker::attempt::{Concluded, Settled};
 use crate::worker::execute::Cancellation;
 use crate::worker::keeper::Held;
 use crate::worker::options::WorkerOptions;
@@ -29,24 +30,11 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 const RETRY_MIN: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-/// What became of one result.
-#[derive(Debug)]
-pub(super) enum Fate {
-    /// Redis has it.
-    Stored,
-    /// Redis declined it and said why; nothing of it is stored.
-    Refused(crate::error::Refusal),
-    /// The answer was lost and the job has moved on: whether Redis had it cannot be told.
-    Unknown,
-    /// Redis answered with an error for so long that the job's lock has expired.
-    Abandoned(Error),
-}
-
 /// What became of a call.
 #[derive(Debug)]
 pub(super) struct Report {
     /// The call's results, with what became of each.
-    pub(super) fates: Vec<(Ended, Fate)>,
+    pub(super) settled: Vec<(Concluded, Settled)>,
     /// The jobs it started.
     pub(super) started: Vec<JobRecord>,
     pub(super) token: LockToken,
@@ -55,9 +43,10 @@ pub(super) struct Report {
     /// What to do next; the error when nothing could be asked.
     pub(super) next: Result<Next, Error>,
     pub(super) backlog: Vec<Trim>,
-    pub(super) ghosts: i64,
+    /// How many ids without a job were dropped.
+    pub(super) dangling: i64,
     /// Whether an answer was lost: the request may still be executed later.
-    pub(super) doubtful: bool,
+    pub(super) lost_answer: bool,
 }
 
 /// One worker's way to make calls.
@@ -69,31 +58,31 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Makes one call and settles it. With `obey`, starts no job under a limit imposed by hand,
+    /// Makes one call and settles it. With `respect`, starts no job under a limit imposed by hand,
     /// whether the worker knows a limit or not. Never gives up on a result before its job's lock has
     /// expired for certain; ends early only when it is dropped.
     pub(super) async fn call(
         self,
-        results: Vec<Ended>,
+        results: Vec<Concluded>,
         take: usize,
         token: LockToken,
-        obey: bool,
+        respect: bool,
     ) -> Report {
         let mut report = Report {
-            fates: Vec::with_capacity(results.len()),
+            settled: Vec::with_capacity(results.len()),
             started: Vec::new(),
             token: token.clone(),
             asked: take,
             next: Ok(Next::Idle),
             backlog: Vec::new(),
-            ghosts: 0,
-            doubtful: false,
+            dangling: 0,
+            lost_answer: false,
         };
-        match self.attempt(&results, take, &token, obey, false).await {
+        match self.attempt(&results, take, &token, respect, false).await {
             Ok(advanced) => report.accept(results, advanced),
             Err(error) => {
-                report.doubtful = matches!(error, CallError::Unknown(_));
-                let again = report.doubtful;
+                report.lost_answer = matches!(error, CallError::Unknown(_));
+                let again = report.lost_answer;
                 report.next = Err(error.into());
                 // Both at once: nobody renews the locks of started jobs until they are found.
                 let search = async {
@@ -102,8 +91,8 @@ impl Caller {
                     }
                     let started = self.reclaim(&token).await;
                     for record in &started {
-                        let key = (record.id.clone(), record.attempts_started);
-                        self.held.hold(key, token.clone(), Cancellation::default());
+                        self.held
+                            .hold((record.id.clone(), token.clone()), Cancellation::default());
                     }
                     started
                 };
@@ -124,12 +113,13 @@ impl Caller {
 
     async fn attempt(
         &self,
-        results: &[Ended],
+        results: &[Concluded],
         take: usize,
         token: &LockToken,
-        obey: bool,
+        respect: bool,
         again: bool,
     ) -> Result<Advanced, CallError> {
+        let results: Vec<&Ended> = results.iter().map(|result| &result.ended).collect();
         self.store
             .attempt(&Advance {
                 now: self.store.clock().now(),
@@ -138,9 +128,9 @@ impl Caller {
                 lock_duration: self.options.lock_duration,
                 worker_name: self.options.name.as_deref(),
                 limit: self.options.limit,
-                obey,
+                obey: respect,
                 metrics: self.options.metrics,
-                results,
+                results: &results,
                 again,
             })
             .await
@@ -148,7 +138,7 @@ impl Caller {
 
     /// Sends results until each has an answer. A batch that the server answers with an error is
     /// taken apart, so that one result cannot hold up the others.
-    async fn settle_results(&self, report: &mut Report, results: Vec<Ended>, mut again: bool) {
+    async fn settle_results(&self, report: &mut Report, results: Vec<Concluded>, mut again: bool) {
         let mut batches = vec![results];
         let mut wait = RETRY_MIN;
         let since = Instant::now();
@@ -248,25 +238,25 @@ fn recognise_removal(held: bool, code: &mut FinishCode) {
 }
 
 impl Report {
-    fn accept(&mut self, results: Vec<Ended>, advanced: Advanced) {
-        let fates = advanced.codes.into_iter().map(|code| match code {
-            FinishCode::Stored => Fate::Stored,
-            FinishCode::Superseded => Fate::Unknown,
-            FinishCode::Refused(refusal) => Fate::Refused(refusal),
+    fn accept(&mut self, results: Vec<Concluded>, advanced: Advanced) {
+        let settled = advanced.codes.into_iter().map(|code| match code {
+            FinishCode::Stored => Settled::Stored,
+            FinishCode::Superseded => Settled::Unknown,
+            FinishCode::Refused(refusal) => Settled::Refused(refusal),
         });
-        self.fates.extend(results.into_iter().zip(fates));
+        self.settled.extend(results.into_iter().zip(settled));
         self.started
             .extend(advanced.started.into_iter().map(|started| started.record));
         self.next = Ok(advanced.next);
-        self.ghosts += advanced.ghosts;
+        self.dangling += advanced.ghosts;
         self.backlog.extend(advanced.backlog);
     }
 
-    fn abandon(&mut self, results: Vec<Ended>, error: impl Fn() -> Error) {
-        self.fates.extend(
+    fn abandon(&mut self, results: Vec<Concluded>, error: impl Fn() -> Error) {
+        self.settled.extend(
             results
                 .into_iter()
-                .map(|result| (result, Fate::Abandoned(error()))),
+                .map(|result| (result, Settled::Abandoned(error()))),
         );
     }
 }

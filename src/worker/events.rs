@@ -24,6 +24,13 @@ pub enum WorkerEvent {
         /// Which attempt it is, from 1.
         attempt: u32,
     },
+    /// A handler stored the progress of its job.
+    Progress {
+        /// The job.
+        id: JobId,
+        /// The progress, as JSON text.
+        progress: Arc<str>,
+    },
     /// A job completed, and Redis has its result.
     Completed {
         /// The job.
@@ -44,7 +51,8 @@ pub enum WorkerEvent {
         /// How long the attempt took.
         took: Duration,
     },
-    /// A job left its handler without ending: delayed, given back, or waiting for children.
+    /// A job left its handler without ending: delayed, given back, waiting for children, or
+    /// postponed because Redis could not serve its handler.
     SteppedBack {
         /// The job.
         id: JobId,
@@ -91,7 +99,7 @@ pub enum WorkerEvent {
         /// Its new iteration.
         id: JobId,
     },
-    /// A fetch found nothing after there had been work.
+    /// A fetch found nothing to start: the first one of the worker, or the first one after work.
     Drained,
     /// The worker stopped starting jobs.
     Paused,
@@ -129,6 +137,7 @@ impl Announcer {
         WorkerEvents {
             receiver: self.0.subscribe(),
             missed: 0,
+            ended: false,
         }
     }
 }
@@ -139,6 +148,7 @@ impl Announcer {
 pub struct WorkerEvents {
     receiver: broadcast::Receiver<WorkerEvent>,
     missed: u64,
+    ended: bool,
 }
 
 impl WorkerEvents {
@@ -148,15 +158,19 @@ impl WorkerEvents {
     ///
     /// No event is lost when the call is dropped.
     pub async fn next(&mut self) -> Option<WorkerEvent> {
-        loop {
+        while !self.ended {
             match self.receiver.recv().await {
-                Ok(event) => return Some(event),
+                Ok(event) => {
+                    self.ended = event == WorkerEvent::Closed;
+                    return Some(event);
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     self.missed = self.missed.saturating_add(missed);
                 }
-                Err(broadcast::error::RecvError::Closed) => return None,
+                Err(broadcast::error::RecvError::Closed) => self.ended = true,
             }
         }
+        None
     }
 
     /// Returns how many events this reader has missed.

@@ -13,7 +13,9 @@ use crate::error::Result;
 use crate::job::{Action, Actions, JobError, JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
-use crate::worker::handler::{JobCall, JobService, job_error};
+use crate::worker::attempt::{Attempt, Conclude, Concluded};
+use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::handler::{JobCall, JobReply, JobService, job_error};
 use crate::worker::iteration::Iterations;
 use crate::worker::panic::caught;
 
@@ -24,6 +26,8 @@ pub(super) enum Cause {
     LockLost,
     /// The worker shuts down; the handler may clean up for this long.
     Shutdown(Duration),
+    /// The application asked for it; the handler may clean up for this long.
+    Requested(Duration),
 }
 
 /// Cancels an attempt, once, for a cause.
@@ -63,13 +67,11 @@ impl Cancellation {
     }
 }
 
-/// How an attempt left its handler.
+/// How an attempt left its task.
 #[derive(Debug)]
 pub(super) enum Exit {
-    /// The attempt ended and its job is to be settled.
-    Ended(AttemptEnd),
-    /// The worker shuts down: the job goes back to the queue.
-    GivenBack,
+    /// The attempt ended, and this is to be written.
+    Concluded(Concluded),
     /// The job belongs to somebody else: nothing may be written.
     LockLost,
 }
@@ -85,22 +87,35 @@ pub(super) struct Runner {
     pub(super) limit: Option<u32>,
     pub(super) queue: Arc<str>,
     pub(super) iterations: Iterations,
+    pub(super) conclude: Arc<Conclude>,
+    pub(super) events: Announcer,
 }
 
 impl Runner {
-    /// Runs one attempt to its end.
-    pub(super) async fn run(
-        self,
-        record: Arc<JobRecord>,
-        token: LockToken,
-        cancellation: Cancellation,
-    ) -> Exit {
-        let begun = self.iterations.begin(&record, &token, &cancellation);
-        if let Some(exit) = begun.await {
-            return exit;
+    /// Runs one attempt to its conclusion.
+    pub(super) async fn run(self, attempt: Attempt, cancellation: Cancellation) -> Exit {
+        match self.end_of(&attempt, &cancellation).await {
+            Some(end) => self.conclude(attempt, end).await,
+            None => Exit::LockLost,
         }
-        if let Some(error) = self.hindrance(&record) {
-            return Exit::Ended(AttemptEnd::Failed(error.at(None)));
+    }
+
+    /// Concludes an attempt that has ended.
+    pub(super) async fn conclude(self, attempt: Attempt, end: AttemptEnd) -> Exit {
+        Exit::Concluded(self.conclude.conclude(attempt, end).await)
+    }
+
+    /// Runs the handler and returns how the attempt ended; `None` when the lock was lost.
+    async fn end_of(&self, attempt: &Attempt, cancellation: &Cancellation) -> Option<AttemptEnd> {
+        let Attempt { record, token, .. } = attempt;
+        match self.iterations.begin(record, token, cancellation).await {
+            Ok(None) => {}
+            Ok(Some(end)) => return Some(end),
+            Err(Cause::LockLost) => return None,
+            Err(Cause::Shutdown(_) | Cause::Requested(_)) => return Some(AttemptEnd::NotRun),
+        }
+        if let Some(error) = self.hindrance(record) {
+            return Some(AttemptEnd::failed(error.at(None)));
         }
         let span = tracing::info_span!(
             "job",
@@ -113,14 +128,15 @@ impl Runner {
             actions: Arc::new(StoreActions {
                 store: self.store.clone(),
                 limit: self.limit,
-                token,
+                token: token.clone(),
+                events: self.events.clone(),
             }),
             cancellation: cancellation.token.child_token(),
-            record,
+            record: Arc::clone(record),
         };
         // Dropped with the attempt, so that work the handler spawned ends too.
         let _stop_spawned = call.cancellation.clone().drop_guard();
-        let service = self.service;
+        let service = self.service.clone();
         let handling = async { caught(service.oneshot(call)).await?.map_err(job_error) };
         let handling = handling.instrument(span);
         tokio::pin!(handling);
@@ -136,19 +152,31 @@ impl Runner {
         let reply = tokio::select! {
             biased;
             () = cancellation.token.cancelled() => match cancellation.cause() {
-                Cause::LockLost => return Exit::LockLost,
+                Cause::LockLost => return None,
                 Cause::Shutdown(grace) => match tokio::time::timeout(grace, &mut handling).await {
                     Ok(reply) => reply,
-                    Err(_) => return Exit::GivenBack,
+                    Err(_) => return Some(AttemptEnd::Returned(Outcome::Release)),
+                },
+                Cause::Requested(grace) => match tokio::time::timeout(grace, &mut handling).await {
+                    Ok(reply) => reply,
+                    Err(_) => {
+                        let error = JobError::retry("job was cancelled");
+                        return Some(AttemptEnd::failed(error.at(None)));
+                    }
                 },
             },
             reply = &mut handling => reply,
             timeout = timeout => {
                 let error = JobError::retry(format!("attempt timed out after {timeout:?}"));
-                return Exit::Ended(AttemptEnd::Failed(error.at(None)));
+                return Some(AttemptEnd::failed(error.at(None)));
             }
         };
-        Exit::Ended(match reply {
+        Some(self.end_by_reply(reply).await)
+    }
+
+    /// Reads what came back through the layers.
+    async fn end_by_reply(&self, reply: Result<JobReply, JobError>) -> AttemptEnd {
+        match reply {
             Ok(reply) => {
                 // Before the job goes back: nobody must take it in between.
                 if let Outcome::RateLimited(wait) = reply.0
@@ -158,8 +186,8 @@ impl Runner {
                 }
                 AttemptEnd::Returned(reply.0)
             }
-            Err(error) => AttemptEnd::Failed(error),
-        })
+            Err(error) => AttemptEnd::failed(error),
+        }
     }
 
     /// Says why the handler must not run, if so (spec: processing §9).
@@ -186,6 +214,7 @@ struct StoreActions {
     store: Store,
     limit: Option<u32>,
     token: LockToken,
+    events: Announcer,
 }
 
 impl Actions for StoreActions {
@@ -195,6 +224,10 @@ impl Actions for StoreActions {
                 Action::Progress(progress) => {
                     let progress = &progress;
                     self.store.run(&UpdateProgress { job, progress }).await?;
+                    self.events.tell(|| WorkerEvent::Progress {
+                        id: job.clone(),
+                        progress: progress.as_str().into(),
+                    });
                     Ok(0)
                 }
                 Action::Data(data) => {

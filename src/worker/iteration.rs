@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 use crate::client::{Throttle, Waits};
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobRecord, Outcome};
+use crate::job::{JobId, JobRecord};
 use crate::policy::AttemptEnd;
 use crate::scheduler::{Carried, carry_on};
 use crate::store::{ExtendLocks, LockToken, Store};
 use crate::wire::scheduler_of;
 use crate::worker::events::{Announcer, WorkerEvent};
-use crate::worker::execute::{Cancellation, Cause, Exit};
+use crate::worker::execute::{Cancellation, Cause};
 
 /// Carries schedules on for one worker.
 #[derive(Clone)]
@@ -29,18 +29,24 @@ pub(super) struct Iterations {
 }
 
 impl Iterations {
-    /// Carries on the schedule that made the job, if one did. Returns how the attempt ends when
-    /// its handler must not run.
+    /// Makes the next iteration of the schedule that made the job, if one did. Returns how the attempt
+    /// ends when its handler must not run.
+    ///
+    /// # Errors
+    ///
+    /// The cause, when the attempt was cancelled meanwhile.
     pub(super) async fn begin(
         &self,
         job: &JobRecord,
         token: &LockToken,
         cancellation: &Cancellation,
-    ) -> Option<Exit> {
-        let scheduler = scheduler_of(job)?;
+    ) -> Result<Option<AttemptEnd>, Cause> {
+        let Some(scheduler) = scheduler_of(job) else {
+            return Ok(None);
+        };
         // Few jobs are iterations: the others' attempts need not have room for this.
-        match Box::pin(self.carry_on(job, &scheduler, token, cancellation)).await {
-            Ok(Ok(carried)) => {
+        match Box::pin(self.carry_on(job, &scheduler, token, cancellation)).await? {
+            Ok(carried) => {
                 let Carried {
                     problem,
                     doubt,
@@ -49,22 +55,19 @@ impl Iterations {
                 for odd in [problem, doubt].into_iter().flatten() {
                     self.report(&odd);
                 }
-                let running = running?;
-                self.skip(job, &running);
-                Some(Exit::Ended(AttemptEnd::Returned(Outcome::Done(skipped(
-                    &running,
-                )))))
+                Ok(running.map(|running| {
+                    self.skip(job, &running);
+                    AttemptEnd::Skipped(skipped(&running))
+                }))
             }
             // The job runs: it can do no better by waiting, and the keeper's check tries again.
-            Ok(Err(error)) => {
+            Err(error) => {
                 self.report(&format!(
                     "scheduler {scheduler} was not carried on by job {}: {error}",
                     job.id
                 ));
-                None
+                Ok(None)
             }
-            Err(Cause::LockLost) => Some(Exit::LockLost),
-            Err(Cause::Shutdown(_)) => Some(Exit::GivenBack),
         }
     }
 

@@ -13,11 +13,15 @@ use crate::client::Throttle;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::scheduler::{Rearmed, heal};
-use crate::store::{ExtendLocks, LockToken, RecoverStalled, Store};
+use crate::store::{ExtendLocks, RecoverStalled, Store};
+use crate::worker::attempt::Activation;
 use crate::worker::events::{Announcer, WorkerEvent};
 use crate::worker::execute::{Cancellation, Cause};
 use crate::worker::options::WorkerOptions;
+use crate::worker::vitals::Vitals;
 
+/// How long the start of a worker waits for the connection that carries its name.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// How many renewals fit into the life of a lock, so that two may fail.
 const RENEWALS_PER_LOCK: u32 = 3;
 /// The wait after a renewal or check that failed; a lost connection waits on its own.
@@ -26,74 +30,65 @@ const RETRY: Duration = Duration::from_millis(200);
 /// The locks a worker holds. The pump adds and removes them, the keeper renews them.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    locks: Mutex<HashMap<HeldKey, HeldLock>>,
+    locks: Mutex<HashMap<Activation, HeldLock>>,
 }
-
-/// A job and its activation: a job that was lost and fetched again is another entry.
-pub(super) type HeldKey = (JobId, u32);
 
 #[derive(Debug, Clone)]
 struct HeldLock {
-    token: LockToken,
     cancellation: Cancellation,
     /// Whether the handler has ended: a lost lock is then for the settlement to judge.
     ending: bool,
 }
 
 impl Held {
-    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<HeldKey, HeldLock>> {
+    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<Activation, HeldLock>> {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts renewing a lock.
-    pub(super) fn hold(&self, key: HeldKey, token: LockToken, cancellation: Cancellation) {
+    pub(super) fn hold(&self, activation: Activation, cancellation: Cancellation) {
         self.locks().insert(
-            key,
+            activation,
             HeldLock {
-                token,
                 cancellation,
                 ending: false,
             },
         );
     }
 
-    /// Notes that the handler has ended; the lock is renewed until its result's fate is known.
-    pub(super) fn ending(&self, key: &HeldKey) {
-        if let Some(lock) = self.locks().get_mut(key) {
+    /// Notes that the handler has ended; the lock is renewed until its result is settled.
+    pub(super) fn ending(&self, activation: &Activation) {
+        if let Some(lock) = self.locks().get_mut(activation) {
             lock.ending = true;
         }
     }
 
     /// Stops renewing locks.
-    pub(super) fn release<'a>(&self, keys: impl IntoIterator<Item = &'a HeldKey>) {
+    pub(super) fn release<'a>(&self, activations: impl IntoIterator<Item = &'a Activation>) {
         let mut locks = self.locks();
-        for key in keys {
-            locks.remove(key);
+        for activation in activations {
+            locks.remove(activation);
         }
     }
 
-    fn snapshot(&self) -> Vec<(JobId, LockToken)> {
-        self.locks()
-            .iter()
-            .map(|((id, _), lock)| (id.clone(), lock.token.clone()))
-            .collect()
+    fn snapshot(&self) -> Vec<Activation> {
+        self.locks().keys().cloned().collect()
     }
 
     /// Cancels the handlers whose lock is gone. Returns their jobs.
-    fn lose(&self, ids: &[JobId], renewed: &[(JobId, LockToken)]) -> Vec<JobId> {
+    fn lose(&self, ids: &[JobId], renewed: &[Activation]) -> Vec<JobId> {
         if ids.is_empty() {
             return Vec::new();
         }
         let mut locks = self.locks();
         let mut lost = Vec::new();
-        for ((id, _), lock) in locks.iter_mut() {
-            let tried = renewed
-                .iter()
-                .any(|(tried, token)| tried == id && *token == lock.token);
-            if tried && !lock.ending && ids.contains(id) {
+        for activation in renewed.iter().filter(|(id, _)| ids.contains(id)) {
+            if let Some(lock) = locks.get_mut(activation)
+                && !lock.ending
+            {
                 lock.ending = true;
                 lock.cancellation.cancel(Cause::LockLost);
-                lost.push(id.clone());
+                lost.push(activation.0.clone());
             }
         }
         lost
@@ -104,6 +99,7 @@ impl Held {
 #[derive(Debug)]
 pub(super) struct Keeper {
     stop: CancellationToken,
+    opened: Option<oneshot::Receiver<()>>,
     ended: Option<oneshot::Receiver<()>>,
 }
 
@@ -117,10 +113,12 @@ impl Keeper {
         store: Store,
         held: Arc<Held>,
         events: Announcer,
+        vitals: Arc<Vitals>,
         options: &WorkerOptions,
     ) -> Result<Self> {
         let stop = CancellationToken::new();
         let (end, ended) = oneshot::channel();
+        let (open, opened) = oneshot::channel();
         let failed =
             |error: std::io::Error| Error::Unsuitable(format!("no thread for locks: {error}"));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -131,6 +129,7 @@ impl Keeper {
             store,
             held,
             events,
+            vitals,
             lock_duration: options.lock_duration,
             stalled_interval: options.stalled_interval,
             check_stalled: options.check_stalled,
@@ -147,7 +146,7 @@ impl Keeper {
         std::thread::Builder::new()
             .name(format!("oxbull-keeper-{}", options.queue))
             .spawn(move || {
-                runtime.block_on(task.run(stopped));
+                runtime.block_on(task.run(stopped, open));
                 // The connection's tasks end with the runtime.
                 runtime.shutdown_background();
                 end.send(()).ok();
@@ -155,8 +154,18 @@ impl Keeper {
             .map_err(failed)?;
         Ok(Self {
             stop,
+            opened: Some(opened),
             ended: Some(ended),
         })
+    }
+
+    /// Waits until the connection that carries the worker's name is open, or could not be opened in
+    /// time: the thread goes on trying.
+    pub(super) async fn opened(&mut self) {
+        if let Some(opened) = self.opened.take() {
+            // An error means that the thread has ended.
+            drop(opened.await);
+        }
     }
 
     /// Ends the thread; locks still held expire by themselves.
@@ -179,6 +188,7 @@ struct Task {
     store: Store,
     held: Arc<Held>,
     events: Announcer,
+    vitals: Arc<Vitals>,
     lock_duration: Duration,
     stalled_interval: Duration,
     check_stalled: bool,
@@ -194,13 +204,28 @@ struct Task {
 }
 
 impl Task {
-    async fn run(self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken, open: oneshot::Sender<()>) {
+        let keep = async {
+            tokio::join!(self.open(open), self.renew(), async {
+                if self.check_stalled {
+                    self.recover().await;
+                }
+            });
+        };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = self.renew() => {}
-            () = self.recover(), if self.check_stalled => {}
+            () = keep => {}
         }
         self.store.connection().kill();
+    }
+
+    /// Opens the connection, which listings of workers show whatever the worker does with it.
+    async fn open(&self, opened: oneshot::Sender<()>) {
+        if let Err(error) = self.store.connection().open(OPEN_WITHIN).await {
+            self.report("the worker's own connection is not open yet", &error);
+        }
+        // Whoever starts the worker may have stopped waiting.
+        opened.send(()).ok();
     }
 
     /// Renews all locks, again and again.
@@ -211,6 +236,9 @@ impl Task {
             tokio::time::sleep_until(next).await;
             next = Instant::now() + period;
             let locks = self.held.snapshot();
+            if locks.is_empty() {
+                self.vitals.nothing_to_renew();
+            }
             for batch in locks.chunks(ExtendLocks::MAX) {
                 let renewal = ExtendLocks {
                     duration: self.lock_duration,
@@ -218,6 +246,7 @@ impl Task {
                 };
                 match self.store.run(&renewal).await {
                     Ok(lost) => {
+                        self.vitals.renewed();
                         let lost = self.held.lose(&lost, batch);
                         if let Some(first) = lost.first()
                             && let Some(skipped) = self.losses.admit()
@@ -235,6 +264,8 @@ impl Task {
                         }
                     }
                     Err(error) => {
+                        self.vitals
+                            .not_renewed(format!("locks were not renewed: {error}"));
                         self.report("locks were not renewed", &error);
                         next = Instant::now() + RETRY.min(period);
                     }

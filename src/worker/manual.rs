@@ -1,17 +1,27 @@
 //! A worker's steps one at a time, under the caller's control (spec: processing §17).
 
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::job::{JobError, JobId, JobRecord, Outcome, Prefix, QueueName, Retention};
-use crate::policy::{self, Attempt, AttemptEnd, WorkerRules};
+use crate::policy::{AttemptEnd, WorkerRules};
 use crate::scheduler::{Rearmed, heal};
 use crate::store::{
     Advance, Ended, ExtendLocks, FinishCode, LimitRate, LockToken, Next, RateLimit, RecoverStalled,
     Store, TrimFinished,
 };
+use crate::worker::attempt::{Attempt, Conclude, Concluded};
+use crate::worker::backoff::{FailedAttempt, Strategies};
 use crate::worker::iteration::{carry_on_by_hand, skipped};
+use crate::worker::marker::{Markers, Member, Wakeup};
+
+/// How long a waiting fetch relies on wake-ups before it looks for itself.
+const DRAIN_DELAY: Duration = Duration::from_secs(5);
 
 /// Starts and ends jobs by hand: no handler, no lock renewal, no stalled checks but those asked
 /// for. For tests, and for programs whose jobs do not fit a handler.
@@ -34,12 +44,15 @@ use crate::worker::iteration::{carry_on_by_hand, skipped};
 /// ```
 #[derive(Debug, Clone)]
 pub struct ManualWorker {
+    client: Client,
     store: Store,
     name: Option<String>,
     lock_duration: Duration,
     limit: Option<RateLimit>,
     metrics: u32,
-    rules: WorkerRules,
+    conclude: Conclude,
+    /// The worker's place among those who wait for jobs, once it has waited.
+    member: Arc<OnceLock<Member>>,
 }
 
 /// What a step answered beside a job.
@@ -80,6 +93,7 @@ impl ManualWorker {
     ) -> Result<Self> {
         let (prefix, queue) = (Prefix::new(prefix)?, QueueName::new(queue)?);
         Ok(Self {
+            client: client.clone(),
             store: Store::new(
                 client.connection().clone(),
                 &prefix,
@@ -90,7 +104,12 @@ impl ManualWorker {
             lock_duration: Duration::from_secs(30),
             limit: None,
             metrics: 0,
-            rules: WorkerRules::default(),
+            conclude: Conclude {
+                rules: WorkerRules::default(),
+                strategies: Strategies::default(),
+                clock: client.clock().clone(),
+            },
+            member: Arc::default(),
         })
     }
 
@@ -130,21 +149,44 @@ impl ManualWorker {
     /// Keeps completed jobs within bounds, where the job does not say. Default: all.
     #[must_use]
     pub fn remove_on_complete(mut self, retention: Retention) -> Self {
-        self.rules.remove_on_complete = Some(retention);
+        self.conclude.rules.remove_on_complete = Some(retention);
         self
     }
 
     /// Keeps failed jobs within bounds, where the job does not say. Default: all.
     #[must_use]
     pub fn remove_on_fail(mut self, retention: Retention) -> Self {
-        self.rules.remove_on_fail = Some(retention);
+        self.conclude.rules.remove_on_fail = Some(retention);
         self
     }
 
-    /// Fails a job for good once it has been started this often. Default: any number.
+    /// Fails a job for good once it has been started this often; 0 is no limit. Default: 0.
     #[must_use]
     pub fn max_started_attempts(mut self, max: u32) -> Self {
-        self.rules.max_started = Some(max);
+        self.conclude.rules.max_started = Some(max).filter(|max| *max > 0);
+        self
+    }
+
+    /// Registers the backoff strategy for jobs that name it, as
+    /// [`WorkerBuilder::backoff_strategy`](crate::WorkerBuilder::backoff_strategy) does.
+    #[must_use]
+    pub fn backoff_strategy<F, Fut>(mut self, name: impl Into<String>, strategy: F) -> Self
+    where
+        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Duration>> + Send + 'static,
+    {
+        self.conclude.strategies.insert(name.into(), strategy);
+        self
+    }
+
+    /// Registers the backoff strategy for jobs that name one which is not registered.
+    #[must_use]
+    pub fn backoff_fallback<F, Fut>(mut self, strategy: F) -> Self
+    where
+        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Duration>> + Send + 'static,
+    {
+        self.conclude.strategies.set_fallback(strategy);
         self
     }
 
@@ -168,6 +210,52 @@ impl ManualWorker {
         self.step(Vec::new(), token, 1).await
     }
 
+    /// Starts the next job, waiting for one up to `wait`. Waiting workers of one client share a
+    /// connection.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    ///
+    /// # Cancel safety
+    ///
+    /// None: a job may be active under the token until its lock expires.
+    pub async fn fetch_within(&self, token: &str, wait: Duration) -> Result<Option<JobRecord>> {
+        let until = Instant::now() + wait;
+        loop {
+            let (job, next) = self.fetch_or_wait(token).await?;
+            let now = Instant::now();
+            if job.is_some() || now >= until {
+                return Ok(job);
+            }
+            let look = match next {
+                Availability::More => continue,
+                Availability::Limited(wait) => now + wait,
+                Availability::At(due) => now + due.since(self.store.clock().now()),
+                Availability::Closed | Availability::Empty => now + DRAIN_DELAY,
+            };
+            self.wait_for_work(look.min(now + DRAIN_DELAY).min(until))
+                .await;
+        }
+    }
+
+    /// Waits until the queue may have a job, or until this time.
+    async fn wait_for_work(&self, until: Instant) {
+        let member = self
+            .member
+            .get_or_init(|| Markers::join(&self.client, &self.store));
+        let woken = member.wait();
+        // An error means that the connection was lost: whoever waits looks for itself.
+        let woken = tokio::time::timeout_at(until, woken).await;
+        if let Ok(Ok(Wakeup::Due(due))) = woken {
+            let now = self.store.clock().now().as_millis();
+            #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ms")]
+            let left = ((due - now as f64) / 1000.0).clamp(0.0, 86_400.0);
+            let due = Instant::now() + Duration::from_secs_f64(left);
+            tokio::time::sleep_until(due.min(until)).await;
+        }
+    }
+
     /// Ends an attempt as a worker would: completes, fails, retries, delays or releases the job
     /// by its options. With `fetch_next`, starts the next job in the same step, under the same
     /// token.
@@ -175,8 +263,8 @@ impl ManualWorker {
     /// # Errors
     ///
     /// [`Error::Refused`] when the job's lock is not the token's any more, or when it cannot
-    /// end this way; then nothing changed. [`Error::Encode`] for the value; connection errors.
-    /// With `fetch_next`, [`Error::Indeterminate`] as for [`fetch`](Self::fetch).
+    /// end this way; then nothing changed, and no job was started. [`Error::Encode`] for the value;
+    /// connection errors. With `fetch_next`, [`Error::Indeterminate`] as for [`fetch`](Self::fetch).
     pub async fn finish<R: serde::Serialize>(
         &self,
         job: &JobRecord,
@@ -189,9 +277,30 @@ impl ManualWorker {
             let known = self.limit.map(|limit| limit.max);
             self.store.run(&LimitRate::checked(*wait, known)?).await?;
         }
-        let ended = self.ended(job, token, result)?;
+        let concluded = self.concluded(job, token, end_of(result)?).await;
         let take = usize::from(fetch_next);
-        Ok(self.step(vec![ended], token, take).await?.0)
+        Ok(self.step(vec![concluded], token, take).await?.0)
+    }
+
+    /// As [`finish`](Self::finish), for a caller that has kept nothing of the job but its id.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish); [`Error::Refused`] when there is no such job.
+    pub async fn finish_by_id<R: serde::Serialize>(
+        &self,
+        id: &JobId,
+        token: &str,
+        result: Result<Outcome<R>, JobError>,
+        fetch_next: bool,
+    ) -> Result<Option<JobRecord>> {
+        let Some(job) = self.store.job(id).await? else {
+            return Err(Error::Refused {
+                job: id.clone(),
+                source: Refusal::JobMissing,
+            });
+        };
+        self.finish(&job, token, result, fetch_next).await
     }
 
     fn check(&self) -> Result<()> {
@@ -199,49 +308,22 @@ impl ManualWorker {
     }
 
     /// Decides what the end of an attempt writes.
-    fn ended<R: serde::Serialize>(
-        &self,
-        job: &JobRecord,
-        token: &str,
-        result: Result<Outcome<R>, JobError>,
-    ) -> Result<Ended> {
-        let end = match result {
-            Ok(outcome) => AttemptEnd::Returned(outcome.try_map(|value| {
-                serde_json::to_string(&value).map_err(|source| Error::Encode {
-                    what: "return value",
-                    source,
-                })
-            })?),
-            Err(error) => AttemptEnd::Failed(error),
-        };
-        Ok(self.settled(job, token, &end))
-    }
-
-    fn settled(&self, job: &JobRecord, token: &str, end: &AttemptEnd) -> Ended {
-        let now = self.store.clock().now();
-        let attempt = Attempt {
-            job,
-            rules: &self.rules,
-        };
-        Ended {
-            job: job.id.clone(),
-            token: LockToken::new(token),
-            starts: job.attempts_started,
-            stalls: job.stalled,
-            ending: policy::settle(attempt, end, now, 1.0, None),
-        }
+    async fn concluded(&self, job: &JobRecord, token: &str, end: AttemptEnd) -> Concluded {
+        let attempt = Attempt::new(job.clone(), &LockToken::new(token));
+        self.conclude.conclude(attempt, end).await
     }
 
     /// Ends attempts and starts a job, whose schedule it carries on. An iteration that must not
     /// overlap with an earlier one ends at once, and the next job is started instead.
     async fn step(
         &self,
-        mut results: Vec<Ended>,
+        mut results: Vec<Concluded>,
         token: &str,
         take: usize,
     ) -> Result<(Option<JobRecord>, Availability)> {
         loop {
-            let (job, next) = self.advance(&results, token, take).await?;
+            let ended: Vec<&Ended> = results.iter().map(|result| &result.ended).collect();
+            let (job, next) = self.advance(&ended, token, take).await?;
             let Some(job) = job else {
                 return Ok((None, next));
             };
@@ -250,14 +332,14 @@ impl ManualWorker {
             let Some(running) = carried.await? else {
                 return Ok((Some(job), next));
             };
-            let end = AttemptEnd::Returned(Outcome::Done(skipped(&running)));
-            results = vec![self.settled(&job, token, &end)];
+            let end = AttemptEnd::Skipped(skipped(&running));
+            results = vec![self.concluded(&job, token, end).await];
         }
     }
 
     async fn advance(
         &self,
-        results: &[Ended],
+        results: &[&Ended],
         token: &str,
         take: usize,
     ) -> Result<(Option<JobRecord>, Availability)> {
@@ -376,6 +458,19 @@ impl ManualWorker {
         }
         Ok(healed.rearmed)
     }
+}
+
+/// Reads how an attempt ended, with its value as JSON text.
+fn end_of<R: serde::Serialize>(result: Result<Outcome<R>, JobError>) -> Result<AttemptEnd> {
+    Ok(match result {
+        Ok(outcome) => AttemptEnd::Returned(outcome.try_map(|value| {
+            serde_json::to_string(&value).map_err(|source| Error::Encode {
+                what: "return value",
+                source,
+            })
+        })?),
+        Err(error) => AttemptEnd::failed(error),
+    })
 }
 
 #[cfg(test)]

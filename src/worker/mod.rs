@@ -4,6 +4,8 @@
 //! *attempt* runs in a task of its own, the *keeper* holds the locks on its own thread, and the
 //! *marker hub* waits for work on behalf of all workers of a client.
 
+mod attempt;
+mod backoff;
 mod builder;
 mod call;
 mod events;
@@ -16,7 +18,9 @@ mod marker;
 mod options;
 mod panic;
 mod pump;
+mod vitals;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,15 +29,18 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
+use crate::job::JobId;
 
+pub use backoff::FailedAttempt;
 pub use builder::WorkerBuilder;
 pub use events::{WorkerEvent, WorkerEvents};
 pub use handler::{Context, Handler, JobCall, JobReply, JobService};
 pub use manual::{Availability, ManualWorker};
-pub use options::{BackoffStrategy, ShutdownOptions};
+pub use options::ShutdownOptions;
 
 use events::Announcer;
 use pump::{Command, Status};
+use vitals::{Signs, Vitals};
 
 /// A worker that runs. Dropping it stops it without waiting: handlers are cancelled and their
 /// jobs given back as far as the runtime lives on.
@@ -63,6 +70,7 @@ use pump::{Command, Status};
 pub struct Worker {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
+    vitals: Arc<Vitals>,
     events: Announcer,
     shutdown: ShutdownOptions,
     task: JoinHandle<()>,
@@ -72,13 +80,15 @@ pub struct Worker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
+    /// How many jobs were given back to the queue, to be started by another worker.
+    pub given_back: usize,
     /// How many jobs could be neither ended nor given back: their locks expire, then another
     /// worker runs them again.
     pub abandoned: usize,
 }
 
-/// How a worker is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How a worker is doing, told from its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerHealth {
     /// How many handlers run.
@@ -87,9 +97,33 @@ pub struct WorkerHealth {
     pub paused: bool,
     /// Whether the worker has ended.
     pub closed: bool,
-    /// How long ago Redis last answered the worker; `None` before the first answer. An idle
-    /// worker asks at least every [drain delay](WorkerBuilder::drain_delay).
+    /// How long ago Redis last answered the worker; `None` before the first answer.
     pub last_answer: Option<Duration>,
+    /// How long ago Redis last answered a fetch; `None` before the first answer. A worker with free
+    /// slots that is not paused fetches at least every [drain delay](WorkerBuilder::drain_delay).
+    pub last_fetch: Option<Duration>,
+    /// How long ago locks were last renewed; `None` while there were none to renew.
+    pub last_renewal: Option<Duration>,
+    /// What keeps the worker from working now, if anything does.
+    pub trouble: Option<WorkerTrouble>,
+}
+
+/// What keeps a worker from working: Redis is away, refuses writes, or denies what the worker needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerTrouble {
+    /// What failed last, and why.
+    pub reason: Arc<str>,
+    /// How long it has gone on.
+    pub lasting: Duration,
+}
+
+impl WorkerHealth {
+    /// Says whether the worker works: Redis serves its fetches and renewals, and it has not ended. A
+    /// paused worker is healthy; one that Redis has not answered yet is not.
+    pub fn is_healthy(&self) -> bool {
+        !self.closed && self.trouble.is_none() && (self.paused || self.last_fetch.is_some())
+    }
 }
 
 impl Worker {
@@ -98,23 +132,8 @@ impl Worker {
         WorkerBuilder::new(client, queue.as_ref())
     }
 
-    fn new(
-        commands: mpsc::Sender<Command>,
-        status: watch::Receiver<Status>,
-        events: Announcer,
-        shutdown: ShutdownOptions,
-        task: JoinHandle<()>,
-    ) -> Self {
-        Self {
-            commands,
-            status,
-            events,
-            shutdown,
-            task,
-        }
-    }
-
-    /// Subscribes to the worker's events from now on.
+    /// Subscribes to the worker's events from now on. See [`WorkerBuilder::events`] for those from its
+    /// start.
     pub fn events(&self) -> WorkerEvents {
         self.events.subscribe()
     }
@@ -122,13 +141,26 @@ impl Worker {
     /// Tells how the worker is doing.
     pub fn health(&self) -> WorkerHealth {
         let status = *self.status.borrow();
+        let Signs {
+            last_answer,
+            last_fetch,
+            last_renewal,
+            trouble,
+            unrenewed,
+        } = self.vitals.read();
+        let now = Instant::now();
+        let ago = |at: Instant| now.saturating_duration_since(at);
         WorkerHealth {
             running: status.running,
             paused: status.paused,
             closed: status.closed,
-            last_answer: status
-                .last_answer
-                .map(|at| Instant::now().duration_since(at)),
+            last_answer: last_answer.map(ago),
+            last_fetch: last_fetch.map(ago),
+            last_renewal: last_renewal.map(ago),
+            trouble: trouble.or(unrenewed).map(|(since, reason)| WorkerTrouble {
+                reason,
+                lasting: ago(since),
+            }),
         }
     }
 
@@ -145,6 +177,43 @@ impl Worker {
         let (done, paused) = oneshot::channel();
         self.order(Command::Pause(done)).await?;
         paused.await.map_err(|_| Error::Closed)
+    }
+
+    /// Stops starting jobs, and does not wait for those that run.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the worker has ended.
+    pub async fn pause_without_waiting(&self) -> Result<()> {
+        let (done, _) = oneshot::channel();
+        self.order(Command::Pause(done)).await
+    }
+
+    /// Cancels the handler of a job that this worker runs, without closing the worker: the handler
+    /// [is told](Context::cancelled), and is dropped unless it returns within
+    /// [`ShutdownOptions::cancel_within`]; then the attempt has failed, and the job is retried while
+    /// attempts are left. Returns whether the job runs here.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the worker has ended.
+    pub async fn cancel_job(&self, id: &JobId) -> Result<bool> {
+        Ok(self.cancel(Some(id.clone())).await? > 0)
+    }
+
+    /// Cancels all handlers, as [`cancel_job`](Self::cancel_job) does. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] when the worker has ended.
+    pub async fn cancel_all_jobs(&self) -> Result<usize> {
+        self.cancel(None).await
+    }
+
+    async fn cancel(&self, id: Option<JobId>) -> Result<usize> {
+        let (answer, cancelled) = oneshot::channel();
+        self.order(Command::Cancel(id, answer)).await?;
+        cancelled.await.map_err(|_| Error::Closed)
     }
 
     /// Starts jobs again.
@@ -197,8 +266,11 @@ impl Worker {
         let mut status = self.status.clone();
         // An error means that the pump is gone, and so has ended.
         drop(status.wait_for(|status| status.closed).await);
-        let abandoned = status.borrow().abandoned;
-        Closed { abandoned }
+        let status = status.borrow();
+        Closed {
+            given_back: status.given_back,
+            abandoned: status.abandoned,
+        }
     }
 
     /// Works until the process gets SIGTERM or SIGINT, then shuts down; a second signal ends the

@@ -1,18 +1,13 @@
 //! The settings of a worker.
 
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::job::{JobError, Prefix, QueueName};
+use crate::job::{Prefix, QueueName};
 use crate::policy::WorkerRules;
 use crate::store::RateLimit;
-
-/// A custom backoff strategy: the number of the failed attempt and its error give the wait, or
-/// `None` for no further attempt.
-pub type BackoffStrategy = Arc<dyn Fn(u32, &JobError) -> Option<Duration> + Send + Sync>;
+use crate::worker::backoff::Strategies;
 
 /// Everything about a worker but its handler.
 #[derive(Clone)]
@@ -32,7 +27,7 @@ pub(crate) struct WorkerOptions {
     pub(crate) metrics: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) rules: WorkerRules,
-    pub(crate) strategies: HashMap<String, BackoffStrategy>,
+    pub(crate) strategies: Strategies,
     pub(crate) shutdown: ShutdownOptions,
     pub(crate) paused: bool,
 }
@@ -54,7 +49,7 @@ impl WorkerOptions {
             metrics: 0,
             timeout: None,
             rules: WorkerRules::default(),
-            strategies: HashMap::new(),
+            strategies: Strategies::default(),
             shutdown: ShutdownOptions::default(),
             paused: false,
         }

@@ -1,15 +1,16 @@
 //! The one task that talks to Redis for a worker: it collects results, counts free slots, calls
-//! `advance`, starts handlers, and waits for work.
+//! `advance`, starts attempts, and waits for work.
 //!
 //! Results that arrive while a call is on its way leave with the next one, so batches form under
-//! load and a lone result leaves at once. A slot is free only when the fate of its job's result
+//! load and a lone result leaves at once. A slot is free only when the outcome of its job's result
 //! is known.
 //!
 //! The task is in this file; what it does with attempts, with answers and when it is told to stop is
 //! in the modules below.
 
+mod answers;
 mod attempts;
-mod reports;
+mod gate;
 mod stages;
 
 use std::collections::{HashMap, HashSet};
@@ -25,17 +26,20 @@ use tokio::time::Instant;
 
 use crate::client::Throttle;
 use crate::error::Error;
-use crate::policy::Ending;
-use crate::store::{Ended, LockToken, Trim, Wake};
+use crate::job::JobId;
+use crate::store::{LockToken, Trim, Wake};
+use crate::worker::attempt::{Activation, Concluded, Reporter};
 use crate::worker::call::{BATCH, BATCH_BYTES, Caller};
-use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::events::WorkerEvent;
 use crate::worker::execute::{Exit, Runner};
-use crate::worker::keeper::{Held, HeldKey, Keeper};
+use crate::worker::keeper::{Held, Keeper};
 use crate::worker::marker::{Member, Wakeup};
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
+use crate::worker::vitals::Vitals;
 
-use attempts::{Running, Story};
-use reports::Done;
+use answers::Done;
+use attempts::Running;
+use gate::FetchGate;
 use stages::Stage;
 
 /// How many calls may be on their way at once, so that the server never waits for us.
@@ -49,6 +53,8 @@ pub(super) enum Command {
     Pause(oneshot::Sender<()>),
     Resume,
     Concurrency(usize),
+    /// Cancels the handler of one job, or all of them; answers how many.
+    Cancel(Option<JobId>, oneshot::Sender<usize>),
     Close(ShutdownOptions),
 }
 
@@ -58,8 +64,8 @@ pub(super) struct Status {
     pub(super) running: usize,
     pub(super) paused: bool,
     pub(super) closed: bool,
-    /// When Redis last answered a call.
-    pub(super) last_answer: Option<Instant>,
+    /// How many jobs were given back to the queue at shutdown.
+    pub(super) given_back: usize,
     /// How many jobs were given up at shutdown, their locks left to expire.
     pub(super) abandoned: usize,
 }
@@ -72,24 +78,22 @@ pub(super) struct Parts {
     pub(super) held: Arc<Held>,
     pub(super) keeper: Keeper,
     pub(super) member: Member,
-    pub(super) events: Announcer,
+    pub(super) reporter: Reporter,
+    pub(super) vitals: Arc<Vitals>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) status: watch::Sender<Status>,
     pub(super) id: String,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts; a state machine of them would have every combination"
-)]
 pub(super) struct Pump {
     parts: Parts,
     concurrency: usize,
     handlers: JoinSet<Exit>,
     running: HashMap<Id, Running>,
     /// Results not sent yet.
-    results: Vec<Ended>,
-    stories: HashMap<HeldKey, Story>,
+    results: Vec<Concluded>,
+    /// Results whose outcome is not known, those not sent included.
+    unsettled: usize,
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Calls among `calls` that hold slots, and how many.
     advancing: usize,
@@ -97,65 +101,52 @@ pub(super) struct Pump {
     calls_made: u64,
     /// Calls whose answer was lost: the jobs their token has yielded, none of which is started
     /// twice, and how many searches are still to come.
-    doubts: HashMap<LockToken, (HashSet<HeldKey>, usize)>,
+    unresolved: HashMap<LockToken, (HashSet<Activation>, usize)>,
     trims: Vec<Trim>,
     trimming: bool,
-    /// Whether the queue may have a job for us.
-    look: bool,
-    drained: bool,
-    /// How many calls had been made when a handler last limited the queue. Until a later call has
-    /// found the limit over, it is obeyed, although the worker may know no other.
-    limited: Option<u64>,
-    /// No fetch before this time: rate limit or failed fetches.
-    hold_off: Option<Instant>,
-    failures: u32,
-    /// When to look again although nothing woke us.
-    look_at: Instant,
+    gate: FetchGate,
     woken: Option<oneshot::Receiver<Wakeup>>,
     paused: bool,
     pausing: Vec<oneshot::Sender<()>>,
+    /// Whether the worker's handle is gone: nobody gives orders any more.
+    orphaned: bool,
     stage: Stage,
     shutdown: ShutdownOptions,
+    given_back: usize,
     abandoned: usize,
     // One line a second for each thing that may happen to many jobs at once.
     trouble: Throttle,
-    ghosts: Throttle,
-    unknowns: Throttle,
-    refusals: Throttle,
+    dangling: Throttle,
 }
 
 impl Pump {
     pub(super) fn new(parts: Parts) -> Self {
+        let options = &parts.options;
         Self {
-            concurrency: parts.options.concurrency.get(),
-            paused: parts.options.paused,
-            shutdown: parts.options.shutdown,
+            concurrency: options.concurrency.get(),
+            paused: options.paused,
+            shutdown: options.shutdown,
+            gate: FetchGate::new(options.drain_delay, options.max_limit_wait, Instant::now()),
             parts,
             handlers: JoinSet::new(),
             running: HashMap::new(),
             results: Vec::new(),
-            stories: HashMap::new(),
+            unsettled: 0,
             calls: FuturesUnordered::new(),
             advancing: 0,
             reserved: 0,
             calls_made: 0,
-            doubts: HashMap::new(),
+            unresolved: HashMap::new(),
             trims: Vec::new(),
             trimming: false,
-            look: true,
-            drained: true,
-            limited: None,
-            hold_off: None,
-            failures: 0,
-            look_at: Instant::now(),
             woken: None,
             pausing: Vec::new(),
+            orphaned: false,
             stage: Stage::Running,
+            given_back: 0,
             abandoned: 0,
             trouble: Throttle::default(),
-            ghosts: Throttle::default(),
-            unknowns: Throttle::default(),
-            refusals: Throttle::default(),
+            dangling: Throttle::default(),
         }
     }
 
@@ -167,8 +158,7 @@ impl Pump {
             self.wait().await;
             self.advance_stage();
         }
-        // A story is there for each result whose fate is unknown.
-        self.abandoned += self.stories.len() + self.running.len();
+        self.abandoned += self.unsettled + self.running.len();
         self.handlers.abort_all();
         let store = self.parts.caller.store.clone();
         drop(std::mem::take(&mut self.calls));
@@ -178,17 +168,19 @@ impl Pump {
         if let Ok(Err(error)) = wake {
             tracing::debug!(%error, "no wake-up was passed on");
         }
-        self.parts.events.tell(|| WorkerEvent::Closed);
-        let abandoned = self.abandoned;
+        let (given_back, abandoned) = (self.given_back, self.abandoned);
+        tracing::info!(queue = %self.parts.options.queue, given_back, abandoned, "worker closed");
+        self.parts.reporter.events.tell(|| WorkerEvent::Closed);
         self.parts.status.send_modify(|status| {
             status.closed = true;
             status.running = 0;
+            status.given_back = given_back;
             status.abandoned = abandoned;
         });
     }
 
     fn may_fetch(&self) -> bool {
-        matches!(self.stage, Stage::Running) && !self.paused && self.hold_off.is_none()
+        matches!(self.stage, Stage::Running) && !self.paused && self.gate.is_open()
     }
 
     /// Slots that neither a handler, nor an unknown result, nor a call on its way occupies.
@@ -208,50 +200,43 @@ impl Pump {
             let results = self.next_results();
             // The slots of these results are free for this very call.
             let free = self.free_slots();
-            let wanted = self.look || !results.is_empty();
+            let wanted = self.gate.is_wanted() || !results.is_empty();
             let take = if self.may_fetch() && wanted {
-                free.min(BATCH)
+                self.gate.bounded(free.min(BATCH))
             } else {
                 0
             };
             if results.is_empty() && take == 0 {
                 return;
             }
+            let sent = Instant::now();
             if take > 0 {
-                self.look = false;
-                self.look_at = Instant::now() + self.parts.options.drain_delay;
+                self.gate.fetching(sent);
             }
             let slots = results.len().max(take);
             self.reserved += slots;
             self.advancing += 1;
-            let limited = self.limited;
+            let limited_at = self.gate.limited_at();
             let token = self.new_token();
             let caller = self.parts.caller.clone();
-            let call = caller.call(results, take, token, limited.is_some());
-            let sent = Instant::now();
+            let call = caller.call(results, take, token, limited_at.is_some());
             self.calls.push(Box::pin(async move {
                 Done::Call {
                     report: call.await,
                     sent,
                     slots,
-                    limited,
+                    limited_at,
                 }
             }));
         }
     }
 
     /// Takes the next call's worth of results.
-    fn next_results(&mut self) -> Vec<Ended> {
+    fn next_results(&mut self) -> Vec<Concluded> {
         let mut bytes = 0_usize;
         let mut count = 0;
         for result in self.results.iter().take(BATCH) {
-            bytes = bytes.saturating_add(match &result.ending {
-                Ending::Complete { value, .. } => value.len(),
-                Ending::Fail { traces, .. }
-                | Ending::Retry { traces, .. }
-                | Ending::Backoff { traces, .. } => traces.len(),
-                Ending::Park { .. } | Ending::Release | Ending::WaitForChildren => 0,
-            });
+            bytes = bytes.saturating_add(result.ended.ending.size());
             if count > 0 && bytes > BATCH_BYTES {
                 break;
             }
@@ -269,7 +254,7 @@ impl Pump {
 
     /// Waits until something happens, and takes it in.
     async fn wait(&mut self) {
-        let idle = self.may_fetch() && !self.look && self.free_slots() > 0;
+        let idle = self.may_fetch() && !self.gate.is_wanted() && self.free_slots() > 0;
         if idle && self.woken.is_none() {
             self.woken = Some(self.parts.member.wait());
         } else if !idle {
@@ -284,7 +269,7 @@ impl Pump {
         };
         tokio::select! {
             Some(done) = self.calls.next(), if !self.calls.is_empty() => {
-                self.take_in(done);
+                self.take_answer(done);
                 self.collect_exits();
             }
             Some(exit) = self.handlers.join_next_with_id(), if !self.handlers.is_empty() => {
@@ -295,31 +280,14 @@ impl Pump {
                 self.woken = None;
                 self.wake(wakeup.unwrap_or(Wakeup::Now));
             }
-            command = self.parts.commands.recv() => self.obey(command),
-            () = tokio::time::sleep_until(timer) => {
-                let now = Instant::now();
-                if self.hold_off.is_some_and(|until| until <= now) {
-                    self.hold_off = None;
-                    self.look = true;
-                }
-                if self.look_at <= now {
-                    self.look = true;
-                    self.look_at = now + self.parts.options.drain_delay;
-                }
-            }
+            command = self.parts.commands.recv(), if !self.orphaned => self.follow(command),
+            () = tokio::time::sleep_until(timer) => self.gate.tick(Instant::now()),
         }
     }
 
     /// When to act although nothing happens.
     fn timer(&self, idle: bool) -> Instant {
-        let stage = match self.stage {
-            Stage::Running => None,
-            Stage::Finishing(until) | Stage::Cancelling(until) | Stage::Reporting(until) => {
-                Some(until)
-            }
-        };
-        let look = idle.then_some(self.look_at);
-        [stage, look, self.hold_off]
+        [self.stage.deadline(), self.gate.deadline(idle)]
             .into_iter()
             .flatten()
             .min()
@@ -328,23 +296,24 @@ impl Pump {
 
     fn wake(&mut self, wakeup: Wakeup) {
         match wakeup {
-            Wakeup::Now => self.look = true,
+            Wakeup::Now => self.gate.wake(),
             Wakeup::Due(due) => {
                 let now = self.parts.caller.store.clock().now().as_millis();
                 #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ms")]
                 let left = due - now as f64;
                 if left <= 0.0 {
-                    self.look = true;
+                    self.gate.wake();
                 } else {
-                    let due =
-                        Instant::now() + Duration::from_secs_f64((left / 1000.0).min(86_400.0));
-                    self.look_at = self.look_at.min(due);
+                    let wait = Duration::from_secs_f64((left / 1000.0).min(86_400.0));
+                    self.gate.wake_in(wait, Instant::now());
                 }
             }
         }
     }
 
+    /// Reports a failure that may concern many jobs, and that the worker goes on trying to overcome.
     fn trouble(&self, what: &str, error: &Error) {
+        self.parts.vitals.troubled(format!("{what}: {error}"));
         if let Some(skipped) = self.trouble.admit() {
             let source = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(
@@ -354,7 +323,7 @@ impl Pump {
                 skipped,
                 "{what}"
             );
-            self.parts.events.tell(|| WorkerEvent::Trouble {
+            self.parts.reporter.events.tell(|| WorkerEvent::Trouble {
                 message: format!("{what}: {error}").into(),
             });
         }

@@ -1,8 +1,10 @@
 //! Behaviour tests: one binary, a module per behaviour.
 
 mod backlog;
+mod attempts;
 mod client;
 mod deduplication;
+mod ending;
 mod events;
 #[cfg(feature = "http-cache")]
 mod http_cache;
@@ -30,6 +32,7 @@ mod sessions;
 mod settle_model;
 mod stage;
 mod stalling;
+mod steering;
 mod tidy;
 #[cfg(feature = "tower-sessions")]
 mod tower_store;

@@ -9,7 +9,8 @@
 //!    fetch told about this *activation*: `ats` (its number) and `stc` (recoveries so far).
 //! 2. The server finishes a job only if its lock is the one named and it is active; one atomic
 //!    step removes the lock, leaves `active`, places by outcome and counts `atm` (a put-back does
-//!    not). Otherwise nothing changes. Then it takes up to `take` jobs: `ats` + 1, lock = token.
+//!    not; a *return*, of a job that was not run, takes back the count of `ats` as well, so that the
+//!    next activation has the same number: what names an activation is its token). Otherwise nothing changes. Then it takes up to `take` jobs: `ats` + 1, lock = token.
 //! 3. If the answer does not come, the connection is discarded for good and the call is settled on
 //!    another one, its slots staying reserved until the end:
 //!    - *fence*: `CLIENT KILL ID` of the discarded connection, so that the lost request either has
@@ -18,7 +19,7 @@
 //!    - *reclaim*: active jobs whose lock is the call's token; they run as if just fetched.
 //! 4. Without the fence (workers need not be allowed to kill connections; the runtime does without)
 //!    the token stays *doubtful* after that: it is reclaimed a few more times, without reserving
-//!    slots; a job found while no slot is free is put back. A token remembers the jobs it has
+//!    slots; a job found while no slot is free is returned. A token remembers the jobs it has
 //!    yielded, so that none is started twice. What is left: a request executed after the last
 //!    look costs each job it takes a recovery.
 //! 5. The answer to a finish, when the job does not carry the lock named:

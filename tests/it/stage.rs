@@ -62,6 +62,20 @@ impl Stage {
         Ok(self.queue.job(id).await?.ok_or("the job is gone")?)
     }
 
+    /// The queue's event stream as text.
+    pub(crate) async fn queue_events(&self) -> TestResult<String> {
+        let entries = self
+            .server
+            .cli(&["XRANGE", "bull:q:events", "-", "+"])
+            .await?;
+        let fields = entries
+            .items()
+            .iter()
+            .filter_map(|entry| entry.items().last());
+        let lines = fields.map(|fields| fields.texts().join(" "));
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+
     /// What the server answers, as text to look for something in.
     #[cfg(feature = "sessions")]
     pub(crate) async fn shown(&self, args: &[&str]) -> TestResult<String> {

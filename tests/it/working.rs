@@ -6,8 +6,9 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use oxbull::{
-    Backoff, Context, Error, Job, JobCall, JobError, JobOptions, JobReply, JobResult, JobService,
-    JobState, NewJob, Outcome, Queue, Refusal, Retention, ShutdownOptions, Worker, WorkerEvent,
+    Backoff, Context, Error, FailedAttempt, Job, JobCall, JobError, JobOptions, JobReply,
+    JobResult, JobService, JobState, NewJob, Outcome, Queue, Refusal, Retention, ShutdownOptions,
+    Worker, WorkerEvent,
 };
 use oxbull_testkit::eventually;
 use serde_json::{Value, json};
@@ -412,8 +413,9 @@ async fn timeout_fails_the_attempt() -> TestResult {
 async fn custom_backoff_is_asked() -> TestResult {
     let stage = Stage::start().await?;
     let worker = Worker::builder(&stage.client, "q")
-        .backoff_strategy("mine", |failures, error: &JobError| {
-            (failures < 2 && error.reason() == "it failed").then_some(Duration::from_millis(5))
+        .backoff_strategy("mine", |failed: FailedAttempt| async move {
+            let again = failed.attempt < 2 && failed.error.reason() == "it failed";
+            again.then_some(Duration::from_millis(5))
         })
         .start(obey)
         .await?;

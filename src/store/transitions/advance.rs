@@ -69,7 +69,7 @@ pub(crate) struct Advance<'a> {
     pub(crate) obey: bool,
     /// Data points of the per-minute metrics; 0: off.
     pub(crate) metrics: u32,
-    pub(crate) results: &'a [Ended],
+    pub(crate) results: &'a [&'a Ended],
     /// Whether the results may have been stored by an earlier call whose answer was lost.
     pub(crate) again: bool,
 }
@@ -229,6 +229,7 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
     };
     let (verb, value, traces, number, keep, attempts) = match &result.ending {
         Ending::Complete { value, keep } => ("complete", value.as_str(), "", keep.count, *keep, 0),
+        Ending::Skip { value, keep } => ("skip", value.as_str(), "", keep.count, *keep, 0),
         Ending::Fail {
             reason,
             traces,
@@ -269,6 +270,8 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
         Ending::Park { delay } => ("park", "", "", delay_millis(*delay), NO_KEEP, 0),
         Ending::Release => ("release", "", "", 0, NO_KEEP, 0),
         Ending::WaitForChildren => ("children", "", "", 0, NO_KEEP, 0),
+        Ending::Return => ("return", "", "", 0, NO_KEEP, 0),
+        Ending::Postpone { delay, .. } => ("postpone", "", "", delay_millis(*delay), NO_KEEP, 0),
     };
     call.arg(result.job.as_str())
         .arg(result.token.as_str())

@@ -60,7 +60,7 @@ fn result_of(id: &str) -> Result<Outcome<u32>, JobError> {
 }
 
 /// Adds and starts the jobs of the scene; returns the attempts as they end.
-async fn play(client: &Client, prefix: &str) -> TestResult<(ManualWorker, Vec<Ended>)> {
+async fn play(client: &Client, prefix: &str) -> TestResult<(ManualWorker, Vec<Concluded>)> {
     use crate::job::ChildPolicy::Ignore;
     let queue: Queue<u32> = Queue::builder(client, "q").prefix(prefix).open().await?;
     let worker = ManualWorker::with_prefix(client, prefix, "q")?;
@@ -80,11 +80,16 @@ async fn play(client: &Client, prefix: &str) -> TestResult<(ManualWorker, Vec<En
     }
     // Keeps both queues from being drained on the way.
     queue.add("waits", &1).await?;
-    let ended = scene()
-        .iter()
-        .map(|(id, _)| Ok(worker.ended(&records[&JobId::existing(id)], TOKEN, result_of(id))?))
-        .collect::<TestResult<_>>()?;
-    Ok((worker, ended))
+    let mut concluded = Vec::new();
+    for (id, _) in scene() {
+        let record = &records[&JobId::existing(id)];
+        concluded.push(
+            worker
+                .concluded(record, TOKEN, end_of(result_of(id))?)
+                .await,
+        );
+    }
+    Ok((worker, concluded))
 }
 
 /// Reads all keys of a prefix; the order of events among jobs is left open.
@@ -130,9 +135,10 @@ async fn many_results_at_once_leave_what_they_leave_one_by_one() -> TestResult {
         .stop_at(Timestamp::from_millis(1_700_000_000_000));
     let (worker, ended) = play(&client, "single").await?;
     for result in ended {
-        worker.advance(&[result], TOKEN, 0).await?;
+        worker.advance(&[&result.ended], TOKEN, 0).await?;
     }
     let (worker, ended) = play(&client, "batch").await?;
+    let ended: Vec<&Ended> = ended.iter().map(|result| &result.ended).collect();
     worker.advance(&ended, TOKEN, 0).await?;
     let mut redis = server.connect().await?;
     let (single, batch) = (

@@ -21,7 +21,23 @@ pub(super) enum Stage {
     Reporting(Instant),
 }
 
+impl Stage {
+    /// When the stage ends although nothing happens.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Running => None,
+            Self::Finishing(until) | Self::Cancelling(until) | Self::Reporting(until) => {
+                Some(*until)
+            }
+        }
+    }
+}
+
 impl Pump {
+    pub(super) fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Running)
+    }
+
     pub(super) fn is_over(&self) -> bool {
         match self.stage {
             Stage::Running => false,
@@ -30,39 +46,55 @@ impl Pump {
         }
     }
 
-    pub(super) fn obey(&mut self, command: Option<Command>) {
+    pub(super) fn follow(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Pause(done)) => {
                 if !self.paused {
                     self.paused = true;
-                    self.parts.events.tell(|| WorkerEvent::Paused);
+                    self.parts.reporter.events.tell(|| WorkerEvent::Paused);
                 }
                 self.pausing.push(done);
             }
             Some(Command::Resume) => {
                 if self.paused {
                     self.paused = false;
-                    self.look = true;
-                    self.parts.events.tell(|| WorkerEvent::Resumed);
+                    self.gate.wake();
+                    self.parts.reporter.events.tell(|| WorkerEvent::Resumed);
                 }
             }
             Some(Command::Concurrency(slots)) => {
-                self.look |= slots > self.concurrency;
+                if slots > self.concurrency {
+                    self.gate.wake();
+                }
                 self.concurrency = slots;
             }
+            Some(Command::Cancel(id, cancelled)) => {
+                let cause = Cause::Requested(self.shutdown.cancel_within);
+                // Whoever asked may have stopped waiting.
+                cancelled.send(self.cancel(id.as_ref(), cause)).ok();
+            }
             Some(Command::Close(options)) => self.close(options),
-            // The handle is gone without a word: end at once, giving the jobs back.
-            None => self.close(
-                ShutdownOptions::new()
-                    .finish_within(Duration::ZERO)
-                    .cancel_within(Duration::ZERO),
-            ),
+            // The handle was dropped: end at once, giving the jobs back.
+            None => {
+                self.orphaned = true;
+                self.close(
+                    ShutdownOptions::new()
+                        .finish_within(Duration::ZERO)
+                        .cancel_within(Duration::ZERO),
+                );
+            }
         }
     }
 
     pub(super) fn close(&mut self, options: ShutdownOptions) {
-        if matches!(self.stage, Stage::Running) {
-            self.parts.events.tell(|| WorkerEvent::Closing);
+        if self.is_running() {
+            tracing::info!(
+                queue = %self.parts.options.queue,
+                running = self.handlers.len(),
+                finish_within = ?options.finish_within,
+                "worker closing"
+            );
+            self.parts.reporter.events.tell(|| WorkerEvent::Closing);
         }
         let until = Instant::now() + options.finish_within;
         match self.stage {
@@ -81,10 +113,14 @@ impl Pump {
         if let Stage::Finishing(until) = self.stage
             && (now >= until || self.handlers.is_empty())
         {
-            for running in self.running.values() {
-                running
-                    .cancellation
-                    .cancel(Cause::Shutdown(self.shutdown.cancel_within));
+            let cause = Cause::Shutdown(self.shutdown.cancel_within);
+            let cancelled = self.cancel(None, cause);
+            if cancelled > 0 {
+                tracing::warn!(
+                    queue = %self.parts.options.queue,
+                    jobs = cancelled,
+                    "jobs still run; they are cancelled and given back"
+                );
             }
             // A moment more than the handlers have, for those that end in time.
             self.stage =

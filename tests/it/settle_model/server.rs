@@ -9,6 +9,8 @@ pub(super) enum Outcome {
     Fail,
     Retry,
     PutBack,
+    /// Put back as if it had not been started: `ats` is one lower again.
+    Return,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,22 +96,28 @@ impl Job {
         ensure(self.places == ACTIVE && self.ats == fin.ats, "stale write")?;
         let outcome = fin.outcome.ok_or("finish without an outcome")?;
         let bit = 1 << fin.ats;
-        ensure(
-            outcome == Outcome::PutBack || self.ran & bit != 0,
-            "stored without a run",
-        )?;
+        let put_back = matches!(outcome, Outcome::PutBack | Outcome::Return);
+        ensure(put_back || self.ran & bit != 0, "stored without a run")?;
         ensure(self.stored & bit == 0, "stored twice")?;
-        self.stored |= bit;
+        if outcome == Outcome::Return {
+            ensure(self.ran & bit == 0, "a run was taken back")?;
+            // The number will name another activation.
+            self.ats -= 1;
+            self.started &= !bit;
+            self.refused &= !bit;
+        } else {
+            self.stored |= bit;
+        }
         self.lock = 0;
         self.orphan = false;
         self.marked = false;
-        self.atm += u8::from(outcome != Outcome::PutBack);
+        self.atm += u8::from(!put_back);
         self.places &= !ACTIVE;
         self.places |= match outcome {
             Outcome::Complete => COMPLETED,
             Outcome::CompleteAndRemove => REMOVED,
             Outcome::Fail => FAILED,
-            Outcome::Retry | Outcome::PutBack => WAIT,
+            Outcome::Retry | Outcome::PutBack | Outcome::Return => WAIT,
         };
         Ok(Answer::Done)
     }

@@ -50,6 +50,10 @@ impl Worker {
     ) -> Result<(), Breach> {
         let repeat = call.ask == Ask::Repeat;
         for (fin, answer) in call.fins.drain(..).zip(answers) {
+            // Nothing is reported of a job that was not run, whatever the answer.
+            if fin.outcome == Some(Outcome::Return) {
+                continue;
+            }
             let (job, bit) = (&mut jobs[fin.job], 1 << fin.ats);
             let stored = job.stored & bit != 0;
             let removes = fin.outcome == Some(Outcome::CompleteAndRemove);
@@ -85,7 +89,7 @@ impl Worker {
             job.started |= bit;
             run.outcome = (variant == Variant::AckBeforeRun).then_some(Outcome::Complete);
         } else {
-            run.outcome = Some(Outcome::PutBack);
+            run.outcome = Some(Outcome::Return);
         }
         self.runs.push(run);
         self.runs.sort();

@@ -179,6 +179,9 @@ impl State {
                 moves.push(Move::End(w, r, failed));
                 if run.job == 0 && run.ats == 1 {
                     moves.push(Move::End(w, r, Outcome::PutBack));
+                    if config.jobs == 1 {
+                        moves.push(Move::End(w, r, Outcome::Return));
+                    }
                 }
                 if run.lapsed {
                     moves.push(Move::Cancel(w, r));
@@ -245,7 +248,9 @@ impl State {
             Move::End(w, r, outcome) => {
                 let run = &mut next.workers[w].runs[r];
                 run.outcome = Some(outcome);
-                next.jobs[run.job].ran |= 1 << run.ats;
+                if outcome != Outcome::Return {
+                    next.jobs[run.job].ran |= 1 << run.ats;
+                }
                 next.workers[w].runs.sort();
             }
             Move::Cancel(w, r) => {
@@ -294,7 +299,8 @@ impl State {
         late.retain(|request| request.take > 0 || !request.fins.is_empty());
         late.sort();
         for (id, job) in jobs.iter_mut().enumerate() {
-            let mut bits = 1 << job.ats;
+            // The number of the current activation, and the one it has again if it is taken back.
+            let mut bits = 1 << job.ats | (1 << job.ats) >> 1;
             let mut least = job.stc;
             let mut known = false;
             for run in workers

@@ -1,0 +1,96 @@
+//! Custom backoff strategies: how long a failed job waits, decided by the application.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::job::{BackoffKind, JobError, JobRecord};
+use crate::policy::CustomWait;
+
+/// A failed attempt, as a custom backoff strategy sees it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct FailedAttempt {
+    /// The job, as it was when the attempt started: its name, data and options.
+    pub job: Arc<JobRecord>,
+    /// Which of the job's attempts has failed, from 1.
+    pub attempt: u32,
+    /// What the handler returned.
+    pub error: Arc<JobError>,
+}
+
+type Strategy = Arc<dyn Fn(FailedAttempt) -> BoxFuture<'static, Option<Duration>> + Send + Sync>;
+
+/// The strategies that a worker knows.
+#[derive(Clone, Default)]
+pub(super) struct Strategies {
+    named: HashMap<String, Strategy>,
+    /// Asked where no strategy has the name.
+    fallback: Option<Strategy>,
+}
+
+impl Strategies {
+    /// Registers a strategy under the name that jobs use.
+    pub(super) fn insert<F, Fut>(&mut self, name: String, strategy: F)
+    where
+        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Duration>> + Send + 'static,
+    {
+        self.named.insert(name, boxed(strategy));
+    }
+
+    /// Registers the strategy for names that no other has.
+    pub(super) fn set_fallback<F, Fut>(&mut self, strategy: F)
+    where
+        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Duration>> + Send + 'static,
+    {
+        self.fallback = Some(boxed(strategy));
+    }
+
+    /// Asks the job's strategy, if it names one that is known. A strategy that panics gives no
+    /// further attempt.
+    pub(super) async fn wait(
+        &self,
+        job: &Arc<JobRecord>,
+        error: &Arc<JobError>,
+    ) -> Option<CustomWait> {
+        let BackoffKind::Custom(name) = &job.options.backoff.as_ref()?.kind else {
+            return None;
+        };
+        let strategy = self.named.get(name).or(self.fallback.as_ref())?;
+        let failed = FailedAttempt {
+            job: Arc::clone(job),
+            attempt: job.attempts_made.saturating_add(1),
+            error: Arc::clone(error),
+        };
+        let asked = std::panic::AssertUnwindSafe(async { strategy(failed).await });
+        let wait = asked.catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(strategy = %name, job = %job.id, "backoff strategy panicked");
+            None
+        });
+        Some(wait.map_or(CustomWait::GiveUp, CustomWait::Retry))
+    }
+}
+
+fn boxed<F, Fut>(strategy: F) -> Strategy
+where
+    F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Option<Duration>> + Send + 'static,
+{
+    Arc::new(move |failed| strategy(failed).boxed())
+}
+
+impl fmt::Debug for Strategies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Strategies")
+            .field("named", &self.named.keys())
+            .field("fallback", &self.fallback.is_some())
+            .finish()
+    }
+}

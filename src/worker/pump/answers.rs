@@ -1,0 +1,222 @@
+//! What the pump makes of its calls' answers: results settled, attempts started, and when to look for jobs
+//! again.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::job::JobRecord;
+use crate::policy::Ending;
+use crate::store::{LockToken, Next, TrimFinished};
+use crate::worker::attempt::{Attempt, Concluded, Settled};
+use crate::worker::call::Report;
+use crate::worker::events::WorkerEvent;
+
+use super::Pump;
+use super::gate::Found;
+
+/// When the token of a call whose answer was lost is looked for again, in case the call is
+/// executed late.
+const SEARCHES: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(20),
+];
+
+/// A call that has ended.
+pub(super) enum Done {
+    Call {
+        report: Report,
+        sent: Instant,
+        slots: usize,
+        /// What the pump knew of a limited queue when it made the call.
+        limited_at: Option<u64>,
+    },
+    /// Jobs found by the token of a call whose answer was lost.
+    Searched(LockToken, Vec<JobRecord>),
+    /// Retention was continued.
+    Trimmed,
+}
+
+impl Pump {
+    pub(super) fn take_answer(&mut self, done: Done) {
+        match done {
+            Done::Call {
+                report,
+                sent,
+                slots,
+                limited_at,
+            } => {
+                self.reserved = self.reserved.saturating_sub(slots);
+                self.advancing = self.advancing.saturating_sub(1);
+                let over = matches!(report.next, Ok(next) if !matches!(next, Next::Limited(_) | Next::Idle));
+                if report.asked > 0 && over {
+                    self.gate.limit_is_over(limited_at);
+                }
+                self.take_report(report, sent);
+            }
+            Done::Searched(token, records) => self.take_found(&token, records),
+            Done::Trimmed => self.trimming = false,
+        }
+        self.trim();
+    }
+
+    fn take_report(&mut self, report: Report, sent: Instant) {
+        let started = report.started.len();
+        let mut refused = false;
+        for (concluded, settled) in report.settled {
+            refused |= matches!(settled, Settled::Refused(_));
+            self.take_settled(concluded, settled);
+        }
+        if report.lost_answer && report.asked > 0 {
+            let yielded = report
+                .started
+                .iter()
+                .map(|record| (record.id.clone(), report.token.clone()));
+            self.unresolved
+                .insert(report.token.clone(), (yielded.collect(), SEARCHES.len()));
+            for wait in SEARCHES {
+                let caller = self.parts.caller.clone();
+                let token = report.token.clone();
+                self.calls.push(Box::pin(async move {
+                    tokio::time::sleep(wait).await;
+                    let found = caller.reclaim(&token).await;
+                    Done::Searched(token, found)
+                }));
+            }
+        }
+        for record in report.started {
+            self.start(record, &report.token);
+        }
+        if report.dangling > 0
+            && let Some(skipped) = self.dangling.admit()
+        {
+            tracing::warn!(
+                queue = %self.parts.options.queue,
+                count = report.dangling,
+                skipped,
+                "ids without a job were dropped from the queue"
+            );
+        }
+        for trim in report.backlog {
+            self.trims.retain(|other| other.set != trim.set);
+            self.trims.push(trim);
+        }
+        match report.next {
+            Ok(next) => {
+                self.parts.vitals.answered(report.asked > 0);
+                if report.asked > 0 {
+                    self.plan(next, started, sent);
+                }
+                // A refusal took the place of a job to start.
+                if refused {
+                    self.gate.wake();
+                }
+            }
+            Err(error) => {
+                self.gate.failed(Instant::now());
+                self.trouble("queue could not be advanced", &error);
+            }
+        }
+    }
+
+    /// Decides when to look for jobs again.
+    fn plan(&mut self, next: Next, started: usize, sent: Instant) {
+        let found = match next {
+            Next::More => Found::More,
+            Next::Limited(wait) => Found::Limited { sent, wait },
+            Next::At(due) => Found::NothingFor(due.since(self.parts.caller.store.clock().now())),
+            Next::Closed | Next::Empty => Found::Nothing,
+            // Refused results took the places of all jobs to start: nothing is known of the queue.
+            Next::Idle => Found::More,
+        };
+        if self.gate.answered(found, started, Instant::now()) {
+            self.parts.reporter.events.tell(|| WorkerEvent::Drained);
+        }
+    }
+
+    /// Takes in what became of a result: its slot is free unless the attempt ends another way now.
+    fn take_settled(&mut self, concluded: Concluded, settled: Settled) {
+        self.unsettled = self.unsettled.saturating_sub(1);
+        if let Settled::Refused(refusal) = settled
+            && let Some(end) = concluded.after_refusal(refusal)
+        {
+            self.parts.reporter.refused(&concluded.ended.job, refusal);
+            self.conclude_again(concluded.attempt, end);
+            return;
+        }
+        self.parts.held.release([&concluded.attempt.activation()]);
+        match settled {
+            Settled::Stored => {
+                match concluded.ended.ending {
+                    Ending::Return | Ending::Release if !self.is_running() => self.given_back += 1,
+                    Ending::Postpone { .. } | Ending::Return => {}
+                    _ => self.gate.served(),
+                }
+                self.parts.reporter.stored(concluded);
+            }
+            Settled::Refused(refusal) => self.parts.reporter.lost(&concluded, refusal),
+            Settled::Unknown => self.parts.reporter.unknown(&concluded),
+            Settled::Abandoned(error) => {
+                self.abandoned += 1;
+                self.trouble(
+                    "a result could not be stored; its job will be recovered",
+                    &error,
+                );
+            }
+        }
+    }
+
+    /// Starts the jobs that a search has found, none of them twice.
+    fn take_found(&mut self, token: &LockToken, records: Vec<JobRecord>) {
+        for record in records {
+            let activation = (record.id.clone(), token.clone());
+            let new = self
+                .unresolved
+                .get_mut(token)
+                .is_some_and(|(yielded, _)| yielded.insert(activation));
+            if new {
+                self.start(record, token);
+            }
+        }
+        if let Some((_, left)) = self.unresolved.get_mut(token) {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.unresolved.remove(token);
+            }
+        }
+    }
+
+    /// Starts an attempt, or gives its job back where there is no place for it any more.
+    fn start(&mut self, record: JobRecord, token: &LockToken) {
+        let attempt = Attempt::new(record, token);
+        let room = self.handlers.len() + self.results.len() < self.concurrency;
+        if self.is_running() && !self.paused && room {
+            self.begin(attempt);
+        } else {
+            self.give_back(attempt);
+        }
+    }
+
+    /// Continues the retention that calls left to do, one set at a time.
+    fn trim(&mut self) {
+        if self.trimming {
+            return;
+        }
+        let Some(mut trim) = self.trims.pop() else {
+            return;
+        };
+        self.trimming = true;
+        let store = self.parts.caller.store.clone();
+        self.calls.push(Box::pin(async move {
+            loop {
+                let now = store.clock().now();
+                match store.run(&TrimFinished { now, trim: &trim }).await {
+                    Ok(Some(rest)) => trim = rest,
+                    // The next job that ends will ask for it again.
+                    Ok(None) | Err(_) => return Done::Trimmed,
+                }
+            }
+        }));
+    }
+}

@@ -1,0 +1,358 @@
+//! What becomes of an attempt: refused ends, jobs that were never run, backoff strategies.
+
+use std::time::Duration;
+
+use oxbull::{
+    Backoff, Context, FailedAttempt, Job, JobError, JobId, JobOptions, JobResult, JobState,
+    ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, Retention, Worker, WorkerEvent,
+};
+use oxbull_testkit::eventually;
+use serde_json::{Value, json};
+
+use crate::stage::{SOON, Stage, TestResult, obey};
+
+/// Adds a job of `queue` and a child of it in another queue, which nobody works on.
+async fn parent_with_child(stage: &Stage, options: JobOptions) -> TestResult<(JobId, Queue)> {
+    let id = stage.add("ok", options).await?;
+    let children: Queue = Queue::open(&stage.client, "children").await?;
+    let parent = Parent::new(stage.queue.qualified_name(), id.clone());
+    children
+        .add_with("child", &json!({}), JobOptions::new().parent(parent))
+        .await?;
+    Ok((id, children))
+}
+
+/// A handler that returns while a child is pending has used one attempt, no more; the job is
+/// retried, and its neighbours are not touched.
+#[tokio::test]
+async fn pending_child_costs_one_attempt_of_its_parent() -> TestResult {
+    let stage = Stage::start().await?;
+    let options = JobOptions::new().attempts(3);
+    let (id, _children) = parent_with_child(&stage, options).await?;
+    let neighbour = stage.add("ok", JobOptions::new()).await?;
+    let builder = Worker::builder(&stage.client, "q").max_started_attempts(3);
+    let mut events = builder.events();
+    let worker = builder.start(obey).await?;
+    stage.ended(2).await?;
+    let job = stage.job(&id).await?;
+    let reason = format!("Job {id} has pending dependencies. moveToFinished");
+    assert_eq!((job.attempts_made, job.attempts_started), (3, 3));
+    assert_eq!(job.failed_reason.as_deref(), Some(reason.as_str()));
+    assert_eq!(job.stack_traces.len(), 3);
+    let neighbour = stage.job(&neighbour).await?;
+    assert_eq!(
+        (neighbour.attempts_made, neighbour.attempts_started),
+        (1, 1)
+    );
+    worker.close().await;
+    let mut failures = Vec::new();
+    while let Some(event) = events.next().await {
+        if let WorkerEvent::Failed {
+            id: of,
+            reason: why,
+            retries,
+            ..
+        } = event
+        {
+            assert_eq!((&of, &*why), (&id, reason.as_str()));
+            failures.push(retries);
+        }
+    }
+    assert_eq!(failures, [true, true, false]);
+    Ok(())
+}
+
+/// The job's own rules decide about a failure that a refusal made: backoff and retention.
+#[tokio::test]
+async fn refused_end_follows_backoff_and_retention() -> TestResult {
+    let stage = Stage::start().await?;
+    let options = JobOptions::new()
+        .attempts(2)
+        .backoff(Backoff::custom("soon"))
+        .remove_on_fail(Retention::Remove);
+    let (id, _children) = parent_with_child(&stage, options).await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .backoff_strategy("soon", |failed: FailedAttempt| async move {
+            let pending = failed.error.reason().contains("pending dependencies");
+            (pending && failed.attempt == 1).then_some(Duration::from_millis(20))
+        })
+        .start(obey)
+        .await?;
+    eventually(SOON, || async {
+        matches!(stage.queue.job(&id).await, Ok(None))
+    })
+    .await?;
+    let events = stage.queue_events().await?;
+    assert!(events.contains("delayed"), "{events}");
+    assert!(events.contains("retries-exhausted"), "{events}");
+    worker.close().await;
+    Ok(())
+}
+
+/// A job whose child has failed cannot complete, however many attempts are left.
+#[tokio::test]
+async fn failed_child_ends_its_parent_at_once() -> TestResult {
+    let stage = Stage::start().await?;
+    let id = stage.add("ok", JobOptions::new().attempts(5)).await?;
+    // What a failed child leaves, beside the deferred failure that a worker finds first.
+    let child = "bull:children:1";
+    let unsuccessful = format!("bull:q:{id}:unsuccessful");
+    stage
+        .server
+        .cli(&["ZADD", &unsuccessful, "1", child])
+        .await?;
+    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    stage.ended(1).await?;
+    let job = stage.job(&id).await?;
+    assert_eq!(job.attempts_made, 1);
+    assert_eq!(
+        job.failed_reason.as_deref(),
+        Some(&*format!(
+            "Cannot complete job {id} because it has at least one failed child. moveToFinished"
+        ))
+    );
+    let events = stage.queue_events().await?;
+    assert!(!events.contains("retries-exhausted"), "{events}");
+    worker.close().await;
+    Ok(())
+}
+
+/// "Nothing changed" is true of a refused step by hand: no other job is started by it.
+#[tokio::test]
+async fn refused_finish_starts_no_other_job() -> TestResult {
+    let stage = Stage::start().await?;
+    let (id, _children) = parent_with_child(&stage, JobOptions::new()).await?;
+    let next = stage.add("next", JobOptions::new()).await?;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
+    assert_eq!(job.id, id);
+    let refused = worker
+        .finish(&job, "token", Ok(Outcome::Done(1)), true)
+        .await;
+    assert!(
+        matches!(
+            &refused,
+            Err(oxbull::Error::Refused {
+                source: Refusal::PendingDependencies,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    assert_eq!(stage.queue.state(&next).await?, Some(JobState::Waiting));
+    assert_eq!(stage.queue.counts().await?.active, 1);
+    // The same for a lock that is somebody else's.
+    let refused = worker
+        .finish(&job, "other", Ok(Outcome::Done(1)), true)
+        .await;
+    assert!(refused.is_err());
+    assert_eq!(stage.queue.counts().await?.active, 1);
+    Ok(())
+}
+
+async fn brief(_: Job<Value>, _: Context) -> JobResult<()> {
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    Ok(Outcome::Done(()))
+}
+
+/// Jobs that a worker fetched and gave back were never started: a job that may be started once
+/// survives any number of restarts.
+#[tokio::test]
+async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
+    let stage = Stage::start().await?;
+    for added in stage
+        .queue
+        .add_bulk((0..300).map(|n| NewJob::new("ok", json!({ "n": n }))))
+        .await?
+    {
+        added?;
+    }
+    let start = async || {
+        Worker::builder(&stage.client, "q")
+            .concurrency(25)
+            .max_started_attempts(1)
+            .start(brief)
+            .await
+    };
+    for _ in 0..12 {
+        let worker = start().await?;
+        eventually(SOON, || async { worker.health().running > 0 }).await?;
+        worker.close().await;
+    }
+    let worker = start().await?;
+    let counts = stage.ended(300).await?;
+    assert_eq!((counts.completed, counts.failed), (300, 0));
+    worker.close().await;
+    for id in stage
+        .server
+        .cli(&["ZRANGE", "bull:q:completed", "0", "-1"])
+        .await?
+        .texts()
+    {
+        let job = stage.job(&JobId::existing(&id)).await?;
+        assert_eq!(
+            (job.attempts_started, job.attempts_made),
+            (1, 1),
+            "job {id}"
+        );
+    }
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("quota of {0} is used up")]
+struct Quota(&'static str);
+
+async fn over_quota(_: Job<Value>, _: Context) -> JobResult<()> {
+    Err(JobError::retry(Quota("mails")))
+}
+
+/// A strategy knows the job and the type of the error; a fallback serves all other names.
+#[tokio::test]
+async fn strategies_know_job_and_error() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .backoff_strategy("by error", |failed: FailedAttempt| async move {
+            tokio::task::yield_now().await;
+            let quota = failed.error.error().downcast_ref::<Quota>();
+            let known = quota.is_some_and(|quota| quota.0 == failed.job.name);
+            known.then_some(Duration::from_millis(7))
+        })
+        .backoff_fallback(|failed: FailedAttempt| async move {
+            let data: Value = failed.job.data().ok()?;
+            data["wait"].as_u64().map(Duration::from_millis)
+        })
+        .start(over_quota)
+        .await?;
+    let options = |name: &str| JobOptions::new().attempts(2).backoff(Backoff::custom(name));
+    let known = stage
+        .queue
+        .add_with("mails", &json!({}), options("by error"))
+        .await?;
+    let given_up = stage
+        .queue
+        .add_with("posts", &json!({}), options("by error"))
+        .await?;
+    let other = stage
+        .queue
+        .add_with("any", &json!({ "wait": 9 }), options("unheard of"))
+        .await?;
+    stage.ended(3).await?;
+    for (id, made) in [(known.id, 2), (given_up.id, 1), (other.id, 2)] {
+        assert_eq!(stage.job(&id).await?.attempts_made, made, "{id}");
+    }
+    worker.close().await;
+    Ok(())
+}
+
+/// Manual workers know the same strategies.
+#[tokio::test]
+async fn manual_workers_ask_strategies() -> TestResult {
+    let stage = Stage::start().await?;
+    let options = JobOptions::new()
+        .attempts(2)
+        .backoff(Backoff::custom("mine"));
+    let id = stage.add("x", options).await?;
+    let worker = ManualWorker::new(&stage.client, "q")?
+        .backoff_strategy("mine", |_| async { Some(Duration::from_secs(60)) });
+    let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
+    let failed = Err::<Outcome<()>, _>(JobError::retry("boom"));
+    worker.finish(&job, "token", failed, false).await?;
+    assert_eq!(stage.queue.state(&id).await?, Some(JobState::Delayed));
+    assert_eq!(stage.job(&id).await?.delay, 60_000);
+    Ok(())
+}
+
+/// Who has kept nothing but the id can end the job all the same.
+#[tokio::test]
+async fn manual_workers_end_jobs_by_id() -> TestResult {
+    let stage = Stage::start().await?;
+    let id = stage.add("x", JobOptions::new().attempts(2)).await?;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    worker.fetch("token").await?.ok_or("nothing to fetch")?;
+    worker
+        .finish_by_id(&id, "token", Ok(Outcome::Done(json!(5))), false)
+        .await?;
+    assert_eq!(stage.queue.state(&id).await?, Some(JobState::Completed));
+    let missing = worker
+        .finish_by_id(
+            &JobId::existing("no"),
+            "token",
+            Ok(Outcome::Done(())),
+            false,
+        )
+        .await;
+    assert!(
+        matches!(
+            missing,
+            Err(oxbull::Error::Refused {
+                source: Refusal::JobMissing,
+                ..
+            })
+        ),
+        "{missing:?}"
+    );
+    Ok(())
+}
+
+/// A fetch may wait: for a job that is added, for one that falls due, or in vain.
+#[tokio::test]
+async fn manual_workers_can_wait_for_jobs() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    let nothing = worker.fetch_within("a", Duration::from_millis(20)).await?;
+    assert!(nothing.is_none());
+    let waiting = worker.fetch_within("b", SOON);
+    let adding = async {
+        tokio::task::yield_now().await;
+        stage.add("now", JobOptions::new()).await
+    };
+    let (fetched, added) = tokio::join!(waiting, adding);
+    assert_eq!(fetched?.map(|job| job.id), Some(added?));
+    let due = JobOptions::new().delay(Duration::from_millis(120));
+    let delayed = stage.add("later", due).await?;
+    let fetched = worker.fetch_within("c", SOON).await?;
+    assert_eq!(fetched.map(|job| job.id), Some(delayed));
+    Ok(())
+}
+
+/// Jitter is random, by hand too.
+#[tokio::test]
+async fn manual_workers_spread_jittered_retries() -> TestResult {
+    let stage = Stage::start().await?;
+    let backoff = Backoff::fixed(Duration::from_secs(1000)).jitter(1.0);
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    let mut delays = std::collections::BTreeSet::new();
+    for _ in 0..10 {
+        let options = JobOptions::new().attempts(2).backoff(backoff.clone());
+        let id = stage.add("x", options).await?;
+        let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
+        let failed = Err::<Outcome<()>, _>(JobError::retry("boom"));
+        worker.finish(&job, "token", failed, false).await?;
+        delays.insert(stage.job(&id).await?.delay);
+    }
+    assert!(delays.len() > 1, "{delays:?}");
+    Ok(())
+}
+
+/// An attempt that Redis or another service made impossible is not counted, and the job runs later.
+#[tokio::test]
+async fn postponed_attempts_are_not_counted() -> TestResult {
+    async fn down(_: Job<Value>, _: Context) -> JobResult<()> {
+        Err(JobError::postpone("the service is down"))
+    }
+    let stage = Stage::start().await?;
+    let id = stage.add("x", JobOptions::new()).await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .max_started_attempts(1)
+        .start(down)
+        .await?;
+    stage.counts(|counts| counts.delayed == 1).await?;
+    let job = stage.job(&id).await?;
+    assert_eq!((job.attempts_started, job.attempts_made), (0, 0));
+    assert_eq!(job.failed_reason, None);
+    // Its service is not ours: the worker is as healthy as before.
+    assert!(worker.health().is_healthy(), "{:?}", worker.health());
+    worker.close().await;
+    Ok(())
+}

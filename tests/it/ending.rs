@@ -1,0 +1,125 @@
+//! What is left of a handle that was dropped: nothing that runs.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::StreamExt;
+use oxbull::{
+    Client, ClientConfig, Context, Job, JobOptions, JobResult, ManualWorker, Outcome, Queue,
+    QueueEvents, Worker,
+};
+use oxbull_testkit::RedisServer;
+use serde_json::{Value, json};
+
+use crate::stage::TestResult;
+
+/// How long an idle process is watched.
+const WATCHED: Duration = Duration::from_millis(700);
+/// How much of that time it may be busy: a task that spins takes all of it.
+const BUSY_MAX: f64 = 0.2;
+
+async fn linger(_: Job<Value>, context: Context) -> JobResult<()> {
+    tokio::select! {
+        () = context.cancelled() => {}
+        () = tokio::time::sleep(Duration::from_secs(60)) => {}
+    }
+    Ok(Outcome::Done(()))
+}
+
+/// Returns how much CPU time this thread has used.
+fn used() -> TestResult<Duration> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = stat.split(' ').next().ok_or("no time")?.parse()?;
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// Runs `scene` on a runtime and thread of its own, and measures what its tasks use afterwards.
+fn idle_after<F, Fut>(name: &'static str, scene: F) -> TestResult
+where
+    F: FnOnce(Client) -> Fut + Send + 'static,
+    Fut: Future<Output = TestResult>,
+{
+    let watched = std::thread::spawn(move || -> TestResult<f64> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let server = RedisServer::start().await?;
+            let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
+            scene(client).await?;
+            let before = used()?;
+            tokio::time::sleep(WATCHED).await;
+            let busy = used()?.saturating_sub(before);
+            Ok(busy.as_secs_f64() / WATCHED.as_secs_f64())
+        })
+    });
+    let busy = watched.join().map_err(|_| "the scene panicked")??;
+    assert!(busy < BUSY_MAX, "{name}: {:.0} % of a core", busy * 100.0);
+    Ok(())
+}
+
+/// Every task of the library ends or sleeps once the handle that owns it is gone.
+#[test]
+#[cfg(target_os = "linux")]
+fn dropped_handles_leave_nothing_that_spins() -> TestResult {
+    idle_after("worker with a running job", async |client| {
+        let queue: Queue = Queue::open(&client, "q").await?;
+        queue.add("x", &json!({})).await?;
+        let builder = Worker::builder(&client, "q");
+        let mut events = builder.events();
+        let worker = builder.start(linger).await?;
+        // Its first event: the job is active.
+        events.next().await;
+        drop(worker);
+        Ok(())
+    })?;
+    idle_after("idle worker", async |client| {
+        let builder = Worker::builder(&client, "q");
+        let mut events = builder.events();
+        let worker = builder.start(linger).await?;
+        events.next().await;
+        drop(worker);
+        Ok(())
+    })?;
+    idle_after("worker kept, its client dropped", async |client| {
+        let worker = Worker::builder(&client, "q").start(linger).await?;
+        std::mem::forget(worker);
+        Ok(())
+    })?;
+    idle_after("queue with adds under way", async |client| {
+        let queue: Queue = Queue::open(&client, "q").await?;
+        for _ in 0..10 {
+            queue.add_once("x", &json!({}), JobOptions::new()).await?;
+        }
+        drop(queue);
+        Ok(())
+    })?;
+    idle_after("waiting for a result", async |client| {
+        let queue: Queue = Queue::open(&client, "q").await?;
+        let added = queue.add("x", &json!({})).await?;
+        let waiting = queue.wait_for::<Value>(&added.id, Duration::from_millis(50));
+        drop(waiting.await);
+        drop(queue);
+        Ok(())
+    })?;
+    idle_after("events", async |client| {
+        let queue: Queue = Queue::open(&client, "q").await?;
+        let mut events = QueueEvents::open(&client, "q").await?;
+        queue.add("x", &json!({})).await?;
+        events.next().await;
+        drop(events);
+        Ok(())
+    })?;
+    idle_after("manual worker that has waited", async |client| {
+        let worker = ManualWorker::new(&client, "q")?;
+        worker.fetch_within("t", Duration::from_millis(30)).await?;
+        drop(worker);
+        Ok(())
+    })?;
+    idle_after("client that is closed", async |client| {
+        let worker = Worker::builder(&client, "q").start(linger).await?;
+        client.close().await;
+        std::mem::forget(worker);
+        Ok(())
+    })
+}

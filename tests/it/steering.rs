@@ -1,0 +1,206 @@
+//! Steering a worker that runs: its first events, listings, pauses, cancelled handlers.
+
+use std::time::Duration;
+
+use oxbull::{
+    Context, Job, JobError, JobId, JobOptions, JobResult, Outcome, ShutdownOptions, Worker,
+    WorkerEvent,
+};
+use oxbull_testkit::eventually;
+use serde_json::{Value, json};
+use tracing::Level;
+
+use crate::logs::Logs;
+use crate::stage::{SOON, Stage, TestResult, obey};
+
+/// The builder's events begin before the worker does; a worker that finds nothing tells so once.
+#[tokio::test]
+async fn idle_worker_tells_once_that_the_queue_is_drained() -> TestResult {
+    let stage = Stage::start().await?;
+    let builder = Worker::builder(&stage.client, "q").drain_delay(Duration::from_millis(20));
+    let mut events = builder.events();
+    let worker = builder.start(obey).await?;
+    assert_eq!(events.next().await, Some(WorkerEvent::Drained));
+    // Several fetches later.
+    eventually(SOON, || async {
+        stage.calls("evalsha").await.is_ok_and(|calls| calls > 10)
+    })
+    .await?;
+    worker.close().await;
+    assert_eq!(events.next().await, Some(WorkerEvent::Closing));
+    assert_eq!(events.next().await, Some(WorkerEvent::Closed));
+    assert_eq!(events.next().await, None);
+    Ok(())
+}
+
+/// A worker is listed as soon as it is started, whatever it leaves to others.
+#[tokio::test]
+async fn started_worker_is_listed() -> TestResult {
+    let stage = Stage::start().await?;
+    for skip in [false, true] {
+        let name = format!("w{skip}");
+        let worker = Worker::builder(&stage.client, "q")
+            .name(&name)
+            .skip_stalled_check(skip)
+            .paused(skip)
+            .start(obey)
+            .await?;
+        let clients = stage.server.cli(&["CLIENT", "LIST"]).await?;
+        let clients = clients.text().unwrap_or_default();
+        assert!(
+            clients.contains(&format!("name=bull:cQ==:w:{name} ")),
+            "{clients}"
+        );
+        worker.close().await;
+    }
+    Ok(())
+}
+
+/// A worker that cannot reach Redis starts all the same, and is not healthy until it can.
+#[tokio::test]
+async fn health_follows_the_work() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .drain_delay(Duration::from_millis(50))
+        .start(obey)
+        .await?;
+    eventually(SOON, || async { worker.health().is_healthy() }).await?;
+    assert!(worker.health().last_fetch.is_some());
+    assert_eq!(worker.health().last_renewal, None);
+    stage.server.kill_hard();
+    eventually(SOON, || async { !worker.health().is_healthy() }).await?;
+    let trouble = worker.health().trouble.ok_or("no trouble")?;
+    assert!(
+        trouble.reason.contains("queue could not be advanced"),
+        "{trouble:?}"
+    );
+    stage.server.restart().await?;
+    eventually(SOON, || async { worker.health().is_healthy() }).await?;
+    worker.close().await;
+    assert!(!worker.health().is_healthy());
+    Ok(())
+}
+
+/// Pausing need not wait for the jobs that run.
+#[tokio::test]
+async fn pause_without_waiting_returns_while_a_job_runs() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .shutdown(
+            ShutdownOptions::new()
+                .finish_within(Duration::ZERO)
+                .cancel_within(Duration::ZERO),
+        )
+        .start(obey)
+        .await?;
+    stage.add("hang", JobOptions::new()).await?;
+    eventually(SOON, || async { worker.health().running == 1 }).await?;
+    worker.pause_without_waiting().await?;
+    eventually(SOON, || async { worker.health().paused }).await?;
+    assert_eq!(worker.health().running, 1);
+    worker.close().await;
+    Ok(())
+}
+
+async fn stops(job: Job<Value>, context: Context) -> JobResult<()> {
+    context.cancelled().await;
+    if job.data()["do"] == "ignore" {
+        std::future::pending::<()>().await;
+    }
+    Err(JobError::fatal("stopped"))
+}
+
+/// A handler can be cancelled without closing its worker; one that does not return is dropped, and
+/// its attempt has failed.
+#[tokio::test]
+async fn handlers_are_cancelled_one_by_one_or_together() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .concurrency(3)
+        .shutdown(ShutdownOptions::new().cancel_within(Duration::from_millis(50)))
+        .start(stops)
+        .await?;
+    let kind = stage.add("stop", JobOptions::new().attempts(3)).await?;
+    let deaf = stage.add("ignore", JobOptions::new()).await?;
+    let other = stage.add("stop", JobOptions::new()).await?;
+    eventually(SOON, || async { worker.health().running == 3 }).await?;
+    assert!(!worker.cancel_job(&JobId::existing("none")).await?);
+    assert!(worker.cancel_job(&kind).await?);
+    stage.ended(1).await?;
+    let job = stage.job(&kind).await?;
+    assert_eq!(job.failed_reason.as_deref(), Some("stopped"));
+    assert_eq!(worker.cancel_all_jobs().await?, 2);
+    stage.ended(3).await?;
+    for (id, reason) in [(deaf, "job was cancelled"), (other, "stopped")] {
+        assert_eq!(stage.job(&id).await?.failed_reason.as_deref(), Some(reason));
+    }
+    worker.close().await;
+    Ok(())
+}
+
+/// Progress is an event of the worker, too.
+#[tokio::test]
+async fn progress_is_told_in_the_process() -> TestResult {
+    async fn report(job: Job<Value>, _: Context) -> JobResult<()> {
+        job.update_progress(&json!({ "percent": 50 })).await?;
+        Ok(Outcome::Done(()))
+    }
+    let stage = Stage::start().await?;
+    let id = stage.add("x", JobOptions::new()).await?;
+    let builder = Worker::builder(&stage.client, "q");
+    let mut events = builder.events();
+    let worker = builder.start(report).await?;
+    let mut told = None;
+    while told.is_none() {
+        if let Some(WorkerEvent::Progress { id, progress }) = events.next().await {
+            told = Some((id, progress));
+        }
+    }
+    assert_eq!(told, Some((id, r#"{"percent":50}"#.into())));
+    worker.close().await;
+    Ok(())
+}
+
+/// Failures are in the log: a final one as a warning, a retry with the time of the next run.
+#[tokio::test]
+async fn failures_are_logged() -> TestResult {
+    let logs = Logs::capture();
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    let once = stage
+        .add("fail once", JobOptions::new().attempts(2))
+        .await?;
+    let failed = stage.add("fail", JobOptions::new()).await?;
+    stage.ended(2).await?;
+    worker.close().await;
+    let retried = logs.of(Level::INFO, "the job is retried");
+    assert_eq!(retried.len(), 1, "{retried:?}");
+    for part in [
+        once.as_str(),
+        "fail once",
+        "it failed once",
+        "next_attempt_in",
+        "took",
+    ] {
+        assert!(retried[0].contains(part), "{part}: {retried:?}");
+    }
+    let finally = logs.of(Level::WARN, "job failed");
+    assert_eq!(finally.len(), 1, "{finally:?}");
+    for part in [
+        "queue",
+        failed.as_str(),
+        "name",
+        "attempt",
+        "it failed",
+        "took",
+    ] {
+        assert!(finally[0].contains(part), "{part}: {finally:?}");
+    }
+    let closing = logs.of(Level::INFO, "worker closing");
+    assert!(
+        closing.len() == 1 && closing[0].contains("running"),
+        "{closing:?}"
+    );
+    assert_eq!(logs.of(Level::INFO, "worker closed").len(), 1);
+    Ok(())
+}
