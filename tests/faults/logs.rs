@@ -11,6 +11,15 @@ use tracing::{Event, Level, Metadata, Subscriber};
 /// Lines of one cause are at least this far apart; the library promises a second.
 const APART: Duration = Duration::from_millis(900);
 
+/// What has a line each time it happens: the end of every failed attempt, a worker's start and end.
+const EACH: [&str; 5] = [
+    "job failed",
+    "attempt failed; the job is retried",
+    "worker started",
+    "worker closing",
+    "worker closed",
+];
+
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
 /// One line of the log.
@@ -30,13 +39,15 @@ pub(crate) fn record() {
     });
 }
 
-/// The lines that mention one of the subjects: a queue's name, a server's address.
+/// The lines that mention one of the subjects: a queue's name, a server's address. Without those
+/// that come with each event of their kind.
 pub(crate) fn about(subjects: &[String]) -> Vec<Line> {
     let lines = LINES.lock().unwrap_or_else(PoisonError::into_inner);
     let mentions = |line: &Line| subjects.iter().any(|subject| line.fields.contains(subject));
+    let each = |line: &Line| EACH.contains(&line.message.as_str());
     lines
         .iter()
-        .filter(|line| mentions(line))
+        .filter(|line| mentions(line) && !each(line))
         .cloned()
         .collect()
 }
