@@ -1,7 +1,7 @@
 //! Behaviour tests: one binary, a module per behaviour.
 
-mod backlog;
 mod attempts;
+mod backlog;
 mod client;
 mod deduplication;
 mod ending;
