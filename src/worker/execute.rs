@@ -151,20 +151,20 @@ impl Runner {
         };
         let reply = tokio::select! {
             biased;
-            () = cancellation.token.cancelled() => match cancellation.cause() {
-                Cause::LockLost => return None,
-                Cause::Shutdown(grace) => match tokio::time::timeout(grace, &mut handling).await {
-                    Ok(reply) => reply,
-                    Err(_) => return Some(AttemptEnd::Returned(Outcome::Release)),
-                },
-                Cause::Requested(grace) => match tokio::time::timeout(grace, &mut handling).await {
-                    Ok(reply) => reply,
-                    Err(_) => {
+            () = cancellation.token.cancelled() => {
+                let (grace, dropped) = match cancellation.cause() {
+                    Cause::LockLost => return None,
+                    Cause::Shutdown(grace) => (grace, AttemptEnd::Returned(Outcome::Release)),
+                    Cause::Requested(grace) => {
                         let error = JobError::retry("job was cancelled");
-                        return Some(AttemptEnd::failed(error.at(None)));
+                        (grace, AttemptEnd::failed(error.at(None)))
                     }
-                },
-            },
+                };
+                match tokio::time::timeout(grace, &mut handling).await {
+                    Ok(reply) => reply,
+                    Err(_) => return Some(dropped),
+                }
+            }
             reply = &mut handling => reply,
             timeout = timeout => {
                 let error = JobError::retry(format!("attempt timed out after {timeout:?}"));

@@ -198,7 +198,7 @@ impl ManualWorker {
     /// token until its lock expires. The same when it is a scheduler's iteration and the schedule
     /// could not be carried on within half of the lock. Other connection errors.
     pub async fn fetch(&self, token: &str) -> Result<Option<JobRecord>> {
-        Ok(self.step(Vec::new(), token, 1).await?.0)
+        Ok(Box::pin(self.step(Vec::new(), token, 1)).await?.0)
     }
 
     /// As [`fetch`](Self::fetch), and says what to expect next.
@@ -207,7 +207,7 @@ impl ManualWorker {
     ///
     /// As [`fetch`](Self::fetch).
     pub async fn fetch_or_wait(&self, token: &str) -> Result<(Option<JobRecord>, Availability)> {
-        self.step(Vec::new(), token, 1).await
+        Box::pin(self.step(Vec::new(), token, 1)).await
     }
 
     /// Starts the next job, waiting for one up to `wait`. Waiting workers of one client share a
@@ -279,7 +279,7 @@ impl ManualWorker {
         }
         let concluded = self.concluded(job, token, end_of(result)?).await;
         let take = usize::from(fetch_next);
-        Ok(self.step(vec![concluded], token, take).await?.0)
+        Ok(Box::pin(self.step(vec![concluded], token, take)).await?.0)
     }
 
     /// As [`finish`](Self::finish), for a caller that has kept nothing of the job but its id.

@@ -123,12 +123,11 @@ impl Pump {
     /// Decides when to look for jobs again.
     fn plan(&mut self, next: Next, started: usize, sent: Instant) {
         let found = match next {
-            Next::More => Found::More,
             Next::Limited(wait) => Found::Limited { sent, wait },
             Next::At(due) => Found::NothingFor(due.since(self.parts.caller.store.clock().now())),
             Next::Closed | Next::Empty => Found::Nothing,
-            // Refused results took the places of all jobs to start: nothing is known of the queue.
-            Next::Idle => Found::More,
+            // Idle: refused results took the places of all jobs to start, and nothing is known.
+            Next::More | Next::Idle => Found::More,
         };
         if self.gate.answered(found, started, Instant::now()) {
             self.parts.reporter.events.tell(|| WorkerEvent::Drained);
