@@ -297,10 +297,12 @@ impl<D> Queue<D> {
     ///
     /// Connection errors, in an [`Error::Incomplete`] when some jobs are deleted. Safe to repeat.
     pub async fn drain(&self, delayed: bool) -> Result<u64> {
-        let mut places = vec![Drainable::Wait, Drainable::Paused, Drainable::Prioritized];
+        // In this order parents in other queues are released.
+        let mut places = vec![Drainable::Wait, Drainable::Paused];
         if delayed {
             places.push(Drainable::Delayed);
         }
+        places.push(Drainable::Prioritized);
         let mut deleted = 0;
         for from in places {
             let mut skip = 0;

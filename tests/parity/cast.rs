@@ -30,13 +30,21 @@ impl Cast {
             ends,
         }
     }
+
+    /// One side in every part.
+    pub(crate) const fn all(name: &'static str, side: Side) -> Self {
+        Self::new(name, side, side, side)
+    }
 }
 
 /// BullMQ alone: what it leaves is right by definition.
-pub(crate) const REFERENCE: Cast = Cast::new("node", Side::Node, Side::Node, Side::Node);
+pub(crate) const REFERENCE: Cast = Cast::all("node", Side::Node);
 
 /// This library alone.
-pub(crate) const OWN: Cast = Cast::new("ox", Side::Ox, Side::Ox, Side::Ox);
+pub(crate) const OWN: Cast = Cast::all("ox", Side::Ox);
+
+/// Both sides, of which each takes any part.
+pub(crate) const MIXED: Cast = Cast::new("mixed", Side::Node, Side::Ox, Side::Node);
 
 /// Everybody who has to leave what the reference leaves.
 pub(crate) const ALL: [Cast; 3] = [

@@ -48,6 +48,12 @@ play!(own:
     stack_trace_has_the_error_its_place_and_causes,
     iteration_that_stalls_too_often_fails,
     retried_job_may_stall_again,
+    parent_with_colons_is_released_by_a_removal,
+    first_limit_wakes_a_worker,
+    retried_end_fetches_the_next_job,
+    jobs_that_are_each_other_s_parents_are_removed,
+    bulk_leaves_no_wake_up_for_a_replaced_job,
+    job_that_steps_back_trims_no_events,
 );
 
 /// Redis turns BullMQ's numbers of more than 14 digits into rounded ones.
@@ -697,4 +703,90 @@ async fn retried_job_may_stall_again(q: &mut Player) -> TestResult {
     q.expect_field("a", "defa", json!(null)).await?;
     // Its counters of attempts are another matter: there are options for them.
     q.expect_field("a", "ats", json!("3")).await
+}
+
+/// BullMQ takes what follows the last colon of a parent's key for its id, but only where a child
+/// goes without an end of its own: removed, deleted by its retention, drained.
+async fn parent_with_colons_is_released_by_a_removal(q: &mut Player) -> TestResult {
+    for id in ["k", "l"] {
+        let opts = json!({ "jobId": id, "removeOnFail": true });
+        let child = json!([{ "name": id, "queueName": "q", "opts": opts }]);
+        q.go("p").await?;
+        q.flow(&format!("x:y:{id}"), json!({}), child).await?;
+    }
+    q.go("q").await?;
+    let (id, children) = ("k".to_owned(), false);
+    q.act(Step::Remove { id, children }).await?;
+    q.fetch_job("t", "l").await?;
+    q.fail("l", "t").await?;
+    q.go("p").await?;
+    q.expect("waiting-children", json!(null)).await?;
+    q.expect("wait", json!(["x:y:k", "x:y:l"])).await
+}
+
+/// Whether a change lets jobs start is not worked out: a needless wake-up costs one look.
+async fn first_limit_wakes_a_worker(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    for limit in [Limit::SetConcurrency(3), Limit::SetRate(3, 1000)] {
+        q.redis(&["DEL", "marker"]).await?;
+        q.limit(limit).await?;
+        q.expect("marker", json!(["0", "0"])).await?;
+    }
+    Ok(())
+}
+
+/// Whoever asks for the next job gets it, however the last one ended.
+async fn retried_end_fetches_the_next_job(q: &mut Player) -> TestResult {
+    q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
+    q.add_all(&["b"]).await?;
+    q.fetch_job("t", "a").await?;
+    let (message, fatal) = ("once".to_owned(), false);
+    let next = q
+        .end_and_fetch("a", "t", End::Fail { message, fatal })
+        .await?;
+    assert_eq!(next["id"], "b");
+    q.expect("wait", json!(["a"])).await
+}
+
+/// BullMQ follows the circle until its script fails.
+async fn jobs_that_are_each_other_s_parents_are_removed(q: &mut Player) -> TestResult {
+    let parent = |id: &str| json!({ "id": id, "queue": "$P:q" });
+    q.add("a", json!({ "jobId": "a" })).await?;
+    q.add("b", json!({ "jobId": "b", "parent": parent("a") }))
+        .await?;
+    q.add("a", json!({ "jobId": "a", "parent": parent("b") }))
+        .await?;
+    let (id, children) = ("b".to_owned(), true);
+    assert_eq!(q.act(Step::Remove { id, children }).await?, json!(null));
+    for key in ["a", "b", "wait", "a:dependencies", "b:dependencies"] {
+        q.expect(key, json!(null)).await?;
+    }
+    Ok(())
+}
+
+/// Jobs of one call are announced together, once it is known which of them are left.
+async fn bulk_leaves_no_wake_up_for_a_replaced_job(q: &mut Player) -> TestResult {
+    let replacing = json!({ "id": "k", "replace": true });
+    let first = json!({ "jobId": "a", "delay": 1000, "deduplication": replacing });
+    let second = json!({ "jobId": "b", "deduplication": replacing });
+    q.add_bulk(&[("a", first), ("b", second)]).await?;
+    q.expect("delayed", json!(null)).await?;
+    q.expect("marker", json!(["0", "0"])).await
+}
+
+/// The next add does it, or the end of a job.
+async fn job_that_steps_back_trims_no_events(q: &mut Player) -> TestResult {
+    q.add_all(&["a"]).await?;
+    q.fetch_job("t", "a").await?;
+    for _ in 0..97 {
+        q.redis(&["XADD", "events", "*", "event", "old"]).await?;
+    }
+    q.redis(&["HSET", "meta", "opts.maxLenEvents", "1"]).await?;
+    let at = q.now() + 1000;
+    q.end("a", "t", End::DelayUntil(at)).await?;
+    let events = |q: crate::snapshot::Snapshot| q.value("q:events").as_array().map(Vec::len);
+    assert_eq!(events(q.snapshot().await?), Some(101));
+    q.add_all(&["b"]).await?;
+    assert_eq!(events(q.snapshot().await?), Some(3));
+    Ok(())
 }

@@ -16,6 +16,7 @@ mod driver;
 mod node;
 mod ox;
 mod player;
+mod random;
 mod scenarios;
 mod slots;
 mod snapshot;

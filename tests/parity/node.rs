@@ -295,11 +295,13 @@ impl Node {
             }
             Step::GetScheduler { id } => {
                 let params = json!({ "method": "getJobScheduler", "args": [id] });
-                self.call(place, "queue.call", params).await
+                Ok(scheduler(self.call(place, "queue.call", params).await?))
             }
             Step::ListSchedulers { start, end, asc } => {
                 let params = json!({ "method": "getJobSchedulers", "args": [start, end, asc] });
-                self.call(place, "queue.call", params).await
+                let listed = self.call(place, "queue.call", params).await?;
+                let listed = listed.as_array().into_iter().flatten();
+                Ok(listed.cloned().map(scheduler).collect())
             }
             Step::CountSchedulers => {
                 let params = json!({ "method": "getJobSchedulersCount", "args": [] });
@@ -434,6 +436,19 @@ fn error_name(fatal: bool) -> &'static str {
 /// The small number that BullMQ's own errors carry.
 fn code(error: &PeerError) -> Option<i64> {
     error.code.as_deref()?.parse().ok()
+}
+
+/// A scheduler without its template's options, which this library hands out decoded.
+fn scheduler(mut found: Value) -> Value {
+    if let Some(Value::Object(template)) = found.get_mut("template") {
+        template.remove("opts");
+        if template.is_empty()
+            && let Some(found) = found.as_object_mut()
+        {
+            found.remove("template");
+        }
+    }
+    found
 }
 
 /// What both sides say about a job that has become active.

@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 
 use crate::TestResult;
 use crate::cast::{Cast, Side};
-use crate::driver::{Driver, End, Limit, Place, Step};
+use crate::driver::{Driver, Limit, Place, Step};
 use crate::node::Node;
 use crate::ox::Ox;
 use crate::snapshot::Snapshot;
 use crate::stage::Stage;
 
+mod attempts;
+mod producing;
 mod working;
 
 /// When every scenario begins, in milliseconds since the epoch.
@@ -108,6 +110,11 @@ impl Player {
         self.options.insert(name.to_owned(), options);
     }
 
+    /// Lets one side play every part from now on.
+    pub(crate) fn play_as(&mut self, side: Side) {
+        self.cast = Cast::all(self.cast.name, side);
+    }
+
     /// What time it is.
     pub(crate) fn now(&self) -> i64 {
         self.now
@@ -131,209 +138,11 @@ impl Player {
         Ok(())
     }
 
-    // Producing.
-
-    pub(crate) async fn add(&mut self, name: &str, opts: Value) -> TestResult<Value> {
-        self.add_data(name, json!({ "n": name }), opts).await
-    }
-
-    pub(crate) async fn add_data(
-        &mut self,
-        name: &str,
-        data: Value,
-        opts: Value,
-    ) -> TestResult<Value> {
-        let (name, opts) = (name.to_owned(), self.filled(opts));
-        let step = Step::Add { name, data, opts };
-        self.take(self.cast.produces, step).await
-    }
-
-    /// Adds several plain jobs.
-    pub(crate) async fn add_all(&mut self, names: &[&str]) -> TestResult {
-        for name in names {
-            self.add(name, json!({ "jobId": name })).await?;
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn add_bulk(&mut self, jobs: &[(&str, Value)]) -> TestResult<Value> {
-        let jobs = jobs
-            .iter()
-            .map(|(name, opts)| {
-                let data = json!({ "n": name });
-                ((*name).to_owned(), data, self.filled(opts.clone()))
-            })
-            .collect();
-        self.take(self.cast.produces, Step::AddBulk(jobs)).await
-    }
-
-    /// Asks BullMQ, whoever else plays: for what only it can do.
-    pub(crate) async fn node(&mut self, method: &str, params: Value) -> TestResult<Value> {
-        let mut params = self.filled(params);
-        params["prefix"] = self.prefix.clone().into();
-        params["queue"] = self.queue.clone().into();
-        Ok(self.stage.peer.call(method, params).await?)
-    }
-
-    /// Lets BullMQ add a job, whoever else plays.
-    pub(crate) async fn node_add(&mut self, name: &str, opts: Value) -> TestResult<Value> {
-        let params = json!({ "name": name, "data": { "n": name }, "opts": opts });
-        let job = self.node("queue.add", params).await?;
-        Ok(job["id"].clone())
-    }
-
-    /// Lets BullMQ add a parent `id` in the queue and children, each `{name, queueName, opts}`.
-    pub(crate) async fn flow(&mut self, id: &str, opts: Value, children: Value) -> TestResult {
-        let mut opts = opts;
-        opts["jobId"] = id.into();
-        let flow = json!({ "name": id, "queueName": self.queue, "data": {}, "opts": opts,
-            "children": children });
-        self.node("flow.add", json!({ "flow": flow })).await?;
-        Ok(())
-    }
-
-    // Scheduling.
-
-    /// Creates or replaces a scheduler; answers the id of its iteration.
-    pub(crate) async fn upsert(&mut self, id: &str, repeat: Value) -> TestResult<Value> {
-        self.upsert_with(id, repeat, json!({})).await
-    }
-
-    pub(crate) async fn upsert_with(
-        &mut self,
-        id: &str,
-        repeat: Value,
-        template: Value,
-    ) -> TestResult<Value> {
-        let step = Step::UpsertScheduler {
-            id: id.to_owned(),
-            repeat,
-            template,
-        };
-        self.take(self.cast.produces, step).await
-    }
-
-    /// Upserts a scheduler whose iteration must be the one of this slot.
-    pub(crate) async fn upsert_at(&mut self, id: &str, repeat: Value, slot: i64) -> TestResult {
-        let made = self.upsert(id, repeat).await?;
-        if made == format!("repeat:{id}:{slot}") {
-            return Ok(());
-        }
-        Err(format!("made {made}, not the iteration of {slot}").into())
-    }
-
-    // Working.
-
-    /// Starts the next job; answers what is known about it, null when nothing is ready.
-    pub(crate) async fn fetch(&mut self, token: &str) -> TestResult<Value> {
-        let token = token.to_owned();
-        let started = self.take(self.cast.starts, Step::Fetch { token }).await?;
-        self.started_by(&started, self.cast.starts);
-        Ok(started)
-    }
-
-    /// Starts the next job, which must be the one named.
-    pub(crate) async fn fetch_job(&mut self, token: &str, id: &str) -> TestResult {
-        let started = self.fetch(token).await?;
-        if started["id"] != id {
-            return Err(format!("started {started}, not {id}").into());
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn end(&mut self, id: &str, token: &str, end: End) -> TestResult<Value> {
-        self.end_with(id, token, end, false).await
-    }
-
-    pub(crate) async fn complete(&mut self, id: &str, token: &str) -> TestResult<Value> {
-        self.end(id, token, End::Complete(json!({ "ok": id })))
-            .await
-    }
-
-    pub(crate) async fn fail(&mut self, id: &str, token: &str) -> TestResult<Value> {
-        let message = format!("{id} went wrong");
-        let fatal = false;
-        self.end(id, token, End::Fail { message, fatal }).await
-    }
-
-    /// Ends an attempt and starts the next job in the same step.
-    pub(crate) async fn end_and_fetch(
-        &mut self,
-        id: &str,
-        token: &str,
-        end: End,
-    ) -> TestResult<Value> {
-        self.end_with(id, token, end, true).await
-    }
-
-    async fn end_with(
-        &mut self,
-        id: &str,
-        token: &str,
-        end: End,
-        fetch_next: bool,
-    ) -> TestResult<Value> {
-        let starter = self
-            .starters
-            .get(&(self.queue.clone(), id.to_owned()))
-            .copied();
-        // Options of a worker, and what it fetches next, belong to the worker that holds the job.
-        let bound = fetch_next || !self.place().options.is_null();
-        let side = match starter {
-            Some(starter) if bound && self.driver(starter).holds(&self.place(), id) => starter,
-            _ => self.cast.ends,
-        };
-        let step = Step::End {
-            id: id.to_owned(),
-            token: token.to_owned(),
-            end,
-            fetch_next,
-        };
-        let answer = self.take(side, step).await?;
-        self.started_by(&answer, side);
-        Ok(answer)
-    }
-
-    /// Fetches one job and completes it.
-    pub(crate) async fn work_off(&mut self, id: &str) -> TestResult {
-        self.fetch_job("work", id).await?;
-        self.complete(id, "work").await?;
-        Ok(())
-    }
-
-    pub(crate) async fn extend_lock(
-        &mut self,
-        id: &str,
-        token: &str,
-        millis: u64,
-    ) -> TestResult<Value> {
-        let step = Step::ExtendLock {
-            id: id.to_owned(),
-            token: token.to_owned(),
-            millis,
-        };
-        self.take(self.cast.ends, step).await
-    }
-
-    pub(crate) async fn check_stalled(&mut self, tolerated: u32) -> TestResult<Value> {
-        self.take(self.cast.starts, Step::CheckStalled { tolerated })
-            .await
-    }
-
-    /// Two checks with the locks of `ids` gone between them: all of them are handed back.
-    pub(crate) async fn stall(&mut self, ids: &[&str], tolerated: u32) -> TestResult<Value> {
-        self.check_stalled(tolerated).await?;
-        for id in ids {
-            self.redis(&["DEL", &format!("{id}:lock")]).await?;
-        }
-        self.redis(&["DEL", "stalled-check"]).await?;
-        self.check_stalled(tolerated).await
-    }
-
     // Acting on the queue and its jobs.
 
     /// Takes a step as the producer.
     pub(crate) async fn act(&mut self, step: Step) -> TestResult<Value> {
+        let step = self.filled_step(step);
         self.take(self.cast.produces, step).await
     }
 
@@ -365,6 +174,22 @@ impl Player {
     /// Reads all keys.
     pub(crate) async fn snapshot(&mut self) -> TestResult<Snapshot> {
         Snapshot::take(&mut self.redis, &self.prefix).await
+    }
+
+    /// Deletes all keys.
+    pub(crate) async fn clear(&mut self) -> TestResult {
+        let pattern = format!("{}:*", self.prefix);
+        let mut command = self.redis.call(&["KEYS", &pattern]).await?.texts();
+        command.insert(0, "UNLINK".to_owned());
+        if command.len() > 1 {
+            self.redis.call(&command).await?;
+        }
+        Ok(())
+    }
+
+    /// An answer in the form in which those of several casts are equal.
+    pub(crate) fn neutral(&self, answer: Value) -> Value {
+        crate::snapshot::neutral(answer, &self.prefix)
     }
 
     /// Compares one key of the current queue with what the spec says.
@@ -435,6 +260,21 @@ impl Player {
     /// Puts the prefix where a text says `$P`.
     fn fill(&self, text: &str) -> String {
         text.replace("$P", &self.prefix)
+    }
+
+    fn filled_step(&self, step: Step) -> Step {
+        match step {
+            Step::Add { name, data, opts } => {
+                let opts = self.filled(opts);
+                Step::Add { name, data, opts }
+            }
+            Step::AddBulk(jobs) => Step::AddBulk(
+                jobs.into_iter()
+                    .map(|(name, data, opts)| (name, data, self.filled(opts)))
+                    .collect(),
+            ),
+            other => other,
+        }
     }
 
     fn filled(&self, value: Value) -> Value {

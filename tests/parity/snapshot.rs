@@ -15,8 +15,27 @@ const PREFIX: &str = "P";
 /// Hash fields that hold JSON; the order of members and the spelling of numbers do not matter.
 const JSON_FIELDS: [&str; 6] = ["opts", "data", "parent", "returnvalue", "progress", "pd"];
 
+/// Reads all keys that match a pattern in one step: name, type, time to live and value of each.
+const DUMP: &str = r#"
+local readers = {
+  string = { "GET" },
+  list = { "LRANGE", 0, -1 },
+  set = { "SMEMBERS" },
+  zset = { "ZRANGE", 0, -1, "WITHSCORES" },
+  hash = { "HGETALL" },
+  stream = { "XRANGE", "-", "+" },
+}
+local dump = {}
+for _, key in ipairs(redis.call("KEYS", ARGV[1])) do
+  local kind = redis.call("TYPE", key).ok
+  local value = readers[kind] and redis.call(readers[kind][1], key, unpack(readers[kind], 2))
+  dump[#dump + 1] = { key, kind, redis.call("PTTL", key), value }
+end
+return dump
+"#;
+
 /// All keys under one prefix.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Snapshot {
     keys: BTreeMap<String, Entry>,
 }
@@ -42,19 +61,18 @@ impl Snapshot {
     /// Reads everything under `prefix`.
     pub(crate) async fn take(redis: &mut Connection, prefix: &str) -> TestResult<Self> {
         let pattern = format!("{prefix}:*");
+        let dump = redis.call(&["EVAL", DUMP, "0", &pattern]).await?;
         let mut keys = BTreeMap::new();
-        for key in redis.call(&["KEYS", &pattern]).await?.texts() {
-            let kind = redis
-                .call(&["TYPE", &key])
-                .await?
-                .text()
-                .unwrap_or_default();
-            let value = read(redis, &key, &kind).await?;
-            let ttl = redis.call(&["PTTL", &key]).await?.int();
+        for entry in dump.items() {
+            let [key, kind, ttl, value] = entry.items() else {
+                return Err(format!("keys were not read: {dump:?}").into());
+            };
+            let key = key.text().unwrap_or_default();
+            let kind = kind.text().unwrap_or_default();
             let entry = Entry {
+                value: neutral(read(&key, &kind, value)?, prefix),
+                ttl: ttl.int().filter(|ttl| *ttl >= 0),
                 kind,
-                value: neutral(value, prefix),
-                ttl: ttl.filter(|ttl| *ttl >= 0),
             };
             keys.insert(key.replacen(prefix, PREFIX, 1), entry);
         }
@@ -65,6 +83,21 @@ impl Snapshot {
     pub(crate) fn value(&self, key: &str) -> Value {
         let entry = self.keys.get(&format!("{PREFIX}:{key}"));
         entry.map_or(Value::Null, |entry| entry.value.clone())
+    }
+
+    /// Leaves out of a stream the old entries that another snapshot has lost, or still has, so that
+    /// only what both have is compared.
+    pub(crate) fn level_stream(&mut self, key: &str, other: &mut Self) {
+        let key = format!("{PREFIX}:{key}");
+        let (Some(here), Some(there)) = (self.keys.get_mut(&key), other.keys.get_mut(&key)) else {
+            return;
+        };
+        let (Value::Array(here), Value::Array(there)) = (&mut here.value, &mut there.value) else {
+            return;
+        };
+        let common = here.len().min(there.len());
+        here.drain(..here.len() - common);
+        there.drain(..there.len() - common);
     }
 
     /// Says where two snapshots differ, readable; `None` when they are equal.
@@ -94,43 +127,32 @@ fn show(entry: Option<&Entry>) -> String {
     }
 }
 
-async fn read(redis: &mut Connection, key: &str, kind: &str) -> TestResult<Value> {
+fn read(key: &str, kind: &str, value: &oxbull_testkit::Value) -> TestResult<Value> {
     Ok(match kind {
-        "string" => json!(redis.call(&["GET", key]).await?.text()),
-        "list" => json!(redis.call(&["LRANGE", key, "0", "-1"]).await?.texts()),
+        "string" => json!(value.text()),
+        "list" | "zset" => json!(value.texts()),
         "set" => {
-            let mut members = redis.call(&["SMEMBERS", key]).await?.texts();
+            let mut members = value.texts();
             members.sort();
             json!(members)
         }
-        "zset" => {
-            let members = redis
-                .call(&["ZRANGE", key, "0", "-1", "WITHSCORES"])
-                .await?;
-            json!(members.texts())
-        }
-        "hash" => {
-            let fields = redis.call(&["HGETALL", key]).await?.map();
-            Value::Object(
-                fields
-                    .into_iter()
-                    .filter(|(field, _)| field != "version")
-                    .map(|(field, text)| {
-                        let value = decoded(&field, text);
-                        (field, value)
-                    })
-                    .collect(),
-            )
-        }
-        "stream" => {
-            let entries = redis.call(&["XRANGE", key, "-", "+"]).await?;
-            entries
-                .items()
-                .iter()
-                .filter_map(|entry| entry.items().get(1))
-                .map(|fields| fields.texts().join(" "))
-                .collect()
-        }
+        "hash" => Value::Object(
+            value
+                .map()
+                .into_iter()
+                .filter(|(field, _)| field != "version")
+                .map(|(field, text)| {
+                    let value = decoded(&field, text);
+                    (field, value)
+                })
+                .collect(),
+        ),
+        "stream" => value
+            .items()
+            .iter()
+            .filter_map(|entry| entry.items().get(1))
+            .map(|fields| fields.texts().join(" "))
+            .collect(),
         _ => return Err(format!("{key} has the unknown type {kind}").into()),
     })
 }

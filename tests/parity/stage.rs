@@ -91,7 +91,9 @@ where
 {
     RUNTIME.block_on(async {
         let stage = Stage::take().await.unwrap();
-        test(Arc::clone(&stage)).await.unwrap();
+        if let Err(error) = test(Arc::clone(&stage)).await {
+            panic!("{error}");
+        }
         FREE.lock().unwrap().push(stage);
     });
 }

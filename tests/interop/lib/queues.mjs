@@ -30,7 +30,8 @@ export function queueMethods({ bullmq, connection, track }) {
   async function job(params) {
     const found = await open(params).getJob(params.id);
     if (!found) {
-      throw new Error(`no job ${params.id} in ${nameOf(params)}`);
+      // BullMQ's code for a job that is missing.
+      throw Object.assign(new Error(`no job ${params.id} in ${nameOf(params)}`), { code: -1 });
     }
     return found;
   }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oxbull::{
-    Client, Context, Job, JobError, JobId, JobResult, Outcome, Parent, Queue, Timestamp, Worker,
+    Client, Context, Job, JobError, JobId, JobResult, Outcome, Queue, Timestamp, Worker,
     WorkerEvent, WorkerEvents,
 };
 use serde_json::{Value, json};
@@ -192,11 +192,10 @@ impl Stage {
                 let id = words();
                 let mut opts = step[2].clone();
                 opts["jobId"] = json!(id);
-                let parent = Parent::new(&self.parent, job.id().clone());
+                opts["parent"] = json!({ "id": job.id().as_str(), "queue": self.parent });
                 let options = options(&opts).map_err(|error| bad(&error.to_string()))?;
                 let data = json!({ "n": id });
-                let child = self.queue.add_with(&id, &data, options.parent(parent));
-                child.await?;
+                self.queue.add_with(&id, &data, options).await?;
                 None
             }
             "progress" => {

@@ -48,6 +48,28 @@ end
 return ""
 "#;
 
+/// Leaves the wake-up that a worker leaves which gives it back.
+/// KEYS the queue's base.
+const SETTLE: &str = r#"
+local base = KEYS[1]
+redis.call("DEL", base .. "marker")
+if redis.call("EXISTS", base .. "prioritized") == 0 then
+  redis.call("DEL", base .. "pc")
+end
+if redis.call("LLEN", base .. "wait") + redis.call("ZCARD", base .. "prioritized") > 0 then
+  local meta = redis.call("HMGET", base .. "meta", "paused", "concurrency")
+  local full = meta[2] and redis.call("LLEN", base .. "active") >= tonumber(meta[2])
+  if not meta[1] and not full then
+    redis.call("ZADD", base .. "marker", 0, "0")
+  end
+else
+  local due = redis.call("ZRANGE", base .. "delayed", 0, 0, "WITHSCORES")
+  if due[2] then
+    redis.call("ZADD", base .. "marker", due[2] / 4096, "1")
+  end
+end
+"#;
+
 impl Player {
     /// Lets a real worker, the starter's, run until nothing is left for it; answers what its
     /// handlers saw and what it told its process.
@@ -134,12 +156,12 @@ impl Player {
     /// Which wake-ups a worker takes before it is closed, and whether it still looks at an empty
     /// queue (which resets the counter of priorities), is up to chance.
     async fn settle(&mut self) -> TestResult {
-        self.redis(&["DEL", "marker"]).await?;
-        let prioritized = self.key("prioritized");
-        if self.redis.call(&["EXISTS", &prioritized]).await?.int() == Some(0) {
-            self.redis(&["DEL", "pc"]).await?;
+        let base = self.key("");
+        let settled = self.redis.call(&["EVAL", SETTLE, "1", &base]).await?;
+        match settled {
+            oxbull_testkit::Value::Error(error) => Err(error.into()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     async fn members(&mut self, list: &str) -> TestResult<Vec<String>> {

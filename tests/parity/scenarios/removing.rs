@@ -23,6 +23,7 @@ play!(everyone:
     drain_frees_deduplication_ids,
     drained_child_takes_its_parent_along,
     drained_child_releases_a_parent_elsewhere,
+    drained_children_release_their_parents_in_order,
 );
 
 fn remove(id: &str) -> Step {
@@ -210,4 +211,26 @@ async fn drained_child_releases_a_parent_elsewhere(q: &mut Player) -> TestResult
     q.act(Step::Drain { delayed: false }).await?;
     q.go("p").await?;
     q.expect("wait", json!(["par"])).await
+}
+
+async fn drained_children_release_their_parents_in_order(q: &mut Player) -> TestResult {
+    for (parent, opts) in [
+        ("late", json!({ "delay": 2000 })),
+        ("urgent", json!({ "priority": 4 })),
+        ("first", json!({})),
+        ("soon", json!({ "delay": 1000 })),
+        ("second", json!({})),
+    ] {
+        q.go("p").await?;
+        let mut opts = opts;
+        opts["jobId"] = format!("child of {parent}").into();
+        let child = json!([{ "name": "k", "queueName": "q", "opts": opts }]);
+        q.flow(parent, json!({}), child).await?;
+    }
+    q.go("q").await?;
+    let delayed = true;
+    q.act(Step::Drain { delayed }).await?;
+    q.go("p").await?;
+    q.expect("wait", json!(["second", "first", "soon", "late", "urgent"]))
+        .await
 }

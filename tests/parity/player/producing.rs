@@ -1,0 +1,96 @@
+//! Adding jobs and schedules.
+
+use serde_json::{Value, json};
+
+use super::Player;
+use crate::TestResult;
+use crate::driver::Step;
+
+impl Player {
+    pub(crate) async fn add(&mut self, name: &str, opts: Value) -> TestResult<Value> {
+        self.add_data(name, json!({ "n": name }), opts).await
+    }
+
+    pub(crate) async fn add_data(
+        &mut self,
+        name: &str,
+        data: Value,
+        opts: Value,
+    ) -> TestResult<Value> {
+        let (name, opts) = (name.to_owned(), self.filled(opts));
+        let step = Step::Add { name, data, opts };
+        self.take(self.cast.produces, step).await
+    }
+
+    /// Adds several plain jobs.
+    pub(crate) async fn add_all(&mut self, names: &[&str]) -> TestResult {
+        for name in names {
+            self.add(name, json!({ "jobId": name })).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn add_bulk(&mut self, jobs: &[(&str, Value)]) -> TestResult<Value> {
+        let jobs = jobs
+            .iter()
+            .map(|(name, opts)| {
+                let data = json!({ "n": name });
+                ((*name).to_owned(), data, self.filled(opts.clone()))
+            })
+            .collect();
+        self.take(self.cast.produces, Step::AddBulk(jobs)).await
+    }
+
+    /// Asks BullMQ, whoever else plays: for what only it can do.
+    pub(crate) async fn node(&mut self, method: &str, params: Value) -> TestResult<Value> {
+        let mut params = self.filled(params);
+        params["prefix"] = self.prefix.clone().into();
+        params["queue"] = self.queue.clone().into();
+        Ok(self.stage.peer.call(method, params).await?)
+    }
+
+    /// Lets BullMQ add a job, whoever else plays.
+    pub(crate) async fn node_add(&mut self, name: &str, opts: Value) -> TestResult<Value> {
+        let params = json!({ "name": name, "data": { "n": name }, "opts": opts });
+        let job = self.node("queue.add", params).await?;
+        Ok(job["id"].clone())
+    }
+
+    /// Lets BullMQ add a parent `id` in the queue and children, each `{name, queueName, opts}`.
+    pub(crate) async fn flow(&mut self, id: &str, opts: Value, children: Value) -> TestResult {
+        let mut opts = opts;
+        opts["jobId"] = id.into();
+        let flow = json!({ "name": id, "queueName": self.queue, "data": {}, "opts": opts,
+            "children": children });
+        self.node("flow.add", json!({ "flow": flow })).await?;
+        Ok(())
+    }
+
+    /// Creates or replaces a scheduler; answers the id of its iteration.
+    pub(crate) async fn upsert(&mut self, id: &str, repeat: Value) -> TestResult<Value> {
+        self.upsert_with(id, repeat, json!({})).await
+    }
+
+    pub(crate) async fn upsert_with(
+        &mut self,
+        id: &str,
+        repeat: Value,
+        template: Value,
+    ) -> TestResult<Value> {
+        let step = Step::UpsertScheduler {
+            id: id.to_owned(),
+            repeat,
+            template,
+        };
+        self.take(self.cast.produces, step).await
+    }
+
+    /// Upserts a scheduler whose iteration must be the one of this slot.
+    pub(crate) async fn upsert_at(&mut self, id: &str, repeat: Value, slot: i64) -> TestResult {
+        let made = self.upsert(id, repeat).await?;
+        if made == format!("repeat:{id}:{slot}") {
+            return Ok(());
+        }
+        Err(format!("made {made}, not the iteration of {slot}").into())
+    }
+}

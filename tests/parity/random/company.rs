@@ -1,0 +1,230 @@
+//! Everybody who plays a sequence, turn by turn: BullMQ alone, this library alone, both mixed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::known;
+use super::turn::{Deed, Turn, WORKERS};
+use super::view::{QUEUE, View};
+use crate::TestResult;
+use crate::cast::{MIXED, OWN, REFERENCE};
+use crate::driver::Step;
+use crate::player::Player;
+use crate::snapshot::Snapshot;
+use crate::stage::Stage;
+
+/// Players of one sequence, and what the reference has left so far.
+pub(super) struct Company {
+    reference: Player,
+    others: [Player; 2],
+    pub(super) seen: Snapshot,
+    /// Who holds a started job: token and worker.
+    pub(super) held: BTreeMap<String, (String, &'static str)>,
+    /// Workers that were told of a rate limit: BullMQ's do not ask again before it has ended.
+    limited: BTreeSet<&'static str>,
+    /// Whether the event stream is trimmed while the sequence lasts.
+    crowded: bool,
+}
+
+impl Company {
+    pub(super) async fn gather(stage: &Arc<Stage>, name: &str) -> TestResult<Self> {
+        let mut reference = Player::new(Arc::clone(stage), name, REFERENCE).await?;
+        Ok(Self {
+            seen: reference.snapshot().await?,
+            reference,
+            others: [
+                Player::new(Arc::clone(stage), name, OWN).await?,
+                Player::new(Arc::clone(stage), name, MIXED).await?,
+            ],
+            held: BTreeMap::new(),
+            limited: BTreeSet::new(),
+            crowded: false,
+        })
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.reference.now()
+    }
+
+    /// Says whether a turn can be taken now: its worker holds the job, and no difference is known.
+    pub(super) fn accepts(&self, turn: &Turn) -> bool {
+        let view = View(&self.seen);
+        if let Deed::Take(Step::End { id, token, .. } | Step::ExtendLock { id, token, .. }) =
+            &turn.deed
+        {
+            let holder = self.held.get(id);
+            if holder != Some(&(token.clone(), turn.worker)) || view.state(id) != Some("active") {
+                return false;
+            }
+        }
+        if matches!(turn.deed, Deed::Take(Step::Fetch { .. })) && self.limited.contains(turn.worker)
+        {
+            return false;
+        }
+        !known::differs(turn, &view, self.now())
+    }
+
+    /// Lets everybody take a turn. Answers where they differ from the reference, if they do.
+    pub(super) async fn take(&mut self, turn: &Turn) -> TestResult<Option<String>> {
+        let [own, mixed] = &mut self.others;
+        mixed.play_as(turn.side);
+        let (answer, ours, theirs) = futures::join!(
+            play(&mut self.reference, turn),
+            play(own, turn),
+            play(mixed, turn),
+        );
+        self.crowded |= matches!(turn.deed, Deed::Crowd(_));
+        let level = known::levels_marker(turn, &View(&self.seen));
+        let seen = self.reference.snapshot().await?;
+        let mut found: Vec<(&str, String)> = Vec::new();
+        for (name, player, played) in [("ox", own, ours), ("mixed", mixed, theirs)] {
+            let mut text = String::new();
+            if played != answer {
+                writeln!(
+                    text,
+                    "  answer\n    reference: {answer}\n    here:      {played}"
+                )
+                .ok();
+            }
+            let mut left = player.snapshot().await?;
+            if matches!(turn.deed, Deed::Work(_)) {
+                left = without_a_reader(player, left, &seen).await?;
+            }
+            if level && left.value("q:marker") != seen.value("q:marker") {
+                level_marker(player, &seen).await?;
+                left = player.snapshot().await?;
+            }
+            let mut reference = seen.clone();
+            if self.crowded {
+                // "trims the event stream with more operations"
+                left.level_stream("q:events", &mut reference);
+            }
+            text.push_str(&left.difference(&reference).unwrap_or_default());
+            if !text.is_empty() {
+                found.push((name, text));
+            }
+        }
+        self.seen = seen;
+        self.remember(turn, &answer);
+        Ok(match &found[..] {
+            [] => None,
+            [(_, ox), (_, mixed)] if ox == mixed => Some(format!("ox and mixed:\n{ox}")),
+            all => {
+                let all = all.iter().map(|(name, text)| format!("{name}:\n{text}"));
+                let all: Vec<_> = all.collect();
+                Some(all.join(""))
+            }
+        })
+    }
+
+    fn remember(&mut self, turn: &Turn, answer: &Value) {
+        let token = match &turn.deed {
+            Deed::Take(Step::Fetch { token }) => {
+                if answer.is_null() && View(&self.seen).has("limiter") {
+                    self.limited.insert(turn.worker);
+                }
+                token
+            }
+            Deed::Take(Step::End { id, token, .. }) => {
+                if answer.get("refused").is_none() {
+                    self.held.remove(id);
+                }
+                token
+            }
+            _ => return,
+        };
+        if let Some(id) = answer["id"].as_str() {
+            self.held
+                .insert(id.to_owned(), (token.clone(), turn.worker));
+        }
+    }
+
+    /// Gives up what was opened, and deletes what was left.
+    pub(super) async fn dismiss(self) -> TestResult {
+        let [own, mixed] = self.others;
+        for mut player in [self.reference, own, mixed] {
+            player.clear().await?;
+            player.finish().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes a turn. Errors that are no refusals are answers too: what fails for one fails for all.
+async fn play(player: &mut Player, turn: &Turn) -> Value {
+    let options = WORKERS.iter().find(|(name, _)| *name == turn.worker);
+    let options = options.and_then(|(_, options)| serde_json::from_str(options).ok());
+    player.worker(turn.worker, options.unwrap_or_default());
+    let played = match &turn.deed {
+        Deed::Take(Step::Fetch { token }) => player.fetch(token).await,
+        Deed::Take(Step::End {
+            id,
+            token,
+            end,
+            fetch_next,
+        }) => player.end_with(id, token, end.clone(), *fetch_next).await,
+        Deed::Take(step) => player.act(step.clone()).await,
+        Deed::Flow { id, opts, children } => player
+            .flow(id, opts.clone(), children.clone())
+            .await
+            .map(|()| Value::Null),
+        Deed::Pass(millis) => player.pass(*millis).await.map(|()| Value::Null),
+        Deed::Crowd(events) => crowd(player, *events).await.map(|()| Value::Null),
+        Deed::Expire(key) => player.redis(&["DEL", key]).await.map(|()| Value::Null),
+        Deed::Work(script) => player.work(script.clone()).await,
+    };
+    match played {
+        Ok(answer) => player.neutral(answer),
+        Err(error) if matches!(turn.deed, Deed::Work(_)) => json!({ "error": error.to_string() }),
+        Err(_) => json!({ "error": "refused" }),
+    }
+}
+
+async fn crowd(player: &mut Player, events: u8) -> TestResult {
+    let few = ["HSET", "meta", "opts.maxLenEvents", "10"];
+    player.redis(&few).await?;
+    for _ in 0..events {
+        player
+            .redis(&["XADD", "events", "*", "event", "old"])
+            .await?;
+    }
+    Ok(())
+}
+
+/// A worker that was closed may still take a wake-up, and gives it back at once.
+async fn without_a_reader(
+    player: &mut Player,
+    mut left: Snapshot,
+    seen: &Snapshot,
+) -> TestResult<Snapshot> {
+    for _ in 0..50 {
+        if left.value("q:marker") == seen.value("q:marker") {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        left = player.snapshot().await?;
+    }
+    Ok(left)
+}
+
+/// Gives a player's queue the marker of the reference, where one of its members is extra.
+async fn level_marker(player: &mut Player, seen: &Snapshot) -> TestResult {
+    let marker = seen.value(&format!("{QUEUE}:marker"));
+    player.redis(&["DEL", "marker"]).await?;
+    let members: Vec<&str> = marker
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    for member in members.chunks_exact(2) {
+        player
+            .redis(&["ZADD", "marker", member[1], member[0]])
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The differences that `docs/differences.md` lists, as far as sequences would meet them: turns
+//! that are not taken, and wake-ups that are levelled. Each names its row.
+
+use serde_json::Value;
+
+use super::turn::{Deed, Turn};
+use super::view::View;
+use crate::driver::{End, Limit, Step};
+
+/// Says whether a turn is known to leave something else.
+pub(super) fn differs(turn: &Turn, view: &View<'_>, now: i64) -> bool {
+    match &turn.deed {
+        Deed::Take(step) => step_differs(step, view, now),
+        Deed::Flow { id, children, .. } => {
+            let children = children.as_array().into_iter().flatten();
+            let mut ids = children.filter_map(|child| child["opts"]["jobId"].as_str());
+            ids.any(|child| view.descends(id, child))
+        }
+        // What a worker does with a parent that returns too early: see `refusing.rs`.
+        Deed::Work(_) => view
+            .jobs()
+            .iter()
+            .any(|id| view.is_parent(id) && view.state(id) != Some("waiting-children")),
+        _ => false,
+    }
+}
+
+fn step_differs(step: &Step, view: &View<'_>, now: i64) -> bool {
+    match step {
+        Step::Add { opts, .. } => is_cycle(opts, view),
+        Step::AddBulk(jobs) => jobs.iter().any(|(_, _, opts)| is_cycle(opts, view)),
+        Step::End {
+            id,
+            end,
+            fetch_next,
+            ..
+        } => end_differs(id, end, *fetch_next, view, now),
+        // "puts a stalled job with a priority into `wait`"
+        Step::CheckStalled { .. } => view
+            .members("stalled")
+            .iter()
+            .any(|id| view.is_prioritized(id) && !view.has(&format!("{id}:lock"))),
+        // "may drop a scheduler's pending iteration when draining"
+        Step::Drain { .. } => !view.schedulers().is_empty(),
+        Step::UpsertScheduler { id, repeat, .. } => {
+            // "on a paused queue, leaves the waiting iteration of a replaced schedule next to the new one"
+            let paused = !view.meta("paused").is_null() && view.schedulers().contains(id);
+            // "makes the iteration of the slot after it"
+            let active = view.members("active");
+            let runs = active
+                .iter()
+                .any(|job| view.field(job, "rjk") == id.as_str());
+            paused || (runs && repeat["immediately"] == true)
+        }
+        // Whose child is removed first is up to a set.
+        Step::Remove { id, children: true } => {
+            let kinds = ["dependencies", "processed", "failed", "unsuccessful"];
+            let family = kinds.iter().map(|kind| view.size(&format!("{id}:{kind}")));
+            family.sum::<usize>() > 1
+        }
+        _ => false,
+    }
+}
+
+fn end_differs(id: &str, end: &End, fetch_next: bool, view: &View<'_>, now: i64) -> bool {
+    let opts = view.field(id, "opts");
+    let refused = !view.has(&format!("{id}:lock"));
+    match end {
+        // "answers \"not moved\" to a parent with nothing pending, and leaves it active"
+        End::WaitForChildren => !view.is_parent(id),
+        // "promotes due jobs even when the retry that came along is refused"
+        End::Fail { .. } if refused && view.has_due(now) => true,
+        // An end that is refused may start the next job all the same.
+        _ if fetch_next && refused => true,
+        // Whoever ends jobs by hand makes no next iteration with BullMQ, but by asking for a job.
+        _ if fetch_next && !view.schedulers().is_empty() => true,
+        // "answers the manual end of an attempt that is retried at once with no next job"
+        End::Fail { fatal: false, .. } if fetch_next => {
+            let waits = opts["backoff"]["delay"].as_f64().unwrap_or(0.0) > 0.0;
+            opts["attempts"].as_f64().unwrap_or(0.0) > 1.0 && !waits
+        }
+        _ => false,
+    }
+}
+
+/// "fails when it removes jobs that are each other's parents"
+fn is_cycle(opts: &Value, view: &View<'_>) -> bool {
+    match (opts["jobId"].as_str(), opts["parent"]["id"].as_str()) {
+        (Some(id), Some(parent)) => view.descends(parent, id),
+        _ => false,
+    }
+}
+
+/// Says whether a turn may leave a wake-up that BullMQ does not leave.
+pub(super) fn levels_marker(turn: &Turn, view: &View<'_>) -> bool {
+    let Deed::Take(step) = &turn.deed else {
+        return false;
+    };
+    match step {
+        // "gives a job with a priority back without a wake-up"
+        Step::End {
+            id,
+            end: End::Release | End::RateLimited(_),
+            ..
+        } if view.is_prioritized(id) => true,
+        // "lets workers of a full queue sleep on when a job ends on a worker that takes no other"
+        Step::End { .. } => !view.meta("concurrency").is_null(),
+        // "leaves the due time of a delayed job that a later job of its bulk has replaced"
+        Step::AddBulk(jobs) => jobs
+            .iter()
+            .any(|(_, _, opts)| opts["deduplication"]["replace"] == true),
+        // "moves a job before its equals without a wake-up"
+        Step::ChangePriority { lifo, .. } => *lifo,
+        // "lets them sleep on when global concurrency is raised or a limit removed"
+        Step::Limit(
+            Limit::SetConcurrency(_)
+            | Limit::RemoveConcurrency
+            | Limit::SetRate(..)
+            | Limit::RemoveRate
+            | Limit::Lift,
+        ) => true,
+        _ => false,
+    }
+}
