@@ -146,7 +146,7 @@ fn is_raw_outage(error: &RedisError) -> bool {
 /// Sorts a server's error `answer` to `command` (its name, for the message).
 pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
     let detail = answer.details().unwrap_or("");
-    let text = scrub(&format!("{} {detail}", answer.code()));
+    let text = words(answer);
     match answer.code() {
         // READONLY on the socket of a demoted master, and a server that is not serving yet.
         code if NOT_SERVING.contains(&code) => Verdict::Reconnect(Error::overloaded(text)),
@@ -168,6 +168,12 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
         }
         _ => Verdict::Refused(Error::Server(text)),
     }
+}
+
+/// Returns a server's own words, without what they repeat of the request.
+pub(super) fn words(answer: &ServerError) -> String {
+    let detail = answer.details().unwrap_or("");
+    scrub(&format!("{} {detail}", answer.code()))
 }
 
 /// Cuts the echo of a request's arguments from a server's text: they are job data or secrets.

@@ -8,24 +8,23 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
 use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::call::{Loss, Verdict, classify, describe, split};
+use super::call::{Loss, Verdict, classify, describe, split, words};
 use super::config::{Address, ClientConfig};
+use super::greet::{Step, greet, refused, silent, unencrypted};
 use super::info::{Role, ServerInfo};
 use super::log::Causes;
 use super::tls;
 use crate::clock::{Clock, Timestamp};
-use crate::error::{BoxError, Error, Result};
+use crate::error::{BoxError, Chain, Error, Result};
 
 /// How long a silent peer keeps a connection: the kernel's probes begin after this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// The longest first line of a server that is read, in bytes.
-const GREETING: usize = 4096;
 /// Requests that may wait for the socket before callers do.
 const QUEUED: usize = 1024;
 
@@ -75,7 +74,7 @@ impl Settings {
         })
     }
 
-    /// Logs that a socket was lost, at most once a second.
+    /// Logs that a socket was lost, rarely.
     pub(super) fn log_lost(&self, usage: &Use, reason: Option<&String>) {
         if let Some(skipped) = self.causes.disconnected.admit() {
             tracing::warn!(
@@ -88,11 +87,10 @@ impl Settings {
         }
     }
 
-    /// Logs that no socket could be opened, at most once a second.
+    /// Logs that no socket could be opened, ever more rarely while that lasts.
     pub(super) fn log_failed(&self, usage: &Use, error: &ConnectError) {
         if let Some(skipped) = self.causes.failed.admit() {
             tracing::error!(
-                server = %self.address,
                 name = usage.name.as_deref(),
                 %error,
                 skipped,
@@ -126,6 +124,12 @@ impl ConnectError {
         }
     }
 
+    /// Names the server.
+    fn at(mut self, address: &Address) -> Self {
+        self.text = format!("{address}: {}", self.text).into();
+        self
+    }
+
     /// Says whether trying again is pointless until someone changes something.
     pub(super) fn is_fatal(&self) -> bool {
         matches!(self.class, Class::Denied | Class::Unsuitable)
@@ -157,7 +161,9 @@ impl From<Error> for ConnectError {
             Error::Denied(text) => (Class::Denied, text),
             Error::Unsuitable(text) => (Class::Unsuitable, text),
             Error::Overloaded(answer) => (Class::Busy, answer.to_string()),
-            other => (Class::Unreachable, other.to_string()),
+            // Without the words that callers get anyway.
+            Error::Server(text) => (Class::Unreachable, text),
+            other => (Class::Unreachable, Chain(&other).to_string()),
         };
         Self {
             class,
@@ -194,34 +200,31 @@ pub(super) struct Use {
     pub(super) patience: Option<Duration>,
 }
 
-/// Connects once, within the connect timeout.
+/// Connects once, within the connect timeout. The error names the address.
 pub(super) async fn open(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
-    let limit = settings.config.connect_timeout;
-    match timeout(limit, attempt(settings, usage)).await {
-        Ok(result) => result,
-        Err(_) => Err(ConnectError::unreachable(format!(
-            "{} did not accept a connection within {limit:?}",
-            settings.address
-        ))),
-    }
+    let opened = attempt(settings, usage).await;
+    opened.map_err(|error| error.at(&settings.address))
 }
 
 async fn attempt(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
     let address = &settings.address;
-    let socket = TcpStream::connect((address.host.as_str(), address.port))
+    let limit = settings.config.connect_timeout;
+    let until = Instant::now() + limit;
+    let connecting = TcpStream::connect((address.host.as_str(), address.port));
+    let socket = timeout_at(until, connecting)
         .await
-        .map_err(|error| ConnectError::unreachable(format!("{address}: {error}")))?;
-    tune(&socket, &settings.config)
-        .map_err(|error| ConnectError::unreachable(format!("{address}: {error}")))?;
-    match &settings.tls {
-        None => login(settings, usage, socket).await,
-        Some(Connector(connector)) => {
-            let stream = tls::handshake(connector, &address.host, socket)
-                .await
-                .map_err(|error| ConnectError::unreachable(format!("{address}: tls: {error}")))?;
-            login(settings, usage, stream).await
-        }
-    }
+        .map_err(|_| silent(Step::Connect, limit))?
+        .map_err(|error| refused(&error))?;
+    tune(&socket, &settings.config).map_err(|error| refused(&error))?;
+    let Some(Connector(connector)) = &settings.tls else {
+        return login(settings, usage, socket, until).await;
+    };
+    let failure = match timeout_at(until, tls::handshake(connector, &address.host, socket)).await {
+        Ok(Ok(stream)) => return login(settings, usage, stream, until).await,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => silent(Step::Handshake, limit).to_string(),
+    };
+    Err(unencrypted(address, failure).await)
 }
 
 /// Makes the kernel notice a vanished peer, also while nothing is sent.
@@ -239,11 +242,20 @@ fn tune(socket: &TcpStream, config: &ClientConfig) -> std::io::Result<()> {
 }
 
 /// Talks to the server over a new stream until it is ready for requests.
-async fn login<S>(settings: &Settings, usage: &Use, mut stream: S) -> Result<Opened, ConnectError>
+async fn login<S>(
+    settings: &Settings,
+    usage: &Use,
+    mut stream: S,
+    until: Instant,
+) -> Result<Opened, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    greet(&mut stream).await?;
+    let limit = settings.config.connect_timeout;
+    let encrypted = settings.tls.is_some();
+    timeout_at(until, greet(&mut stream, encrypted))
+        .await
+        .map_err(|_| silent(Step::Greeting { encrypted }, limit))??;
     // Deadlines are kept above this layer, where a late connection can be thrown away; the
     // login is ours too, so that each refusal keeps the server's own words.
     let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -258,7 +270,9 @@ where
     let prepared = tokio::select! {
         // The answers first: a refusal and the end of the socket come together.
         biased;
-        prepared = prepare(settings, usage, &connection) => prepared?,
+        prepared = timeout_at(until, prepare(settings, usage, &connection)) => {
+            prepared.map_err(|_| silent(Step::Login, limit))??
+        }
         () = &mut driver => {
             return Err(ConnectError::unreachable("the server closed the new connection"));
         }
@@ -269,44 +283,6 @@ where
         server: Arc::new(prepared.server),
         client_id: prepared.client_id,
     })
-}
-
-/// Exchanges one PING by hand: a server that turns us away says why before it is asked and
-/// then closes, and an answer without a request would get lost further up.
-async fn greet<S>(stream: &mut S) -> Result<(), ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    // When the server has closed already, its last words can still be read.
-    let written = stream.write_all(b"*1\r\n$4\r\nPING\r\n").await;
-    let written = written.and(stream.flush().await);
-    let mut line = Vec::new();
-    while !line.ends_with(b"\n") && line.len() < GREETING {
-        let read = stream.read_buf(&mut line).await;
-        if !matches!(read, Ok(count) if count > 0) {
-            let cause = read.err().or(written.err());
-            return Err(ConnectError::unreachable(match cause {
-                Some(error) => format!("the new connection failed: {error}"),
-                None => "the server closed the new connection".to_owned(),
-            }));
-        }
-    }
-    let line = String::from_utf8_lossy(&line);
-    let line = line.trim_end();
-    match line.strip_prefix('-') {
-        Some(text) if text.contains("max number of clients") => {
-            Err(ConnectError::from(Error::overloaded(text)))
-        }
-        Some(text) if text.starts_with("DENIED") => {
-            Err(ConnectError::from(Error::Denied(text.to_owned())))
-        }
-        // Other errors come again, once we have logged in.
-        Some(_) => Ok(()),
-        None if line == "+PONG" => Ok(()),
-        None => Err(ConnectError::unreachable(
-            "the peer does not speak the redis protocol",
-        )),
-    }
 }
 
 struct Prepared {
@@ -339,11 +315,14 @@ async fn prepare(
     );
     let round_trip = sent.elapsed();
     check_login(settings, &auth?)?;
-    if let Value::ServerError(error) = select? {
-        return Err(ConnectError::from(classify("SELECT", &error).into_error()));
-    }
+    check_database(config.db, &select?)?;
     match ping? {
         // A user without PING is fine; one that is not logged in is not.
+        Value::ServerError(error) if error.code() == "NOAUTH" => {
+            return Err(ConnectError::from(Error::Denied(
+                "it asks for a password, and none is set here".to_owned(),
+            )));
+        }
         Value::ServerError(error) if error.code() != "NOPERM" => {
             return Err(ConnectError::from(classify("PING", &error).into_error()));
         }
@@ -407,15 +386,32 @@ fn check_login(settings: &Settings, answer: &Value) -> Result<(), ConnectError> 
         }
         return Ok(());
     }
-    Err(match classify("AUTH", error) {
-        Verdict::Reconnect(error) => ConnectError::from(error),
-        verdict => ConnectError::from(Error::Denied(verdict.into_error().to_string())),
-    })
+    Err(ConnectError::from(match classify("AUTH", error) {
+        Verdict::Reconnect(error) => error,
+        // Old servers have no code of their own for a wrong password.
+        _ => Error::Denied(format!("{}; check user name and password", words(error))),
+    }))
+}
+
+/// Decides on the answer to SELECT, or its absence.
+fn check_database(db: u32, answer: &Value) -> Result<(), ConnectError> {
+    let Value::ServerError(error) = answer else {
+        return Ok(());
+    };
+    Err(ConnectError::from(match classify("SELECT", error) {
+        // Not logged in: PING says so, too, and in fewer words.
+        _ if error.code() == "NOAUTH" => return Ok(()),
+        Verdict::Refused(Error::Server(text)) => {
+            Error::Unsuitable(format!("it gives no database {db}: {text}"))
+        }
+        verdict => verdict.into_error(),
+    }))
 }
 
 /// Decides whether the server is ready and suitable.
 fn check(settings: &Settings, usage: &Use, server: &ServerInfo) -> Result<(), ConnectError> {
     let config = &settings.config;
+    server.check_kind()?;
     if config.ready_check {
         if server.loading {
             return Err(ConnectError::from(Error::overloaded(

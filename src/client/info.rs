@@ -85,6 +85,8 @@ pub struct ServerInfo {
     pub role: Role,
     /// Whether it is still reading its data set from disk.
     pub loading: bool,
+    /// Whether it watches other servers and holds no data.
+    sentinel: bool,
 }
 
 /// The version assumed of a server that may not be asked.
@@ -104,6 +106,7 @@ impl ServerInfo {
             append_only: None,
             role: Role::Primary,
             loading: false,
+            sentinel: false,
         }
     }
 
@@ -140,7 +143,21 @@ impl ServerInfo {
                 Role::Primary
             },
             loading: field("loading") == Some("1"),
+            sentinel: field("redis_mode") == Some("sentinel"),
         }
+    }
+
+    /// Refuses a peer that speaks the protocol and holds no data.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`], with what to do.
+    pub(super) fn check_kind(&self) -> Result<(), Error> {
+        if self.sentinel {
+            return Err(Error::Unsuitable(
+                "it is a sentinel; connect to the server that it watches".to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     /// Refuses a server whose scripts or commands are too old.

@@ -350,7 +350,10 @@ impl Connection {
             }
             if timeout_at(deadline, changes.changed()).await.is_err() {
                 let error = last.unwrap_or_else(|| {
-                    ConnectError::unreachable("no connection before the deadline")
+                    ConnectError::unreachable(format!(
+                        "{}: no connection before the deadline",
+                        inner.settings.address
+                    ))
                 });
                 return Err(error.to_error());
             }
@@ -469,6 +472,8 @@ impl Inner {
     }
 
     fn log_connected(&self, server: &ServerInfo, attempts: u32) {
+        // The next outage is told at once.
+        self.settings.causes.failed.reset();
         if let Some(skipped) = self.settings.causes.connected.admit() {
             tracing::info!(
                 server = %self.settings.address,

@@ -1,17 +1,31 @@
-//! Log lines that repeat at most once a second, with a count of those left out.
+//! Log lines that get rarer while their cause lasts, with a count of those left out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The shortest time between two lines of one cause.
+/// The shortest time between two lines of one cause, as trouble begins.
 const PERIOD: Duration = Duration::from_secs(1);
+/// The longest, while it lasts: the time doubles with each line.
+const PERIOD_MAX: Duration = Duration::from_secs(60);
+/// After this long without an occurrence, the trouble has passed. Longer than the longest pause
+/// between two tries of whatever the library tries again.
+const CALM: Duration = Duration::from_secs(10);
 
-/// Admits one line a second for one cause.
+/// Admits the lines of one cause: one a second at first, then ever fewer, one a minute at last.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle {
-    state: Mutex<(Option<Instant>, u64)>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The last line, and the time that must pass before the next.
+    line: Option<(Instant, Duration)>,
+    /// The last occurrence, logged or not.
+    seen: Option<Instant>,
+    skipped: u64,
 }
 
 impl Throttle {
@@ -20,19 +34,32 @@ impl Throttle {
         self.admit_at(Instant::now())
     }
 
+    /// Begins anew, once the trouble has passed: its next occurrence is logged, unless there was a
+    /// line within the last second.
+    pub(crate) fn reset(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, wait)) = &mut state.line {
+            *wait = PERIOD;
+        }
+    }
+
     fn admit_at(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.0 {
-            Some(last) if now.duration_since(last) < PERIOD => {
-                state.1 = state.1.saturating_add(1);
-                None
+        let calm = state
+            .seen
+            .replace(now)
+            .is_none_or(|seen| now.duration_since(seen) >= CALM);
+        let wait = match state.line {
+            None => PERIOD,
+            Some(_) if calm => PERIOD,
+            Some((last, wait)) if now.duration_since(last) < wait => {
+                state.skipped = state.skipped.saturating_add(1);
+                return None;
             }
-            _ => {
-                let skipped = state.1;
-                *state = (Some(now), 0);
-                Some(skipped)
-            }
-        }
+            Some((_, wait)) => (wait * 2).min(PERIOD_MAX),
+        };
+        state.line = Some((now, wait));
+        Some(std::mem::take(&mut state.skipped))
     }
 }
 
@@ -49,14 +76,42 @@ pub(super) struct Causes {
 mod tests {
     use super::*;
 
+    /// The numbers of the seconds in which there are lines, for an occurrence every 100 ms, and
+    /// how many occurrences they stand for.
+    fn lines(throttle: &Throttle, start: Instant, seconds: u64) -> (Vec<u64>, u64) {
+        let mut lines = Vec::new();
+        let mut told = 0;
+        for tick in 0..seconds * 10 {
+            if let Some(skipped) = throttle.admit_at(start + Duration::from_millis(tick * 100)) {
+                lines.push(tick / 10);
+                told += 1 + skipped;
+            }
+        }
+        (lines, told)
+    }
+
+    /// An outage must neither be missed nor fill the log.
     #[test]
-    fn one_line_a_second_with_the_count_of_the_others() {
+    fn lines_get_rarer_while_trouble_lasts_and_count_the_others() {
         let throttle = Throttle::default();
         let start = Instant::now();
-        assert_eq!(throttle.admit_at(start), Some(0));
-        assert_eq!(throttle.admit_at(start), None);
-        assert_eq!(throttle.admit_at(start + PERIOD / 2), None);
-        assert_eq!(throttle.admit_at(start + PERIOD), Some(2));
-        assert_eq!(throttle.admit_at(start + PERIOD * 2), Some(0));
+        let (seconds, told) = lines(&throttle, start, 244);
+        assert_eq!(seconds, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
+        assert_eq!(told, 2431);
+    }
+
+    #[test]
+    fn new_trouble_is_told_at_once() {
+        let throttle = Throttle::default();
+        let start = Instant::now();
+        lines(&throttle, start, 100);
+        // By itself after a calm time, or when its end is known.
+        let next = start + Duration::from_secs(100) + CALM;
+        assert!(throttle.admit_at(next).is_some());
+        lines(&throttle, next, 100);
+        let soon = next + Duration::from_secs(101);
+        assert_eq!(throttle.admit_at(soon), None);
+        throttle.reset();
+        assert!(throttle.admit_at(soon + PERIOD).is_some());
     }
 }

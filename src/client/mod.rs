@@ -11,6 +11,7 @@ mod command;
 mod config;
 mod connect;
 mod env;
+mod greet;
 mod info;
 mod link;
 mod log;

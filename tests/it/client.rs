@@ -234,6 +234,120 @@ async fn wrong_password_is_denied_and_never_shown() -> TestResult {
     Ok(())
 }
 
+/// Whoever set something wrong reads where, what, and what to do, once each.
+#[tokio::test]
+async fn connection_errors_name_address_cause_and_remedy() -> TestResult {
+    let dir = tempfile::tempdir()?;
+    let files = TlsFiles::generate(dir.path())?;
+    let server = RedisServer::builder().tls(files.clone()).start().await?;
+    let tls_port = server.tls_port().ok_or("no tls port")?;
+    let locked = RedisServer::builder().password("right").start().await?;
+    let locked = ClientConfig::new().port(locked.port());
+    let trusting = TlsOptions::new().roots_pem(std::fs::read(&files.authority)?);
+    let stranger = tempfile::tempdir()?;
+    let stranger = std::fs::read(TlsFiles::generate(stranger.path())?.authority)?;
+    let sentinel = Fake::with_info("redis_version:7.0.15\r\nredis_mode:sentinel\r\n").await?;
+    let web = raw_server("HTTP/1.1 400 Bad Request\r\n\r\n").await?;
+    let shell = raw_server("SSH-2.0-OpenSSH_9.6\r\n").await?;
+    let silent = raw_server("").await?;
+    let plain = config(&server.url())?;
+    let local = |port| ClientConfig::new().port(port);
+    let cases = [
+        (
+            local(free_port()?),
+            "nothing listens there",
+            "check host and port",
+        ),
+        (
+            local(1).host("no-such-host.invalid"),
+            "lookup",
+            "check the host name",
+        ),
+        (
+            plain.clone().tls(trusting.clone()),
+            "does not use TLS",
+            "use redis://",
+        ),
+        (local(tls_port), "TLS", "use rediss://"),
+        (
+            local(tls_port)
+                .host("localhost")
+                .tls(TlsOptions::new().roots_pem(stranger)),
+            "certificate",
+            "give the certificate",
+        ),
+        (plain.clone().db(99), "database 99", "out of range"),
+        (locked.clone(), "asks for a password", "none is set"),
+        (
+            locked.clone().password("wrong"),
+            "WRONGPASS",
+            "check user name and password",
+        ),
+        (
+            locked.username("nobody").password("right"),
+            "WRONGPASS",
+            "check user name and password",
+        ),
+        (
+            config(&sentinel.url())?,
+            "sentinel",
+            "the server that it watches",
+        ),
+        (local(web), "HTTP", "check the port"),
+        (
+            local(shell),
+            "does not speak the redis protocol",
+            "check the port",
+        ),
+        (local(silent), "did not answer within", "use rediss://"),
+    ];
+    let texts = cases.map(async |(config, cause, remedy)| {
+        let address = address_of(&config);
+        let config = config
+            .connect_timeout(Duration::from_millis(500))
+            .start_deadline(Duration::from_secs(2));
+        let error = Client::connect(config).await.unwrap_err();
+        let causes = std::iter::successors(Some(&error as &dyn std::error::Error), |&e| e.source());
+        let texts: Vec<String> = causes.map(ToString::to_string).collect();
+        (texts, address, cause, remedy)
+    });
+    for (texts, address, cause, remedy) in futures::future::join_all(texts).await {
+        let all = texts.join(": ");
+        assert!(all.contains(cause) && all.contains(remedy), "{all}");
+        for once in [
+            address.as_str(),
+            "redis is unreachable",
+            "denied access",
+            "unsuitable",
+        ] {
+            assert!(all.matches(once).count() <= 1, "{once} in {all}");
+        }
+        assert!(all.contains(&address), "{address} in {all}");
+    }
+    Ok(())
+}
+
+/// The server that a configuration names: `host:port`.
+fn address_of(config: &ClientConfig) -> String {
+    let url = config.to_string();
+    let authority = url.split('/').nth(2).unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
+/// A peer that is no Redis server and has one thing to say to everybody; returns its port.
+async fn raw_server(says: &'static str) -> std::io::Result<u16> {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let said = tokio::io::AsyncWriteExt::write_all(&mut stream, says.as_bytes()).await;
+            open.push((stream, said));
+        }
+    });
+    Ok(port)
+}
+
 /// A password too many is a mistake worth a warning, not an outage.
 #[tokio::test]
 async fn needless_password_is_a_warning() -> TestResult {
