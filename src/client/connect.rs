@@ -202,7 +202,8 @@ pub(super) struct Use {
 
 /// Connects once, within the connect timeout. The error names the address.
 pub(super) async fn open(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
-    let opened = attempt(settings, usage).await;
+    // Large, and rare: those who wait for an answer need not have room for it.
+    let opened = Box::pin(attempt(settings, usage)).await;
     opened.map_err(|error| error.at(&settings.address))
 }
 
@@ -217,10 +218,10 @@ async fn attempt(settings: &Settings, usage: &Use) -> Result<Opened, ConnectErro
         .map_err(|error| refused(&error))?;
     tune(&socket, &settings.config).map_err(|error| refused(&error))?;
     let Some(Connector(connector)) = &settings.tls else {
-        return login(settings, usage, socket, until).await;
+        return Box::pin(login(settings, usage, socket, until)).await;
     };
     let failure = match timeout_at(until, tls::handshake(connector, &address.host, socket)).await {
-        Ok(Ok(stream)) => return login(settings, usage, stream, until).await,
+        Ok(Ok(stream)) => return Box::pin(login(settings, usage, stream, until)).await,
         Ok(Err(error)) => error.to_string(),
         Err(_) => silent(Step::Handshake, limit).to_string(),
     };

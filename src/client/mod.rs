@@ -30,6 +30,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+/// The crate that [`Client::raw`] takes its type from, in the version that it has here.
+#[doc(no_inline)]
+pub use redis;
+
 pub use config::{Address, ClientConfig, TlsOptions, Topology};
 pub use info::{Flavor, Role, ServerInfo, Version};
 
@@ -208,6 +212,17 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Unreachable`] when there is no connection in time.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn run(client: oxbull::Client) -> Result<(), oxbull::BoxError> {
+    /// use oxbull::client::redis;
+    ///
+    /// let mut connection = client.raw().await?;
+    /// let length: u64 = redis::cmd("STRLEN").arg("key").query_async(&mut connection).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn raw(&self) -> Result<redis::aio::MultiplexedConnection> {
         let within = self.shared.settings.config.command_deadline;
         let generation = self.shared.main.generation(within).await?;

@@ -163,8 +163,9 @@ impl<D> Queue<D> {
         self.store().run(&LiftLimit).await
     }
 
-    /// Reads how long no job starts under the global limit. Where there is none, reads how long
-    /// the present window or imposed limit lasts, whatever number of jobs it allows.
+    /// Reads how long no job starts under the global limit, or how many more may start in the
+    /// window that is open. Where there is no global limit, reads how long the present window or
+    /// imposed limit lasts, whatever number of jobs it allows.
     ///
     /// # Errors
     ///
@@ -174,7 +175,8 @@ impl<D> Queue<D> {
         self.store().rate_limit_state(None).await
     }
 
-    /// Reads how long no job starts on workers whose limit allows `max` jobs in a window.
+    /// Reads how long no job starts on workers whose limit allows `max` jobs in a window, or how
+    /// many more may.
     ///
     /// # Errors
     ///

@@ -5,10 +5,10 @@ use serde::Serialize;
 use crate::client::CallError;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobOptions, Schedule, SchedulerRecord};
+use crate::job::{JobId, JobOptions, JobRecord, Schedule, SchedulerRecord};
 use crate::queue::{CLOCK_ERROR, NewJob, Queue};
 use crate::scheduler::{SchedulerOrder, Upserted, slots};
-use crate::store::{RemoveScheduler, Store, UpsertScheduler};
+use crate::store::{FirstSlot, RemoveScheduler, Store, UpsertScheduler};
 use crate::wire;
 
 /// Job schedulers.
@@ -23,7 +23,7 @@ impl<D> Queue<D> {
     /// interval stays the same, otherwise as the new schedule says. One that runs already runs on.
     /// A schedule whose [limit](Schedule::limit) counts starts to count anew.
     ///
-    /// Returns the iteration, or `None` when the schedule has no run to come: then nothing changed.
+    /// Returns the iteration, with the job as it was made, or `None` when the schedule has no run to come: then nothing changed.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl<D> Queue<D> {
     /// let nightly = Schedule::cron("0 2 * * *").time_zone("Europe/Madrid");
     /// let template = NewJob::new("report", 7).options(JobOptions::new().attempts(3));
     /// if let Some(first) = queue.upsert_scheduler("nightly-report", &nightly, template).await? {
-    ///     println!("first run at {}", first.due);
+    ///     println!("{} first runs at {}", first.job.name, first.due);
     /// }
     /// # Ok(())
     /// # }
@@ -151,7 +151,28 @@ async fn upsert(store: &Store, mut upsert: UpsertScheduler<'_>) -> Result<Upsert
         }
         outcome => outcome?,
     };
-    Ok(Upserted { id, due })
+    let job = made(&upsert, id.clone(), due);
+    Ok(Upserted { id, due, job })
+}
+
+/// Puts together the iteration that the script has made.
+fn made(upsert: &UpsertScheduler<'_>, id: JobId, due: Timestamp) -> JobRecord {
+    let delay = due.since(upsert.now).as_millis().to_string();
+    let previous = matches!(upsert.slot, FirstSlot::Pattern { .. }).then_some(due);
+    let fields = [
+        ("name", upsert.name.to_owned()),
+        ("data", upsert.data.unwrap_or("{}").to_owned()),
+        (
+            "opts",
+            upsert.iteration.stored_options(&id, &delay, previous),
+        ),
+        ("timestamp", upsert.now.to_string()),
+        ("delay", delay),
+        ("priority", upsert.iteration.priority.to_string()),
+        ("rjk", upsert.scheduler.to_owned()),
+    ];
+    let fields = fields.map(|(name, value)| (name.as_bytes().to_vec(), value.into_bytes()));
+    wire::decode_record(id, fields)
 }
 
 /// Longest id, in bytes.

@@ -8,19 +8,21 @@ mod preview;
 mod slots;
 
 use crate::clock::Timestamp;
-use crate::job::JobId;
+use crate::job::{JobId, JobRecord};
 
 pub(crate) use carry::{Carried, carry_on};
 pub(crate) use heal::heal;
 
 /// The iteration that an upsert made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Upserted {
     /// The job: `repeat:<scheduler>:<due>`.
     pub id: JobId,
     /// When it is due.
     pub due: Timestamp,
+    /// The job as it was made, before any worker saw it.
+    pub job: JobRecord,
 }
 
 /// A scheduler that had no iteration left to run, and has one again.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::clock::Timestamp;
-use crate::job::{CatchUp, JobOptions, Overlap, Recurrence, Schedule, SchedulerRecord};
+use crate::job::{CatchUp, JobId, JobOptions, Overlap, Recurrence, Schedule, SchedulerRecord};
 use crate::wire::options::{decode_options, number, options_map, truthy, whole};
 use crate::wire::repeatable;
 
@@ -47,6 +47,19 @@ impl Iteration {
                 .map(str::to_owned),
             options: Value::Object(options).to_string(),
         }
+    }
+
+    /// Returns the options as the script stores them.
+    pub(crate) fn stored_options(
+        &self,
+        id: &JobId,
+        delay: &str,
+        previous: Option<Timestamp>,
+    ) -> String {
+        let previous = previous.map_or(String::new(), |at| format!(r#""prevMillis":{at},"#));
+        let id = Value::from(id.as_str());
+        let rest = self.options.strip_prefix('{').unwrap_or_default();
+        format!(r#"{{"jobId":{id},"delay":{delay},{previous}{rest}"#)
     }
 }
 

@@ -77,7 +77,7 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     let limited = lose(&site, "limit_rate", queue.limit_rate(minute)).await?;
     assert!(limited <= minute);
     lose(&site, "lift_limit", queue.lift_rate_limit()).await?;
-    assert_eq!(queue.rate_limit_state().await?, RateLimitState::Free);
+    assert_eq!(queue.rate_limit_state().await?, RateLimitState::NoWindow);
 
     Ok(())
 }

@@ -93,6 +93,37 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
     Ok(())
 }
 
+/// Whoever paces itself by a limit sees whether a window is open, and what may start in it.
+#[tokio::test]
+async fn state_of_a_limit_tells_the_room_that_is_left() -> TestResult {
+    let stage = Stage::start().await?;
+    let queue = &stage.queue;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    queue.set_global_rate_limit(2, MINUTE).await?;
+    assert_eq!(queue.rate_limit_state().await?, RateLimitState::NoWindow);
+    for _ in 0..2 {
+        stage.add("x", JobOptions::new()).await?;
+    }
+    assert!(worker.fetch("t").await?.is_some());
+    let state = queue.rate_limit_state().await?;
+    let window = match state {
+        RateLimitState::Room { jobs: 1, window } => window,
+        other => return Err(format!("{other:?}").into()),
+    };
+    assert!(state.may_start() && window <= MINUTE);
+    assert!(worker.fetch("t").await?.is_some());
+    let state = queue.rate_limit_state().await?;
+    assert!(matches!(state, RateLimitState::For(left) if left <= MINUTE));
+    let state = queue.rate_limit_state_of(5).await?;
+    assert!(
+        matches!(state, RateLimitState::Room { jobs: 3, .. }),
+        "{state:?}"
+    );
+    queue.lift_rate_limit().await?;
+    assert_eq!(queue.rate_limit_state().await?, RateLimitState::NoWindow);
+    Ok(())
+}
+
 /// What a handler has learnt from its work may stop the queue while the work counts.
 #[tokio::test]
 async fn handler_limits_the_queue_and_goes_on() -> TestResult {

@@ -227,6 +227,31 @@ async fn definition_is_read_as_it_was_written() -> TestResult {
     Ok(())
 }
 
+/// The caller gets the job without asking for it, as whoever asks would.
+#[tokio::test]
+async fn upsert_returns_the_job_as_it_is_stored() -> TestResult {
+    let scene = Scene::start().await?;
+    let options = JobOptions::new().attempts(3).priority(5).keep_logs(2);
+    let later = every(60_000).start(Timestamp::from_millis(START + 5_000));
+    for (id, schedule) in [
+        ("cron", minutely()),
+        ("every", every(60_000)),
+        ("later", later),
+    ] {
+        for data in [json!({ "v": 1 }), json!(null)] {
+            let template = NewJob::new("n", data).options(options.clone());
+            let made = scene
+                .queue()
+                .upsert_scheduler(id, &schedule, template)
+                .await?;
+            let made = made.ok_or("there is no run to come")?;
+            assert_eq!(made.job.id, made.id);
+            assert_eq!(Some(made.job), scene.queue().job(&made.id).await?);
+        }
+    }
+    Ok(())
+}
+
 /// Two processes that set the same scheduler up leave one iteration, whoever was last.
 #[tokio::test]
 async fn upserts_at_once_leave_one_iteration() -> TestResult {

@@ -352,7 +352,7 @@ async fn limit(queue: &Queue, step: Limit) -> TestResult<Value> {
                 None => queue.rate_limit_state().await?,
             };
             match state {
-                RateLimitState::Free => "free".into(),
+                RateLimitState::NoWindow | RateLimitState::Room { .. } => "free".into(),
                 RateLimitState::Endless => "endless".into(),
                 _ => "held".into(),
             }

@@ -12,13 +12,57 @@ use crate::store::{Store, reply};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RateLimitState {
-    /// Jobs may start.
-    Free,
+    /// Jobs may start. No window is open; the first start opens one.
+    NoWindow,
+    /// Jobs may start in the window that is open.
+    Room {
+        /// How many more.
+        jobs: u64,
+        /// How long the window lasts.
+        window: Duration,
+    },
     /// No job starts for this long.
     For(Duration),
     /// There is a count that never ends. Workers do not wait for it: the next start under a limit
     /// opens a new window.
     Endless,
+}
+
+impl RateLimitState {
+    /// Says whether a job may start now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::RateLimitState;
+    /// use std::time::Duration;
+    ///
+    /// assert!(RateLimitState::NoWindow.may_start());
+    /// assert!(!RateLimitState::For(Duration::from_secs(1)).may_start());
+    /// ```
+    pub fn may_start(self) -> bool {
+        match self {
+            // After a count that never ends, the next start opens a new window.
+            Self::NoWindow | Self::Room { .. } | Self::Endless => true,
+            Self::For(_) => false,
+        }
+    }
+
+    /// Decides by how many jobs have been counted, how many milliseconds the count lasts (below
+    /// zero: for ever), and how many jobs the limit allows, if it is known.
+    fn of(count: Option<f64>, left: i64, max: Option<f64>) -> Self {
+        let left = u64::try_from(left).ok().filter(|left| *left > 0);
+        let left = left.map(Duration::from_millis);
+        match (count, left, max.map(|max| max.max(1.0))) {
+            (Some(count), Some(window), Some(max)) if count < max => Self::Room {
+                jobs: whole(max - count),
+                window,
+            },
+            (Some(_), Some(window), _) => Self::For(window),
+            (Some(_), None, None) => Self::Endless,
+            (None, ..) | (Some(_), None, Some(_)) => Self::NoWindow,
+        }
+    }
 }
 
 impl Store {
@@ -68,17 +112,8 @@ impl Store {
             return Err(reply::unexpected(WHAT));
         };
         let max = max.map(f64::from).or_else(|| number(global.clone()));
-        let Some(count) = number(count.clone()) else {
-            return Ok(RateLimitState::Free);
-        };
-        if max.is_some_and(|max| count < max.max(1.0)) {
-            return Ok(RateLimitState::Free);
-        }
-        Ok(match u64::try_from(reply::int(left, WHAT)?) {
-            Ok(left @ 1..) => RateLimitState::For(Duration::from_millis(left)),
-            Err(_) if max.is_none() => RateLimitState::Endless,
-            _ => RateLimitState::Free,
-        })
+        let left = reply::int(left, WHAT)?;
+        Ok(RateLimitState::of(number(count.clone()), left, max))
     }
 
     /// Reads settings that are numbers.
@@ -109,4 +144,44 @@ fn number(value: Value) -> Option<f64> {
 )]
 fn whole(n: f64) -> u64 {
     n.ceil() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window in which jobs may start is not the same as none: its rest is what is left.
+    #[test]
+    fn state_tells_no_window_from_room_in_one() {
+        let window = Duration::from_millis(500);
+        for (count, left, max, state) in [
+            (None, -2, Some(5.0), RateLimitState::NoWindow),
+            (None, -2, None, RateLimitState::NoWindow),
+            (
+                Some(2.0),
+                500,
+                Some(5.0),
+                RateLimitState::Room { jobs: 3, window },
+            ),
+            (Some(5.0), 500, Some(5.0), RateLimitState::For(window)),
+            (Some(1.0), 500, Some(0.0), RateLimitState::For(window)),
+            (
+                Some(1.5),
+                500,
+                Some(2.0),
+                RateLimitState::Room { jobs: 1, window },
+            ),
+            (Some(2.0), 500, None, RateLimitState::For(window)),
+            // Workers replace a count that never ends.
+            (Some(9.0), -1, Some(5.0), RateLimitState::NoWindow),
+            (Some(2.0), -1, Some(5.0), RateLimitState::NoWindow),
+            (Some(2.0), -1, None, RateLimitState::Endless),
+        ] {
+            assert_eq!(
+                RateLimitState::of(count, left, max),
+                state,
+                "{count:?} {left} {max:?}"
+            );
+        }
+    }
 }
