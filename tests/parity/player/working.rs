@@ -115,6 +115,15 @@ impl Player {
         Ok(answer)
     }
 
+    /// [`end_work`](Self::end_work) for a worker that has told `drained`.
+    pub(crate) async fn end_drained_work(&mut self) -> TestResult<Value> {
+        self.reach("drained").await?;
+        self.idle(&[]).await?;
+        let answer = self.take(self.cast.starts, Step::EndWork).await?;
+        self.settle().await?;
+        Ok(answer)
+    }
+
     async fn idle(&mut self, left: &[&str]) -> TestResult {
         let place = self.place();
         let driver = self.driver(self.cast.starts);

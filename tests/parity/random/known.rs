@@ -16,11 +16,6 @@ pub(super) fn differs(turn: &Turn, view: &View<'_>, now: i64) -> bool {
             let mut ids = children.filter_map(|child| child["opts"]["jobId"].as_str());
             ids.any(|child| view.descends(id, child))
         }
-        // What a worker does with a parent that returns too early: see `refusing.rs`.
-        Deed::Work(_) => view
-            .jobs()
-            .iter()
-            .any(|id| view.is_parent(id) && view.state(id) != Some("waiting-children")),
         _ => false,
     }
 }
@@ -35,11 +30,16 @@ fn step_differs(step: &Step, view: &View<'_>, now: i64) -> bool {
             fetch_next,
             ..
         } => end_differs(id, end, *fetch_next, view, now),
-        // "puts a stalled job with a priority into `wait`"
-        Step::CheckStalled { .. } => view
-            .members("stalled")
+        // "puts a stalled job with a priority into `wait`", "starts an iteration that kills its
+        // workers for ever while its scheduler lives"
+        Step::CheckStalled { .. } => view.members("stalled").iter().any(|id| {
+            let differs = view.is_prioritized(id) || !view.field(id, "rjk").is_null();
+            differs && !view.has(&format!("{id}:lock"))
+        }),
+        // "keeps the stalls, and a deferred failure, of a job that is retried by hand"
+        Step::Retry { id, .. } => ["stc", "defa"]
             .iter()
-            .any(|id| view.is_prioritized(id) && !view.has(&format!("{id}:lock"))),
+            .any(|field| !view.field(id, field).is_null()),
         // "may drop a scheduler's pending iteration when draining"
         Step::Drain { .. } => !view.schedulers().is_empty(),
         Step::UpsertScheduler { id, repeat, .. } => {
@@ -70,8 +70,6 @@ fn end_differs(id: &str, end: &End, fetch_next: bool, view: &View<'_>, now: i64)
         End::WaitForChildren => !view.is_parent(id),
         // "promotes due jobs even when the retry that came along is refused"
         End::Fail { .. } if refused && view.has_due(now) => true,
-        // An end that is refused may start the next job all the same.
-        _ if fetch_next && refused => true,
         // Whoever ends jobs by hand makes no next iteration with BullMQ, but by asking for a job.
         _ if fetch_next && !view.schedulers().is_empty() => true,
         // "answers the manual end of an attempt that is retried at once with no next job"

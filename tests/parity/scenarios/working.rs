@@ -20,6 +20,7 @@ play!(everyone:
     limit_by_a_handler_gives_its_job_back,
     paused_queue_keeps_a_worker_from_starting,
     iterations_follow_each_other,
+    worker_without_jobs_tells_so_once,
 );
 
 async fn every_end_of_an_attempt_leaves_the_same(q: &mut Player) -> TestResult {
@@ -155,5 +156,12 @@ async fn iterations_follow_each_other(q: &mut Player) -> TestResult {
     let iteration = format!("repeat:s:{}", q.now() / 60_000 * 60_000);
     q.work(json!({ iteration: [[["fail", "this time"]]] }))
         .await?;
+    Ok(())
+}
+
+async fn worker_without_jobs_tells_so_once(q: &mut Player) -> TestResult {
+    q.start_work(json!({})).await?;
+    let told = q.end_drained_work().await?["told"].clone();
+    assert_eq!(told, json!([["drained"]]));
     Ok(())
 }
