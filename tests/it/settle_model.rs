@@ -231,7 +231,6 @@ fn retry_by_hand_misleads_nobody() {
             ..FENCED
         },
         Config {
-            lapses: 1,
             retries: 1,
             ..DOUBTFUL
         },

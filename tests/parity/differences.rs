@@ -46,6 +46,7 @@ play!(own:
     odd_deduplication_keys_stop_a_bulk_before_it_begins,
     odd_counters_do_not_keep_a_job_from_running,
     stack_trace_has_the_error_its_place_and_causes,
+    counter_of_priorities_may_pass_its_range,
     iteration_that_stalls_too_often_fails,
     retried_job_may_stall_again,
     parent_with_colons_is_released_by_a_removal,
@@ -789,4 +790,36 @@ async fn job_that_steps_back_trims_no_events(q: &mut Player) -> TestResult {
     q.add_all(&["b"]).await?;
     assert_eq!(events(q.snapshot().await?), Some(3));
     Ok(())
+}
+
+/// BullMQ's jobs overtake their equals, from the moment that the counter has passed 2^32.
+async fn counter_of_priorities_may_pass_its_range(q: &mut Player) -> TestResult {
+    let add = async |q: &mut Player, name: &str| {
+        q.add(name, json!({ "jobId": name, "priority": 2 })).await
+    };
+    add(q, "a").await?;
+    add(q, "b").await?;
+    q.redis(&["SET", "pc", "4294967295"]).await?;
+    add(q, "c").await?;
+    add(q, "d").await?;
+    let mut scores = json!([
+        "a",
+        "8589934593",
+        "b",
+        "8589934594",
+        "c",
+        "8589934595",
+        "d",
+        "8589934596"
+    ]);
+    q.expect("prioritized", scores.clone()).await?;
+    // The last number is taken: all of them begin anew, and so does the counter.
+    q.redis(&["ZADD", "prioritized", "12884901887", "d"])
+        .await?;
+    add(q, "e").await?;
+    if let Some(scores) = scores.as_array_mut() {
+        scores.extend([json!("e"), json!("8589934597")]);
+    }
+    q.expect("prioritized", scores).await?;
+    q.expect("pc", json!("4294967301")).await
 }

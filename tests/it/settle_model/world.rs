@@ -192,7 +192,12 @@ impl State {
             if job.orphan {
                 moves.push(Move::Expire(id));
             }
-            if self.retries > 0 && job.places & (COMPLETED | FAILED) != 0 {
+            // What nobody asks about is as good as new.
+            let asked = || {
+                let mut known = self.workers.iter().flat_map(Worker::known);
+                known.any(|run| run.job == id)
+            };
+            if self.retries > 0 && job.places & (COMPLETED | FAILED) != 0 && asked() {
                 moves.push(Move::Retry(id));
             }
             if self.lapses > 0 {
