@@ -10,7 +10,8 @@
 ]]
 local B = KEYS[1]
 local which, skip = ARGV[1], tonumber(ARGV[2])
-local STEP = 200
+local STEP = 100
+local LEAVING = '0:leaving'
 local key = B .. which
 local is_list = which == 'wait' or which == 'paused'
 local ids
@@ -19,19 +20,28 @@ if is_list then
 else
   ids = redis.call('ZRANGE', key, skip, skip + STEP - 1)
 end
-local deleted = 0
-for _, id in ipairs(ids) do
+local doomed, from = {}, skip
+for i, id in ipairs(ids) do
   if belongs_to_scheduler(B, id) then
     skip = skip + 1
   else
+    doomed[#doomed + 1] = id
     if is_list then
-      redis.call('LREM', key, 1, id)
-    else
-      redis.call('ZREM', key, id)
+      redis.call('LSET', key, from + i - 1, LEAVING)
     end
-    remove_hard(B, id)
-    deleted = deleted + 1
   end
 end
+if #doomed > 0 then
+  if is_list then
+    -- One pass over what stays, from the end that is nearer.
+    local first = from < redis.call('LLEN', key) / 2
+    redis.call('LREM', key, first and #doomed or -#doomed, LEAVING)
+  else
+    redis.call('ZREM', key, unpack(doomed))
+  end
+end
+for _, id in ipairs(doomed) do
+  remove_hard(B, id)
+end
 local size = is_list and redis.call('LLEN', key) or redis.call('ZCARD', key)
-return { deleted, skip, size > skip and 1 or 0 }
+return { #doomed, skip, size > skip and 1 or 0 }

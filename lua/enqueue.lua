@@ -3,8 +3,8 @@
   Stores 1 to N jobs, one after the other, and queues each where its options say. A job that is
   refused, exists already or is deduplicated leaves the others of the batch alone.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 since: when this very call may have been executed before, the time of the first try
-            (ms, earlier rather than later); else empty
+  ARGV    1 after: when this very call may have been executed before, the id of the event up to which the
+            caller has read what became of it; else empty
           2 number of jobs, then per job:
             id (empty: generate)   name   data (JSON)   opts (JSON)   timestamp (ms)   delay (ms)
             priority   place (wait, next, prioritized, delayed or children)
@@ -12,7 +12,9 @@
               parent, then: parent key   parent link (JSON)
               dedup, then: <modes>:<ttl in ms>:<deduplication id>, with the modes e (extend),
               r (replace), s (reschedule), k (keep last if active)
-  Returns per job code and id, with the codes 3 and 4 another id:
+          and, with `after`, per job that the events up to it tell of:
+            id   added, replaced or owner   the other id   deduplication id
+  Returns {} when too many events have come after `after` for one call: nothing has changed. Else per job code and id, with the codes 3 and 4 another id:
           0 added, now or by the earlier execution: the job
           1 an existing id, nothing stored: the job
           2 deduplicated, nothing stored: the owner of the deduplication id
@@ -25,8 +27,8 @@
   Uses    codes, events, gate, marker, place, job, parent, dedup, dedup_add, told
 ]]
 local B = KEYS[1]
-local since = ARGV[1]
-local again = since ~= ''
+local after = ARGV[1]
+local again = after ~= ''
 local total = tonumber(ARGV[2])
 local ADDED, DUPLICATE = 0, 1
 
@@ -67,7 +69,16 @@ end
 if dedups then
   dedups.check_states(B)
 end
-local told = again and read_told(B, since) or {}
+local told = {}
+if again then
+  for i = at + 1, #ARGV, 4 do
+    local kind, other = ARGV[i + 1], ARGV[i + 2]
+    told[ARGV[i]] = kind == 'added' and {} or { [kind] = other, dedup = ARGV[i + 3] }
+  end
+  if not read_told(B, after, told) then
+    return {}
+  end
+end
 
 -- The number of the next job. The first one is taken before anything else is written, so that a
 -- counter of the wrong type or that is no number fails; how many more were used is written at the

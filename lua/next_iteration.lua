@@ -20,7 +20,7 @@
   Uses    events, gate, marker, place, scheduler
 ]]
 local B, scheduler, activated, now = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
-local RUNNING_MAX = 10000
+local RUNNING_MAX = 5000
 local definition = B .. 'repeat:' .. scheduler
 
 check_iteration_keys(B)

@@ -8,7 +8,10 @@
           7 slot of the pattern after the one that was found, be it past (ms, empty: none)
           8 opts of the iteration (JSON, without jobId, delay and prevMillis)   9 priority
           10 lifo: 1 or 0   11 deduplication id (empty: none)
-  Returns {id}, or {} when nothing was to be done
+          12 after: the id of the newest event that the caller has read (empty: none), and   13 whether
+          the events up to it tell that the iteration has started: 1 or 0
+  Returns {id}, or {} when nothing was to be done; BEHIND when it is to be known whether the iteration
+          has started, and no event or too few have been read
   Emits   added, then waiting or delayed
   Uses    events, gate, marker, place, job, scheduler
 ]]
@@ -29,20 +32,25 @@ if every and every <= 0 then
   return {}
 end
 
--- Says whether the newest events tell that the iteration has started: it was promoted, and removed
--- with its end.
-local NEWEST = 5000
-local function has_run()
-  for _, entry in ipairs(redis.call('XREVRANGE', B .. 'events', '+', '-', 'COUNT', NEWEST)) do
+-- The newest events may tell that the iteration has started: it was promoted, and removed with its
+-- end. The caller reads them, once for many schedulers; here only what has come since.
+local REST_MAX = 200
+if same and ARGV[3] == 'gone' then
+  if ARGV[12] == '' then
+    return redis.status_reply('BEHIND')
+  elseif ARGV[13] == '1' then
+    return {}
+  end
+  local rest = redis.call('XRANGE', B .. 'events', '(' .. ARGV[12], '+', 'COUNT', REST_MAX + 1)
+  if #rest > REST_MAX then
+    return redis.status_reply('BEHIND')
+  end
+  for _, entry in ipairs(rest) do
     local f = entry[2]
     if f[2] == 'active' and f[4] == current then
-      return true
+      return {}
     end
   end
-  return false
-end
-if same and ARGV[3] == 'gone' and has_run() then
-  return {}
 end
 
 local slot = last

@@ -1,29 +1,32 @@
 --[[
   reclaim: active (unchanged)
   Finds the jobs that a call started although its answer was lost: active jobs whose lock holds
-  the call's token. Nothing is changed, so the job's counters do not show the lost answer.
+  the call's token; in bounded steps, from the newest on. Nothing is changed, so the job's counters do not
+  show the lost answer.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 lock token   2 how many of the newest active jobs to look at
-  Returns id, hash, id, hash, ...
+  ARGV    1 lock token   2 how many of the oldest active jobs are still to be looked at (empty: all)
+  Returns {how many are left to be looked at, id, hash, id, hash, ...}
   Emits   nothing
   Uses    nothing
 ]]
-local B = KEYS[1]
-local token, depth = ARGV[1], tonumber(ARGV[2])
-local ids = redis.call('LRANGE', B .. 'active', 0, depth - 1)
-local found = {}
-local CHUNK = 1000
-for from = 1, #ids, CHUNK do
-  local to = math.min(from + CHUNK - 1, #ids)
-  local keys = {}
-  for i = from, to do
-    keys[#keys + 1] = B .. ids[i] .. ':lock'
+local B, token = KEYS[1], ARGV[1]
+local STEP = 1000
+-- Counted from the oldest: jobs that start meanwhile move none of those that are left, and jobs that
+-- end move them only nearer.
+local size = redis.call('LLEN', B .. 'active')
+local left = math.min(tonumber(ARGV[2]) or size, size)
+local rest = math.max(left - STEP, 0)
+local found = { rest }
+if left > 0 then
+  local ids, keys = redis.call('LRANGE', B .. 'active', -left, -(rest + 1)), {}
+  for i, id in ipairs(ids) do
+    keys[i] = B .. id .. ':lock'
   end
   local locks = redis.call('MGET', unpack(keys))
-  for i = from, to do
-    if locks[i - from + 1] == token then
-      found[#found + 1] = ids[i]
-      found[#found + 1] = redis.call('HGETALL', B .. ids[i])
+  for i, id in ipairs(ids) do
+    if locks[i] == token then
+      found[#found + 1] = id
+      found[#found + 1] = redis.call('HGETALL', B .. id)
     end
   end
 end

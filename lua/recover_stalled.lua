@@ -1,21 +1,25 @@
 --[[
   recover_stalled: active -> waiting | prioritized
-  One stalled check. Pass 1 hands back the jobs that were active at the last check and have no
-  lock; pass 2 remembers what is active now. Checks are at least one interval apart per queue.
-  A job that has stalled too often fails with its next start, before its handler.
+  One stalled check, in bounded steps. Pass 1 hands back the jobs that were active at the last check and
+  have no lock; pass 2 remembers what is active now. Both go through the active jobs from the newest to the
+  oldest, and count from the oldest: jobs that start meanwhile move none of those that are left, and jobs that
+  end move them only nearer. Checks are at least one interval apart per queue. A job that has stalled too
+  often fails with its next start, before its handler.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 now (ms)   2 interval (ms)   3 stalls a job may have   4 continue: 1 to go on with a
-          check that this caller began, else 0
-  Returns {recovered ids, ids without a job that were dropped, 1 when the check is unfinished,
-          ms until the next check is possible, those of the recovered that will fail: id, stalls, ...}
+  ARGV    1 now (ms)   2 interval (ms)   3 stalls a job may have   4 continue: where a check that
+          this caller began goes on, else 0
+  Returns {recovered ids, ids without a job that were dropped, where the check goes on (0: it has
+          ended; else the pass, and 2 for each active job that is left), ms until the next check is
+          possible, those of the recovered that will fail: id, stalls, ...}
   Emits   waiting, stalled
   Uses    codes, events, gate, marker, place, job
 ]]
 local B = KEYS[1]
 local now, interval, tolerated = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
-local continued = ARGV[4] == '1'
-local RECOVER_MAX = 200
-local REMEMBER_CHUNK = 1000
+local at = tonumber(ARGV[4])
+local RECOVER_MAX = 100
+local LOOK_MAX = 500
+local LEAVING = '0:leaving'
 
 redis.call('XLEN', B .. 'events')
 redis.call('LLEN', B .. 'active')
@@ -23,7 +27,7 @@ redis.call('LLEN', B .. 'wait')
 redis.call('ZCARD', B .. 'prioritized')
 redis.call('ZCARD', B .. 'marker')
 redis.call('SCARD', B .. 'stalled')
-if not continued then
+if at == 0 then
   if redis.call('EXISTS', B .. 'stalled-check') == 1 then
     return { {}, {}, 0, redis.call('PTTL', B .. 'stalled-check'), {} }
   end
@@ -32,12 +36,46 @@ end
 
 local settings = read_settings(B)
 trim_events(B, event_cap(B, settings))
-local recovered, ghosts, failing = {}, {}, {}
-local suspects = redis.call('SPOP', B .. 'stalled', RECOVER_MAX)
+local recovered, ghosts, failing, suspects = {}, {}, {}, {}
+local active, stalled = B .. 'active', B .. 'stalled'
+local size = redis.call('LLEN', active)
+local pass, left = 1, size
+if at > 0 then
+  pass = 2 - at % 2
+  left = math.min((at - pass) / 2, size)
+end
+
+if pass == 1 and left > 0 and redis.call('SCARD', stalled) > 0 then
+  local rest = math.max(left - LOOK_MAX, 0)
+  local ids, remembered, locks = redis.call('LRANGE', active, -left, -(rest + 1)), {}, {}
+  for i, known in ipairs(redis.call('SMISMEMBER', stalled, unpack(ids))) do
+    if known == 1 then
+      remembered[#remembered + 1] = i
+      locks[#locks + 1] = B .. ids[i] .. ':lock'
+    end
+  end
+  locks = #locks > 0 and redis.call('MGET', unpack(locks)) or {}
+  for k, i in ipairs(remembered) do
+    if #suspects == RECOVER_MAX then
+      rest = left - i + 1
+      break
+    elseif not locks[k] then
+      suspects[#suspects + 1] = ids[i]
+      redis.call('LSET', active, i - 1 - left, LEAVING)
+    end
+  end
+  if #suspects > 0 then
+    -- One pass over what stays, from the end that is nearer.
+    redis.call('LREM', active, left > size / 2 and #suspects or -#suspects, LEAVING)
+    redis.call('SREM', stalled, unpack(suspects))
+  end
+  left = rest
+elseif pass == 1 then
+  left = 0
+end
 for _, id in ipairs(suspects) do
   local job_key = B .. id
-  if redis.call('EXISTS', job_key .. ':lock') == 0 and redis.call('LREM', B .. 'active', 1, id) == 1
-    and not is_legacy_marker(id) then
+  if not is_legacy_marker(id) then
     local job = redis.pcall('HMGET', job_key, 'ats', 'timestamp', 'priority', 'stc')
     if job[1] or job[2] then
       local stalls = number_or_zero(job[4]) + 1
@@ -58,12 +96,17 @@ for _, id in ipairs(suspects) do
     end
   end
 end
-if redis.call('SCARD', B .. 'stalled') > 0 then
-  return { recovered, ghosts, 1, 0, failing }
-end
 
-local active = redis.call('LRANGE', B .. 'active', 0, -1)
-for from = 1, #active, REMEMBER_CHUNK do
-  redis.call('SADD', B .. 'stalled', unpack(active, from, math.min(from + REMEMBER_CHUNK - 1, #active)))
+if pass == 1 and left == 0 then
+  redis.call('UNLINK', stalled)
+  pass, left = 2, redis.call('LLEN', active)
+end
+if pass == 2 and left > 0 then
+  local rest = math.max(left - LOOK_MAX, 0)
+  redis.call('SADD', stalled, unpack(redis.call('LRANGE', active, -left, -(rest + 1))))
+  left = rest
+end
+if pass == 1 or left > 0 then
+  return { recovered, ghosts, pass + 2 * left, 0, failing }
 end
 return { recovered, ghosts, 0, tonumber(interval), failing }

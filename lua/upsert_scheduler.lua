@@ -8,10 +8,12 @@
           6 start (ms, empty: none)   7 offset (ms, 0: none)   8 make up for missed slots: 1 or 0
           9 name   10 data (JSON, empty: none)   11 opts of the iteration (JSON, without jobId,
           delay and prevMillis)   12 priority   13 lifo: 1 or 0   14 deduplication id (empty: none)
-          15 since: when this very call may have been executed before, the time of the first try
-          (ms, earlier rather than later); else empty
+          15 after: when this very call may have been executed before, the id of the event up to which
+          the caller has read what became of it; else empty
+          16 the first slot (ms) whose iteration was added, by the events up to that one (empty: none)
           then the definition's other fields and values
   Returns {iteration id, slot}, or a refusal: ITERATION_EXISTS, SLOTS_TAKEN
+          {} when too many events have come after `after` for one call: nothing has changed
           after an earlier execution the iteration that it made, be it over by now
   Emits   added, then waiting or delayed; nothing for the iteration that is taken back
   Uses    codes, events, gate, marker, place, job, parent, dedup, removal, told, scheduler
@@ -19,8 +21,8 @@
 local B, scheduler, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local slot, later, every = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local start, offset, all = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
-local since, definition = ARGV[15], B .. 'repeat:' .. scheduler
-local fields = { 'name', ARGV[9], unpack(ARGV, 16) }
+local after, definition = ARGV[15], B .. 'repeat:' .. scheduler
+local fields = { 'name', ARGV[9], unpack(ARGV, 17) }
 if ARGV[10] ~= '' then
   fields[#fields + 1] = 'data'
   fields[#fields + 1] = ARGV[10]
@@ -32,7 +34,8 @@ local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
 local known = redis.call('HMGET', definition, 'every', 'ic', 'offset')
 
 -- Finds the iteration that an earlier execution of this call made: the definition is this call's,
--- and an iteration was added since. A worker may have run it, and even removed it.
+-- and an iteration was added since. A worker may have run it, and even removed it. Says false when
+-- the caller is to read on.
 local function made_before()
   local left = {}
   for i = 1, #fields, 2 do
@@ -51,8 +54,11 @@ local function made_before()
   if next(left) then
     return nil
   end
-  local first
-  for id in pairs(read_told(B, since)) do
+  local told, first = read_told(B, after, {}), tonumber(ARGV[16])
+  if not told then
+    return false
+  end
+  for id in pairs(told) do
     local added = tonumber(string.match(id, '^%d+$', #iteration_id(scheduler, 0)))
     if added and id == iteration_id(scheduler, added) and (not first or added < first) then
       first = added
@@ -60,15 +66,17 @@ local function made_before()
   end
   return first
 end
-if last and since ~= '' then
+if last and after ~= '' then
   local first = made_before()
-  if first then
+  if first == false then
+    return {}
+  elseif first then
     return { iteration_id(scheduler, first), whole(first) }
   end
 end
 
 -- Finds the pending iteration, and where it waits.
-local pending, place
+local pending, place, index
 if last then
   pending = iteration_id(scheduler, last)
   if redis.call('EXISTS', B .. pending) == 1 then
@@ -76,7 +84,10 @@ if last then
       place = place or redis.call('ZSCORE', B .. set, pending) and set
     end
     for _, list in ipairs({ 'wait', 'paused' }) do
-      place = place or redis.call('LPOS', B .. list, pending) and list
+      if not place then
+        index = redis.call('LPOS', B .. list, pending)
+        place = index and list
+      end
     end
   end
 end
@@ -122,7 +133,9 @@ if offset == 0 then
 end
 if place then
   if place == 'wait' or place == 'paused' then
-    redis.call('LREM', B .. place, 0, pending)
+    -- From the end that is nearer: lists may be long.
+    local near = index < redis.call('LLEN', B .. place) / 2
+    redis.call('LREM', B .. place, near and 1 or -1, pending)
   else
     redis.call('ZREM', B .. place, pending)
   end

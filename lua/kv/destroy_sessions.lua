@@ -9,12 +9,16 @@
 ]]
 local index, prefix, keep, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 
-local ended = 0
+local ended, tails, sessions = 0, {}, {}
 for _, tail in ipairs(redis.call('ZRANGE', index, 0, most)) do
   if tail ~= keep then
-    ended = ended + redis.call('DEL', prefix .. tail)
-    redis.call('ZREM', index, tail)
+    tails[#tails + 1] = tail
+    sessions[#sessions + 1] = prefix .. tail
   end
+end
+if #tails > 0 then
+  ended = redis.call('DEL', unpack(sessions))
+  redis.call('ZREM', index, unpack(tails))
 end
 local left = redis.call('ZCARD', index)
 if keep ~= '' and redis.call('ZSCORE', index, keep) then

@@ -1,17 +1,22 @@
 --[[
   list_sessions: tells the sessions of one user, those that last longest first
-  Drops from the index what has ended.
+  Drops from the index what has ended, in bounded steps.
   KEYS    1 index of the user
   ARGV    1 prefix of all session keys   2 now (ms)   3 most to look at
   Returns {tail of the key, created, touched, ends (ms), ... for each session}
   Emits   nothing
-  Uses    nothing
+  Uses    sessions
 ]]
 local index, prefix, now, most = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 
 local found = {}
-redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
-for _, tail in ipairs(redis.call('ZREVRANGE', index, 0, most - 1)) do
+drop_ended(index, now)
+local newest = redis.call('ZREVRANGE', index, 0, most - 1, 'WITHSCORES')
+for i = 1, #newest, 2 do
+  local tail = newest[i]
+  if tonumber(newest[i + 1]) <= tonumber(now) then
+    break
+  end
   local times = redis.call('HMGET', prefix .. tail, 'created', 'touched', 'ends')
   if times[1] and times[2] and times[3] then
     local at = #found

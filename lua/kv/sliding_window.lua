@@ -23,6 +23,11 @@ if not fits then
   wait = tonumber(redis.call('ZRANGE', log, last, last, 'WITHSCORES')[2]) + window - now
 elseif ARGV[6] ~= '1' then
   local stamp = string.format('%.0f', at)
+  -- In bounded steps: more of them go than come.
+  local most = cost + 500
+  if redis.call('ZCARD', log) - used > most then
+    gone = redis.call('ZRANGE', log, most - 1, most - 1, 'WITHSCORES')[2]
+  end
   redis.call('ZREMRANGEBYSCORE', log, '-inf', gone)
   -- Entries of one time leave together, so that their number names the next one.
   local same = redis.call('ZCOUNT', log, stamp, stamp)

@@ -38,6 +38,15 @@ local function deduplication()
     redis.call('LLEN', B .. 'active')
   end
 
+  -- Says whether a job is active. The list of active jobs may be long; a job that holds a lock is in it,
+  -- and one that was never started is not.
+  local function is_active(B, id)
+    if redis.call('EXISTS', B .. id .. ':lock') == 1 then
+      return true
+    end
+    return redis.call('HEXISTS', B .. id, 'processedOn') == 1 and redis.call('LPOS', B .. 'active', id) ~= false
+  end
+
   -- Deletes the delayed owner, which has left `delayed` already; `id` takes its place.
   local function replace_owner(B, dedup, owner, id)
     local owner_key = B .. owner
@@ -88,7 +97,7 @@ local function deduplication()
       claim(B, dedup, add.id)
       return nil
     end
-    if dedup.keep_last and redis.call('LPOS', B .. 'active', owner) then
+    if dedup.keep_last and is_active(B, owner) then
       redis.call('DEL', next_key)
       redis.call('HSET', next_key, 'name', add.name, 'data', add.data, 'opts', add.opts, 'jid', add.id)
       redis.call('PERSIST', owner_key)

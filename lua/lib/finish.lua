@@ -4,7 +4,7 @@
 local ALREADY = 1
 
 -- How many finished jobs one call deletes for retention; the rest follows with `trim_finished`.
-local PRUNE_MAX = 200
+local PRUNE_MAX = 100
 
 -- Answer to a repeated result of which nobody can tell any more whether it was stored.
 local SUPERSEDED = 2

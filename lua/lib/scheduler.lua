@@ -93,8 +93,20 @@ local function add_iteration(B, scheduler, slot, job, now)
   return id
 end
 
+-- The lists that have been read, as sets, or false where they are too long: many iterations may be looked
+-- for in them.
+local lists_read = {}
+
 local function listed(B, list, id)
-  return redis.call('LLEN', B .. list) > SEARCH_MAX or redis.call('LPOS', B .. list, id) ~= false
+  local members = lists_read[list]
+  if members == nil then
+    members = redis.call('LLEN', B .. list) <= SEARCH_MAX and {}
+    for _, member in ipairs(members and redis.call('LRANGE', B .. list, 0, -1) or {}) do
+      members[member] = true
+    end
+    lists_read[list] = members
+  end
+  return not members or members[id] == true
 end
 
 -- What became of an iteration: live, finished, gone (no hash) or stranded (a hash, in no state).

@@ -7,14 +7,25 @@ local function check_index(index)
   end
 end
 
--- Notes when a session ends, drops those that have ended, and lets the index live as long as the
+-- How many sessions that have ended one call drops from an index; who reads it passes over the rest.
+local DROP_MAX = 200
+
+-- Drops sessions that have ended, in bounded steps.
+local function drop_ended(index, now)
+  local ended = redis.call('ZRANGEBYSCORE', index, '-inf', now, 'LIMIT', 0, DROP_MAX)
+  if #ended > 0 then
+    redis.call('ZREM', index, unpack(ended))
+  end
+end
+
+-- Notes when a session ends, drops some that have ended, and lets the index live as long as the
 -- last of its sessions.
 local function note_session(index, tail, ends, now)
   if index == '' then
     return
   end
   redis.call('ZADD', index, ends, tail)
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', now)
+  drop_ended(index, now)
   local last = redis.call('ZREVRANGE', index, 0, 0, 'WITHSCORES')
   if last[2] then
     redis.call('PEXPIRE', index, last[2] - now)

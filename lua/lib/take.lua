@@ -1,12 +1,18 @@
 -- Starting jobs: from the tail of `wait`, then by priority, into `active` (spec processing §6).
 
+-- How many ids without a job one call drops.
+local DROP_MAX = 500
+
 -- Reads up to `want` startable jobs and takes their ids off their queue. Legacy signals and ids
--- without a job are dropped on the way. Stops early once `budget` bytes of data are taken.
--- Returns the ids, their hashes as flat arrays, and the number of dropped ghosts.
+-- without a job are dropped on the way. Stops early once `budget` bytes of data are taken, or very many
+-- ids dropped. Returns the ids, their hashes as flat arrays, the number of dropped ghosts, and whether
+-- it stopped early.
 local function pop_ready(B, want, budget)
   local ids, hashes, ghosts, bytes = {}, {}, 0, 0
+  local looked = 0
 
   local function consider(id)
+    looked = looked + 1
     if is_legacy_marker(id) then
       return
     end
@@ -22,7 +28,7 @@ local function pop_ready(B, want, budget)
     end
   end
 
-  while #ids < want and bytes < budget do
+  while #ids < want and bytes < budget and looked < want + DROP_MAX do
     local tail = redis.call('LRANGE', B .. 'wait', #ids - want, '-1')
     if #tail == 0 then
       break
@@ -41,7 +47,7 @@ local function pop_ready(B, want, budget)
       redis.call('LTRIM', B .. 'wait', '0', -(used + 1))
     end
   end
-  while #ids < want and bytes < budget do
+  while #ids < want and bytes < budget and looked < want + DROP_MAX do
     local lowest = redis.call('ZRANGE', B .. 'prioritized', '0', want - #ids - 1)
     if #lowest == 0 then
       break
@@ -56,7 +62,7 @@ local function pop_ready(B, want, budget)
     end
     redis.call('ZREM', B .. 'prioritized', unpack(used))
   end
-  return ids, hashes, ghosts, bytes >= budget
+  return ids, hashes, ghosts, bytes >= budget or looked >= want + DROP_MAX
 end
 
 -- Returns the value of one field of a flat hash, or nil.

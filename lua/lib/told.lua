@@ -1,14 +1,20 @@
 -- What the event stream tells about adds: how a call that is repeated learns what its earlier
--- execution did, where no key shows it any more.
+-- execution did, where no key shows it any more. The caller has read the stream up to an entry, page by
+-- page; the script reads only what has come since.
 
-local TOLD_MAX = 5000
+-- A longer rest is for the caller to read first.
+local REST_MAX = 200
 
--- Returns by job id the first entry since `since` (ms) that tells of its add: {} for a job that was
--- added, {replaced} for one that took another's place, {owner} for one that was deduplicated; the
--- last two with the deduplication id (dedup).
-local function read_told(B, since)
-  local told = {}
-  for _, entry in ipairs(redis.call('XRANGE', B .. 'events', since, '+', 'COUNT', TOLD_MAX)) do
+-- Returns by job id the first entry that tells of its add: {} for a job that was added, {replaced} for
+-- one that took another's place, {owner} for one that was deduplicated; the last two with the
+-- deduplication id (dedup). `told` has what the caller found up to the entry `after`. Returns nil when too
+-- many entries have come since.
+local function read_told(B, after, told)
+  local rest = redis.call('XRANGE', B .. 'events', '(' .. after, '+', 'COUNT', REST_MAX + 1)
+  if #rest > REST_MAX then
+    return nil
+  end
+  for _, entry in ipairs(rest) do
     local f = entry[2]
     if f[2] == 'added' and f[4] then
       told[f[4]] = told[f[4]] or {}

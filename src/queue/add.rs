@@ -121,7 +121,7 @@ impl<D> Queue<D> {
     /// here, unless the options have one, and a lost answer is settled by asking again. What the
     /// first asking did is told by the job, or by the queue's events where the job was
     /// [deduplicated](JobOptions::deduplication), or has ended and is removed by then. Events are
-    /// kept [up to a number](super::QueueBuilder::max_events), and 5,000 of them are read: a job
+    /// kept [up to a number](super::QueueBuilder::max_events), and all that are there are read: a job
     /// that ends, is removed, and has that many events behind it before the answer is missed is
     /// added again.
     ///

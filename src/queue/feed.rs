@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::client::CallError;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, SharedError};
-use crate::store::{Enqueue, Enqueued, NewRecord, Store};
+use crate::store::{EnqueueAgain, Enqueued, NewRecord, Store};
 
 /// How many jobs one call stores at most: about a millisecond of the server's time.
 pub(super) const BATCH_JOBS: usize = 200;
@@ -133,12 +133,8 @@ async fn send(store: Store, orders: Vec<Order>) {
 /// [`Error::Indeterminate`], because asking again could store them twice.
 pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
     let asked = store.clock().now().as_millis();
-    let since = Some(Timestamp::from_millis(asked.saturating_sub(CLOCK_ERROR)));
-    let first = Enqueue {
-        jobs: &jobs,
-        since: None,
-    };
-    let lost = match store.attempt(&first).await {
+    let since = Timestamp::from_millis(asked.saturating_sub(CLOCK_ERROR));
+    let lost = match store.enqueue(&jobs).await {
         Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
         Err(CallError::Unknown(error)) => error,
         Err(CallError::NotExecuted(error) | CallError::Answered(error)) => {
@@ -156,11 +152,11 @@ pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<E
     if again.is_empty() {
         return outcomes;
     }
-    let again = Enqueue {
+    let again = EnqueueAgain {
         jobs: &again,
         since,
     };
-    let settled = match store.settle(&again).await {
+    let settled = match store.settle(again).await {
         Ok(settled) => settled.into_iter().map(Ok).collect(),
         Err(error) => spread(error, places.len()),
     };

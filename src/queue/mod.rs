@@ -20,8 +20,8 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions, JobRecord, JobState, PRIORITY_MAX, Prefix, QueueName};
 use crate::store::{
-    AddLog, ChangeDelay, ChangePriority, Counts, Drain, Drainable, Pause, PromoteJob, RemoveJob,
-    Resume, RetryJob, Store, UpdateData, UpdateProgress,
+    AddLog, ChangeDelay, ChangePriority, Counts, Drain, Drainable, Pause, PromoteJob, Resume,
+    RetryJob, Store, UpdateData, UpdateProgress,
 };
 
 pub use add::{AddOutcome, Added, NewJob};
@@ -324,18 +324,20 @@ impl<D> Queue<D> {
 
     /// Deletes a job and its children. Returns whether there was such a job.
     ///
+    /// Up to about a hundred jobs go in one step. A larger flow goes in bounded steps, so that the
+    /// server stays responsive: first all locks are looked at, then the job leaves its state, so that
+    /// nothing starts it any more, and its children are deleted before it. A child that a worker
+    /// starts between two steps is left to that worker; it ends without effect on a parent. If the
+    /// caller ends half way, what is left of the flow stays, with the job in no state: remove it
+    /// again.
+    ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when a worker holds the job or a child that has not ended
+    /// [`Error::Incomplete`] when a later step fails. [`Error::Refused`] when a worker holds the job or a child that has not ended
     /// ([`Locked`](crate::Refusal::Locked)), or when a job scheduler needs it
     /// ([`SchedulerOwned`](crate::Refusal::SchedulerOwned)); connection errors.
     pub async fn remove(&self, id: &JobId) -> Result<bool> {
-        self.store()
-            .run(&RemoveJob {
-                job: id,
-                children: true,
-            })
-            .await
+        self.store().remove_job(id, true).await
     }
 
     /// Deletes a job and leaves its children, which then end without effect on a parent.
@@ -344,12 +346,7 @@ impl<D> Queue<D> {
     ///
     /// As [`remove`](Self::remove).
     pub async fn remove_only(&self, id: &JobId) -> Result<bool> {
-        self.store()
-            .run(&RemoveJob {
-                job: id,
-                children: false,
-            })
-            .await
+        self.store().remove_job(id, false).await
     }
 
     /// Replaces a job's data.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions, JobRecord, Schedule, SchedulerRecord};
 use crate::queue::{CLOCK_ERROR, NewJob, Queue};
 use crate::scheduler::{SchedulerOrder, Upserted, slots};
-use crate::store::{FirstSlot, RemoveScheduler, Store, UpsertScheduler};
+use crate::store::{FirstSlot, RemoveScheduler, Store, UpsertAgain, UpsertScheduler};
 use crate::wire;
 
 /// Job schedulers.
@@ -86,7 +86,7 @@ impl<D> Queue<D> {
             name: &name,
             data: Some(data.as_str()).filter(|data| !matches!(*data, "{}" | "null")),
             iteration: &iteration,
-            since: None,
+            told: None,
             fields: &wire::definition_fields(schedule, &options),
         };
         Box::pin(upsert(self.store(), order)).await.map(Some)
@@ -144,10 +144,11 @@ impl<D> Queue<D> {
 /// Runs an upsert; after a lost answer, asks until it is known what became of it.
 async fn upsert(store: &Store, mut upsert: UpsertScheduler<'_>) -> Result<Upserted> {
     let since = upsert.now.as_millis().saturating_sub(CLOCK_ERROR);
-    let (id, due) = match store.attempt(&upsert).await {
+    let since = Timestamp::from_millis(since);
+    let (id, due) = match store.upsert_scheduler(&upsert).await {
         Err(CallError::Unknown(_)) => {
-            upsert.since = Some(Timestamp::from_millis(since));
-            store.settle(&upsert).await?
+            let upsert = &mut upsert;
+            store.settle(UpsertAgain { upsert, since }).await?
         }
         outcome => outcome?,
     };

@@ -6,8 +6,13 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::scheduler::{Rearmed, slots};
-use crate::store::{CheckSchedulers, Halted, IterationState, RearmScheduler, Store};
+use crate::store::{
+    CheckSchedulers, Halted, IterationState, RearmScheduler, RearmedAs, Starts, Store,
+};
 use crate::wire::Repetition;
+
+/// How often the events are read on for one scheduler.
+const READS_MAX: usize = 20;
 
 /// What a check did.
 #[derive(Debug, Default)]
@@ -36,6 +41,7 @@ impl Healed {
 /// Whatever the store answers before anything was found; the next check goes on.
 pub(crate) async fn heal(store: &Store, interval: Duration) -> Result<Healed> {
     let mut healed = Healed::default();
+    let mut starts = Starts::default();
     let mut skip = 0;
     loop {
         let now = store.clock().now();
@@ -49,7 +55,7 @@ pub(crate) async fn heal(store: &Store, interval: Duration) -> Result<Healed> {
             Err(error) => return healed.cut_short(error),
         };
         for halted in page.halted {
-            let problem = match rearm(store, &halted, now).await {
+            let problem = match rearm(store, &halted, now, &mut starts).await {
                 Ok(Ok(rearmed)) => {
                     healed.rearmed.extend(rearmed);
                     continue;
@@ -76,6 +82,7 @@ async fn rearm(
     store: &Store,
     halted: &Halted,
     now: Timestamp,
+    starts: &mut Starts,
 ) -> Result<Result<Option<Rearmed>>, String> {
     let scheduler = &halted.scheduler;
     if let Some(problem) = scheduler.problems.first() {
@@ -108,23 +115,35 @@ async fn rearm(
     }
     let count = current.count.saturating_add(u64::from(!same));
     let iteration = current.iteration(&scheduler.id, count, now);
-    let made = store
-        .run(&RearmScheduler {
-            scheduler: &scheduler.id,
-            slot: scheduler.next,
-            state: halted.state,
-            now,
-            same,
-            slots,
-            iteration: &iteration,
-        })
-        .await;
-    Ok(made.map(|made| {
-        made.map(|id| Rearmed {
-            scheduler: scheduler.id.clone(),
-            id,
-        })
-    }))
+    let current = format!("repeat:{}:{}", scheduler.id, scheduler.next);
+    for _ in 0..READS_MAX {
+        let made = store
+            .run(&RearmScheduler {
+                scheduler: &scheduler.id,
+                slot: scheduler.next,
+                state: halted.state,
+                now,
+                same,
+                slots,
+                iteration: &iteration,
+                events: starts.after().map(|after| (after, starts.has(&current))),
+            })
+            .await;
+        match made {
+            Ok(RearmedAs::Behind) => {
+                if let Err(error) = starts.read(store).await {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(RearmedAs::Nothing) => return Ok(Ok(None)),
+            Ok(RearmedAs::Made(id)) => {
+                let scheduler = scheduler.id.clone();
+                return Ok(Ok(Some(Rearmed { scheduler, id })));
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+    }
+    Err("events come faster than they can be read".to_owned())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod reply;
 mod script;
 mod settle;
 mod stream;
+mod told;
 mod transitions;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub(crate) use reads::Counts;
 pub use reads::limits::RateLimitState;
 pub(crate) use script::lua;
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
+pub(crate) use told::{EnqueueAgain, Starts, Story, Told, UpsertAgain};
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{Advance, Advanced, Ended, FinishCode, Next, Trim};
 pub(crate) use transitions::change_delay::ChangeDelay;
@@ -39,11 +41,9 @@ pub(crate) use transitions::next_iteration::{Made, NextIteration, PatternSlots, 
 pub(crate) use transitions::next_repeatable::{NextJob, NextRepeatable};
 pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
-pub(crate) use transitions::rearm_scheduler::RearmScheduler;
-pub(crate) use transitions::reclaim::Reclaim;
+pub(crate) use transitions::rearm_scheduler::{RearmScheduler, RearmedAs};
 pub(crate) use transitions::recover_stalled::RecoverStalled;
 pub(crate) use transitions::release_deduplication::ReleaseDeduplication;
-pub(crate) use transitions::remove_job::RemoveJob;
 pub(crate) use transitions::remove_scheduler::RemoveScheduler;
 pub(crate) use transitions::retry_job::RetryJob;
 pub(crate) use transitions::trim_finished::TrimFinished;

@@ -9,11 +9,21 @@ use std::time::Duration;
 
 use crate::client::CallError;
 use crate::error::{Error, Result};
-use crate::store::{Store, Transition};
+use crate::store::Store;
 
 /// How long is asked: Redis comes back from a restart or a failover in that time, and a caller
 /// waits no longer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request in the form that recognises its earlier execution.
+pub(crate) trait Again {
+    /// What it tells.
+    type Reply;
+
+    /// Asks.
+    fn ask(&mut self, store: &Store)
+    -> impl Future<Output = Result<Self::Reply, CallError>> + Send;
+}
 
 impl Store {
     /// Asks again for a request, in the form that recognises its earlier execution, whose answer
@@ -24,10 +34,10 @@ impl Store {
     /// What the script itself declines. Every other error says nothing about the earlier
     /// execution, so that the outcome stays [`Error::Indeterminate`]; those that do not pass by
     /// themselves, and a closed client, end the asking at once.
-    pub(crate) async fn settle<T: Transition>(&self, again: &T) -> Result<T::Reply> {
+    pub(crate) async fn settle<A: Again>(&self, mut again: A) -> Result<A::Reply> {
         let mut retry = self.connection().retry().within(PATIENCE);
         loop {
-            let error = match self.attempt(again).await {
+            let error = match again.ask(self).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };

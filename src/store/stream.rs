@@ -294,7 +294,7 @@ fn fresh_events(value: Value) -> Result<Vec<RawEvent>> {
         .collect()
 }
 
-fn event(value: Value, what: &str) -> Result<RawEvent> {
+pub(super) fn event(value: Value, what: &str) -> Result<RawEvent> {
     let mut parts = reply::items(value, what)?.into_iter();
     let (Some(id), Some(fields)) = (parts.next(), parts.next()) else {
         return Err(reply::unexpected(what));

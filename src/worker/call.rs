@@ -14,7 +14,7 @@ use crate::client::CallError;
 use crate::error::Error;
 use crate::job::JobRecord;
 use crate::store::{
-    Advance, Advanced, Ended, ExtendLocks, FinishCode, LockToken, Next, Reclaim, Store, Trim,
+    Advance, Advanced, Ended, ExtendLocks, FinishCode, LockToken, Next, Store, Trim,
 };
 use crate::worker::attempt::{Concluded, Settled};
 use crate::worker::execute::Cancellation;
@@ -190,7 +190,7 @@ impl Caller {
     pub(super) async fn reclaim(&self, token: &LockToken) -> Vec<JobRecord> {
         let mut wait = RETRY_MIN;
         loop {
-            match self.store.run(&Reclaim { token }).await {
+            match self.store.reclaim(token).await {
                 Ok(started) => {
                     let records: Vec<_> =
                         started.into_iter().map(|started| started.record).collect();

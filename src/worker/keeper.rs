@@ -276,7 +276,7 @@ impl Task {
 
     /// Hands back the jobs of workers that vanished, again and again.
     async fn recover(&self) {
-        let mut continued = false;
+        let mut continued = 0;
         loop {
             let check = RecoverStalled {
                 now: self.store.clock().now(),
@@ -298,12 +298,11 @@ impl Task {
                         );
                     }
                     continued = checked.more;
-                    if continued {
-                        Duration::ZERO
-                    } else {
-                        self.heal().await;
-                        checked.wait
+                    if continued > 0 {
+                        continue;
                     }
+                    self.heal().await;
+                    checked.wait
                 }
                 Err(error) => {
                     self.report("stalled jobs were not looked for", &error);

@@ -418,7 +418,7 @@ impl ManualWorker {
     /// Connection errors. Safe to repeat.
     pub async fn check_stalled(&self, interval: Duration, tolerated: u32) -> Result<Vec<JobId>> {
         let mut jobs = Vec::new();
-        let mut continued = false;
+        let mut continued = 0;
         loop {
             let checked = self
                 .store
@@ -430,7 +430,7 @@ impl ManualWorker {
                 })
                 .await;
             let checked = checked.map_err(|error| {
-                if continued {
+                if continued > 0 {
                     error.after(|| format!("{} jobs were handed back", jobs.len()))
                 } else {
                     error
@@ -438,7 +438,7 @@ impl ManualWorker {
             })?;
             jobs.extend(checked.jobs);
             continued = checked.more;
-            if !continued {
+            if continued == 0 {
                 return Ok(jobs);
             }
         }

@@ -12,13 +12,16 @@
     reason = "tests fail loudly, and print the figures they measure"
 )]
 
+mod bounded;
 mod check;
 mod connections;
 mod data;
 mod deduplication;
 
+mod flows;
 mod locks;
 mod logs;
+mod meter;
 mod outage;
 mod panics;
 mod pressure;

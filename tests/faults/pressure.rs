@@ -63,47 +63,26 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
             'timestamp', i, 'finishedOn', i, 'returnvalue', '0', 'atm', 1, 'ats', 1)
         redis.call('ZADD', KEYS[1] .. 'completed', i, 'old' .. i)
     end";
-    let mut site = Site::start().await?;
+    let site = Site::start().await?;
     for from in (1..=200_000).step_by(5_000) {
         let (first, last) = (from.to_string(), (from + 4_999).to_string());
         site.server
             .cli(&["EVAL", FILL, "1", &site.key(""), &first, &last])
             .await?;
     }
-    site.server
-        .cli(&["CONFIG", "SET", "slowlog-log-slower-than", "1000"])
-        .await?;
-    site.server
-        .cli(&["CONFIG", "SET", "slowlog-max-len", "100000"])
-        .await?;
-    site.server.cli(&["SLOWLOG", "RESET"]).await?;
-    let alone = site.alone().await;
     site.server.cli(&["CONFIG", "RESETSTAT"]).await?;
     let cpu = site.server.used_cpu_us().await?;
     let options = JobOptions::new().remove_on_complete(Retention::KeepLast(100));
     site.add_with(1, 0, &options).await?;
     let worker = site.worker().start(work).await?;
-    let from = Instant::now();
     eventually(LIVENESS * 2, async || {
         let kept = site.server.int(&["ZCARD", &site.key("completed")]).await;
         kept.map_err(|error| error.to_string())
             .and_then(|kept| (kept == 100).then_some(()).ok_or(format!("{kept} kept")))
     })
     .await?;
-    let took = from.elapsed();
-    drop(alone);
     worker.close().await;
     let cpu = site.server.used_cpu_us().await? - cpu;
-    let slow = site.server.cli(&["SLOWLOG", "GET", "100000"]).await?;
-    let mut times: Vec<i64> = slow
-        .items()
-        .iter()
-        .filter(|entry| entry.items()[3].texts()[0].starts_with("EVAL"))
-        .filter_map(|entry| entry.items()[2].int())
-        .collect();
-    times.sort_unstable();
-    let longest = times.last().copied().unwrap_or(0);
-    let over = times.iter().filter(|time| **time > 5_000).count();
     let stats = site.server.info("commandstats").await?;
     let calls = |name: &str| -> u64 {
         let stat = stats.get(name).map_or("", String::as_str);
@@ -114,15 +93,11 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
     };
     let calls = calls("cmdstat_evalsha") + calls("cmdstat_eval");
     let each = cpu / calls.max(1);
-    println!(
-        "V14 200,000 finished jobs to 100 in {took:?}: longest script {longest} us, {calls} scripts of {each} us CPU, {} over 1 ms, {over} over 5 ms",
-        times.len()
-    );
-    // The work is cut evenly, and a piece of it takes less than the bar. Single wall times are
-    // printed only: a busy machine takes the server off its processor in the middle of a script.
+    println!("V14 200,000 finished jobs to 100: {calls} scripts of {each} us CPU");
+    // The work is cut evenly, and a piece of it takes less than the bar. What single scripts take is
+    // judged in `bounded`.
     assert!(calls >= 1_000, "{calls} scripts");
     assert!(each <= 5_000, "{each} us each");
-    assert!(over <= 100, "{over} scripts over 5 ms");
     let left = site.server.int(&["DBSIZE"]).await?;
     assert!(left < 120, "{left} keys");
     Ok(())

@@ -10,7 +10,6 @@ use oxbull::{
 };
 use oxbull_testkit::{Proxy, RedisServer, RedisServerBuilder, eventually, unique};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::{TestResult, logs};
 
@@ -18,10 +17,6 @@ use crate::{TestResult, logs};
 pub(crate) const LIVENESS: Duration = Duration::from_secs(60);
 /// The lock duration of the tests' workers, unless they say otherwise.
 pub(crate) const LOCK: Duration = Duration::from_secs(2);
-
-/// Held by every site; a test that measures the server's time takes it for itself. A test that
-/// has two sites at once would wait for itself.
-static MACHINE: RwLock<()> = RwLock::const_new(());
 
 /// What a job asks of its handler.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -111,7 +106,6 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) queue: Queue<Work>,
     pub(crate) effects: Effects,
-    share: Option<RwLockReadGuard<'static, ()>>,
 }
 
 /// Counts the members of two lists and two sorted sets.
@@ -119,12 +113,6 @@ const COUNT_LEFT: &str = "return redis.call('LLEN', KEYS[1]) + redis.call('LLEN'
     + redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])";
 
 impl Site {
-    /// Waits until no other test runs, and keeps it so until the guard is dropped.
-    pub(crate) async fn alone(&mut self) -> RwLockWriteGuard<'static, ()> {
-        self.share = None;
-        MACHINE.write().await
-    }
-
     /// A queue on a plain server.
     pub(crate) async fn start() -> TestResult<Self> {
         Self::on(RedisServer::builder(), false).await
@@ -137,7 +125,6 @@ impl Site {
 
     pub(crate) async fn on(server: RedisServerBuilder, proxied: bool) -> TestResult<Self> {
         logs::record();
-        let share = MACHINE.read().await;
         let server = server.start().await?;
         let proxy = if proxied {
             Some(Proxy::start(server.port()).await?)
@@ -155,7 +142,6 @@ impl Site {
             name,
             queue,
             effects: Effects::default(),
-            share: Some(share),
         })
     }
 

@@ -22,7 +22,7 @@ static ROTATE: Script = lua!("kv/rotate_session", uses: ["sessions"]);
 static RESEAL: Script = lua!("kv/reseal_session", uses: []);
 static DESTROY: Script = lua!("kv/destroy_session", uses: ["sessions"]);
 static DESTROY_ALL: Script = lua!("kv/destroy_sessions", uses: []);
-static LIST: Script = lua!("kv/list_sessions", uses: []);
+static LIST: Script = lua!("kv/list_sessions", uses: ["sessions"]);
 
 /// Bytes of a version: enough that no two writes share one.
 const VERSION_LEN: usize = 12;
@@ -155,8 +155,17 @@ impl Sessions {
             &self.settings.per_user.to_string(),
             if refuse { "1" } else { "0" },
         ];
-        self.change(&CREATE, keys, &keys.list(), &args).await?;
-        Ok(version)
+        loop {
+            let list = keys.list();
+            let reply = self.run(&CREATE, &keys.session, &list, &args).await?;
+            match reply.text()?.as_str() {
+                "ok" => return Ok(version),
+                "full" => return Err(SessionError::Full),
+                // Sessions that are in its way go in bounded steps.
+                "more" => {}
+                _ => return Err(odd(&CREATE)),
+            }
+        }
     }
 
     /// Reads a session, and seals it anew where its key is an old one.
@@ -336,8 +345,7 @@ impl Sessions {
             "ok" => Ok(()),
             "gone" => Err(SessionError::Gone),
             "conflict" => Err(SessionError::Conflict),
-            "full" => Err(SessionError::Full),
-            _ => Err(Error::Protocol(format!("{} has an odd reply", script.name())).into()),
+            _ => Err(odd(script)),
         }
     }
 
@@ -376,6 +384,10 @@ impl Sessions {
             Protection::Plain => Ok(text.as_bytes().to_vec()),
         }
     }
+}
+
+fn odd(script: &Script) -> SessionError {
+    Error::Protocol(format!("{} has an odd reply", script.name())).into()
 }
 
 fn version() -> Result<String> {

@@ -9,7 +9,7 @@ use crate::job::{Deduplication, IfDelayed, JobId};
 use crate::policy::Placement;
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::{Call, Transition};
+use crate::store::{Call, Story, Told, Transition};
 
 static SCRIPT: Script = lua!(
     "enqueue",
@@ -49,8 +49,8 @@ impl NewRecord {
 /// Stores and queues jobs.
 pub(crate) struct Enqueue<'a> {
     pub(crate) jobs: &'a [NewRecord],
-    /// When this very call may have been executed before: the time of the first try.
-    pub(crate) since: Option<Timestamp>,
+    /// Where this very call may have been executed before: what the events tell about that.
+    pub(crate) told: Option<&'a Told>,
 }
 
 /// What became of one job of the call.
@@ -81,12 +81,15 @@ impl Transition for Enqueue<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // The caller decides: a job with an id of its own may be asked for again.
     const SAFETY: Repeat = Repeat::Once;
-    /// Per job, in order.
-    type Reply = Vec<Enqueued>;
+    /// Per job, in order; `None` when more events are to be read first.
+    type Reply = Option<Vec<Enqueued>>;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.since.map_or(String::new(), |since| since.to_string()))
-            .arg(self.jobs.len());
+        call.arg(
+            self.told
+                .map_or(String::new(), |told| told.after.to_string()),
+        )
+        .arg(self.jobs.len());
         for job in self.jobs {
             call.arg(job.id.as_ref().map_or("", JobId::as_str))
                 .arg(job.name.as_str())
@@ -102,11 +105,28 @@ impl Transition for Enqueue<'_> {
                 (None, None) => call.arg(""),
             };
         }
+        for (id, story) in self.told.iter().flat_map(|told| &told.stories) {
+            match story {
+                Story::Added => call.arg(id).arg("added").arg("").arg(""),
+                Story::Replaced {
+                    other,
+                    deduplication,
+                } => call.arg(id).arg("replaced").arg(other).arg(deduplication),
+                Story::Owned {
+                    owner,
+                    deduplication,
+                } => call.arg(id).arg("owner").arg(owner).arg(deduplication),
+            };
+        }
     }
 
-    fn read(&self, reply: Value) -> Result<Vec<Enqueued>> {
+    fn read(&self, reply: Value) -> Result<Option<Vec<Enqueued>>> {
         const WHAT: &str = "enqueue";
-        let mut parts = reply::items(reply, WHAT)?.into_iter();
+        let parts = reply::items(reply, WHAT)?;
+        if parts.is_empty() && self.told.is_some() {
+            return Ok(None);
+        }
+        let mut parts = parts.into_iter();
         let mut jobs = Vec::with_capacity(self.jobs.len());
         while let (Some(code), Some(id)) = (parts.next(), parts.next()) {
             let mut other = || {
@@ -127,7 +147,7 @@ impl Transition for Enqueue<'_> {
             });
         }
         if jobs.len() == self.jobs.len() {
-            Ok(jobs)
+            Ok(Some(jobs))
         } else {
             Err(reply::unexpected(WHAT))
         }

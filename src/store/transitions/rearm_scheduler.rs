@@ -12,7 +12,7 @@ use crate::store::transitions::check_schedulers::IterationState;
 use crate::store::transitions::next_iteration::PatternSlots;
 use crate::store::transitions::upsert_scheduler::{optional, write_iteration};
 use crate::store::{Call, Transition};
-use crate::wire::Iteration;
+use crate::wire::{EventId, Iteration};
 
 static SCRIPT: Script = lua!(
     "rearm_scheduler",
@@ -30,14 +30,27 @@ pub(crate) struct RearmScheduler<'a> {
     pub(crate) same: bool,
     pub(crate) slots: PatternSlots,
     pub(crate) iteration: &'a Iteration,
+    /// The newest event that was read, and whether the events up to it tell that the iteration has
+    /// started.
+    pub(crate) events: Option<(EventId, bool)>,
+}
+
+/// What became of the try.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum RearmedAs {
+    /// The iteration was made.
+    Made(JobId),
+    /// Nothing was to be done.
+    Nothing,
+    /// More events are to be read first.
+    Behind,
 }
 
 impl Transition for RearmScheduler<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // The second execution finds an iteration that will run.
     const SAFETY: Repeat = Repeat::Safe;
-    /// The iteration; `None` when nothing was to be done.
-    type Reply = Option<JobId>;
+    type Reply = RearmedAs;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.scheduler)
@@ -48,10 +61,20 @@ impl Transition for RearmScheduler<'_> {
             .arg(optional(self.slots.latest))
             .arg(optional(self.slots.following));
         write_iteration(call, self.iteration);
+        call.arg(
+            self.events
+                .map_or(String::new(), |(after, _)| after.to_string()),
+        )
+        .flag(self.events.is_some_and(|(_, started)| started));
     }
 
-    fn read(&self, reply: Value) -> Result<Option<JobId>> {
+    fn read(&self, reply: Value) -> Result<RearmedAs> {
+        if matches!(&reply, Value::SimpleString(text) if text == "BEHIND") {
+            return Ok(RearmedAs::Behind);
+        }
         let ids = reply::texts(reply, "rearm_scheduler")?;
-        Ok(ids.into_iter().next().map(JobId::existing))
+        Ok(ids.into_iter().next().map_or(RearmedAs::Nothing, |id| {
+            RearmedAs::Made(JobId::existing(id))
+        }))
     }
 }

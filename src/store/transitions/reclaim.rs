@@ -6,30 +6,54 @@ use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::store::script::lua;
 use crate::store::transitions::advance::{Started, read_started};
-use crate::store::{Call, LockToken, Transition};
+use crate::store::{Call, LockToken, Store, Transition, reply};
 
 static SCRIPT: Script = lua!("reclaim", uses: []);
 
-/// How many of the newest active jobs are searched: more than a queue's fleet runs at once.
-const DEPTH: u32 = 20_000;
-
-/// Finds the jobs that a call started although its answer was lost.
-pub(crate) struct Reclaim<'a> {
+/// Looks for the jobs that a call started although its answer was lost: one bounded step.
+struct Reclaim<'a> {
     /// The lock token of that call.
-    pub(crate) token: &'a LockToken,
+    token: &'a LockToken,
+    /// How many of the oldest active jobs are still to be looked at.
+    left: Option<u64>,
 }
 
 impl Transition for Reclaim<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     const SAFETY: Repeat = Repeat::Safe;
-    /// The jobs, as they are now: already counted as started.
-    type Reply = Vec<Started>;
+    /// The jobs, as they are now: already counted as started; and how many are left.
+    type Reply = (Vec<Started>, u64);
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.token.as_str()).arg(DEPTH);
+        call.arg(self.token.as_str())
+            .arg(self.left.map_or(String::new(), |left| left.to_string()));
     }
 
-    fn read(&self, reply: Value) -> Result<Vec<Started>> {
-        read_started(reply, "reclaim")
+    fn read(&self, reply: Value) -> Result<Self::Reply> {
+        const WHAT: &str = "reclaim";
+        let mut parts = reply::items(reply, WHAT)?;
+        if parts.is_empty() {
+            return Err(reply::unexpected(WHAT));
+        }
+        let left = reply::int(&parts.remove(0), WHAT)?;
+        let left = u64::try_from(left).map_err(|_| reply::unexpected(WHAT))?;
+        Ok((read_started(Value::Array(parts), WHAT)?, left))
+    }
+}
+
+impl Store {
+    /// Finds the jobs that a call started although its answer was lost, in bounded steps.
+    pub(crate) async fn reclaim(&self, token: &LockToken) -> Result<Vec<Started>> {
+        let (mut found, mut left) = self.run(&Reclaim { token, left: None }).await?;
+        while left > 0 {
+            let step = Reclaim {
+                token,
+                left: Some(left),
+            };
+            let (more, rest) = self.run(&step).await?;
+            found.extend(more);
+            left = rest;
+        }
+        Ok(found)
     }
 }

@@ -22,8 +22,8 @@ pub(crate) struct RecoverStalled {
     pub(crate) interval: Duration,
     /// How many stalls a job may have.
     pub(crate) tolerated: u32,
-    /// Whether this call goes on with a check that the caller began.
-    pub(crate) continued: bool,
+    /// Where a check that the caller began goes on; 0 begins one.
+    pub(crate) continued: u64,
 }
 
 /// What a check did.
@@ -35,7 +35,8 @@ pub(crate) struct Recovered {
     pub(crate) failing: Vec<(JobId, u32)>,
     /// Ids without a job that were dropped.
     pub(crate) ghosts: Vec<JobId>,
-    pub(crate) more: bool,
+    /// Where the check goes on; 0: it has ended.
+    pub(crate) more: u64,
     /// How long until another check is possible.
     pub(crate) wait: Duration,
 }
@@ -49,7 +50,7 @@ impl Transition for RecoverStalled {
         call.arg(self.now.as_millis())
             .arg(u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX))
             .arg(self.tolerated)
-            .flag(self.continued);
+            .arg(self.continued);
     }
 
     fn read(&self, reply: Value) -> Result<Recovered> {
@@ -80,7 +81,7 @@ impl Transition for RecoverStalled {
             jobs: ids(jobs)?,
             failing: too_often,
             ghosts: ids(ghosts)?,
-            more: reply::int(&more, WHAT)? == 1,
+            more: u64::try_from(reply::int(&more, WHAT)?).unwrap_or(0),
             wait: Duration::from_millis(u64::try_from(reply::int(&wait, WHAT)?).unwrap_or(0)),
         })
     }

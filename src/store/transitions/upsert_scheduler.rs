@@ -11,7 +11,7 @@ use crate::job::JobId;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};
-use crate::wire::Iteration;
+use crate::wire::{EventId, Iteration};
 
 static SCRIPT: Script = lua!(
     "upsert_scheduler",
@@ -48,18 +48,19 @@ pub(crate) struct UpsertScheduler<'a> {
     /// JSON text.
     pub(crate) data: Option<&'a str>,
     pub(crate) iteration: &'a Iteration,
-    /// When this very call may have been executed before.
-    pub(crate) since: Option<Timestamp>,
+    /// Where this very call may have been executed before: the event up to which was read, and
+    /// the first slot whose iteration was added by then.
+    pub(crate) told: Option<(EventId, Option<Timestamp>)>,
     /// Fields of the definition.
     pub(crate) fields: &'a [(&'static str, String)],
 }
 
 impl Transition for UpsertScheduler<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
-    // With `since` it may be asked again.
+    // With `told` it may be asked again.
     const SAFETY: Repeat = Repeat::Once;
-    /// The iteration and its slot.
-    type Reply = (JobId, Timestamp);
+    /// The iteration and its slot; `None` when more events are to be read first.
+    type Reply = Option<(JobId, Timestamp)>;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.scheduler).arg(self.now.as_millis());
@@ -87,13 +88,17 @@ impl Transition for UpsertScheduler<'_> {
         .arg(self.name)
         .arg(self.data.unwrap_or(""));
         write_iteration(call, self.iteration);
-        call.arg(optional(self.since));
+        let after = self
+            .told
+            .map_or(String::new(), |(after, _)| after.to_string());
+        call.arg(after)
+            .arg(optional(self.told.and_then(|(_, first)| first)));
         for (field, value) in self.fields {
             call.arg(*field).arg(value.as_str());
         }
     }
 
-    fn read(&self, reply: Value) -> Result<(JobId, Timestamp)> {
+    fn read(&self, reply: Value) -> Result<Self::Reply> {
         const WHAT: &str = "upsert_scheduler";
         if let Value::Int(code @ ..=-1) = reply {
             return Err(Error::Refused {
@@ -102,13 +107,15 @@ impl Transition for UpsertScheduler<'_> {
             });
         }
         let mut parts = reply::items(reply, WHAT)?.into_iter();
-        let (Some(id), Some(slot)) = (parts.next(), parts.next()) else {
-            return Err(reply::unexpected(WHAT));
+        let (id, slot) = match (parts.next(), parts.next()) {
+            (Some(id), Some(slot)) => (id, slot),
+            (None, _) if self.told.is_some() => return Ok(None),
+            _ => return Err(reply::unexpected(WHAT)),
         };
-        Ok((
+        Ok(Some((
             JobId::existing(reply::text(id, WHAT)?),
             Timestamp::from_millis(reply::int(&slot, WHAT)?),
-        ))
+        )))
     }
 }
 

@@ -13,6 +13,7 @@ play!(everyone:
     locked_job_stays,
     active_job_without_a_lock_is_removed,
     children_go_with_their_parent,
+    large_flow_goes_as_a_small_one_does,
     children_stay_on_request,
     locked_child_keeps_its_parent,
     last_pending_child_releases_its_parent,
@@ -91,6 +92,63 @@ async fn children_go_with_their_parent(q: &mut Player) -> TestResult {
     q.go("c").await?;
     for id in ["k1", "k3", "g1"] {
         q.expect(id, json!(null)).await?;
+    }
+    Ok(())
+}
+
+/// Too many jobs for one step; only the order of their events may differ.
+async fn large_flow_goes_as_a_small_one_does(q: &mut Player) -> TestResult {
+    q.go("c").await?;
+    q.go("q").await?;
+    let mut children: Vec<_> = (0..150)
+        .map(|n| json!({ "name": "w", "queueName": "c", "opts": { "jobId": format!("w{n}") } }))
+        .collect();
+    children
+        .push(json!({ "name": "d", "queueName": "c", "opts": { "jobId": "d", "delay": 9000 } }));
+    children
+        .push(json!({ "name": "p", "queueName": "c", "opts": { "jobId": "p", "priority": 4 } }));
+    children.push(
+        json!({ "name": "mid", "queueName": "c", "opts": { "jobId": "mid" },
+        "children": [{ "name": "g", "queueName": "q", "opts": { "jobId": "g" } }] }),
+    );
+    q.flow("par", json!({}), json!(children)).await?;
+    q.add_all(&["other"]).await?;
+    q.go("c").await?;
+    q.work_off("w0").await?;
+    q.fetch_job("t", "w1").await?;
+    q.go("q").await?;
+    assert_eq!(q.act(remove("par")).await?, locked());
+    q.expect("waiting-children", json!(["par", "1700000000000"]))
+        .await?;
+    q.go("c").await?;
+    q.fail("w1", "t").await?;
+    q.go("q").await?;
+    q.act(remove("par")).await?;
+    q.redis(&["DEL", "events"]).await?;
+    for key in [
+        "par",
+        "par:dependencies",
+        "par:processed",
+        "par:unsuccessful",
+        "waiting-children",
+    ] {
+        q.expect(key, json!(null)).await?;
+    }
+    q.expect("wait", json!(["other"])).await?;
+    q.go("c").await?;
+    q.redis(&["DEL", "events"]).await?;
+    for key in [
+        "wait",
+        "delayed",
+        "prioritized",
+        "waiting-children",
+        "failed",
+        "w0",
+        "w1",
+        "w149",
+        "mid",
+    ] {
+        q.expect(key, json!(null)).await?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use crate::http::Gateway;
 use crate::site::{Ear, Site, TestResult, granted, simulator};
 use helping::{KEYS, helps};
 use operating::{BY_HAND, node_operates, rust_operates};
-use producing::{listen, node_produces, prepare, rust_produces};
+use producing::{add_large_flow, listen, node_produces, prepare, rust_produces};
 use working::{fill, lose_an_iteration, node_works, rust_works, unhandled_posts};
 
 const POSTS: &str = "post-publishing";
@@ -155,6 +155,7 @@ async fn operator_has_what_it_needs_and_no_more() -> TestResult {
             .await?;
         fill(&site, queue).await?;
     }
+    add_large_flow(&Queue::open(&client, "rust").await?).await?;
     // What a pause by BullMQ 4 leaves, which a resume brings in order.
     site.server.cli(&["RPUSH", "bull:old:paused", "1"]).await?;
     client.close().await;

@@ -4,6 +4,7 @@ use oxbull::{Client, JobId, JobOptions, Queue, RetryOptions, SchedulerOrder};
 use oxbull_testkit::NodePeer;
 use serde_json::{Value, json};
 
+use super::producing::LARGE_FLOW;
 use super::{LATER, call};
 use crate::site::TestResult;
 
@@ -38,6 +39,7 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     queue.remove_scheduler("often").await?;
     queue.trim_events(1).await?;
     queue.release_deduplication("b").await?;
+    assert!(queue.remove(&JobId::new(LARGE_FLOW)?).await?);
     queue.drain(true).await?;
     let old: Queue<Value> = Queue::open(client, "old").await?;
     old.pause().await?;

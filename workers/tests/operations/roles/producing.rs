@@ -32,6 +32,22 @@ fn alone() -> JobOptions {
     JobOptions::new().deduplication(alone)
 }
 
+/// A job with children that are too many to be removed in one step.
+pub(super) const LARGE_FLOW: &str = "large-flow";
+
+pub(super) async fn add_large_flow(queue: &Queue<Value>) -> TestResult {
+    let parent = JobId::new(LARGE_FLOW)?;
+    queue
+        .add_with("whole", &json!({}), JobOptions::new().id(parent.clone()))
+        .await?;
+    let of = Parent::new(queue.qualified_name(), parent.clone());
+    let child = |n| NewJob::new("part", json!(n)).options(JobOptions::new().parent(of.clone()));
+    for added in queue.add_bulk((0..150).map(child)).await? {
+        added?;
+    }
+    Ok(())
+}
+
 pub(super) async fn rust_produces(client: &Client, done: &JobId) -> TestResult {
     let queue: Queue<Value> = Queue::open(client, POSTS).await?;
     let data = json!({ "n": 1 });
@@ -94,6 +110,8 @@ pub(super) async fn rust_produces(client: &Client, done: &JobId) -> TestResult {
     drop(QueueEvents::open(client, POSTS).await?);
     assert!(queue.remove(&waiting).await?);
     assert!(queue.remove(&prioritized).await?);
+    add_large_flow(&queue).await?;
+    assert!(queue.remove(&JobId::new(LARGE_FLOW)?).await?);
 
     let nightly = Schedule::cron("0 2 * * *").time_zone("Europe/Berlin");
     for _ in 0..2 {

@@ -1,0 +1,235 @@
+//! What each call costs the server: a proxy that asks the server, between two calls of a client that makes
+//! one after the other, how much processor time it has used and how many commands it has run.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fs, io};
+
+use oxbull_testkit::{Command, Proxy, RedisServer, Rule};
+
+use crate::TestResult;
+
+/// What one call cost.
+#[derive(Debug, Clone)]
+pub(crate) struct Cost {
+    /// The script's name, or that of the command.
+    pub(crate) name: String,
+    /// Processor time of the server's main thread, in microseconds, its answers to the meter included.
+    pub(crate) cpu_us: u64,
+    /// How many commands ran, those inside of a script too.
+    pub(crate) commands: u64,
+}
+
+/// Measures the calls that go through it.
+pub(crate) struct Meter {
+    pub(crate) proxy: Proxy,
+    /// The hashes of the scripts, by name.
+    pub(crate) hashes: BTreeMap<String, String>,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    probe: Probe,
+    /// The names of scripts, by hash.
+    names: BTreeMap<String, String>,
+    running: Option<(String, Reading)>,
+    costs: Vec<Cost>,
+}
+
+/// What the server has used and done so far.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    cpu_us: u64,
+    commands: u64,
+}
+
+impl Meter {
+    /// Puts a meter in front of a server, which gets to know all scripts.
+    pub(crate) async fn start(server: &RedisServer) -> TestResult<Self> {
+        let mut hashes = BTreeMap::new();
+        for (name, text) in sources()? {
+            let hash = server.text(&["SCRIPT", "LOAD", &text]).await?;
+            hashes.insert(name, hash.unwrap_or_default());
+        }
+        let names = hashes
+            .iter()
+            .map(|(name, hash)| (hash.clone(), name.clone()));
+        let state = Arc::new(Mutex::new(State {
+            probe: Probe::open(server.port())?,
+            names: names.collect(),
+            running: None,
+            costs: Vec::new(),
+        }));
+        let proxy = Proxy::start(server.port()).await?;
+        let seen = Arc::clone(&state);
+        proxy.add(Rule::reset_before(move |command| {
+            lock(&seen).begin(command);
+            false
+        }));
+        Ok(Self {
+            proxy,
+            hashes,
+            state,
+        })
+    }
+
+    /// Ends the last call: what the server does next is not its doing.
+    pub(crate) fn rest(&self) {
+        lock(&self.state).end();
+    }
+
+    /// Ends the last call and returns what the calls cost since this was asked.
+    pub(crate) fn costs(&self) -> Vec<Cost> {
+        let mut state = lock(&self.state);
+        state.end();
+        std::mem::take(&mut state.costs)
+    }
+}
+
+impl State {
+    fn begin(&mut self, command: &Command) {
+        let Some(reading) = self.end() else { return };
+        let name = match command.name() {
+            // A text that the server does not know is compiled, once.
+            name if name == "EVAL" => name,
+            name if name == "EVALSHA" => {
+                let known = self.names.get(command.text(1).as_ref());
+                known.cloned().unwrap_or(name)
+            }
+            name => name,
+        };
+        self.running = Some((name, reading));
+    }
+
+    /// Ends the running call; returns where the next one begins.
+    fn end(&mut self) -> Option<Reading> {
+        let (end, next) = self.probe.read().ok()?;
+        if let Some((name, start)) = self.running.take() {
+            self.costs.push(Cost {
+                name,
+                cpu_us: end.cpu_us.saturating_sub(start.cpu_us),
+                commands: end.commands.saturating_sub(start.commands),
+            });
+        }
+        Some(next)
+    }
+}
+
+/// A connection that asks for readings. It blocks: the proxy has a thread of its own, and the call that is
+/// measured waits for it.
+struct Probe(BufReader<TcpStream>);
+
+impl Probe {
+    fn open(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// Returns a reading for what has ended and one for what begins; what the readings themselves cost is
+    /// between the two.
+    fn read(&mut self) -> io::Result<(Reading, Reading)> {
+        self.0
+            .get_mut()
+            .write_all(b"INFO cpu\r\nINFO commandstats\r\nINFO cpu\r\n")?;
+        let (before, stats, after) = (self.section()?, self.section()?, self.section()?);
+        let calls = |line: &&str| -> Option<u64> {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let counts = !matches!(name, "info" | "evalsha" | "eval");
+            rest.split(',').next()?.parse().ok().filter(|_| counts)
+        };
+        let commands = stats.lines().filter_map(|line| calls(&line)).sum();
+        let reading = |text: &str| Reading {
+            cpu_us: cpu_us(text),
+            commands,
+        };
+        Ok((reading(&before), reading(&after)))
+    }
+
+    /// Reads the answer to one INFO: `$<length>`, the text and a line's end.
+    fn section(&mut self) -> io::Result<String> {
+        let mut head = String::new();
+        self.0.read_line(&mut head)?;
+        let length: usize = head
+            .trim()
+            .trim_start_matches('$')
+            .parse()
+            .map_err(io::Error::other)?;
+        let mut text = vec![0; length + 2];
+        self.0.read_exact(&mut text)?;
+        String::from_utf8(text).map_err(io::Error::other)
+    }
+}
+
+/// Processor time of the thread that runs the commands, where the server tells it apart.
+fn cpu_us(info: &str) -> u64 {
+    let field = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+        let (seconds, micros) = line.strip_prefix(':')?.trim().split_once('.')?;
+        Some(seconds.parse::<u64>().ok()? * 1_000_000 + micros.parse::<u64>().ok()?)
+    };
+    let total = |user: &str, sys: &str| Some(field(user)? + field(sys)?);
+    total("used_cpu_user_main_thread", "used_cpu_sys_main_thread")
+        .or_else(|| total("used_cpu_user", "used_cpu_sys"))
+        .unwrap_or(0)
+}
+
+/// All scripts, by name, put together as the library does.
+fn sources() -> TestResult<BTreeMap<String, String>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let uses = wrappers(&root.join("src"))?;
+    let mut all = BTreeMap::new();
+    for folder in ["", "kv/"] {
+        for entry in fs::read_dir(root.join("lua").join(folder))? {
+            let path = entry?.path();
+            let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) else {
+                continue;
+            };
+            if path.extension().is_none_or(|extension| extension != "lua") {
+                continue;
+            }
+            let name = format!("{folder}{stem}");
+            let mut text = String::new();
+            let parts = uses.get(&name).map(Vec::as_slice).unwrap_or_default();
+            let parts = parts.iter().map(|part| format!("lib/{part}"));
+            for part in parts.chain([name.clone()]) {
+                let file = root.join("lua").join(format!("{part}.lua"));
+                let head = format!("-- lua/{part}.lua\n");
+                text = text + &head + &fs::read_to_string(file)?;
+            }
+            all.insert(name, text);
+        }
+    }
+    Ok(all)
+}
+
+/// The fragments that each script uses, in the order of its wrapper: `lua!("name", uses: [...])`.
+fn wrappers(folder: &Path) -> TestResult<BTreeMap<String, Vec<String>>> {
+    let mut all = BTreeMap::new();
+    let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = fs::read_to_string(&path)?;
+            for call in text.split("lua!(").skip(1) {
+                let name = call.split('"').nth(1).unwrap_or_default();
+                let uses = call.split("uses: [").nth(1).unwrap_or_default();
+                let uses = uses.split(']').next().unwrap_or_default();
+                let uses = uses.split('"').skip(1).step_by(2).map(str::to_owned);
+                all.insert(name.to_owned(), uses.collect());
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
