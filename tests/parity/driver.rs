@@ -184,6 +184,8 @@ pub(crate) trait Driver: Send + Sync {
     fn play<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>>;
     /// Whether this side started the job by the worker of `place`, and nobody has since.
     fn holds(&self, place: &Place, id: &str) -> bool;
+    /// Forgets a job that somebody else has started since.
+    fn forget(&self, place: &Place, id: &str);
     /// Gives up what it opened.
     fn close(&self) -> BoxFuture<'_, TestResult>;
 }

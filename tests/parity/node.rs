@@ -405,6 +405,10 @@ impl Driver for Node {
         self.open.lock().unwrap().held.get(&key(place, id)) == Some(&handle(place))
     }
 
+    fn forget(&self, place: &Place, id: &str) {
+        self.open.lock().unwrap().held.remove(&key(place, id));
+    }
+
     fn close(&self) -> BoxFuture<'_, TestResult> {
         Box::pin(async move {
             let open = std::mem::take(&mut *self.open.lock().unwrap());

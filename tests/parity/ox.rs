@@ -315,6 +315,10 @@ impl Driver for Ox {
             .is_some_and(|(_, worker)| *worker == place.worker)
     }
 
+    fn forget(&self, place: &Place, id: &str) {
+        self.open.lock().unwrap().held.remove(&key(place, id));
+    }
+
     fn close(&self) -> BoxFuture<'_, TestResult> {
         Box::pin(async {
             *self.open.lock().unwrap() = Open::default();

@@ -248,6 +248,11 @@ impl Player {
 
     fn started_by(&mut self, started: &Value, side: Side) {
         if let Some(id) = started["id"].as_str() {
+            let other = match side {
+                Side::Node => Side::Ox,
+                Side::Ox => Side::Node,
+            };
+            self.driver(other).forget(&self.place(), id);
             self.starters
                 .insert((self.queue.clone(), id.to_owned()), side);
         }

@@ -14,7 +14,7 @@ pub(super) fn differs(turn: &Turn, view: &View<'_>, now: i64) -> bool {
         Deed::Flow { id, children, .. } => {
             let children = children.as_array().into_iter().flatten();
             let mut ids = children.filter_map(|child| child["opts"]["jobId"].as_str());
-            ids.any(|child| view.descends(id, child))
+            ids.any(|child| view.descends(id, child) || has_colons(child))
         }
         _ => false,
     }
@@ -22,8 +22,8 @@ pub(super) fn differs(turn: &Turn, view: &View<'_>, now: i64) -> bool {
 
 fn step_differs(step: &Step, view: &View<'_>, now: i64) -> bool {
     match step {
-        Step::Add { opts, .. } => is_cycle(opts, view),
-        Step::AddBulk(jobs) => jobs.iter().any(|(_, _, opts)| is_cycle(opts, view)),
+        Step::Add { opts, .. } => links_badly(opts, view),
+        Step::AddBulk(jobs) => jobs.iter().any(|(_, _, opts)| links_badly(opts, view)),
         Step::End {
             id,
             end,
@@ -42,22 +42,19 @@ fn step_differs(step: &Step, view: &View<'_>, now: i64) -> bool {
             .any(|field| !view.field(id, field).is_null()),
         // "may drop a scheduler's pending iteration when draining"
         Step::Drain { .. } => !view.schedulers().is_empty(),
-        Step::UpsertScheduler { id, repeat, .. } => {
+        Step::UpsertScheduler { id, .. } => {
             // "on a paused queue, leaves the waiting iteration of a replaced schedule next to the new one"
             let paused = !view.meta("paused").is_null() && view.schedulers().contains(id);
             // "makes the iteration of the slot after it"
-            let active = view.members("active");
-            let runs = active
-                .iter()
-                .any(|job| view.field(job, "rjk") == id.as_str());
-            paused || (runs && repeat["immediately"] == true)
+            let taken = ["active", "completed", "failed"].map(|state| view.members(state));
+            let ahead = |job: &String| {
+                let slot = job.rsplit(':').next().and_then(|slot| slot.parse().ok());
+                view.field(job, "rjk") == id.as_str() && slot.is_some_and(|slot: i64| slot >= now)
+            };
+            paused || taken.iter().flatten().any(ahead)
         }
         // Whose child is removed first is up to a set.
-        Step::Remove { id, children: true } => {
-            let kinds = ["dependencies", "processed", "failed", "unsuccessful"];
-            let family = kinds.iter().map(|kind| view.size(&format!("{id}:{kind}")));
-            family.sum::<usize>() > 1
-        }
+        Step::Remove { id, children: true } => view.branches(id, 9),
         _ => false,
     }
 }
@@ -81,12 +78,18 @@ fn end_differs(id: &str, end: &End, fetch_next: bool, view: &View<'_>, now: i64)
     }
 }
 
-/// "fails when it removes jobs that are each other's parents"
-fn is_cycle(opts: &Value, view: &View<'_>) -> bool {
+/// "fails when it removes jobs that are each other's parents", and ids with colons
+fn links_badly(opts: &Value, view: &View<'_>) -> bool {
     match (opts["jobId"].as_str(), opts["parent"]["id"].as_str()) {
+        (_, Some(parent)) if has_colons(parent) => true,
         (Some(id), Some(parent)) => view.descends(parent, id),
         _ => false,
     }
+}
+
+/// "leaves a parent whose id has colons waiting": BullMQ takes a key apart at its last colon
+fn has_colons(id: &str) -> bool {
+    id.contains(':')
 }
 
 /// Says whether a turn may leave a wake-up that BullMQ does not leave.

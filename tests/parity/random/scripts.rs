@@ -43,6 +43,12 @@ impl Generator {
                 steps.push(json!(["child", kid, opts]));
                 json!(["children"])
             }
+            245..250 => {
+                // A child that does not end: the return is refused.
+                let kid = format!("w{}-{}{run}", self.turns, id.replace(':', "_"));
+                steps.push(json!(["child", kid, { "delay": 1000 }]));
+                json!(["return", self.turns])
+            }
             _ => json!(["panic", message]),
         };
         steps.push(end);

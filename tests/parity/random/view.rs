@@ -72,6 +72,18 @@ impl View<'_> {
         true
     }
 
+    /// Whether a job, or a job below it, has several children.
+    pub(super) fn branches(&self, id: &str, depth: u8) -> bool {
+        let kinds = ["dependencies", "processed", "failed", "unsuccessful"];
+        let family = kinds.iter().map(|kind| self.size(&format!("{id}:{kind}")));
+        let children = self.members(&format!("{id}:dependencies"));
+        let below = |key: &String| {
+            let child = key.rsplit(':').next().unwrap_or_default();
+            depth > 0 && self.branches(child, depth - 1)
+        };
+        family.sum::<usize>() > 1 || children.iter().any(below)
+    }
+
     /// How many elements a key has: pairs in a sorted set.
     pub(super) fn size(&self, key: &str) -> usize {
         match self.value(key) {
