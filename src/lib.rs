@@ -8,6 +8,7 @@ mod events;
 pub mod http;
 mod job;
 pub mod kv;
+mod metrics;
 mod policy;
 mod queue;
 mod scheduler;
@@ -26,6 +27,8 @@ pub use job::{
     JobRecord, JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName,
     Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
 };
+#[cfg(feature = "metrics")]
+pub use metrics::describe_metrics;
 pub use queue::{
     AddOutcome, Added, Backlog, DeduplicationOwner, GlobalRateLimit, JobCounts, JobEnd, Logs,
     NewJob, Queue, QueueBuilder, RateLimitState, RetryOptions,

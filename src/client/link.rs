@@ -20,6 +20,7 @@ use super::retry::jittered;
 use super::script::Script;
 use crate::clock::Timestamp;
 use crate::error::{Chain, Error};
+use crate::metrics;
 
 /// A connection that lived this long was sound, even if nobody used it.
 const STEADY: Duration = Duration::from_secs(2);
@@ -390,6 +391,7 @@ impl Inner {
                 Ok(opened) => {
                     let since = Instant::now();
                     self.log_connected(&opened.server, unsteady);
+                    metrics::connected();
                     let useful = self.serve(opened, failures).await;
                     if useful || since.elapsed() >= STEADY {
                         unsteady = 0;

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::client::CallError;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, SharedError};
+use crate::metrics;
 use crate::store::{EnqueueAgain, Enqueued, NewRecord, Store};
 
 /// How many jobs one call stores at most: about a millisecond of the server's time.
@@ -132,6 +133,7 @@ async fn send(store: Store, orders: Vec<Order>) {
 /// known: the script recognises what its earlier execution stored. The others end as
 /// [`Error::Indeterminate`], because asking again could store them twice.
 pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
+    metrics::added(store.keys().qualified(), jobs.len());
     let asked = store.clock().now().as_millis();
     let since = Timestamp::from_millis(asked.saturating_sub(CLOCK_ERROR));
     let lost = match store.enqueue(&jobs).await {

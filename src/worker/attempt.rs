@@ -16,6 +16,7 @@ use crate::client::{Throttle, is_outage};
 use crate::clock::Clock;
 use crate::error::{Error, Refusal};
 use crate::job::{JobId, JobRecord, Outcome};
+use crate::metrics;
 use crate::policy::{self, AfterRefusal, AttemptEnd, Ending, WorkerRules};
 use crate::store::{Ended, LockToken};
 use crate::worker::backoff::Strategies;
@@ -167,6 +168,7 @@ impl Reporter {
 
     /// Reports that an attempt has begun.
     pub(super) fn started(&self, attempt: &Attempt) {
+        metrics::started(&self.queue, &attempt.record);
         self.events.tell(|| WorkerEvent::Active {
             id: attempt.record.id.clone(),
             name: attempt.record.name.as_str().into(),
@@ -182,6 +184,7 @@ impl Reporter {
             took,
             ..
         } = concluded;
+        metrics::ended(&self.queue, &ended.ending, took);
         match &ended.ending {
             Ending::Fail { reason, .. } => self.failed(&attempt, reason, took),
             Ending::Retry { reason, .. } => self.retried(&attempt, reason, took, Duration::ZERO),
@@ -194,7 +197,7 @@ impl Reporter {
             | Ending::Return
             | Ending::WaitForChildren => {}
         }
-        self.events.tell(|| event_of(ended, took));
+        self.events.tell(|| event_of(&attempt, ended, took));
     }
 
     fn failed(&self, attempt: &Attempt, reason: &str, took: Duration) {
@@ -283,12 +286,13 @@ impl Reporter {
 }
 
 /// What listeners are told of a stored end.
-fn event_of(ended: Ended, took: Duration) -> WorkerEvent {
+fn event_of(attempt: &Attempt, ended: Ended, took: Duration) -> WorkerEvent {
     let id = ended.job;
     let failed = |id, reason: String, retries| WorkerEvent::Failed {
         id,
         reason: reason.into(),
         retries,
+        record: Arc::clone(&attempt.record),
         took,
     };
     match ended.ending {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::Stream;
 use tokio::sync::broadcast;
 
-use crate::job::JobId;
+use crate::job::{JobId, JobRecord};
 
 /// How many events a reader may be behind before it misses the oldest.
 const BACKLOG: usize = 1024;
@@ -48,6 +48,8 @@ pub enum WorkerEvent {
         reason: Arc<str>,
         /// Whether the job is tried again.
         retries: bool,
+        /// The job as it was when the attempt began; it may have been removed since.
+        record: Arc<JobRecord>,
         /// How long the attempt took.
         took: Duration,
     },

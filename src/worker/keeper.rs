@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::Throttle;
 use crate::error::{Error, Result};
 use crate::job::JobId;
+use crate::metrics;
 use crate::scheduler::{Rearmed, heal};
 use crate::store::{ExtendLocks, RecoverStalled, Store};
 use crate::worker::attempt::Activation;
@@ -247,6 +248,9 @@ impl Task {
                 match self.store.run(&renewal).await {
                     Ok(lost) => {
                         self.vitals.renewed();
+                        let queue = self.store.keys().qualified();
+                        metrics::renewed(queue, "renewed", batch.len().saturating_sub(lost.len()));
+                        metrics::renewed(queue, "lost", lost.len());
                         let lost = self.held.lose(&lost, batch);
                         if let Some(first) = lost.first()
                             && let Some(skipped) = self.losses.admit()
@@ -264,6 +268,7 @@ impl Task {
                         }
                     }
                     Err(error) => {
+                        metrics::renewed(self.store.keys().qualified(), "failed", batch.len());
                         self.vitals
                             .not_renewed(format!("locks were not renewed: {error}"));
                         self.report("locks were not renewed", &error);

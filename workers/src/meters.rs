@@ -24,6 +24,7 @@ const JOBS: &str = "oxbull_queue_jobs";
 const OLDEST_WAIT: &str = "oxbull_queue_oldest_wait_seconds";
 const LAG: &str = "oxbull_queue_schedule_lag_seconds";
 const RUNNING: &str = "oxbull_worker_running_jobs";
+const HEALTHY: &str = "oxbull_worker_healthy";
 const REDIS_UP: &str = "oxbull_redis_up";
 
 /// Where the numbers are gathered; clones share them.
@@ -48,6 +49,7 @@ impl Default for Meters {
             describe_gauge!(OLDEST_WAIT, "How long the next waiting job has been due.");
             describe_gauge!(LAG, "How overdue the earliest delayed job is.");
             describe_gauge!(RUNNING, "Jobs whose handler runs in this process.");
+            describe_gauge!(HEALTHY, "Whether the worker works.");
             describe_gauge!(REDIS_UP, "Whether the queues' Redis answers.");
         });
         meters
@@ -66,6 +68,7 @@ impl Meters {
         if metrics::set_global_recorder(Arc::clone(&self.recorder)).is_err() {
             tracing::warn!("numbers of the library are gathered elsewhere");
         }
+        oxbull::describe_metrics();
     }
 
     /// Runs what counts something.
@@ -99,7 +102,9 @@ impl Meters {
         let name = queue.name().as_str().to_owned();
         self.within(|| {
             #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 jobs")]
-            gauge!(RUNNING, "queue" => name).set(health.running as f64);
+            gauge!(RUNNING, "queue" => name.clone()).set(health.running as f64);
+            let healthy = f64::from(u8::from(health.is_healthy()));
+            gauge!(HEALTHY, "queue" => name).set(healthy);
         });
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::job::JobRecord;
+use crate::metrics;
 use crate::policy::Ending;
 use crate::store::{LockToken, Next, TrimFinished};
 use crate::worker::attempt::{Attempt, Concluded, Settled};
@@ -63,6 +64,11 @@ impl Pump {
 
     fn take_report(&mut self, report: Report, sent: Instant) {
         let started = report.started.len();
+        metrics::advanced(
+            self.parts.options.queue.as_str(),
+            report.settled.len(),
+            started,
+        );
         let mut refused = false;
         for (concluded, settled) in report.settled {
             refused |= matches!(settled, Settled::Refused(_));

@@ -111,14 +111,27 @@ impl Health {
         if health.closed {
             return Some("the worker has ended".to_owned());
         }
-        let heard = health.last_answer.is_some_and(|ago| ago < LONGEST_SILENCE);
-        (!heard).then(|| "the worker has not heard from redis for a minute".to_owned())
+        if let Some(trouble) = &health.trouble {
+            let seconds = trouble.lasting.as_secs();
+            return Some(format!("{} (for {seconds} s)", trouble.reason));
+        }
+        if health.is_healthy() {
+            return None;
+        }
+        Some("redis has not answered a fetch yet".to_owned())
     }
 
-    /// Why a restart could help, if so.
+    /// Why a restart could help, if so: the worker stands still, and nothing that it knows of keeps it
+    /// from working.
     fn hangs(&self) -> Option<String> {
-        let ended = self.worker.health().closed && !self.stopping.is_cancelled();
-        ended.then(|| "the worker has ended".to_owned())
+        let health = self.worker.health();
+        if health.closed && !self.stopping.is_cancelled() {
+            return Some("the worker has ended".to_owned());
+        }
+        let silent = health.last_answer.is_some_and(|ago| ago > LONGEST_SILENCE);
+        let explained = health.trouble.is_some() || health.paused || health.running > 0;
+        let hangs = silent && !explained && !self.stopping.is_cancelled();
+        hangs.then(|| "the worker has not heard from redis, and does not say why".to_owned())
     }
 }
 

@@ -177,10 +177,9 @@ impl Program {
         };
         let health = Arc::new(health);
         let server = self.listener.map(|listener| health.serve(listener));
-        tracing::info!(queue, "working");
-        let told = tell_the_end(queue, &worker, events, &stopping);
+        let told = mark_the_end(events, &stopping);
         let working = async { tokio::join!(worker.run_until(self.signals), told, beside) };
-        let (closed, ended, ()) = tokio::select! {
+        let (closed, (), ()) = tokio::select! {
             ended = working => ended,
             () = keep_up(&self.meters) => return Ok(()),
         };
@@ -188,22 +187,16 @@ impl Program {
             server.stop(HEALTH_GRACE).await;
         }
         self.client.close().await;
-        let Ended {
-            completed,
-            failed,
-            given_back,
-        } = ended;
-        if closed.abandoned > 0 {
+        let (given_back, abandoned) = (closed.given_back, closed.abandoned);
+        if abandoned > 0 {
             tracing::warn!(
                 queue,
-                completed,
-                failed,
                 given_back,
-                abandoned = closed.abandoned,
+                abandoned,
                 "stopped; the abandoned jobs run elsewhere once their locks have expired"
             );
         } else {
-            tracing::info!(queue, completed, failed, given_back, "stopped");
+            tracing::info!(queue, given_back, "stopped");
         }
         Ok(())
     }
@@ -223,36 +216,13 @@ async fn keep_up(meters: &Meters) {
     }
 }
 
-/// What became of the jobs that ran when the worker was told to stop.
-#[derive(Debug, Default)]
-struct Ended {
-    completed: usize,
-    failed: usize,
-    given_back: usize,
-}
-
-/// Says how many jobs run when the worker begins to stop, and counts how they end.
-async fn tell_the_end(
-    queue: &str,
-    worker: &Worker,
-    mut events: WorkerEvents,
-    stopping: &CancellationToken,
-) -> Ended {
-    let mut ended = Ended::default();
+/// Notes when the worker begins to stop; ends with it.
+async fn mark_the_end(mut events: WorkerEvents, stopping: &CancellationToken) {
     while let Some(event) = events.next().await {
         match event {
-            WorkerEvent::Closing => {
-                stopping.cancel();
-                let running = worker.health().running;
-                tracing::info!(queue, running, "stopping; no job is started any more");
-            }
-            WorkerEvent::Closed => break,
-            _ if !stopping.is_cancelled() => {}
-            WorkerEvent::Completed { .. } => ended.completed += 1,
-            WorkerEvent::Failed { .. } => ended.failed += 1,
-            WorkerEvent::SteppedBack { .. } => ended.given_back += 1,
+            WorkerEvent::Closing => stopping.cancel(),
+            WorkerEvent::Closed => return,
             _ => {}
         }
     }
-    ended
 }

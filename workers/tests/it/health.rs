@@ -2,13 +2,16 @@
 
 use std::process::Stdio;
 
+use oxbull::{JobOptions, Queue};
 use oxbull_testkit::{RedisServer, eventually, free_port};
+use oxbull_workers::jobs::webhook_processing::QUEUE;
 use oxbull_workers::simulator::{Simulator, SimulatorOptions};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::http::Http;
-use crate::support::{DEADLINE, TestResult, publisher};
+use crate::support::{Bench, DEADLINE, LATER, TestResult, publisher};
 
 /// Where every worker program is.
 const WORKERS: [&str; 3] = [
@@ -17,7 +20,7 @@ const WORKERS: [&str; 3] = [
     env!("CARGO_BIN_EXE_analytics-refresh"),
 ];
 
-fn program(path: &str, redis: &str) -> Command {
+pub(crate) fn program(path: &str, redis: &str) -> Command {
     let mut command = Command::new(path);
     command
         .env_clear()
@@ -38,7 +41,7 @@ async fn ended(command: &mut Command) -> TestResult<(String, Option<i32>)> {
 }
 
 /// Asks a path until the answer has this status; returns it.
-async fn answers(port: u16, path: &str, status: u16) -> TestResult<String> {
+pub(crate) async fn answers(port: u16, path: &str, status: u16) -> TestResult<String> {
     let address = ([127, 0, 0, 1], port).into();
     let ask = async || -> TestResult<(u16, String)> {
         let answer = Http::open(address).await?.get(path).await?;
@@ -114,6 +117,54 @@ async fn empty_variables_count_as_unset() -> TestResult {
     Ok(())
 }
 
+/// Who watches a worker sees what it did, how long that took and waited, and what is left.
+#[tokio::test]
+async fn numbers_of_a_worker_are_told() -> TestResult {
+    let bench = Bench::start().await?;
+    let port = free_port()?;
+    let queue: Queue<Value> = Queue::open(&bench.client, QUEUE).await?;
+    for n in 0..3 {
+        let event = json!({ "object": "instagram", "entry": [{ "id": "1", "time": n }] });
+        queue.add("delivery", &event).await?;
+    }
+    queue.add("delivery", &json!("not a delivery")).await?;
+    let later = JobOptions::new().delay(LATER);
+    queue.add_with("delivery", &json!({}), later).await?;
+    let _worker = program(WORKERS[1], &bench.server.url())
+        .env("HEALTH_PORT", port.to_string())
+        .spawn()?;
+    let label = format!("{{queue=\"{QUEUE}\"");
+    let wanted = [
+        format!("oxbull_jobs_total{label},outcome=\"completed\"}} 3\n"),
+        format!("oxbull_jobs_total{label},outcome=\"failed\"}} 1\n"),
+        format!("oxbull_attempts_started_total{label}}} 4\n"),
+        format!("oxbull_job_duration_seconds_count{label}}} 4\n"),
+        format!("oxbull_job_wait_seconds_count{label}}} 4\n"),
+        format!("oxbull_fetch_batch_size_count{label}}} "),
+        format!("oxbull_finish_batch_size_count{label}}} "),
+        format!("oxbull_queue_jobs{label},state=\"completed\"}} 3\n"),
+        format!("oxbull_queue_jobs{label},state=\"delayed\"}} 1\n"),
+        format!("oxbull_queue_oldest_wait_seconds{label}}} 0\n"),
+        format!("oxbull_queue_schedule_lag_seconds{label}}} 0\n"),
+        format!("oxbull_worker_running_jobs{label}}} 0\n"),
+        format!("oxbull_worker_healthy{label}}} 1\n"),
+        "oxbull_redis_connections_total ".to_owned(),
+        "oxbull_redis_up 1\n".to_owned(),
+    ];
+    eventually(DEADLINE, async || {
+        let told = answers(port, "/metrics", 200)
+            .await
+            .map_err(|error| error.to_string())?;
+        match wanted.iter().find(|line| !told.contains(line.as_str())) {
+            Some(missing) => Err(format!("{missing} in {told}")),
+            None => Ok(()),
+        }
+    })
+    .await?;
+    bench.client.close().await;
+    Ok(())
+}
+
 /// A worker whose role lacks what it needs does no work, and says which command it is: neither is
 /// it ready, nor would a restart help. It works as soon as the role is mended.
 #[tokio::test]
@@ -129,8 +180,15 @@ async fn worker_that_may_not_run_scripts_is_not_ready() -> TestResult {
     let _worker = publisher(&url, simulator.url(), "bull")
         .env("HEALTH_PORT", port.to_string())
         .spawn()?;
-    let said = answers(port, "/ready", 503).await?;
-    assert_eq!(answers(port, "/health", 503).await?, said);
+    for path in ["/ready", "/health"] {
+        eventually(DEADLINE, async || {
+            let said = answers(port, path, 503)
+                .await
+                .map_err(|error| error.to_string())?;
+            said.contains("evalsha").then_some(()).ok_or(said)
+        })
+        .await?;
+    }
     answers(port, "/live", 200).await?;
     server
         .cli(&["ACL", "SETUSER", "few", "+eval", "+evalsha"])

@@ -16,6 +16,7 @@ mod graph;
 mod health;
 mod holds;
 mod http;
+mod outage;
 mod posts;
 mod publishers;
 mod publishing;

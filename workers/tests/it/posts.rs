@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use oxbull::{
-    Backoff, Client, ClientConfig, JobId, JobOptions, JobState, Queue, RetryOptions, Worker,
-    WorkerEvent,
+    Backoff, Client, ClientConfig, JobId, JobOptions, JobState, Queue, Retention, RetryOptions,
+    Worker, WorkerEvent,
 };
 use oxbull_testkit::{eventually, free_port};
 use oxbull_workers::graph::{AccessTokens, AccountId, LimitScope};
@@ -459,6 +459,65 @@ async fn post_that_is_put_off_for_too_long_fails() -> TestResult {
     desk.queue.retry(&id, RetryOptions::new()).await?;
     reaches(&desk.queue, &id, JobState::Delayed).await?;
     assert_eq!(desk.ears.told(USER).len(), 1);
+    desk.end(worker).await;
+    Ok(())
+}
+
+/// Whatever fails a post before its handler, and whatever becomes of its job then, its user is told
+/// once.
+#[tokio::test]
+async fn every_cause_before_the_handler_is_told_once() -> TestResult {
+    let desk = Desk::open(SimulatorOptions::new()).await?;
+    let server = &desk.bench.server;
+    let causes: [(&str, &[&str], JobOptions); 4] = [
+        (
+            "stalled",
+            &["defa", "job stalled more than allowable limit"],
+            quick(),
+        ),
+        ("child", &["defa", "child bull:media:1 failed"], quick()),
+        ("started", &["ats", "7"], quick()),
+        (
+            "removed",
+            &["defa", "stalled"],
+            quick().remove_on_fail(Retention::Remove),
+        ),
+    ];
+    desk.queue.pause().await?;
+    for (user, fields, options) in causes.clone() {
+        let mut data = shoes();
+        data["userId"] = json!(user);
+        let id = desk.add_with(&data, options).await?;
+        let key = format!("bull:{QUEUE}:{id}");
+        server.int(&[&["HSET", &key], fields].concat()).await?;
+    }
+    let publisher = Publisher {
+        graph: graph(desk.simulator.url()),
+        tokens: tokens(),
+        limits: short(),
+    };
+    let worker = Worker::builder(&desk.bench.client, QUEUE)
+        .max_started_attempts(3)
+        .state(publisher)
+        .start(handle)
+        .await?;
+    let client = desk.bench.client.clone();
+    let queue = Queue::open(&client, QUEUE).await?;
+    let watch = watch_failures(worker.events(), client, queue, Troubles::default());
+    let story = async {
+        desk.queue.resume().await?;
+        for (user, ..) in &causes {
+            let told = desk.ears.hear(user, 1).await;
+            let told = told.map_err(|error| format!("{user}: {error}"))?;
+            assert_eq!(told[0]["type"], "post.failed", "{user}");
+            assert_eq!(told.len(), 1, "{told:?}");
+        }
+        TestResult::Ok(())
+    };
+    tokio::select! {
+        () = watch => panic!("the worker ended"),
+        told = story => told?,
+    }
     desk.end(worker).await;
     Ok(())
 }

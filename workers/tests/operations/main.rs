@@ -15,6 +15,7 @@ mod compose;
 mod continuity;
 mod deployment;
 mod http;
+mod kubernetes;
 mod manual;
 mod roles;
 mod samples;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use oxbull::client::Client;
 use oxbull::{
-    BoxError, Error, EventEntry, EventId, JobId, JobState, Queue, QueueEvent, QueueEvents,
-    WorkerEvent, WorkerEvents,
+    BoxError, Error, EventEntry, EventId, JobId, JobRecord, JobState, Queue, QueueEvent,
+    QueueEvents, WorkerEvent, WorkerEvents,
 };
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
@@ -27,6 +27,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 /// A reader that has not failed for so long works: it asks Redis every three seconds.
 const PROVEN: Duration = Duration::from_secs(4);
 
+/// How often it is tried to tell of a job that is gone: a worker that ends must not wait for long.
+const TRIES: u32 = 4;
+
 /// The name of this work among a program's troubles.
 const PART: &str = "failures of posts are not followed";
 
@@ -38,6 +41,9 @@ const PART: &str = "failures of posts are not followed";
 /// the queue keeps the event. What the handler fails it tells by itself; this shares its claim, so
 /// nobody is told twice.
 ///
+/// A job that its options removed as it failed (`removeOnFail`) is told from what its worker had of it,
+/// as long as that worker lives.
+///
 /// While Redis is away or refuses a part of this it stays at the failure that it could not tell,
 /// tries again with growing pauses, and says so among the `troubles`.
 pub async fn watch_failures(
@@ -46,17 +52,25 @@ pub async fn watch_failures(
     queue: Queue<Value>,
     troubles: Troubles,
 ) {
+    let mut follower = Follower::new(client.clone(), queue.clone(), troubles.clone());
+    let removed = Follower::new(client, queue, troubles.clone());
     let ended = async {
         while let Some(event) = worker.next().await {
-            if matches!(event, WorkerEvent::Closed) {
-                return;
+            match event {
+                WorkerEvent::Closed => return,
+                WorkerEvent::Failed {
+                    retries: false,
+                    record,
+                    reason,
+                    ..
+                } => removed.tell_removed(&record, &reason).await,
+                _ => {}
             }
         }
     };
-    let mut follower = Follower::new(client, queue, troubles.clone());
     tokio::select! {
-        () = ended => {}
-        () = follower.run() => {}
+        () = Box::pin(ended) => {}
+        () = Box::pin(follower.run()) => {}
     }
     troubles.end(PART);
 }
@@ -155,9 +169,30 @@ impl Follower {
         if self.queue.state(id).await? != Some(JobState::Failed) {
             return Ok(());
         }
-        let Some(job) = self.queue.job(id).await? else {
-            return Ok(());
-        };
+        match self.queue.job(id).await? {
+            Some(job) => self.tell_of(&job, reason).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the user of a job that is gone since it failed; of any other the events will tell.
+    async fn tell_removed(&self, job: &JobRecord, reason: &str) {
+        for failures in 1..=TRIES {
+            let told = match self.queue.state(&job.id).await {
+                Ok(Some(_)) => return,
+                Ok(None) => self.tell_of(job, reason).await,
+                Err(error) => Err(error.into()),
+            };
+            let Err(error) = told else {
+                return;
+            };
+            let error = with_causes(&*error);
+            tracing::warn!(id = %job.id, error, "failed and was removed, and its user was not told yet");
+            sleep(pause(failures)).await;
+        }
+    }
+
+    async fn tell_of(&self, job: &JobRecord, reason: &str) -> Result<(), BoxError> {
         let data: Value = job.data().unwrap_or_default();
         let progress = data.get("publication").cloned().unwrap_or_default();
         let progress = serde_json::from_value::<Publication>(progress).unwrap_or_default();
@@ -168,7 +203,7 @@ impl Follower {
         // The handler's own, when it could note but not tell.
         let verdict = progress.verdict.filter(|verdict| verdict.reason == reason);
         let failed = Failed {
-            mark: &format!("{id}@{}", job.timestamp),
+            mark: &format!("{}@{}", job.id, job.timestamp),
             data: &data,
             code: verdict.map_or(NoticeCode::Unavailable, |verdict| verdict.code),
             reason: &text,
