@@ -44,7 +44,7 @@ pub(crate) use command::{Command, Reply, ScriptCall};
 pub(crate) use link::Connection;
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use log::Throttle;
-pub(crate) use retry::{Waits, jittered};
+pub(crate) use retry::Waits;
 pub(crate) use script::Script;
 
 use crate::clock::Clock;

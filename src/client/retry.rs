@@ -36,6 +36,11 @@ impl Waits {
         wait
     }
 
+    /// Says whether no try has failed since the beginning.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.next == FIRST
+    }
+
     /// Begins anew, after a try that succeeded.
     pub(crate) fn reset(&mut self) {
         self.next = FIRST;
@@ -109,8 +114,9 @@ mod tests {
             let whole = Duration::from_millis(whole);
             assert!(wait > whole / 3 && wait <= whole, "{wait:?} of {whole:?}");
         }
+        assert!(!waits.is_fresh());
         waits.reset();
-        assert!(waits.next() <= FIRST);
+        assert!(waits.is_fresh() && waits.next() <= FIRST);
     }
 
     #[tokio::test]

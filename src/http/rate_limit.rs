@@ -19,7 +19,7 @@ use super::body::LayerBody;
 use super::hurry::Hurry;
 use super::{ANONYMOUS, Extract};
 use crate::client::Throttle;
-use crate::error::Error;
+use crate::error::{Chain, Error};
 use crate::kv::{Decision, RateLimiter};
 
 /// How long a request waits for its decision, unless told otherwise.
@@ -184,6 +184,7 @@ impl RateLimitLayer {
                 count(&self.counters.undecided);
                 if let Some(skipped) = self.counters.log.admit() {
                     let policy = self.on_failure;
+                    let error = Chain(&error);
                     tracing::warn!(%error, ?policy, skipped, "a rate limit has no decision");
                 }
                 match self.on_failure {

@@ -6,12 +6,11 @@
 //! exhaustively.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::client::CallError;
-use crate::error::Error;
+use crate::error::{Error, SharedError};
 use crate::job::JobRecord;
 use crate::store::{
     Advance, Advanced, Ended, ExtendLocks, FinishCode, LockToken, Next, Store, Trim,
@@ -26,9 +25,6 @@ use crate::worker::options::WorkerOptions;
 pub(super) const BATCH: usize = 100;
 /// How many bytes of results one call carries at most.
 pub(super) const BATCH_BYTES: usize = 1 << 20;
-/// The first wait before a result is sent again; it doubles up to [`RETRY_MAX`].
-const RETRY_MIN: Duration = Duration::from_millis(20);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// What became of a call.
 #[derive(Debug)]
@@ -140,7 +136,7 @@ impl Caller {
     /// taken apart, so that one result cannot hold up the others.
     async fn settle_results(&self, report: &mut Report, results: Vec<Concluded>, mut again: bool) {
         let mut batches = vec![results];
-        let mut wait = RETRY_MIN;
+        let mut retry = self.store.connection().retry();
         let since = Instant::now();
         while let Some(batch) = batches.pop() {
             // With no job asked for, the token marks nothing.
@@ -160,35 +156,35 @@ impl Caller {
                     let next = std::mem::replace(&mut report.next, Ok(Next::Idle));
                     report.accept(batch, advanced);
                     report.next = next;
-                    wait = RETRY_MIN;
+                    retry.reset();
                     continue;
                 }
                 Err(CallError::Unknown(_)) => again = true,
-                Err(CallError::NotExecuted(Error::Closed)) => {
-                    report.abandon(batch, || Error::Closed);
-                    continue;
-                }
-                Err(CallError::Answered(error)) if !error.is_transient() => {
-                    if batch.len() > 1 {
+                Err(error) if !error.may_pass() => {
+                    if matches!(error, CallError::Answered(_)) && batch.len() > 1 {
                         batches.extend(batch.into_iter().map(|result| vec![result]));
                         continue;
                     }
-                    if since.elapsed() > self.options.lock_duration {
-                        report.abandon(batch, || Error::Server(error.to_string()));
+                    let error = Error::from(error);
+                    let lapsed = since.elapsed() > self.options.lock_duration;
+                    if lapsed || matches!(error, Error::Closed) {
+                        report.abandon(batch, error);
                         continue;
                     }
                 }
                 Err(_) => {}
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(RETRY_MAX);
-            batches.insert(0, batch);
+            if retry.pause().await {
+                batches.insert(0, batch);
+            } else {
+                report.abandon(batch, Error::Closed);
+            }
         }
     }
 
     /// Finds the jobs that a call started, once its answer is lost.
     pub(super) async fn reclaim(&self, token: &LockToken) -> Vec<JobRecord> {
-        let mut wait = RETRY_MIN;
+        let mut retry = self.store.connection().retry();
         loop {
             match self.store.reclaim(token).await {
                 Ok(started) => {
@@ -197,11 +193,9 @@ impl Caller {
                     self.renew(&records, token).await;
                     return records;
                 }
-                Err(Error::Closed) => return Vec::new(),
-                Err(_) => {
-                    tokio::time::sleep(wait).await;
-                    wait = (wait * 2).min(RETRY_MAX);
-                }
+                Err(_) if retry.pause().await => {}
+                // Closed: the jobs are recovered by others.
+                Err(_) => return Vec::new(),
             }
         }
     }
@@ -252,11 +246,12 @@ impl Report {
         self.backlog.extend(advanced.backlog);
     }
 
-    fn abandon(&mut self, results: Vec<Concluded>, error: impl Fn() -> Error) {
+    fn abandon(&mut self, results: Vec<Concluded>, error: Error) {
+        let error = SharedError::new(error);
         self.settled.extend(
             results
                 .into_iter()
-                .map(|result| (result, Settled::Abandoned(error()))),
+                .map(|result| (result, Settled::Abandoned(error.copy()))),
         );
     }
 }

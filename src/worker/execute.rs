@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::Instrument;
 
-use crate::error::Result;
+use crate::error::{Chain, Result};
 use crate::job::{Action, Actions, JobError, JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
@@ -182,6 +182,7 @@ impl Runner {
                 if let Outcome::RateLimited(wait) = reply.0
                     && let Err(error) = self.store.run(&LimitRate::new(wait, self.limit)).await
                 {
+                    let error = Chain(&error);
                     tracing::warn!(queue = %self.queue, %error, "rate limit was not stored");
                 }
                 AttemptEnd::Returned(reply.0)

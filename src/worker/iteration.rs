@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::client::{Throttle, Waits};
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::job::{JobId, JobRecord};
 use crate::policy::AttemptEnd;
 use crate::scheduler::{Carried, carry_on};
@@ -63,8 +63,9 @@ impl Iterations {
             // The job runs: it can do no better by waiting, and the keeper's check tries again.
             Err(error) => {
                 self.report(&format!(
-                    "scheduler {scheduler} was not carried on by job {}: {error}",
-                    job.id
+                    "scheduler {scheduler} was not carried on by job {}: {}",
+                    job.id,
+                    Chain(&error)
                 ));
                 Ok(None)
             }
@@ -158,6 +159,7 @@ pub(super) async fn carry_on_by_hand(
             Err(error) => error,
         };
         if !error.is_transient() {
+            let error = Chain(&error);
             tracing::warn!(queue = store.keys().qualified(), %scheduler, %error, "scheduler was not carried on");
             return Ok(None);
         }

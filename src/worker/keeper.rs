@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Throttle;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::job::JobId;
 use crate::metrics;
 use crate::scheduler::{Rearmed, heal};
@@ -392,6 +392,7 @@ impl Task {
     }
 
     fn report(&self, what: &str, error: &Error) {
+        let error = Chain(error);
         if let Some(skipped) = self.trouble.admit() {
             tracing::warn!(queue = self.store.keys().qualified(), %error, skipped, "{what}");
             self.events.tell(|| WorkerEvent::Trouble {

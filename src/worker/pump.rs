@@ -25,7 +25,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::client::Throttle;
-use crate::error::Error;
+use crate::error::{Chain, Error};
 use crate::job::JobId;
 use crate::store::{LockToken, Trim, Wake};
 use crate::worker::attempt::{Activation, Concluded, Reporter};
@@ -313,13 +313,12 @@ impl Pump {
 
     /// Reports a failure that may concern many jobs, and that the worker goes on trying to overcome.
     fn trouble(&self, what: &str, error: &Error) {
+        let error = Chain(error);
         self.parts.vitals.troubled(format!("{what}: {error}"));
         if let Some(skipped) = self.trouble.admit() {
-            let source = std::error::Error::source(error).map(ToString::to_string);
             tracing::warn!(
                 queue = %self.parts.options.queue,
                 %error,
-                cause = source.as_deref().unwrap_or(""),
                 skipped,
                 "{what}"
             );

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::client::Throttle;
-use crate::error::Error;
+use crate::error::{Chain, Error};
 
 /// What a cache layer has done since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,6 +51,7 @@ impl Counters {
     pub(super) fn failed(&self, what: &'static str, error: &Error) {
         count(&self.errors);
         if let Some(skipped) = self.log.admit() {
+            let error = Chain(error);
             tracing::warn!(what, %error, skipped, "the response cache goes on without redis");
         }
     }

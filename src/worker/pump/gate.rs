@@ -5,11 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::client::jittered;
+use crate::client::Waits;
 
-/// The first wait after a fetch that failed; it doubles up to the maximum.
-const RETRY_MIN: Duration = Duration::from_millis(50);
-const RETRY_MAX: Duration = Duration::from_secs(2);
 /// What is left of a rate limit when it is no longer slept through.
 const LAST_MOMENT: Duration = Duration::from_millis(1);
 
@@ -38,7 +35,7 @@ pub(super) struct FetchGate {
     /// No fetch before this time: rate limit, failed fetches, or Redis cannot serve handlers.
     held_until: Option<Instant>,
     /// Failures in a row.
-    failures: u32,
+    waits: Waits,
     /// How many calls had been made when a handler last limited the queue. Until a later call has
     /// found the limit over, it is respected, although the worker may know no other.
     limited_at: Option<u64>,
@@ -53,7 +50,7 @@ impl FetchGate {
             wanted: true,
             next: now,
             held_until: None,
-            failures: 0,
+            waits: Waits::new(),
             limited_at: None,
             drained: false,
         }
@@ -72,10 +69,10 @@ impl FetchGate {
     /// How many jobs the next fetch may ask for: after a failure one, to learn whether Redis serves
     /// the worker again.
     pub(super) fn bounded(&self, slots: usize) -> usize {
-        if self.failures > 0 {
-            slots.min(1)
-        } else {
+        if self.waits.is_fresh() {
             slots
+        } else {
+            slots.min(1)
         }
     }
 
@@ -103,7 +100,7 @@ impl FetchGate {
     /// A fetch was answered, having started this many jobs. Returns whether the queue has become
     /// drained: nothing was found, for the first time or after there had been work.
     pub(super) fn answered(&mut self, found: Found, started: usize, now: Instant) -> bool {
-        self.failures = 0;
+        self.waits.reset();
         match found {
             Found::More => self.wanted = true,
             // Redis counted the wait after the call was sent, and rounded it up by less than a
@@ -123,17 +120,13 @@ impl FetchGate {
 
     /// A call failed, or a handler could not work because of Redis: waits, longer each time.
     pub(super) fn failed(&mut self, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        let wait = RETRY_MIN
-            .saturating_mul(1 << self.failures.min(10).saturating_sub(1))
-            .min(RETRY_MAX);
-        let until = now + jittered(wait);
+        let until = now + self.waits.next();
         self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
     }
 
     /// Redis has stored something: it serves the worker.
     pub(super) fn served(&mut self) {
-        self.failures = 0;
+        self.waits.reset();
     }
 
     /// Starts no job for this long, or as much of it as one wait may take.
@@ -206,7 +199,7 @@ mod tests {
             assert!(!gate.is_open());
             assert_eq!(gate.bounded(100), 1);
             let until = gate.deadline(false).unwrap();
-            assert!(until > now && until <= now + 2 * RETRY_MAX);
+            assert!(until > now && until <= now + Duration::from_secs(2));
             now = until;
             gate.tick(now);
             assert!(gate.is_open() && gate.is_wanted());
