@@ -7,6 +7,7 @@ mod events;
 #[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
 pub mod http;
 mod job;
+mod json;
 pub mod kv;
 mod metrics;
 mod policy;

@@ -6,17 +6,31 @@ local function split_job_key(key)
   return string.match(key, '^(.*:)([^:]*)$')
 end
 
+-- Decodes the link to a parent; the second value says whether the id in it is exact. Half a surrogate
+-- pair written as an escape, as `JSON.stringify` does, is no JSON for this decoder.
+local function decode_link(parent_json)
+  local link = decode_object(parent_json)
+  if link or not parent_json then
+    return link, true
+  end
+  return decode_object((string.gsub(parent_json, '\\u[dD][89a-fA-F]%x%x', '\\ufffd'))), false
+end
+
 -- Finds the parent named by a job's `parent` and `parentKey` fields: key, base, id, flags.
 local function find_parent(parent_json, parent_key)
-  local link = decode_object(parent_json)
-  if link and type(link.queueKey) == 'string' and link.id ~= nil then
+  local link, exact = decode_link(parent_json)
+  local named = link and type(link.queueKey) == 'string' and link.id ~= nil
+  if named and exact then
     local base = link.queueKey .. ':'
     return { key = base .. tostring(link.id), base = base, id = tostring(link.id), flags = link }
   end
   if parent_key and parent_key ~= '' then
     local base, id = split_job_key(parent_key)
+    if named and string.sub(parent_key, 1, #link.queueKey + 1) == link.queueKey .. ':' then
+      base, id = link.queueKey .. ':', string.sub(parent_key, #link.queueKey + 2)
+    end
     if base then
-      return { key = parent_key, base = base, id = id, flags = {} }
+      return { key = parent_key, base = base, id = id, flags = named and link or {} }
     end
   end
   return nil

@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobState};
+use crate::json;
 use crate::wire::EventFields;
 
 /// Something that happened in a queue, whoever made it happen.
@@ -203,7 +204,7 @@ impl QueueEvent {
             fields: &fields,
             used: Vec::with_capacity(4),
         };
-        let name = known.text("event").unwrap_or_default();
+        let name = known.exact("event").unwrap_or_default();
         let named = known.used.clone();
         if let Some(event) = Self::known(&name, &mut known) {
             let used = known.used;
@@ -239,11 +240,11 @@ impl QueueEvent {
             },
             "progress" => Self::Progress {
                 job: fields.job()?,
-                data: RawJson(fields.text("data")?),
+                data: fields.json("data")?,
             },
             "completed" => Self::Completed {
                 job: fields.job()?,
-                return_value: RawJson(fields.text("returnvalue")?),
+                return_value: fields.json("returnvalue")?,
                 prev: fields.prev(),
             },
             "failed" => Self::Failed {
@@ -264,7 +265,7 @@ impl QueueEvent {
             "deduplicated" => Self::Deduplicated {
                 job: fields.job()?,
                 deduplication_id: fields.text("deduplicationId")?,
-                dropped: JobId::existing(fields.text("deduplicatedJobId")?),
+                dropped: fields.id("deduplicatedJobId")?,
             },
             "debounced" => Self::Debounced {
                 job: fields.job()?,
@@ -288,14 +289,37 @@ struct Known<'a> {
 }
 
 impl Known<'_> {
-    fn text(&mut self, name: &str) -> Option<String> {
-        let (at, text) = self.fields.find(name)?;
+    fn exact(&mut self, name: &str) -> Option<String> {
+        let (at, value) = self.fields.find(name)?;
+        let text = std::str::from_utf8(value).ok()?;
         self.used.push(at);
         Some(text.to_owned())
     }
 
+    /// Takes a field as text. Bytes that are no UTF-8 read as U+FFFD, and stay among the fields.
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.exact(name).or_else(|| {
+            let value = self.fields.bytes(name)?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        })
+    }
+
+    fn json(&mut self, name: &str) -> Option<RawJson> {
+        let text = self.exact(name).or_else(|| {
+            let value = self.fields.bytes(name)?;
+            Some(json::text(value.to_vec()))
+        });
+        text.map(RawJson)
+    }
+
+    fn id(&mut self, name: &str) -> Option<JobId> {
+        let (at, id) = self.fields.find(name)?;
+        self.used.push(at);
+        Some(JobId::from_bytes(id))
+    }
+
     fn job(&mut self) -> Option<JobId> {
-        self.text("jobId").map(JobId::existing)
+        self.id("jobId")
     }
 
     fn prev(&mut self) -> Option<PrevState> {
@@ -356,7 +380,7 @@ impl RawJson {
     ///
     /// [`Error::Decode`] when the text is no JSON of type `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_str(&self.0).map_err(|source| Error::Decode {
+        json::read(&self.0).map_err(|source| Error::Decode {
             what: "an event's value".to_owned(),
             source: source.into(),
         })
@@ -492,6 +516,27 @@ mod tests {
         assert!(data.decode::<serde_json::Value>().is_err());
     }
 
+    /// Half a surrogate pair in an event's text costs neither the event nor its bytes.
+    #[test]
+    fn events_with_bytes_that_are_no_text_are_typed() {
+        let fields: [(&[u8], &[u8]); 3] = [
+            (b"event", b"completed"),
+            (b"jobId", b"j\xed\xa0\xbd"),
+            (b"returnvalue", b"\"r\xed\xa0\xbd\""),
+        ];
+        let (event, rest) = QueueEvent::decode(bytes(fields.into_iter()));
+        let QueueEvent::Completed {
+            job, return_value, ..
+        } = event
+        else {
+            panic!("{event:?}");
+        };
+        assert_eq!(job.as_bytes(), fields[1].1);
+        assert_eq!(return_value.decode::<String>().unwrap(), "r\u{fffd}");
+        assert_eq!(rest.bytes("returnvalue"), Some(fields[2].1));
+        assert_eq!(rest.len(), 1);
+    }
+
     #[test]
     fn states_are_known_by_all_their_names() {
         let state = |name: &str| PrevState(name.to_owned()).state();
@@ -503,14 +548,27 @@ mod tests {
 
     /// What an event is made of, as its fields would be stored.
     fn parts(event: &QueueEvent, rest: &EventFields) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut parts: Vec<(String, String)> = Vec::new();
-        let mut add = |name: &str, value: &str| parts.push((name.into(), value.into()));
+        let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
+        // What is no UTF-8 is among the fields, and the event has it as text.
+        let inexact = |name: &str, value: &str| {
+            rest.iter().any(|(field, stored)| {
+                field == name.as_bytes()
+                    && std::str::from_utf8(stored).is_err()
+                    && [
+                        &*String::from_utf8_lossy(stored),
+                        &*json::text(stored.to_vec()),
+                    ]
+                    .contains(&value)
+            })
+        };
+        let mut add = |name: &str, value: &str| {
+            if !inexact(name, value) {
+                parts.push((name.into(), value.into()));
+            }
+        };
         match event {
             QueueEvent::Unknown { .. } | QueueEvent::Gap { .. } => {}
             event => add("event", event.name()),
-        }
-        if let Some(job) = event.job() {
-            add("jobId", job.as_str());
         }
         match event {
             QueueEvent::Waiting { prev, .. }
@@ -543,14 +601,17 @@ mod tests {
                 ..
             } => {
                 add("deduplicationId", deduplication_id);
-                add("deduplicatedJobId", dropped.as_str());
+                parts.push(("deduplicatedJobId".to_owned(), dropped.as_bytes().to_vec()));
             }
             QueueEvent::Debounced { debounce_id, .. } => add("debounceId", debounce_id),
             _ => {}
         }
+        if let Some(job) = event.job() {
+            parts.push(("jobId".to_owned(), job.as_bytes().to_vec()));
+        }
         let mut all: Vec<_> = parts
             .into_iter()
-            .map(|(name, value)| (name.into_bytes(), value.into_bytes()))
+            .map(|(name, value)| (name.into_bytes(), value))
             .collect();
         all.extend(rest.iter().map(|(n, v)| (n.to_vec(), v.to_vec())));
         if let QueueEvent::Unknown { name, fields } = event {

@@ -1,6 +1,9 @@
 //! Checked names: queues, key prefixes and job ids.
 
+use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -154,8 +157,20 @@ impl fmt::Display for Prefix {
 /// assert!(JobId::new("42").is_err());
 /// # Ok::<(), oxbull::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct JobId(Arc<str>);
+#[derive(Clone)]
+pub struct JobId(Repr);
+
+#[derive(Clone)]
+enum Repr {
+    Text(Arc<str>),
+    Bytes(Arc<Inexact>),
+}
+
+/// An id that is no UTF-8: what Redis holds, and how it reads.
+struct Inexact {
+    bytes: Box<[u8]>,
+    text: Box<str>,
+}
 
 impl JobId {
     /// Checks an id for a new job (spec: producing §1 rules 4 and 5, layout §2).
@@ -166,25 +181,49 @@ impl JobId {
     /// characters, looks like an integer, starts with `0:`, has colons but not exactly three
     /// parts, or would collide with a key of the queue.
     pub fn new(id: impl AsRef<str>) -> Result<Self> {
-        let id = Self(id.as_ref().into());
+        let id = Self::existing(id);
         id.check_new()?;
         Ok(id)
     }
 
     /// Makes an id that no other job has: a version 7 UUID, sortable by time.
     pub fn unique() -> Self {
-        Self(uuid::Uuid::now_v7().to_string().into())
+        Self::existing(uuid::Uuid::now_v7().to_string())
     }
 
     /// Wraps the id of a job that exists already, whoever made it. Anything goes, since other
     /// clients have other rules.
     pub fn existing(id: impl AsRef<str>) -> Self {
-        Self(id.as_ref().into())
+        Self(Repr::Text(id.as_ref().into()))
     }
 
-    /// Returns the id as text.
+    /// Wraps the id of a job that exists already, as Redis has it: JavaScript can make ids that
+    /// are no UTF-8, by cutting text inside a surrogate pair.
+    pub fn from_bytes(id: impl AsRef<[u8]>) -> Self {
+        let id = id.as_ref();
+        Self(match String::from_utf8_lossy(id) {
+            Cow::Borrowed(text) => Repr::Text(text.into()),
+            Cow::Owned(text) => Repr::Bytes(Arc::new(Inexact {
+                bytes: id.into(),
+                text: text.into(),
+            })),
+        })
+    }
+
+    /// Returns the id as text; bytes that are no UTF-8 read as U+FFFD.
     pub fn as_str(&self) -> &str {
-        &self.0
+        match &self.0 {
+            Repr::Text(text) => text,
+            Repr::Bytes(id) => &id.text,
+        }
+    }
+
+    /// Returns the id as Redis has it.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Text(text) => text.as_bytes(),
+            Repr::Bytes(id) => &id.bytes,
+        }
     }
 
     /// Says whether a job's own keys end with this.
@@ -195,6 +234,9 @@ impl JobId {
     /// Applies the rules for new ids to an id that may come from elsewhere.
     pub(crate) fn check_new(&self) -> Result<()> {
         const FIELD: &str = "job id";
+        if matches!(self.0, Repr::Bytes(_)) {
+            return Err(Error::invalid(FIELD, "must be UTF-8"));
+        }
         let id = self.as_str();
         check_text(FIELD, id, ID_MAX)?;
         if id == "0" || id.starts_with("0:") {
@@ -245,13 +287,47 @@ fn is_integer_like(id: &str) -> bool {
 
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("JobId").field(&self.as_str()).finish()
     }
 }
 
 impl AsRef<str> for JobId {
     fn as_ref(&self) -> &str {
-        &self.0
+        self.as_str()
+    }
+}
+
+// Two ids that read alike are two ids where their bytes differ.
+
+impl PartialEq for JobId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for JobId {}
+
+impl PartialOrd for JobId {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for JobId {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl Hash for JobId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -310,6 +386,25 @@ mod tests {
         ] {
             assert!(JobId::new(id).is_err(), "{id}");
         }
+    }
+
+    /// Redis gives bytes; they must come back, and two ids that read alike are not one.
+    #[test]
+    fn ids_that_are_no_text_keep_their_bytes() {
+        let high = JobId::from_bytes(b"a\xed\xa0\xbd");
+        let low = JobId::from_bytes(b"a\xed\xb8\x80");
+        assert_eq!(high.as_str(), low.as_str());
+        assert_ne!(high, low);
+        assert!(high < low);
+        assert_ne!(high, JobId::existing(high.as_str()));
+        assert_eq!(high.as_bytes(), b"a\xed\xa0\xbd");
+        assert!(high.check_new().is_err());
+        let text = JobId::from_bytes("é");
+        assert_eq!(text, JobId::existing("é"));
+        let ids: std::collections::HashSet<JobId> = [high, low, text].into();
+        assert!(ids.contains(&JobId::from_bytes("é")));
+        assert_eq!(ids.len(), 3);
+        assert_eq!(size_of::<JobId>(), size_of::<Arc<str>>());
     }
 
     #[test]

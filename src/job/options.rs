@@ -96,6 +96,11 @@ impl JobOptions {
         self
     }
 
+    /// Returns the length that the job gives its backoff, for a [custom](Backoff::custom) strategy.
+    pub fn backoff_delay(&self) -> Option<Duration> {
+        self.backoff.as_ref()?.delay
+    }
+
     /// Says what happens to the job once it has completed. Default: the worker's setting, else
     /// it is kept.
     #[must_use]
@@ -133,7 +138,7 @@ impl JobOptions {
         self
     }
 
-    /// Sets the time from which the job's delay counts. Default: now.
+    /// Sets the time from which the job's delay counts. Default, and 0: now.
     #[must_use]
     pub fn timestamp(mut self, timestamp: Timestamp) -> Self {
         self.timestamp = Some(timestamp);
@@ -271,7 +276,8 @@ impl Backoff {
         }
     }
 
-    /// Leaves the wait to the strategy that the worker registers under `name`.
+    /// Leaves the wait to the strategy that the worker registers under `name`. A job that no worker
+    /// knows the strategy of fails with its first attempt.
     pub fn custom(name: impl Into<String>) -> Self {
         Self {
             kind: BackoffKind::Custom(name.into()),
@@ -280,11 +286,27 @@ impl Backoff {
         }
     }
 
+    /// Gives the wait a length, which a [custom](Self::custom) strategy may heed. Default for such
+    /// a strategy: none.
+    #[must_use]
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = Some(delay);
+        self
+    }
+
     /// Spreads the wait: it is drawn evenly from `delay * (1 - jitter)` up to `delay`; 0 to 1.
     #[must_use]
     pub fn jitter(mut self, jitter: f64) -> Self {
         self.jitter = Some(jitter);
         self
+    }
+
+    /// Returns the name of the custom strategy.
+    pub(crate) fn strategy(&self) -> Option<&str> {
+        match &self.kind {
+            BackoffKind::Custom(name) => Some(name),
+            BackoffKind::Fixed | BackoffKind::Exponential => None,
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -363,8 +385,8 @@ impl Parent {
     }
 
     /// Returns the parent's job key.
-    pub(crate) fn key(&self) -> String {
-        format!("{}:{}", self.queue, self.id)
+    pub(crate) fn key(&self) -> Vec<u8> {
+        [self.queue.as_bytes(), b":", self.id.as_bytes()].concat()
     }
 
     fn check(&self) -> Result<()> {

@@ -7,13 +7,18 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{ChildPolicy, JobId, JobOptions};
+use crate::json;
 
 /// Everything stored in a job's hash (spec: layout §5), made by any client of the queue.
 ///
 /// JSON fields are kept as the text that is stored; [`data`](Self::data) and its siblings decode
-/// them on demand. Fields this version does not know are in [`unknown`](Self::unknown). Fields
-/// that do not decode are named in [`problems`](Self::problems); a worker fails such a job with
-/// that text and leaves the raw value in place.
+/// them on demand. Fields this version does not know are in [`unknown`](Self::unknown). Options
+/// and fields that cannot be read count as absent and are named in [`problems`](Self::problems);
+/// a worker logs them and runs the job.
+///
+/// JavaScript can cut text inside a surrogate pair. The half that is left reads as U+FFFD, in
+/// decoded values and in plain text; the JSON text has it as an escape (`\ud83d`). What Redis
+/// holds is not changed, and [`stored`](Self::stored) returns it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JobRecord {
@@ -63,10 +68,14 @@ pub struct JobRecord {
     pub parent: Option<ParentLink>,
     /// Fields this version does not know.
     pub unknown: BTreeMap<String, String>,
-    /// Fields that do not decode, each as `<field>: <reason>`.
+    /// Options and fields that cannot be read, each as `<field>: <reason>: <value, clipped>`.
     pub problems: Vec<String>,
     /// The options as they are stored.
     pub(crate) raw_options: String,
+    /// The stack traces as they are stored, each as JSON text.
+    pub(crate) raw_stack_traces: Vec<String>,
+    /// The bytes of the fields that are no UTF-8, by the field's name in the hash.
+    pub(crate) inexact: BTreeMap<String, Vec<u8>>,
 }
 
 impl JobRecord {
@@ -98,7 +107,15 @@ impl JobRecord {
             unknown: BTreeMap::new(),
             problems: Vec::new(),
             raw_options: String::new(),
+            raw_stack_traces: Vec::new(),
+            inexact: BTreeMap::new(),
         }
+    }
+
+    /// Returns what Redis holds in a field of the job's hash, such as `data` or `name`, where that
+    /// is no UTF-8; `None` where the text of this record has all of it.
+    pub fn stored(&self, field: &str) -> Option<&[u8]> {
+        self.inexact.get(field).map(Vec::as_slice)
     }
 
     /// Decodes the data.
@@ -136,7 +153,7 @@ impl JobRecord {
 }
 
 fn decode<T: DeserializeOwned>(id: &JobId, field: &str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|source| Error::Decode {
+    json::read(text).map_err(|source| Error::Decode {
         what: format!("{field} of job {id}"),
         source: source.into(),
     })

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{CatchUp, JobOptions, Overlap, Recurrence, Schedule};
+use crate::json;
 
 /// Everything stored about a job scheduler (spec: schedulers §1 and §7), made by any client of
 /// the queue.
@@ -64,7 +65,7 @@ impl SchedulerRecord {
     /// [`Error::Decode`] when the stored text is no JSON of type `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
         let text = self.raw_data.as_deref().unwrap_or("{}");
-        serde_json::from_str(text).map_err(|source| Error::Decode {
+        json::read(text).map_err(|source| Error::Decode {
             what: format!("data of scheduler {}", self.id),
             source: source.into(),
         })

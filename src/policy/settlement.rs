@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::Refusal;
-use crate::job::{JobError, JobId, JobRecord, Outcome, Retention};
+use crate::job::{Backoff, JobError, JobId, JobRecord, Outcome, Retention};
 use crate::policy::backoff;
 
 /// How many jobs one job's end deletes by age where the option says nothing.
@@ -37,7 +37,7 @@ impl Keep {
             Some(Retention::KeepLast(count)) => (number(*count), -1, AGE_LIMIT),
             Some(Retention::Bounded { count, age, limit }) => (
                 count.map_or(-1, number),
-                age.map_or(-1, |age| number(age.as_secs().saturating_mul(1000))),
+                age.map_or(-1, |age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
                 limit.map_or(AGE_LIMIT, number),
             ),
         };
@@ -193,7 +193,9 @@ pub(crate) fn settle(
                 .or(custom_wait);
             let mut reason = error.reason();
             if wait.is_none() && ended < attempts && !error.is_fatal() {
-                reason = format!("{reason} (not retried: unknown backoff strategy)");
+                let name = options.backoff.as_ref().and_then(Backoff::strategy);
+                let name = name.unwrap_or_default();
+                reason = format!("{reason} (not retried: unknown backoff strategy {name:?})");
             }
             let traces = traces(job, error);
             match wait {
@@ -273,27 +275,28 @@ pub(crate) fn after_refusal(job: &JobId, ending: &Ending, refusal: Refusal) -> A
     }
 }
 
-/// Returns the job's stack traces with the new one, the newest last, as a JSON array.
+/// Returns the job's stack traces with the new one, the newest last, as a JSON array. Older ones
+/// stay as they are stored.
 fn traces(job: &JobRecord, error: &JobError) -> String {
     let limit = job
         .options
         .stack_trace_limit
         .map_or(STACK_TRACES_MAX, |limit| limit as usize);
-    let newest = error.trace();
+    let newest = serde_json::Value::from(error.trace()).to_string();
     let all: Vec<&str> = job
-        .stack_traces
+        .raw_stack_traces
         .iter()
         .map(String::as_str)
         .chain([newest.as_str()])
         .collect();
     let kept = all.get(all.len().saturating_sub(limit)..).unwrap_or(&[]);
-    serde_json::to_string(kept).unwrap_or_else(|_| "[]".to_owned())
+    format!("[{}]", kept.join(","))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Backoff, JobId, JobOptions};
+    use crate::job::{JobId, JobOptions};
 
     fn job(options: JobOptions, made: u32, started: u32) -> JobRecord {
         JobRecord {
@@ -416,19 +419,19 @@ mod tests {
             JobError::retry("boom"),
         );
         assert!(
-            matches!(ending, Ending::Fail { reason, .. } if reason.contains("boom") && reason.contains("strategy"))
+            matches!(ending, Ending::Fail { reason, .. } if reason == r#"boom (not retried: unknown backoff strategy "mine")"#)
         );
     }
 
     #[test]
     fn stack_traces_keep_the_newest() {
         let mut failed = job(JobOptions::new().attempts(9).stack_trace_limit(2), 2, 3);
-        failed.stack_traces = vec!["one".into(), "two".into()];
+        failed.raw_stack_traces = vec![r#""one""#.into(), r#""cut \ud83d""#.into()];
         let third = JobError::retry("three").at(None);
         let Ending::Retry { traces, .. } = fail(&failed, &WorkerRules::default(), third) else {
             panic!("must be retried");
         };
-        assert_eq!(traces, r#"["two","Error: three"]"#);
+        assert_eq!(traces, r#"["cut \ud83d","Error: three"]"#);
         failed.options.stack_trace_limit = Some(0);
         assert!(
             matches!(fail(&failed, &WorkerRules::default(), JobError::retry("x")), Ending::Retry { traces, .. } if traces == "[]")

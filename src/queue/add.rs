@@ -183,8 +183,10 @@ impl<D> Queue<D> {
         options.check()?;
         let data = Self::encode_data(&name, data, &options)?;
         Ok(NewRecord {
+            // Every client takes the time 0 for none.
             timestamp: options
                 .timestamp
+                .filter(|timestamp| timestamp.as_millis() != 0)
                 .unwrap_or_else(|| self.store().clock().now()),
             delay: options.delay.map_or(0, |delay| {
                 u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)

@@ -19,7 +19,8 @@ pub struct DeduplicationOwner {
 
 impl<D> Queue<D> {
     /// Finds the job that owns a deduplication id, and for how long; `None` when the id is free
-    /// (spec: producing §7).
+    /// (spec: producing §7). The id is text, or bytes where a job's id is no text
+    /// ([`JobRecord::stored`](crate::JobRecord::stored)`("deid")`).
     ///
     /// # Errors
     ///
@@ -37,7 +38,7 @@ impl<D> Queue<D> {
     /// ```
     pub async fn deduplication_owner(
         &self,
-        id: impl AsRef<str>,
+        id: impl AsRef<[u8]>,
     ) -> Result<Option<DeduplicationOwner>> {
         check(id.as_ref())?;
         let owner = self.store().deduplication_owner(id.as_ref()).await?;
@@ -52,7 +53,7 @@ impl<D> Queue<D> {
     /// [`Error::Invalid`] when `id` is empty; connection errors. After
     /// [`Error::Indeterminate`] a repetition may free the id of a job added meanwhile;
     /// [`release_deduplication_of`](Self::release_deduplication_of) cannot.
-    pub async fn release_deduplication(&self, id: impl AsRef<str>) -> Result<bool> {
+    pub async fn release_deduplication(&self, id: impl AsRef<[u8]>) -> Result<bool> {
         self.release(id.as_ref(), None).await
     }
 
@@ -62,21 +63,25 @@ impl<D> Queue<D> {
     ///
     /// [`Error::Invalid`] when `id` is empty; connection errors. Safe to
     /// repeat.
-    pub async fn release_deduplication_of(&self, job: &JobId, id: impl AsRef<str>) -> Result<bool> {
+    pub async fn release_deduplication_of(
+        &self,
+        job: &JobId,
+        id: impl AsRef<[u8]>,
+    ) -> Result<bool> {
         if job.as_str().is_empty() {
             return Err(Error::invalid("job id", "must not be empty"));
         }
         self.release(id.as_ref(), Some(job)).await
     }
 
-    async fn release(&self, id: &str, owner: Option<&JobId>) -> Result<bool> {
+    async fn release(&self, id: &[u8], owner: Option<&JobId>) -> Result<bool> {
         check(id)?;
         self.store().run(&ReleaseDeduplication { id, owner }).await
     }
 }
 
 /// Other clients have other rules for ids; only this one holds for all.
-fn check(id: &str) -> Result<()> {
+fn check(id: &[u8]) -> Result<()> {
     if id.is_empty() {
         return Err(Error::invalid("deduplication id", "must not be empty"));
     }

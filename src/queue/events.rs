@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions};
+use crate::json;
 use crate::queue::Queue;
 use crate::queue::waiting::{End, Ticket};
 use crate::store::{PublishEvent, TrimEvents};
@@ -255,7 +256,7 @@ impl<D> Queue<D> {
 
 fn decode<R: DeserializeOwned>(job: &JobId, end: End) -> Result<JobEnd<R>> {
     match end {
-        End::Completed(value) => match serde_json::from_str(&value) {
+        End::Completed(value) => match json::read(&value) {
             Ok(value) => Ok(JobEnd::Completed(value)),
             Err(source) => Err(Error::Decode {
                 what: format!("returnvalue of job {job}"),

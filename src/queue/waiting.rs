@@ -437,13 +437,13 @@ fn take_in(state: &mut State, event: &RawEvent) {
         Some("cleaned") => return state.doubt(),
         _ => return,
     };
-    let Some(job) = fields.get("jobId").map(JobId::existing) else {
+    let Some(job) = fields.bytes("jobId").map(JobId::from_bytes) else {
         return;
     };
     if !state.waiters.contains_key(&job) {
         return;
     }
-    let text = || fields.get(end).unwrap_or_default().to_owned();
+    let text = || String::from_utf8_lossy(fields.bytes(end).unwrap_or_default()).into_owned();
     let end = match end {
         "returnvalue" => End::Completed(text()),
         "failedReason" => End::Failed(text()),

@@ -34,7 +34,7 @@ pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) ->
     };
     let followed = store
         .run(&NextIteration {
-            scheduler,
+            scheduler: job.stored("rjk").unwrap_or(scheduler.as_bytes()),
             activated: &job.id,
             now,
             successor: successor.as_ref(),

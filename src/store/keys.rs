@@ -38,13 +38,13 @@ impl QueueKeys {
     }
 
     /// Returns the key of a job's hash.
-    pub(crate) fn job(&self, id: &JobId) -> String {
-        self.key(id.as_str())
+    pub(crate) fn job(&self, id: &JobId) -> Vec<u8> {
+        [self.base.as_bytes(), id.as_bytes()].concat()
     }
 
     /// Returns the key of a job's log.
-    pub(crate) fn logs(&self, id: &JobId) -> String {
-        format!("{}{id}:logs", self.base)
+    pub(crate) fn logs(&self, id: &JobId) -> Vec<u8> {
+        [&self.job(id), b":logs".as_slice()].concat()
     }
 
     /// Returns the name of a connection that reads the event stream (spec: layout §1).
@@ -75,7 +75,9 @@ mod tests {
         let keys = QueueKeys::new(&Prefix::default(), &QueueName::new("g4").unwrap());
         assert_eq!(keys.key("wait"), "bull:g4:wait");
         assert_eq!(keys.qualified(), "bull:g4");
-        assert_eq!(keys.job(&JobId::existing("7")), "bull:g4:7");
+        assert_eq!(keys.job(&JobId::existing("7")), b"bull:g4:7");
+        let cut = JobId::from_bytes(b"a\xed\xa0\xbd");
+        assert_eq!(keys.logs(&cut), b"bull:g4:a\xed\xa0\xbd:logs");
         assert_eq!(keys.worker_client_name(Some("wname")), "bull:ZzQ=:w:wname");
         assert_eq!(keys.worker_client_name(None), "bull:ZzQ=");
         assert_eq!(keys.events_client_name(), "bull:ZzQ=:qe");

@@ -4,6 +4,7 @@ use redis::Value;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use crate::job::JobId;
 
 /// Says that a reply has another shape than its script's header promises.
 pub(crate) fn unexpected(what: &str) -> Error {
@@ -50,15 +51,33 @@ pub(crate) fn score(value: &Value, what: &str) -> Result<Timestamp> {
 
 /// Reads text; bytes that are no UTF-8 are replaced.
 pub(crate) fn text(value: Value, what: &str) -> Result<String> {
+    Ok(match String::from_utf8(bytes(value, what)?) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+/// Reads what may be no text.
+pub(crate) fn bytes(value: Value, what: &str) -> Result<Vec<u8>> {
     match value {
-        Value::BulkString(bytes) => Ok(match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-        }),
-        Value::SimpleString(text) => Ok(text),
-        Value::Int(number) => Ok(number.to_string()),
+        Value::BulkString(bytes) => Ok(bytes),
+        Value::SimpleString(text) => Ok(text.into_bytes()),
+        Value::Int(number) => Ok(number.to_string().into_bytes()),
         _ => Err(unexpected(what)),
     }
+}
+
+/// Reads the id of a job.
+pub(crate) fn id(value: Value, what: &str) -> Result<JobId> {
+    Ok(JobId::from_bytes(bytes(value, what)?))
+}
+
+/// Reads a list of ids of jobs.
+pub(crate) fn ids(value: Value, what: &str) -> Result<Vec<JobId>> {
+    items(value, what)?
+        .into_iter()
+        .map(|value| id(value, what))
+        .collect()
 }
 
 /// Reads a list of texts.
@@ -71,12 +90,7 @@ pub(crate) fn texts(value: Value, what: &str) -> Result<Vec<String>> {
 
 /// Reads a hash: a flat list or a map of fields and values.
 pub(crate) fn fields(value: Value, what: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let bytes = |value: Value| match value {
-        Value::BulkString(bytes) => Ok(bytes),
-        Value::SimpleString(text) => Ok(text.into_bytes()),
-        Value::Int(number) => Ok(number.to_string().into_bytes()),
-        _ => Err(unexpected(what)),
-    };
+    let bytes = |value: Value| bytes(value, what);
     match value {
         Value::Map(pairs) => pairs
             .into_iter()

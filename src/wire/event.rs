@@ -103,17 +103,22 @@ impl EventFields {
     /// Returns the text of a field; the last one counts where a name is there twice. `None` when
     /// there is no such field or it is not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.find(name).map(|(_, text)| text)
+        std::str::from_utf8(self.bytes(name)?).ok()
     }
 
-    /// Returns the text of a field, and where it is.
-    pub(crate) fn find(&self, name: &str) -> Option<(usize, &str)> {
+    /// Returns a field as it is stored; the last one counts where a name is there twice.
+    pub fn bytes(&self, name: &str) -> Option<&[u8]> {
+        self.find(name).map(|(_, value)| value)
+    }
+
+    /// Returns a field, and where it is.
+    pub(crate) fn find(&self, name: &str) -> Option<(usize, &[u8])> {
         let at = self
             .0
             .iter()
             .rposition(|(field, _)| **field == *name.as_bytes())?;
         let (_, value) = self.0.get(at)?;
-        Some((at, std::str::from_utf8(value).ok()?))
+        Some((at, &**value))
     }
 
     /// Returns the fields that are not in one of these places.

@@ -1,18 +1,21 @@
 //! The `opts` field of a job hash (spec: layout §6).
 //!
-//! Writing keeps to the names and shapes that BullMQ stores. Reading is lenient about how a value
-//! is written (a number as text, a whole number with a fraction) and strict about what it means: a
-//! value that cannot be understood is named, never replaced by a default.
+//! Writing keeps to the names and shapes that BullMQ stores. Reading is lenient: options come from
+//! environment variables and forms, and one that cannot be understood must not decide its job's
+//! fate. It has BullMQ's effect where that is safe, else none, and is named.
+
+mod decode;
+mod value;
 
 use std::time::Duration;
 
 use serde_json::{Map, Number, Value, json};
 
-use crate::clock::Timestamp;
-use crate::job::{
-    Backoff, BackoffKind, ChildPolicy, JobId, JobOptions, Parent, Retention, Telemetry,
-};
-use crate::wire::deduplication::{decode_deduplication, encode_deduplication};
+use crate::job::{Backoff, BackoffKind, ChildPolicy, JobOptions, Parent, Retention};
+use crate::wire::deduplication::encode_deduplication;
+
+pub(crate) use decode::decode_options;
+pub(crate) use value::{duration, finite, problem, truthy, whole};
 
 /// Encodes options as they are stored with a job.
 pub(crate) fn encode_options(options: &JobOptions) -> String {
@@ -86,18 +89,32 @@ pub(crate) fn options_map(options: &JobOptions) -> Map<String, Value> {
     map
 }
 
-/// Encodes the `parent` field of a child's hash (spec: layout §5).
-pub(crate) fn parent_link(parent: &Parent) -> String {
-    let mut link = json!({ "id": parent.id.as_str(), "queueKey": parent.queue });
-    if let (Some(flag), Some(link)) = (policy_flag(parent.on_failure), link.as_object_mut()) {
-        link.insert(flag.to_owned(), true.into());
+/// Encodes the `parent` field of a child's hash (spec: layout §5). The id is written as Redis has
+/// it, for scripts to find the parent by.
+pub(crate) fn parent_link(parent: &Parent) -> Vec<u8> {
+    let mut link = b"{\"id\":\"".to_vec();
+    for byte in parent.id.as_bytes() {
+        match byte {
+            b'"' | b'\\' => link.extend([b'\\', *byte]),
+            0..=0x1f => link.extend(format!("\\u{byte:04x}").bytes()),
+            _ => link.push(*byte),
+        }
     }
-    link.to_string()
+    let queue = Value::from(parent.queue.as_str());
+    link.extend(format!("\",\"queueKey\":{queue}").bytes());
+    if let Some(flag) = policy_flag(parent.on_failure) {
+        link.extend(format!(",\"{flag}\":true").bytes());
+    }
+    link.push(b'}');
+    link
 }
 
 /// Reads a child's policy from the flags of its `parent` field or options.
 pub(crate) fn policy_of(flags: &Map<String, Value>) -> ChildPolicy {
-    let set = |name: &str| flags.get(name).is_some_and(|v| v == &Value::Bool(true));
+    let set = |name: &str| {
+        let flag = flags.get(name);
+        flag.is_some_and(|flag| !matches!(flag, Value::Null | Value::Bool(false)))
+    };
     if set("fpof") {
         ChildPolicy::FailParent
     } else if set("cpof") {
@@ -155,7 +172,7 @@ fn encode_retention(retention: &Retention) -> Value {
                 map.insert("count".to_owned(), (*count).into());
             }
             if let Some(age) = age {
-                map.insert("age".to_owned(), age.as_secs().into());
+                map.insert("age".to_owned(), seconds(*age));
             }
             if let Some(limit) = limit {
                 map.insert("limit".to_owned(), (*limit).into());
@@ -165,233 +182,11 @@ fn encode_retention(retention: &Retention) -> Value {
     }
 }
 
-/// What `opts` held: the options this version knows, the others as JSON text, and what could not
-/// be understood.
-#[derive(Debug, Default)]
-pub(crate) struct DecodedOptions {
-    pub(crate) known: JobOptions,
-    pub(crate) unknown: Option<String>,
-    pub(crate) problems: Vec<String>,
-}
-
-/// Decodes the stored options of a job.
-pub(crate) fn decode_options(text: &str) -> DecodedOptions {
-    let mut decoded = DecodedOptions::default();
-    // What almost every job without options has; worth not parsing.
-    if text == r#"{"attempts":0}"# {
-        decoded.known.attempts = Some(0);
-        return decoded;
-    }
-    let map = match serde_json::from_str::<Value>(text) {
-        Ok(Value::Object(map)) => map,
-        Ok(_) => {
-            decoded.problems.push("opts: is no JSON object".to_owned());
-            return decoded;
-        }
-        Err(error) => {
-            decoded.problems.push(format!("opts: {error}"));
-            return decoded;
-        }
-    };
-    let mut unknown = Map::new();
-    let mut parent = None;
-    for (name, value) in &map {
-        // In a form this version does not know it is kept: a worker can do without.
-        if name == "de"
-            && let Some((deduplication, more)) = decode_deduplication(value)
-        {
-            decoded.known.deduplication = Some(deduplication);
-            if !more.is_empty() {
-                unknown.insert(name.clone(), Value::Object(more));
-            }
-            continue;
-        }
-        if let Err(reason) = decode_option(&mut decoded.known, &mut parent, name, value) {
-            match reason {
-                Misread::Unknown => {
-                    unknown.insert(name.clone(), value.clone());
-                }
-                Misread::Because(reason) => {
-                    decoded.problems.push(format!("opts.{name}: {reason}"));
-                }
-            }
-        }
-    }
-    decoded.known.parent = parent.map(|parent: Parent| parent.on_failure(policy_of(&map)));
-    if !unknown.is_empty() {
-        decoded.unknown = Some(Value::Object(unknown).to_string());
-    }
-    decoded
-}
-
-pub(super) enum Misread {
-    Unknown,
-    Because(&'static str),
-}
-
-fn decode_option(
-    options: &mut JobOptions,
-    parent: &mut Option<Parent>,
-    name: &str,
-    value: &Value,
-) -> Result<(), Misread> {
-    if value.is_null() {
-        return Ok(());
-    }
-    match name {
-        "attempts" => options.attempts = Some(small(number(value)?)),
-        "delay" => options.delay = Some(duration(number(value)?)),
-        "priority" => options.priority = Some(small(number(value)?)),
-        "lifo" => options.lifo = Some(truthy(value)),
-        "kl" => options.keep_logs = Some(small(number(value)?)),
-        "stackTraceLimit" => options.stack_trace_limit = Some(small(number(value)?)),
-        "sizeLimit" => options.size_limit = Some(small(number(value)?) as usize),
-        "timestamp" => options.timestamp = Some(Timestamp::from_millis(whole(number(value)?))),
-        "jobId" => {
-            options.id = value
-                .as_str()
-                .filter(|id| !id.is_empty())
-                .map(JobId::existing);
-        }
-        "backoff" => options.backoff = Some(decode_backoff(value)?),
-        "removeOnComplete" => options.remove_on_complete = Some(decode_retention(value)?),
-        "removeOnFail" => options.remove_on_fail = Some(decode_retention(value)?),
-        "parent" => {
-            let field = |name: &str| value.get(name).and_then(Value::as_str);
-            let (Some(id), Some(queue)) = (field("id"), field("queue")) else {
-                return Err(Misread::Because("has no id and queue"));
-            };
-            *parent = Some(Parent::new(queue, JobId::existing(id)));
-        }
-        "fpof" | "cpof" | "idof" | "rdof" => {}
-        // Some writers store `false` here; only text is a context.
-        "tm" => {
-            if let Some(metadata) = value.as_str() {
-                let telemetry = options.telemetry.get_or_insert_with(Telemetry::default);
-                telemetry.metadata = Some(metadata.to_owned());
-            }
-        }
-        "omc" => {
-            let telemetry = options.telemetry.get_or_insert_with(Telemetry::default);
-            telemetry.omit_context = Some(truthy(value));
-        }
-        _ => return Err(Misread::Unknown),
-    }
-    Ok(())
-}
-
-/// Reads a number, also one written as text.
-pub(super) fn number(value: &Value) -> Result<f64, Misread> {
-    finite(value).ok_or(Misread::Because("is no number"))
-}
-
-pub(super) fn finite(value: &Value) -> Option<f64> {
-    let number = match value {
-        Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
-        Value::Bool(set) => Some(f64::from(*set)),
-        _ => None,
-    };
-    number.filter(|n| n.is_finite())
-}
-
-/// Whole part of a number, negative ones as 0, larger ones as the maximum.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "`as` saturates, which is what is wanted"
-)]
-pub(super) fn small(number: f64) -> u32 {
-    number as u32
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "`as` saturates, which is what is wanted"
-)]
-pub(super) fn whole(number: f64) -> i64 {
-    number as i64
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "`as` saturates, which is what is wanted"
-)]
-pub(super) fn duration(millis: f64) -> Duration {
-    Duration::from_millis(millis as u64)
-}
-
-pub(super) fn truthy(value: &Value) -> bool {
-    match value {
-        Value::Bool(set) => *set,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Null => false,
-        Value::Array(_) | Value::Object(_) => true,
-    }
-}
-
-fn decode_backoff(value: &Value) -> Result<Backoff, Misread> {
-    match value {
-        Value::Number(_) => Ok(Backoff::fixed(duration(number(value)?))),
-        // A plain text has no type for BullMQ, whatever it says: an unknown strategy.
-        Value::String(name) => Ok(Backoff::custom(name.as_str())),
-        Value::Object(map) => {
-            let optional = |name: &str| match map.get(name) {
-                None | Some(Value::Null) => Ok(None),
-                Some(value) => number(value).map(Some),
-            };
-            let kind = match map.get("type").and_then(Value::as_str) {
-                Some("fixed") => BackoffKind::Fixed,
-                Some("exponential") => BackoffKind::Exponential,
-                Some(name) => BackoffKind::Custom(name.to_owned()),
-                None => BackoffKind::Custom("undefined".to_owned()),
-            };
-            Ok(Backoff {
-                kind,
-                delay: optional("delay")?.map(duration),
-                jitter: optional("jitter")?.map(|jitter| jitter.clamp(0.0, 1.0)),
-            })
-        }
-        _ => Err(Misread::Because("is no backoff")),
-    }
-}
-
-fn decode_retention(value: &Value) -> Result<Retention, Misread> {
-    match value {
-        Value::Bool(true) => Ok(Retention::Remove),
-        Value::Bool(false) => Ok(Retention::KeepAll),
-        Value::Number(_) | Value::String(_) => {
-            let count = number(value)?;
-            Ok(if count < 0.0 {
-                Retention::KeepAll
-            } else if count < 1.0 {
-                Retention::Remove
-            } else {
-                Retention::KeepLast(u64::from(small(count)))
-            })
-        }
-        Value::Object(map) => {
-            let bound = |name: &str| match map.get(name) {
-                None | Some(Value::Null) => Ok(None),
-                Some(value) => {
-                    number(value).map(|n| (n >= 0.0).then(|| u64::try_from(whole(n)).unwrap_or(0)))
-                }
-            };
-            let count = bound("count")?;
-            if count == Some(0) {
-                return Ok(Retention::Remove);
-            }
-            Ok(Retention::Bounded {
-                count,
-                age: bound("age")?.map(Duration::from_secs),
-                limit: bound("limit")?,
-            })
-        }
-        // An empty table stored by a Redis-side encoder reads as an empty list.
-        Value::Array(list) if list.is_empty() => Ok(Retention::KeepAll),
-        _ => Err(Misread::Because("is no retention")),
+fn seconds(age: Duration) -> Value {
+    if age.subsec_millis() == 0 {
+        age.as_secs().into()
+    } else {
+        age.as_secs_f64().into()
     }
 }
 
@@ -400,6 +195,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::job::{JobId, Telemetry};
 
     fn parsed(options: &JobOptions) -> Value {
         serde_json::from_str(&encode_options(options)).unwrap()
@@ -457,15 +253,12 @@ mod tests {
     }
 
     #[test]
-    fn broken_values_are_named_and_the_others_kept() {
-        let decoded = decode_options(r#"{"attempts":[],"delay":"soon","priority":4}"#);
-        assert_eq!(decoded.known.priority, Some(4));
+    fn links_to_parents_have_the_id_as_it_is() {
+        let parent = Parent::new("bull:p", JobId::from_bytes(b"a\"\\\x01\xed\xa0\xbd"));
         assert_eq!(
-            decoded.problems,
-            ["opts.attempts: is no number", "opts.delay: is no number"]
+            parent_link(&parent.on_failure(ChildPolicy::Ignore)),
+            b"{\"id\":\"a\\\"\\\\\\u0001\xed\xa0\xbd\",\"queueKey\":\"bull:p\",\"idof\":true}"
         );
-        assert!(!decode_options("{\"attempts\":3").problems.is_empty());
-        assert!(!decode_options("null").problems.is_empty());
     }
 
     proptest! {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::job::{JobId, JobRecord, Recurrence, SchedulerRecord};
 use crate::wire::Repetition;
-use crate::wire::options::{number, whole};
+use crate::wire::options::{finite, whole};
 
 /// The scheduler, or the key of the repeatable job, that an iteration belongs to.
 pub(crate) fn scheduler_of(job: &JobRecord) -> Option<Cow<'_, str>> {
@@ -80,9 +80,7 @@ impl Repetition {
     /// How much later than its slot a job of a repeatable job is due (ms; may be negative).
     pub(crate) fn repeatable_offset(&self) -> i64 {
         let offset = self.repeat.get("offset");
-        offset
-            .and_then(|offset| number(offset).ok())
-            .map_or(0, whole)
+        offset.and_then(finite).map_or(0, whole)
     }
 }
 

@@ -1,13 +1,15 @@
 //! What is stored about a job scheduler: its definition, and `opts.repeat` of its iterations
 //! (spec: schedulers §1).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::clock::Timestamp;
 use crate::job::{CatchUp, JobId, JobOptions, Overlap, Recurrence, Schedule, SchedulerRecord};
-use crate::wire::options::{decode_options, number, options_map, truthy, whole};
+use crate::json;
+use crate::wire::options::{decode_options, finite, options_map, truthy, whole};
 use crate::wire::repeatable;
 
 /// The options of an iteration to be made, as its script takes them.
@@ -37,9 +39,7 @@ impl Iteration {
         }
         let member = |name: &str| options.get(name);
         Self {
-            priority: member("priority")
-                .and_then(|priority| number(priority).ok())
-                .map_or(0, whole),
+            priority: member("priority").and_then(finite).map_or(0, whole),
             lifo: member("lifo").is_some_and(truthy),
             deduplication: member("de")
                 .and_then(|de| de.get("id"))
@@ -60,6 +60,23 @@ impl Iteration {
         let id = Value::from(id.as_str());
         let rest = self.options.strip_prefix('{').unwrap_or_default();
         format!(r#"{{"jobId":{id},"delay":{delay},{previous}{rest}"#)
+    }
+
+    /// Adds options that are JSON text.
+    fn with(mut self, options: &BTreeMap<String, String>) -> Self {
+        for (name, value) in options {
+            self.options.pop();
+            for part in [
+                ",",
+                &Value::from(name.as_str()).to_string(),
+                ":",
+                value,
+                "}",
+            ] {
+                self.options.push_str(part);
+            }
+        }
+        self
     }
 }
 
@@ -159,6 +176,8 @@ pub(crate) struct Repetition {
     pub(crate) previous: Option<Timestamp>,
     options: Map<String, Value>,
     pub(super) repeat: Map<String, Value>,
+    /// Options that are nested too deeply to be read, as JSON text.
+    deep: BTreeMap<String, String>,
 }
 
 impl Repetition {
@@ -168,10 +187,8 @@ impl Repetition {
     ///
     /// The member that is missing or does not decode.
     pub(crate) fn of_iteration(options: &str) -> Result<Self, String> {
-        let options = match serde_json::from_str(options) {
-            Ok(Value::Object(options)) => options,
-            Ok(_) => return Err("opts: is no JSON object".to_owned()),
-            Err(error) => return Err(format!("opts: {error}")),
+        let Some((options, deep)) = json::object(options) else {
+            return Err("opts: is no JSON object".to_owned());
         };
         let Some(Value::Object(repeat)) = options.get("repeat") else {
             return Err("opts.repeat: is missing".to_owned());
@@ -196,6 +213,7 @@ impl Repetition {
             previous: optional(&options, "prevMillis")?.map(Timestamp::from_millis),
             options,
             repeat,
+            deep,
         })
     }
 
@@ -217,19 +235,16 @@ impl Repetition {
         let count = scheduler.iterations.unwrap_or(1);
         let repeat = encode_repeat(&schedule, count);
         let mut options = options_map(&scheduler.options);
-        if let Some(Ok(unknown)) = scheduler
-            .unknown_options
-            .as_deref()
-            .map(serde_json::from_str::<Map<_, _>>)
-        {
-            options.extend(unknown);
-        }
+        let unknown = scheduler.unknown_options.as_deref();
+        let (unknown, deep) = unknown.and_then(json::object).unwrap_or_default();
+        options.extend(unknown);
         Ok(Self {
             previous: matches!(schedule.recurrence, Recurrence::Cron(_)).then_some(scheduler.next),
             schedule,
             count,
             options,
             repeat: repeat.as_object().cloned().unwrap_or_default(),
+            deep,
         })
     }
 
@@ -257,7 +272,8 @@ impl Repetition {
         }
         let mut repeat = self.repeat.clone();
         repeat.insert("count".to_owned(), count.into());
-        Iteration::new(options, scheduler, Value::Object(repeat), now)
+        let iteration = Iteration::new(options, scheduler, Value::Object(repeat), now);
+        iteration.with(&self.deep)
     }
 }
 
@@ -275,9 +291,9 @@ fn instant(map: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, St
 fn optional(map: &Map<String, Value>, name: &str) -> Result<Option<i64>, String> {
     match map.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(value) => match number(value) {
-            Ok(number) => Ok(Some(whole(number))),
-            Err(_) => Err(format!("opts.repeat.{name}: is no number")),
+        Some(value) => match finite(value) {
+            Some(number) => Ok(Some(whole(number))),
+            None => Err(format!("opts.repeat.{name}: is no number")),
         },
     }
 }
@@ -336,12 +352,15 @@ pub(crate) fn decode_scheduler(
     let mut empty = true;
     for (name, value) in fields {
         empty = false;
-        let name = String::from_utf8_lossy(&name).into_owned();
-        let Ok(text) = String::from_utf8(value) else {
-            record.problems.push(format!("{name}: is not UTF-8"));
-            continue;
+        let text = match name.as_slice() {
+            b"data" | b"opts" => json::text(value),
+            _ => String::from_utf8_lossy(&value).into_owned(),
         };
-        decode_field(&mut record, name, text);
+        decode_field(
+            &mut record,
+            String::from_utf8_lossy(&name).into_owned(),
+            text,
+        );
     }
     if empty && repeatable::decode_key(&mut record) {
         // All that is stored of it.
@@ -385,9 +404,9 @@ fn decode_field(record: &mut SchedulerRecord, name: String, text: String) {
         "data" => record.raw_data = Some(text),
         "opts" => {
             let decoded = decode_options(&text);
+            // An odd option does not keep a schedule from going on.
             record.options = decoded.known;
             record.unknown_options = decoded.unknown;
-            record.problems.extend(decoded.problems);
         }
         _ => {
             record.unknown.insert(name, text);
@@ -424,6 +443,19 @@ mod tests {
         );
         assert_eq!((eighth.priority, eighth.lifo), (3, false));
         assert_eq!(eighth.deduplication.as_deref(), Some("d"));
+    }
+
+    /// Neither depth nor half a surrogate pair ends a schedule. What scripts cannot decode is mended.
+    #[test]
+    fn next_iteration_inherits_what_cannot_be_read() {
+        let deep = format!(r#"{}"\ud83d"{}"#, "[".repeat(500), "]".repeat(500));
+        let options = format!(r#"{{"deep":{deep},"cut":"\ud83d","repeat":{{"every":5}}}}"#);
+        let next = Repetition::of_iteration(&options).unwrap();
+        let next = next.iteration("s", 2, Timestamp::from_millis(5)).options;
+        let (read, kept) = json::object(&next).unwrap();
+        assert_eq!(read["cut"], "\u{fffd}");
+        assert_eq!(kept["deep"], deep.replace("ud83d", "ufffd"));
+        assert!(!next.contains("ud83d"), "{next}");
     }
 
     #[test]

@@ -329,6 +329,7 @@ impl<S> WorkerBuilder<S> {
                     lock_duration: options.lock_duration,
                     trouble: Arc::default(),
                 },
+                oddities: Arc::default(),
                 store: store.clone(),
                 service,
                 timeout: options.timeout,

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::Instrument;
 
+use crate::client::Throttle;
 use crate::error::{Chain, Result};
 use crate::job::{Action, Actions, JobError, JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
@@ -89,6 +90,8 @@ pub(super) struct Runner {
     pub(super) iterations: Iterations,
     pub(super) conclude: Arc<Conclude>,
     pub(super) events: Announcer,
+    /// One line a second: a producer's mistake is in all of its jobs.
+    pub(super) oddities: Arc<Throttle>,
 }
 
 impl Runner {
@@ -196,10 +199,7 @@ impl Runner {
         if let Some(reason) = &record.deferred_failure {
             return Some(JobError::fatal(reason.clone()));
         }
-        if !record.problems.is_empty() {
-            let problems = record.problems.join("; ");
-            return Some(JobError::fatal(format!("job does not decode: {problems}")));
-        }
+        self.warn_of_problems(record);
         if self
             .max_started
             .is_some_and(|max| max > 0 && max < record.attempts_started)
@@ -207,6 +207,21 @@ impl Runner {
             return Some(JobError::fatal("job started more than allowable limit"));
         }
         None
+    }
+
+    /// Tells of options and fields that count as absent because they cannot be read.
+    fn warn_of_problems(&self, record: &JobRecord) {
+        if !record.problems.is_empty()
+            && let Some(skipped) = self.oddities.admit()
+        {
+            tracing::warn!(
+                queue = %self.queue,
+                job = %record.id,
+                skipped,
+                problems = %record.problems.join("; "),
+                "job has options or fields that cannot be read; it runs without them",
+            );
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use tower::util::BoxCloneSyncService;
 use crate::client::Client;
 use crate::error::BoxError;
 use crate::job::{Actions, Job, JobError, JobId, JobRecord, JobResult, Outcome};
+use crate::json;
 
 /// What a handler gets beside its job: the worker's shared state, the client, and word of being
 /// cancelled.
@@ -64,8 +65,11 @@ impl<S> fmt::Debug for Context<S> {
 
 /// A function that processes jobs: any `async fn(Job<D>, Context<S>) -> JobResult<R>`.
 ///
-/// `D` must decode from JSON and `R` encode to it. A job whose data does not decode fails for
-/// good, with the reason, and keeps its data.
+/// `D` must decode from JSON and `R` encode to it. Data that does not decode as `D` fails the
+/// attempt, with the reason; the job keeps its data, and is retried as its options allow. Text
+/// that was cut inside a surrogate pair decodes with U+FFFD for the half that is left. A handler
+/// of `Box<serde_json::value::RawValue>` gets data as it is, however deeply nested; other types
+/// may read 128 levels.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job handler",
     label = "expected `async fn(Job<D>, Context<S>) -> JobResult<R>`",
@@ -226,8 +230,8 @@ where
             cancellation: call.cancellation,
         };
         Box::pin(async move {
-            let data: D = serde_json::from_str(&call.record.raw_data).map_err(|error| {
-                Failure(JobError::fatal(format!("job data does not decode: {error}")).at(None))
+            let data: D = json::read(&call.record.raw_data).map_err(|error| {
+                Failure(JobError::retry(format!("job data does not decode: {error}")).at(None))
             })?;
             let job = Job::new(call.record, data, call.actions);
             let outcome = handler.handle(job, context).await.map_err(Failure)?;

@@ -1,48 +1,55 @@
 //! V5, V6, V7, V11: what others may have left in Redis, and ids that would overwrite the queue.
 
-use std::collections::BTreeSet;
-
 use oxbull::{Context, Error, Job, JobError, JobId, JobOptions, JobResult, NewJob};
 
 use crate::TestResult;
 use crate::check::{Allow, check_queue};
 use crate::site::{Effects, Site, Work, work};
 
-/// V5: data or options that do not decode fail their job with the reason, and keep the raw text.
-/// The jobs before and after it are not concerned.
+/// V5: data that its handler's type refuses fails its job with the reason, after as many attempts
+/// as the job has; options that do not decode fail no job. The raw text stays. The jobs before
+/// and after are not concerned.
 #[tokio::test]
 async fn corrupt_data_and_options_fail_only_their_job() -> TestResult {
     let site = Site::start().await?;
     let ids = site.add(5, 0).await?;
     let corrupt = [
-        (&ids[1], "data", r#"{"ms":"#, "data does not decode"),
-        (&ids[2], "opts", r#"{"attempts":3,"#, "opts"),
-        (&ids[3], "data", r#"{"ms":"many"}"#, "data does not decode"),
+        (&ids[1], "data", r#"{"ms":"#, true),
+        (&ids[2], "opts", r#"{"attempts":3,"#, false),
+        (&ids[3], "data", r#"{"ms":"many"}"#, true),
     ];
     for (id, field, text, _) in corrupt {
         site.server
             .cli(&["HSET", &site.key(id.as_str()), field, text])
             .await?;
     }
+    site.server
+        .cli(&[
+            "HSET",
+            &site.key(ids[3].as_str()),
+            "opts",
+            r#"{"attempts":3}"#,
+        ])
+        .await?;
     let worker = site.worker().concurrency(1).start(work).await?;
     site.drained().await?;
     worker.close().await;
-    for (id, field, text, reason) in corrupt {
+    for (id, field, text, fails) in corrupt {
         let told = site.field(id, "failedReason").await?.unwrap_or_default();
-        assert!(told.contains(reason), "{told}");
+        assert_eq!(told.contains("data does not decode"), fails, "{told}");
         assert_eq!(site.field(id, field).await?.as_deref(), Some(text));
-        assert!(!site.effects.counts(false).contains_key(id.as_str()));
+        let ran = site.effects.counts(false).contains_key(id.as_str());
+        assert_eq!(ran, !fails);
     }
+    let made = site.field(&ids[3], "atm").await?;
+    assert_eq!(made.as_deref(), Some("3"), "its attempts were used");
     let allow = Allow {
-        failing: corrupt
-            .iter()
-            .map(|(id, ..)| id.to_string())
-            .collect::<BTreeSet<_>>(),
+        failing: [ids[1].to_string(), ids[3].to_string()].into(),
         ..Allow::default()
     };
     let summary = check_queue(&site, &ids, allow).await?;
     println!("V5 corrupt data and options: {summary}");
-    assert_eq!((summary.completed, summary.failed), (2, 3));
+    assert_eq!((summary.completed, summary.failed), (3, 2));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ mod http_rate_limit;
 mod kv;
 #[cfg(any(feature = "sessions", feature = "oauth"))]
 mod least;
+mod lenient;
 mod limits;
 mod logs;
 mod model;

@@ -47,7 +47,7 @@ impl Store {
         let waiting = (waiting != Value::Nil).then_some(waiting);
         let prioritized = first(prioritized)?.map(|(id, _)| id);
         for id in [waiting, prioritized].into_iter().flatten() {
-            let id = JobId::existing(reply::text(id, WHAT)?);
+            let id = reply::id(id, WHAT)?;
             waited.next.extend(self.times(id).await?);
         }
         if let Some((_, score)) = first(delayed)? {

@@ -97,10 +97,12 @@ impl Store {
         ];
         let mut pipe = redis::pipe();
         for (set, _) in SETS {
-            pipe.cmd("ZSCORE").arg(self.keys.key(set)).arg(id.as_str());
+            pipe.cmd("ZSCORE")
+                .arg(self.keys.key(set))
+                .arg(id.as_bytes());
         }
         for (list, _) in LISTS {
-            pipe.cmd("LPOS").arg(self.keys.key(list)).arg(id.as_str());
+            pipe.cmd("LPOS").arg(self.keys.key(list)).arg(id.as_bytes());
         }
         let answers = self.snapshot(&pipe, "the state of a job").await?;
         Ok(SETS
@@ -160,10 +162,10 @@ impl Store {
     /// Finds the owner of a deduplication id, and how long the id stays taken.
     pub(crate) async fn deduplication_owner(
         &self,
-        id: &str,
+        id: &[u8],
     ) -> Result<Option<(JobId, Option<Duration>)>> {
         const WHAT: &str = "a deduplication id";
-        let key = self.keys.key(&format!("de:{id}"));
+        let key = [self.keys.base().as_bytes(), b"de:", id].concat();
         let mut pipe = redis::pipe();
         pipe.cmd("GET").arg(&key);
         pipe.cmd("PTTL").arg(&key);
@@ -176,7 +178,7 @@ impl Store {
         }
         let remaining = u64::try_from(reply::int(&ttl, WHAT)?).ok();
         Ok(Some((
-            JobId::existing(reply::text(owner, WHAT)?),
+            reply::id(owner, WHAT)?,
             remaining.map(Duration::from_millis),
         )))
     }

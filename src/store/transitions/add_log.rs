@@ -28,7 +28,7 @@ impl Transition for AddLog<'_> {
     type Reply = u64;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str()).arg(self.row).arg(self.keep);
+        call.arg(self.job.as_bytes()).arg(self.row).arg(self.keep);
     }
 
     fn read(&self, reply: Value) -> Result<u64> {

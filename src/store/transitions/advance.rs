@@ -273,7 +273,7 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
         Ending::Return => ("return", "", "", 0, NO_KEEP, 0),
         Ending::Postpone { delay, .. } => ("postpone", "", "", delay_millis(*delay), NO_KEEP, 0),
     };
-    call.arg(result.job.as_str())
+    call.arg(result.job.as_bytes())
         .arg(result.token.as_str())
         .arg(result.starts)
         .arg(result.stalls)
@@ -295,7 +295,7 @@ pub(crate) fn read_started(reply: Value, what: &str) -> Result<Vec<Started>> {
     let mut parts = reply::items(reply, what)?.into_iter();
     let mut started = Vec::with_capacity(parts.len() / 2);
     while let (Some(id), Some(hash)) = (parts.next(), parts.next()) {
-        let id = JobId::existing(reply::text(id, what)?);
+        let id = reply::id(id, what)?;
         let record = wire::decode_record(id, reply::fields(hash, what)?);
         started.push(Started { record });
     }

@@ -29,7 +29,7 @@ impl Transition for ChangeDelay<'_> {
     type Reply = ();
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str())
+        call.arg(self.job.as_bytes())
             .arg(self.now.as_millis())
             .arg(u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX));
     }

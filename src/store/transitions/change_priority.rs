@@ -26,7 +26,7 @@ impl Transition for ChangePriority<'_> {
     type Reply = ();
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str())
+        call.arg(self.job.as_bytes())
             .arg(self.priority)
             .flag(self.lifo);
     }

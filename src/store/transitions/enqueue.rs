@@ -34,7 +34,7 @@ pub(crate) struct NewRecord {
     pub(crate) priority: u32,
     pub(crate) placement: Placement,
     /// The parent's key and the link to it (JSON).
-    pub(crate) parent: Option<(String, String)>,
+    pub(crate) parent: Option<(Vec<u8>, Vec<u8>)>,
     /// Never together with a parent.
     pub(crate) deduplication: Option<Deduplication>,
 }
@@ -91,7 +91,7 @@ impl Transition for Enqueue<'_> {
         )
         .arg(self.jobs.len());
         for job in self.jobs {
-            call.arg(job.id.as_ref().map_or("", JobId::as_str))
+            call.arg(job.id.as_ref().map_or(b"".as_slice(), JobId::as_bytes))
                 .arg(job.name.as_str())
                 .arg(job.data.as_str())
                 .arg(job.options.as_str())
@@ -100,7 +100,9 @@ impl Transition for Enqueue<'_> {
                 .arg(job.priority)
                 .arg(job.placement.as_str());
             match (&job.parent, &job.deduplication) {
-                (Some((key, link)), _) => call.arg("parent").arg(key).arg(link),
+                (Some((key, link)), _) => {
+                    call.arg("parent").arg(key.as_slice()).arg(link.as_slice())
+                }
                 (None, Some(deduplication)) => call.arg("dedup").arg(argument(deduplication)),
                 (None, None) => call.arg(""),
             };
@@ -131,7 +133,7 @@ impl Transition for Enqueue<'_> {
         while let (Some(code), Some(id)) = (parts.next(), parts.next()) {
             let mut other = || {
                 let other = parts.next().ok_or_else(|| reply::unexpected(WHAT))?;
-                reply::text(other, WHAT).map(JobId::existing)
+                reply::id(other, WHAT)
             };
             let code = match reply::int(&code, WHAT)? {
                 0 => EnqueueCode::Added,
@@ -143,7 +145,7 @@ impl Transition for Enqueue<'_> {
             };
             jobs.push(Enqueued {
                 code,
-                id: JobId::existing(reply::text(id, WHAT)?),
+                id: reply::id(id, WHAT)?,
             });
         }
         if jobs.len() == self.jobs.len() {

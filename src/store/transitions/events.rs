@@ -90,7 +90,7 @@ impl Transition for FindEnds<'_> {
 
     fn write(&self, call: &mut Call<'_>) {
         for job in &self.jobs {
-            call.arg(job.as_str());
+            call.arg(job.as_bytes());
         }
     }
 

@@ -33,12 +33,11 @@ impl Transition for ExtendLocks<'_> {
     fn write(&self, call: &mut Call<'_>) {
         call.arg(u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX));
         for (id, token) in self.locks {
-            call.arg(id.as_str()).arg(token.as_str());
+            call.arg(id.as_bytes()).arg(token.as_str());
         }
     }
 
     fn read(&self, reply: Value) -> Result<Vec<JobId>> {
-        let lost = reply::texts(reply, "extend_locks")?;
-        Ok(lost.into_iter().map(JobId::existing).collect())
+        reply::ids(reply, "extend_locks")
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Successor {
 
 /// Makes the iteration that follows one just activated.
 pub(crate) struct NextIteration<'a> {
-    pub(crate) scheduler: &'a str,
+    pub(crate) scheduler: &'a [u8],
     pub(crate) activated: &'a JobId,
     pub(crate) now: Timestamp,
     /// The iteration; `None` where the schedule is over or unreadable.
@@ -65,12 +65,12 @@ pub(crate) enum Made {
 }
 
 impl Made {
-    pub(super) fn read(outcome: &str, id: &str) -> Option<Self> {
-        Some(match outcome {
-            "made" => Self::Iteration(JobId::existing(id)),
+    pub(super) fn read(outcome: &JobId, id: &JobId) -> Option<Self> {
+        Some(match outcome.as_str() {
+            "made" => Self::Iteration(id.clone()),
             "none" => Self::NotCurrent,
             "ended" => Self::Ended,
-            "duplicate" => Self::Duplicate(JobId::existing(id)),
+            "duplicate" => Self::Duplicate(id.clone()),
             "unknown" => Self::Unknown,
             "repeatable" => Self::Repeatable,
             _ => return None,
@@ -94,7 +94,7 @@ impl Transition for NextIteration<'_> {
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.scheduler)
-            .arg(self.activated.as_str())
+            .arg(self.activated.as_bytes())
             .arg(self.now.as_millis());
         if let Some(successor) = self.successor {
             call.arg(optional(successor.slots.latest))
@@ -115,13 +115,13 @@ impl Transition for NextIteration<'_> {
 
     fn read(&self, reply: Value) -> Result<Followed> {
         const WHAT: &str = "next_iteration";
-        let parts = reply::texts(reply, WHAT)?;
+        let parts = reply::ids(reply, WHAT)?;
         let [outcome, id, running] = parts.as_slice() else {
             return Err(reply::unexpected(WHAT));
         };
         Ok(Followed {
             next: Made::read(outcome, id).ok_or_else(|| reply::unexpected(WHAT))?,
-            running: (!running.is_empty()).then(|| JobId::existing(running)),
+            running: Some(running.clone()).filter(|id| !id.as_bytes().is_empty()),
         })
     }
 }

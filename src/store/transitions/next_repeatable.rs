@@ -45,11 +45,11 @@ impl Transition for NextRepeatable<'_> {
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.key)
-            .arg(self.activated.as_str())
+            .arg(self.activated.as_bytes())
             .arg(self.slot.as_millis())
             .arg(self.now.as_millis());
         if let Some(next) = self.next {
-            call.arg(next.id.as_str())
+            call.arg(next.id.as_bytes())
                 .arg(next.slot.as_millis())
                 .arg(next.due.as_millis());
             write_iteration(call, &next.iteration);
@@ -61,7 +61,7 @@ impl Transition for NextRepeatable<'_> {
 
     fn read(&self, reply: Value) -> Result<Made> {
         const WHAT: &str = "next_repeatable";
-        let parts = reply::texts(reply, WHAT)?;
+        let parts = reply::ids(reply, WHAT)?;
         let [outcome, id] = parts.as_slice() else {
             return Err(reply::unexpected(WHAT));
         };

@@ -23,7 +23,7 @@ impl Transition for PromoteJob<'_> {
     type Reply = ();
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str());
+        call.arg(self.job.as_bytes());
     }
 
     fn read(&self, _reply: Value) -> Result<()> {

@@ -72,9 +72,8 @@ impl Transition for RearmScheduler<'_> {
         if matches!(&reply, Value::SimpleString(text) if text == "BEHIND") {
             return Ok(RearmedAs::Behind);
         }
-        let ids = reply::texts(reply, "rearm_scheduler")?;
-        Ok(ids.into_iter().next().map_or(RearmedAs::Nothing, |id| {
-            RearmedAs::Made(JobId::existing(id))
-        }))
+        let ids = reply::ids(reply, "rearm_scheduler")?;
+        let made = ids.into_iter().next();
+        Ok(made.map_or(RearmedAs::Nothing, RearmedAs::Made))
     }
 }

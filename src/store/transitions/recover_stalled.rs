@@ -65,22 +65,16 @@ impl Transition for RecoverStalled {
         ) else {
             return Err(reply::unexpected(WHAT));
         };
-        let ids = |value| -> Result<Vec<JobId>> {
-            Ok(reply::texts(value, WHAT)?
-                .into_iter()
-                .map(JobId::existing)
-                .collect())
-        };
         let mut failing = reply::items(failing, WHAT)?.into_iter();
         let mut too_often = Vec::new();
         while let (Some(id), Some(stalls)) = (failing.next(), failing.next()) {
             let stalls = u32::try_from(reply::int(&stalls, WHAT)?).unwrap_or(u32::MAX);
-            too_often.push((JobId::existing(reply::text(id, WHAT)?), stalls));
+            too_often.push((reply::id(id, WHAT)?, stalls));
         }
         Ok(Recovered {
-            jobs: ids(jobs)?,
+            jobs: reply::ids(jobs, WHAT)?,
             failing: too_often,
-            ghosts: ids(ghosts)?,
+            ghosts: reply::ids(ghosts, WHAT)?,
             more: u64::try_from(reply::int(&more, WHAT)?).unwrap_or(0),
             wait: Duration::from_millis(u64::try_from(reply::int(&wait, WHAT)?).unwrap_or(0)),
         })

@@ -13,7 +13,7 @@ static SCRIPT: Script = lua!("release_deduplication", uses: []);
 
 /// Frees a deduplication id.
 pub(crate) struct ReleaseDeduplication<'a> {
-    pub(crate) id: &'a str,
+    pub(crate) id: &'a [u8],
     /// Only if this job owns it.
     pub(crate) owner: Option<&'a JobId>,
 }
@@ -26,7 +26,8 @@ impl Transition for ReleaseDeduplication<'_> {
     type Reply = bool;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.id).arg(self.owner.map_or("", JobId::as_str));
+        call.arg(self.id)
+            .arg(self.owner.map_or(b"".as_slice(), JobId::as_bytes));
     }
 
     fn read(&self, reply: Value) -> Result<bool> {

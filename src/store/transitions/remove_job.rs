@@ -46,7 +46,7 @@ impl Transition for RemoveJob<'_> {
     type Reply = Removal;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str()).flag(self.children);
+        call.arg(self.job.as_bytes()).flag(self.children);
         for part in self.from {
             call.arg(part.as_slice());
         }

@@ -29,7 +29,7 @@ impl Transition for RetryJob<'_> {
     type Reply = ();
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str())
+        call.arg(self.job.as_bytes())
             .arg(if self.completed {
                 "completed"
             } else {

@@ -28,7 +28,7 @@ impl Transition for UpdateData<'_> {
 
     fn write(&self, call: &mut Call<'_>) {
         let token = self.token.map_or("", LockToken::as_str);
-        call.arg(self.job.as_str()).arg(self.data).arg(token);
+        call.arg(self.job.as_bytes()).arg(self.data).arg(token);
     }
 
     fn read(&self, _reply: Value) -> Result<()> {
@@ -54,7 +54,7 @@ impl Transition for UpdateProgress<'_> {
     type Reply = ();
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.job.as_str()).arg(self.progress);
+        call.arg(self.job.as_bytes()).arg(self.progress);
     }
 
     fn read(&self, _reply: Value) -> Result<()> {

@@ -113,7 +113,7 @@ impl Transition for UpsertScheduler<'_> {
             _ => return Err(reply::unexpected(WHAT)),
         };
         Ok(Some((
-            JobId::existing(reply::text(id, WHAT)?),
+            reply::id(id, WHAT)?,
             Timestamp::from_millis(reply::int(&slot, WHAT)?),
         )))
     }

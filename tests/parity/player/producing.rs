@@ -49,6 +49,17 @@ impl Player {
         Ok(self.stage.peer.call(method, params).await?)
     }
 
+    /// As [`node`](Self::node), with parameters (members of an object) in JSON that need not be
+    /// text for us; answers nothing.
+    pub(crate) async fn node_text(&mut self, method: &str, params: &str) -> TestResult {
+        self.node("queue.open", json!({})).await?;
+        let place = json!({ "prefix": self.prefix, "queue": self.queue }).to_string();
+        let params = format!("{},{params}}}", place.trim_end_matches('}'));
+        let params = json!({ "method": method, "params": params });
+        self.stage.peer.call("text.call", params).await?;
+        Ok(())
+    }
+
     /// Lets BullMQ add a job, whoever else plays.
     pub(crate) async fn node_add(&mut self, name: &str, opts: Value) -> TestResult<Value> {
         let params = json!({ "name": name, "data": { "n": name }, "opts": opts });

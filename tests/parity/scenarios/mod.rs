@@ -9,6 +9,7 @@ mod fetching;
 mod finishing;
 mod iterating;
 mod limiting;
+mod odd;
 mod owning;
 mod parenting;
 mod pausing;
