@@ -39,6 +39,8 @@ pub(crate) struct Player {
     starters: BTreeMap<(String, String), Side>,
     /// Jobs that were active before the real worker started.
     held_by_others: Vec<String>,
+    /// Whether a real worker has run.
+    worked: bool,
     now: i64,
     log: Vec<(String, Value)>,
 }
@@ -64,6 +66,7 @@ impl Player {
             options: BTreeMap::new(),
             starters: BTreeMap::new(),
             held_by_others: Vec::new(),
+            worked: false,
             now: START,
             log: Vec::new(),
             stage,
@@ -74,7 +77,11 @@ impl Player {
     }
 
     pub(crate) async fn finish(mut self) -> TestResult<Played> {
-        let snapshot = Snapshot::take(&mut self.redis, &self.prefix).await?;
+        let mut snapshot = Snapshot::take(&mut self.redis, &self.prefix).await?;
+        if self.worked {
+            // A worker that was closed may still take a wake-up, and gives it back.
+            snapshot.forget_markers();
+        }
         self.node.close().await?;
         self.ox.close().await?;
         Ok(Played {

@@ -85,6 +85,11 @@ impl Snapshot {
         entry.map_or(Value::Null, |entry| entry.value.clone())
     }
 
+    /// Leaves out the wake-ups of all queues.
+    pub(crate) fn forget_markers(&mut self) {
+        self.keys.retain(|key, _| !key.ends_with(":marker"));
+    }
+
     /// Leaves out of a stream the old entries that another snapshot has lost, or still has, so that
     /// only what both have is compared.
     pub(crate) fn level_stream(&mut self, key: &str, other: &mut Self) {

@@ -80,6 +80,7 @@ impl Player {
 
     /// Starts a real worker with the current worker's options, one job at a time.
     pub(crate) async fn start_work(&mut self, script: Value) -> TestResult {
+        self.worked = true;
         self.held_by_others = self.members("active").await?;
         let script = self.filled(script);
         self.take(self.cast.starts, Step::StartWork { script })

@@ -28,6 +28,8 @@ pub(super) struct Company {
     limited: BTreeSet<&'static str>,
     /// Whether the event stream is trimmed while the sequence lasts.
     crowded: bool,
+    /// Whether a real worker has run.
+    worked: bool,
 }
 
 impl Company {
@@ -43,6 +45,7 @@ impl Company {
             held: BTreeMap::new(),
             limited: BTreeSet::new(),
             crowded: false,
+            worked: false,
         })
     }
 
@@ -77,6 +80,7 @@ impl Company {
             play(own, turn),
             play(mixed, turn),
         );
+        self.worked |= matches!(turn.deed, Deed::Work(_));
         self.crowded |= matches!(turn.deed, Deed::Crowd(_));
         let level = known::levels_marker(turn, &View(&self.seen));
         let seen = self.reference.snapshot().await?;
@@ -91,12 +95,12 @@ impl Company {
                 .ok();
             }
             let mut left = player.snapshot().await?;
-            if matches!(turn.deed, Deed::Work(_)) {
-                left = without_a_reader(player, left, &seen).await?;
-            }
             if level && left.value("q:marker") != seen.value("q:marker") {
                 level_marker(player, &seen).await?;
                 left = player.snapshot().await?;
+            }
+            if self.worked {
+                left = without_a_reader(player, left, &seen).await?;
             }
             let mut reference = seen.clone();
             if self.crowded {

@@ -153,10 +153,11 @@ async fn iterations_follow_each_other(q: &mut Player) -> TestResult {
     q.upsert("s", json!({ "every": 60_000 })).await?;
     q.work(json!({})).await?;
     q.pass(60_000).await?;
-    let iteration = format!("repeat:s:{}", q.now() / 60_000 * 60_000);
-    q.work(json!({ iteration: [[["fail", "this time"]]] }))
+    let iteration = format!("repeat:s:{}", q.now());
+    q.work(json!({ &iteration: [[["fail", "this time"]]] }))
         .await?;
-    Ok(())
+    q.expect_field(&iteration, "failedReason", "this time".into())
+        .await
 }
 
 async fn worker_without_jobs_tells_so_once(q: &mut Player) -> TestResult {
