@@ -39,9 +39,9 @@ impl Vitals {
         let now = Instant::now();
         let mut signs = self.signs();
         signs.last_answer = Some(now);
+        signs.trouble = None;
         if fetch {
             signs.last_fetch = Some(now);
-            signs.trouble = None;
         }
     }
 
