@@ -18,7 +18,8 @@
             number: keep count | delay (ms) | 1: next to run
             keep age (ms, -1: any)   keep limit   attempts option
   Returns {codes, jobs, next, value, ghosts, backlog}
-          codes: per result 0 done, 1 done by an earlier call, 2 nobody can tell; or a refusal: JOB_MISSING,
+          codes: per result 0 done, 1 done by an earlier call, 2 nobody can tell, 3 not looked at: very many
+          jobs are active, and the result is to be sent again; or a refusal: JOB_MISSING,
           LOCK_MISSING, LOCK_LOST, WRONG_STATE, PENDING_DEPENDENCIES, FAILED_CHILDREN
           jobs: id, hash as it was before the start, id, hash, ...
           next: more | limited (value: ms to wait) | closed | at (value: ms of the next due job)
@@ -42,7 +43,7 @@ local results = { first = 11, stride = 11, again = ARGV[10] == '1', total = tonu
 local settings = read_settings(B)
 redis.call('XLEN', B .. 'events')
 redis.call('LLEN', B .. 'wait')
-redis.call('LLEN', B .. 'active')
+local active = redis.call('LLEN', B .. 'active')
 redis.call('ZCARD', B .. 'prioritized')
 redis.call('ZCARD', B .. 'delayed')
 redis.call('ZCARD', B .. 'marker')
@@ -66,9 +67,10 @@ end
 local was_full = settings.concurrency and gate_closed(B, settings)
 local codes, ended, delayed, backlog = {}, 0, false, {}
 if results.total > 0 then
+  results.most = math.max(1, math.floor(SEARCHED_MAX / (active + 1)))
   codes, ended, delayed, backlog = finish_jobs(B, results, settings, now, points)
   for _, code in ipairs(codes) do
-    if code < 0 and want > 0 then
+    if (code < 0 or code == NOT_LOOKED_AT) and want > 0 then
       want = want - 1
     end
   end

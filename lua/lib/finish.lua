@@ -9,6 +9,12 @@ local PRUNE_MAX = 100
 -- Answer to a repeated result of which nobody can tell any more whether it was stored.
 local SUPERSEDED = 2
 
+-- Answer to a result that was left for another call, because finding its job takes too long.
+local NOT_LOOKED_AT = 3
+
+-- How many entries of the list of active jobs one call passes over to find those of its results.
+local SEARCHED_MAX = 200000
+
 -- Judges a repeated result whose job does not carry its lock. An activation ends by its holder or
 -- by a stalled recovery, and every recovery counts `stc`: that tells which it was. A retry by hand
 -- forgets the recoveries; of the activations before it (`stf` is the last) nobody can tell any more.
@@ -39,7 +45,7 @@ local function failure_fields(fields, reason, stack)
 end
 
 -- Ends the attempts listed in ARGV. `list` says where: first (position before the first value),
--- stride, total, whether they may have been stored before (again), and now as text (stamp: the
+-- stride, total, whether they may have been stored before (again), how many to look at (most), and now as text (stamp: the
 -- server converts text for nothing, each number at the price of a read). Returns the codes, how many
 -- jobs completed or failed for good, whether a job was delayed, and the retention work that is left.
 local function finish_jobs(B, list, settings, now, points)
@@ -175,7 +181,7 @@ local function finish_jobs(B, list, settings, now, points)
   trim_events(B, event_cap(B, settings))
   for i = 1, list.total do
     local at = list.first + (i - 1) * list.stride
-    codes[i] = finish_one(i, unpack(ARGV, at + 1, at + list.stride))
+    codes[i] = i <= list.most and finish_one(i, unpack(ARGV, at + 1, at + list.stride)) or NOT_LOOKED_AT
   end
   if #freed_locks > 0 then
     redis.call('DEL', unpack(freed_locks))

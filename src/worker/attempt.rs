@@ -69,6 +69,8 @@ pub(super) enum Settled {
     Refused(Refusal),
     /// The answer was lost and the job has moved on: whether Redis had it cannot be told.
     Unknown,
+    /// Redis has left it for another call, because very many jobs are active.
+    NotLookedAt,
     /// Redis answered with an error for so long that the job's lock has expired.
     Abandoned(Error),
 }

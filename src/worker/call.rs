@@ -156,6 +156,10 @@ impl Caller {
                     let next = std::mem::replace(&mut report.next, Ok(Next::Idle));
                     report.accept(batch, advanced);
                     report.next = next;
+                    let left = report.take_not_looked_at();
+                    if !left.is_empty() {
+                        batches.push(left);
+                    }
                     retry.reset();
                     continue;
                 }
@@ -236,6 +240,7 @@ impl Report {
         let settled = advanced.codes.into_iter().map(|code| match code {
             FinishCode::Stored => Settled::Stored,
             FinishCode::Superseded => Settled::Unknown,
+            FinishCode::NotLookedAt => Settled::NotLookedAt,
             FinishCode::Refused(refusal) => Settled::Refused(refusal),
         });
         self.settled.extend(results.into_iter().zip(settled));
@@ -244,6 +249,14 @@ impl Report {
         self.next = Ok(advanced.next);
         self.dangling += advanced.ghosts;
         self.backlog.extend(advanced.backlog);
+    }
+
+    /// Takes out the results that were left for another call.
+    fn take_not_looked_at(&mut self) -> Vec<Concluded> {
+        self.settled
+            .extract_if(.., |(_, settled)| matches!(settled, Settled::NotLookedAt))
+            .map(|(result, _)| result)
+            .collect()
     }
 
     fn abandon(&mut self, results: Vec<Concluded>, error: Error) {

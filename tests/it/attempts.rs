@@ -356,3 +356,28 @@ async fn postponed_attempts_are_not_counted() -> TestResult {
     worker.close().await;
     Ok(())
 }
+
+/// Results that a call leaves because very many jobs are active are sent again until all are stored.
+#[tokio::test]
+async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
+    let stage = Stage::start().await?;
+    let mut push = vec!["RPUSH".to_owned(), "bull:q:active".to_owned()];
+    push.extend((0..30_000).map(|n| format!("other-{n}")));
+    stage.server.cli(&push).await?;
+    for added in stage
+        .queue
+        .add_bulk((0..200).map(|n| NewJob::new("ok", json!({ "n": n }))))
+        .await?
+    {
+        added?;
+    }
+    let worker = Worker::builder(&stage.client, "q")
+        .concurrency(100)
+        .skip_stalled_check(true)
+        .start(obey)
+        .await?;
+    stage.ended(200).await?;
+    assert_eq!(worker.close().await.abandoned, 0);
+    assert_eq!(stage.queue.counts().await?.active, 30_000);
+    Ok(())
+}

@@ -94,6 +94,8 @@ pub(crate) enum FinishCode {
     Stored,
     /// The job has moved on so far that nobody can tell any more.
     Superseded,
+    /// Left for another call: very many jobs are active.
+    NotLookedAt,
     Refused(Refusal),
 }
 
@@ -170,6 +172,7 @@ impl Transition for Advance<'_> {
                 Ok(match reply::int(code, WHAT)? {
                     0 | 1 => FinishCode::Stored,
                     2 => FinishCode::Superseded,
+                    3 => FinishCode::NotLookedAt,
                     code => FinishCode::Refused(Refusal::from_code(code)),
                 })
             })

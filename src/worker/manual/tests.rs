@@ -149,3 +149,49 @@ async fn many_results_at_once_leave_what_they_leave_one_by_one() -> TestResult {
     assert_eq!(batch, single);
     Ok(())
 }
+
+/// Finding a job takes longer the more jobs are active: a call then takes fewer results, and says which
+/// it has left. The others are not touched.
+#[tokio::test]
+async fn results_are_left_for_another_call_when_very_many_jobs_are_active() -> TestResult {
+    let server = RedisServer::start().await?;
+    let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
+    let queue: Queue<u32> = Queue::open(&client, "q").await?;
+    let worker = ManualWorker::new(&client, "q")?;
+    let mut redis = server.connect().await?;
+    let many: Vec<String> = (0..20_000).map(|n| format!("other-{n}")).collect();
+    let mut push = vec!["RPUSH".to_owned(), "bull:q:active".to_owned()];
+    push.extend(many);
+    redis.call(&push).await?;
+    let mut concluded = Vec::new();
+    for _ in 0..12 {
+        queue.add("x", &1).await?;
+        let job = worker.fetch(TOKEN).await?.ok_or("nothing to fetch")?;
+        let end = end_of(Ok(Outcome::Done(1)))?;
+        concluded.push(worker.concluded(&job, TOKEN, end).await);
+    }
+    let ended: Vec<&Ended> = concluded.iter().map(|result| &result.ended).collect();
+    let token = LockToken::new(TOKEN);
+    let call = |results| Advance {
+        now: Timestamp::from_millis(1),
+        take: 0,
+        token: &token,
+        lock_duration: Duration::from_secs(30),
+        worker_name: None,
+        limit: None,
+        obey: false,
+        metrics: 0,
+        results,
+        again: false,
+    };
+    let first = worker.store.run(&call(&ended)).await?;
+    let stored = |code: &&FinishCode| **code == FinishCode::Stored;
+    let done = first.codes.iter().filter(stored).count();
+    assert_eq!(done, 9, "{:?}", first.codes);
+    let left = first.codes.iter().skip(done);
+    assert!(left.clone().all(|code| *code == FinishCode::NotLookedAt));
+    let rest = worker.store.run(&call(&ended[done..])).await?;
+    assert_eq!(rest.codes.iter().filter(stored).count(), 3);
+    assert_eq!(queue.counts().await?.completed, 12);
+    Ok(())
+}

@@ -71,7 +71,7 @@ impl Pump {
         );
         let mut refused = false;
         for (concluded, settled) in report.settled {
-            refused |= matches!(settled, Settled::Refused(_));
+            refused |= matches!(settled, Settled::Refused(_) | Settled::NotLookedAt);
             self.take_settled(concluded, settled);
         }
         if report.lost_answer && report.asked > 0 {
@@ -142,6 +142,10 @@ impl Pump {
 
     /// Takes in what became of a result: its slot is free unless the attempt ends another way now.
     fn take_settled(&mut self, concluded: Concluded, settled: Settled) {
+        if matches!(settled, Settled::NotLookedAt) {
+            self.results.push(concluded);
+            return;
+        }
         self.unsettled = self.unsettled.saturating_sub(1);
         if let Settled::Refused(refusal) = settled
             && let Some(end) = concluded.after_refusal(refusal)
@@ -162,6 +166,8 @@ impl Pump {
             }
             Settled::Refused(refusal) => self.parts.reporter.lost(&concluded, refusal),
             Settled::Unknown => self.parts.reporter.unknown(&concluded),
+            // Sent again, see above.
+            Settled::NotLookedAt => {}
             Settled::Abandoned(error) => {
                 self.abandoned += 1;
                 self.trouble(
