@@ -12,7 +12,7 @@ use oxbull_testkit::{Command, Proxy, Rule, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::client::fake::{Fake, name_of, plain};
+use crate::client::fake::{Fake, bulk, name_of, plain};
 use crate::events::settles_at;
 use crate::stage::{SOON, Stage, TestResult, obey};
 
@@ -165,7 +165,7 @@ async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
     fails!(queue.add("x", &json!(1)).await, Error::Indeterminate(_), unchanged: false);
 
     let fake = Fake::start(|command| match name_of(command) {
-        "EVALSHA" => "*1\r\n$3\r\nodd\r\n".to_owned(),
+        "EVALSHA" => bulk("odd"),
         name => plain(name),
     })
     .await?;
