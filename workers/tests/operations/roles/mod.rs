@@ -92,7 +92,7 @@ async fn worker_has_what_it_needs_and_no_more() -> TestResult {
     for (queue, jobs) in crate::samples::COUNTS {
         site.ended(queue, jobs).await?;
     }
-    ear.hears_of(&["stalled"]).await?;
+    ear.hears_of(&["stalled", "cut-caption"]).await?;
     for program in &mut programs {
         for path in ["/health", "/live", "/metrics"] {
             program.answers(path).await?;
