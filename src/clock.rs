@@ -36,6 +36,13 @@ impl std::ops::Add<Duration> for Timestamp {
     }
 }
 
+/// Returns the time after a wait that may be as long as a `Duration` can say.
+pub(crate) fn after(start: tokio::time::Instant, wait: Duration) -> tokio::time::Instant {
+    // Later than anybody waits, and far from what the platform's clock can count.
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+    start + wait.min(NEVER)
+}
+
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

@@ -60,6 +60,18 @@ local function finish_jobs(B, list, settings, now, points)
   local locks = redis.call('MGET', unpack(lock_keys))
   local some_children = redis.call('EXISTS', unpack(child_keys)) > 0
 
+  -- Read before the first write: a job whose keys are of the wrong type fails the call here, and its
+  -- neighbours lose nothing.
+  local jobs = {}
+  for i = 1, math.min(list.total, list.most) do
+    jobs[i] = redis.call('HMGET', B .. ARGV[list.first + (i - 1) * list.stride + 1],
+      'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority', 'stc')
+    if some_children then
+      redis.call('SCARD', child_keys[2 * i - 1])
+      redis.call('ZCARD', child_keys[2 * i])
+    end
+  end
+
   local freed_locks, freed_ids = {}, {}
   local finished = { completed = {}, failed = {} }
   local rules = { completed = {}, failed = {} }
@@ -88,7 +100,7 @@ local function finish_jobs(B, list, settings, now, points)
   local function finish_one(i, id, token, starts, stalls, verb, value, stack, number, age, limit, attempts)
     local job_key = B .. id
     number = tonumber(number)
-    local job = redis.call('HMGET', job_key, 'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority', 'stc')
+    local job = jobs[i]
     if not job[1] and redis.call('EXISTS', job_key) == 0 then
       return JOB_MISSING
     end

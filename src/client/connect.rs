@@ -20,7 +20,7 @@ use super::greet::{Step, greet, refused, silent, unencrypted};
 use super::info::{Role, ServerInfo};
 use super::log::Causes;
 use super::tls;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, Timestamp, after};
 use crate::error::{BoxError, Chain, Error, Result};
 
 /// How long a silent peer keeps a connection: the kernel's probes begin after this.
@@ -210,7 +210,7 @@ pub(super) async fn open(settings: &Settings, usage: &Use) -> Result<Opened, Con
 async fn attempt(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
     let address = &settings.address;
     let limit = settings.config.connect_timeout;
-    let until = Instant::now() + limit;
+    let until = after(Instant::now(), limit);
     let connecting = TcpStream::connect((address.host.as_str(), address.port));
     let socket = timeout_at(until, connecting)
         .await

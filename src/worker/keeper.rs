@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Throttle;
+use crate::clock::after;
 use crate::error::{Chain, Error, Result};
 use crate::job::JobId;
 use crate::metrics;
@@ -232,10 +233,10 @@ impl Task {
     /// Renews all locks, again and again.
     async fn renew(&self) {
         let period = self.lock_duration / RENEWALS_PER_LOCK;
-        let mut next = Instant::now() + period;
+        let mut next = after(Instant::now(), period);
         loop {
             tokio::time::sleep_until(next).await;
-            next = Instant::now() + period;
+            next = after(Instant::now(), period);
             let locks = self.held.snapshot();
             if locks.is_empty() {
                 self.vitals.nothing_to_renew();
@@ -316,7 +317,7 @@ impl Task {
             };
             // A little later than possible, and not in step with the rest of the fleet.
             let spread = Duration::from_millis(fastrand::u64(1..=20));
-            tokio::time::sleep(wait.min(self.stalled_interval) + spread).await;
+            tokio::time::sleep(wait.min(self.stalled_interval).saturating_add(spread)).await;
         }
     }
 

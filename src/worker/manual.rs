@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Client;
+use crate::clock::after;
 use crate::error::{Error, Refusal, Result};
 use crate::job::{JobError, JobId, JobRecord, Outcome, Prefix, QueueName, Retention};
 use crate::policy::{AttemptEnd, WorkerRules};
@@ -221,7 +222,7 @@ impl ManualWorker {
     ///
     /// None: a job may be active under the token until its lock expires.
     pub async fn fetch_within(&self, token: &str, wait: Duration) -> Result<Option<JobRecord>> {
-        let until = Instant::now() + wait;
+        let until = after(Instant::now(), wait);
         loop {
             let (job, next) = self.fetch_or_wait(token).await?;
             let now = Instant::now();
@@ -230,8 +231,8 @@ impl ManualWorker {
             }
             let look = match next {
                 Availability::More => continue,
-                Availability::Limited(wait) => now + wait,
-                Availability::At(due) => now + due.since(self.store.clock().now()),
+                Availability::Limited(wait) => after(now, wait),
+                Availability::At(due) => after(now, due.since(self.store.clock().now())),
                 Availability::Closed | Availability::Empty => now + DRAIN_DELAY,
             };
             self.wait_for_work(look.min(now + DRAIN_DELAY).min(until))

@@ -164,7 +164,8 @@ impl Worker {
         }
     }
 
-    /// Stops starting jobs and waits until those that run have ended.
+    /// Stops starting jobs and waits until those that run have ended, or the worker is
+    /// [resumed](Self::resume).
     ///
     /// # Errors
     ///

@@ -1,5 +1,6 @@
 //! What becomes of an attempt: refused ends, jobs that were never run, backoff strategies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use oxbull::{
@@ -379,5 +380,36 @@ async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
     stage.ended(200).await?;
     assert_eq!(worker.close().await.abandoned, 0);
     assert_eq!(stage.queue.counts().await?.active, 30_000);
+    Ok(())
+}
+
+/// A job whose key somebody has overwritten cannot end; those whose results share its call end as ever.
+#[tokio::test]
+async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
+    let stage = Stage::start().await?;
+    for n in 0..5 {
+        stage.add(&n.to_string(), JobOptions::new()).await?;
+    }
+    let gate = Arc::new(tokio::sync::Barrier::new(6));
+    let handlers = Arc::clone(&gate);
+    let together = move |_: Job<Value>, _: Context| {
+        let gate = Arc::clone(&handlers);
+        async move {
+            gate.wait().await;
+            Ok::<_, JobError>(Outcome::Done(()))
+        }
+    };
+    let worker = Worker::builder(&stage.client, "q")
+        .concurrency(5)
+        .lock_duration(Duration::from_secs(1))
+        .start(together)
+        .await?;
+    eventually(SOON, || async { worker.health().running == 5 }).await?;
+    stage.server.cli(&["DEL", "bull:q:3"]).await?;
+    stage.server.cli(&["SET", "bull:q:3", "no job"]).await?;
+    gate.wait().await;
+    let counts = stage.counts(|counts| counts.completed == 4).await?;
+    assert_eq!(counts.failed, 0);
+    worker.close().await;
     Ok(())
 }

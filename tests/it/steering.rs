@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    Context, Job, JobError, JobId, JobOptions, JobResult, Outcome, ShutdownOptions, Worker,
-    WorkerEvent,
+    Backoff, Context, Job, JobError, JobId, JobOptions, JobResult, ManualWorker, Outcome,
+    ShutdownOptions, Worker, WorkerEvent,
 };
 use oxbull_testkit::eventually;
 use serde_json::{Value, json};
@@ -202,5 +202,97 @@ async fn failures_are_logged() -> TestResult {
         "{closing:?}"
     );
     assert_eq!(logs.of(Level::INFO, "worker closed").len(), 1);
+    Ok(())
+}
+
+/// What is left of a shutdown's time, or of a job's own, does not keep a job from being given back: not
+/// that its handler was cancelled before and had longer, nor a backoff strategy that does not end.
+#[tokio::test]
+async fn attempts_that_do_not_end_are_given_back() -> TestResult {
+    async fn deaf(job: Job<Value>, _: Context) -> JobResult<()> {
+        if job.data()["do"] == "fail" {
+            return Err(JobError::retry("it failed"));
+        }
+        std::future::pending().await
+    }
+    let stage = Stage::start().await?;
+    let deaf_id = stage.add("deaf", JobOptions::new().attempts(5)).await?;
+    let endless = Backoff::custom("endless");
+    stage
+        .add("fail", JobOptions::new().attempts(5).backoff(endless))
+        .await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .concurrency(2)
+        .shutdown(ShutdownOptions::new().cancel_within(Duration::from_secs(3600)))
+        .backoff_strategy("endless", |_| std::future::pending())
+        .start(deaf)
+        .await?;
+    eventually(SOON, || async { worker.health().running == 2 }).await?;
+    assert!(worker.cancel_job(&deaf_id).await?);
+    let closed = worker.close_now().await;
+    assert_eq!((closed.given_back, closed.abandoned), (2, 0));
+    assert_eq!(stage.queue.counts().await?.waiting, 2);
+    Ok(())
+}
+
+/// Who resumes a worker ends the wait of whoever paused it.
+#[tokio::test]
+async fn resumed_worker_is_waited_for_no_longer() -> TestResult {
+    let stage = Stage::start().await?;
+    stage.add("hang", JobOptions::new()).await?;
+    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    eventually(SOON, || async { worker.health().running == 1 }).await?;
+    let resume = async {
+        eventually(SOON, || async { worker.health().paused }).await?;
+        TestResult::Ok(worker.resume().await?)
+    };
+    let both = async { tokio::join!(worker.pause(), resume) };
+    let (paused, resumed) = tokio::time::timeout(SOON, both).await?;
+    paused?;
+    resumed?;
+    worker.close_now().await;
+    Ok(())
+}
+
+/// A wait may be as long as a `Duration` can say.
+#[tokio::test]
+async fn waits_may_be_endless() -> TestResult {
+    async fn limit(_: Job<Value>, _: Context) -> JobResult<()> {
+        Ok(Outcome::RateLimited(Duration::MAX))
+    }
+    let stage = Stage::start().await?;
+    let id = stage.add("hang", JobOptions::new()).await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .drain_delay(Duration::MAX)
+        .start(obey)
+        .await?;
+    eventually(SOON, || async { worker.health().running == 1 }).await?;
+    let endless = ShutdownOptions::new()
+        .finish_within(Duration::MAX)
+        .cancel_within(Duration::MAX)
+        .report_within(Duration::MAX);
+    let cancel = async {
+        // In either order: the handler is told, and dropped by the order to close at once.
+        worker.cancel_job(&id).await.ok();
+        worker.close_now().await
+    };
+    let (closed, _) = tokio::join!(worker.close_with(endless), cancel);
+    assert_eq!((closed.given_back, closed.abandoned), (1, 0));
+    let manual = ManualWorker::new(&stage.client, "q")?;
+    let fetched = manual.fetch_within("token", Duration::MAX).await?;
+    let job = fetched.ok_or("nothing to fetch")?;
+    let again = Ok::<Outcome<()>, _>(Outcome::Release);
+    manual.finish(&job, "token", again, false).await?;
+    let builder = Worker::builder(&stage.client, "q").max_rate_limit_wait(Duration::MAX);
+    let mut events = builder.events();
+    let worker = builder.start(limit).await?;
+    while let Some(event) = events.next().await {
+        if matches!(event, WorkerEvent::SteppedBack { .. }) {
+            break;
+        }
+    }
+    let closed = worker.close().await;
+    assert_eq!(closed.abandoned, 0);
+    assert!(worker.health().closed);
     Ok(())
 }

@@ -22,7 +22,7 @@ use super::layer::Shared;
 use super::remote::{Claim, Storage};
 use super::rules::{self, CacheTags, Terms};
 use super::stats::count;
-use crate::clock::Timestamp;
+use crate::clock::{Timestamp, after};
 use crate::http::body::{self, LayerBody};
 
 /// The first and the longest wait between two looks at what another process is making. A
@@ -202,7 +202,7 @@ impl Shared {
         name: &str,
         asked: &HeaderMap,
     ) -> Result<(Arc<Entry>, Freshness), Standing> {
-        let deadline = Instant::now() + self.options.wait;
+        let deadline = after(Instant::now(), self.options.wait);
         let mut standing = Standing {
             lead: None,
             locked: false,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::client::Waits;
+use crate::clock::after;
 
 /// What is left of a rate limit when it is no longer slept through.
 const LAST_MOMENT: Duration = Duration::from_millis(1);
@@ -84,7 +85,7 @@ impl FetchGate {
     /// A fetch leaves.
     pub(super) fn fetching(&mut self, now: Instant) {
         self.wanted = false;
-        self.next = now + self.drain_delay;
+        self.next = after(now, self.drain_delay);
     }
 
     /// Something says that there may be a job.
@@ -94,7 +95,7 @@ impl FetchGate {
 
     /// A job is due after this wait.
     pub(super) fn wake_in(&mut self, wait: Duration, now: Instant) {
-        self.next = self.next.min(now + wait);
+        self.next = self.next.min(after(now, wait));
     }
 
     /// A fetch was answered, having started this many jobs. Returns whether the queue has become
@@ -131,7 +132,7 @@ impl FetchGate {
 
     /// Starts no job for this long, or as much of it as one wait may take.
     pub(super) fn limit(&mut self, since: Instant, wait: Duration) {
-        self.held_until = Some(since + wait.min(self.max_limit_wait));
+        self.held_until = Some(after(since, wait.min(self.max_limit_wait)));
     }
 
     /// A handler limits the queue, after this many calls.
@@ -155,7 +156,7 @@ impl FetchGate {
         }
         if self.next <= now {
             self.wanted = true;
-            self.next = now + self.drain_delay;
+            self.next = after(now, self.drain_delay);
         }
     }
 

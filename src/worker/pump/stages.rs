@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::clock::after;
 use crate::worker::events::WorkerEvent;
 use crate::worker::execute::Cause;
 use crate::worker::options::ShutdownOptions;
@@ -58,6 +59,8 @@ impl Pump {
             Some(Command::Resume) => {
                 if self.paused {
                     self.paused = false;
+                    // Nobody waits for the end of a pause that is over.
+                    self.tell_paused();
                     self.gate.wake();
                     self.parts.reporter.events.tell(|| WorkerEvent::Resumed);
                 }
@@ -96,7 +99,7 @@ impl Pump {
             );
             self.parts.reporter.events.tell(|| WorkerEvent::Closing);
         }
-        let until = Instant::now() + options.finish_within;
+        let until = after(Instant::now(), options.finish_within);
         match self.stage {
             // A second order can only make it shorter.
             Stage::Finishing(old) => self.stage = Stage::Finishing(old.min(until)),
@@ -123,20 +126,28 @@ impl Pump {
                 );
             }
             // A moment more than the handlers have, for those that end in time.
-            self.stage =
-                Stage::Cancelling(now + self.shutdown.cancel_within + Duration::from_millis(100));
+            let until = after(now, self.shutdown.cancel_within) + Duration::from_millis(100);
+            self.stage = Stage::Cancelling(until);
         }
         if let Stage::Cancelling(until) = self.stage
             && (now >= until || self.handlers.is_empty())
         {
-            self.stage = Stage::Reporting(now + self.shutdown.report_within);
+            // Those that are left: cancelled before this shutdown with more time, or waiting for
+            // their backoff strategy.
+            self.handlers.abort_all();
+            self.stage = Stage::Reporting(after(now, self.shutdown.report_within));
         }
         if self.handlers.is_empty() && self.results.is_empty() && self.advancing == 0 && self.paused
         {
-            for done in self.pausing.drain(..) {
-                // Whoever paused may have stopped waiting.
-                done.send(()).ok();
-            }
+            self.tell_paused();
+        }
+    }
+
+    /// Ends the waits of those who paused the worker.
+    fn tell_paused(&mut self) {
+        for done in self.pausing.drain(..) {
+            // Whoever paused may have stopped waiting.
+            done.send(()).ok();
         }
     }
 }
