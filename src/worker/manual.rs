@@ -264,8 +264,9 @@ impl ManualWorker {
     /// # Errors
     ///
     /// [`Error::Refused`] when the job's lock is not the token's any more, or when it cannot
-    /// end this way; then nothing changed, and no job was started. [`Error::Encode`] for the value;
-    /// connection errors. With `fetch_next`, [`Error::Indeterminate`] as for [`fetch`](Self::fetch).
+    /// end this way; then nothing changed, and no job was started; with [`Outcome::RateLimited`] it comes
+    /// in an [`Error::Incomplete`], since the limit holds. [`Error::Encode`] for the value; connection
+    /// errors. With `fetch_next`, [`Error::Indeterminate`] as for [`fetch`](Self::fetch).
     pub async fn finish<R: serde::Serialize>(
         &self,
         job: &JobRecord,
@@ -274,13 +275,18 @@ impl ManualWorker {
         fetch_next: bool,
     ) -> Result<Option<JobRecord>> {
         self.check()?;
+        let limits = matches!(&result, Ok(Outcome::RateLimited(_)));
         if let Ok(Outcome::RateLimited(wait)) = &result {
             let known = self.limit.map(|limit| limit.max);
             self.store.run(&LimitRate::checked(*wait, known)?).await?;
         }
         let concluded = self.concluded(job, token, end_of(result)?).await;
         let take = usize::from(fetch_next);
-        Ok(Box::pin(self.step(vec![concluded], token, take)).await?.0)
+        match Box::pin(self.step(vec![concluded], token, take)).await {
+            Ok((next, _)) => Ok(next),
+            Err(error) if limits => Err(error.after(|| "the queue is rate limited".to_owned())),
+            Err(error) => Err(error),
+        }
     }
 
     /// As [`finish`](Self::finish), for a caller that has kept nothing of the job but its id.

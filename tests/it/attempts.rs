@@ -142,6 +142,11 @@ async fn refused_finish_starts_no_other_job() -> TestResult {
     );
     assert_eq!(stage.queue.state(&next).await?, Some(JobState::Waiting));
     assert_eq!(stage.queue.counts().await?.active, 1);
+    // A limit that was imposed before is not denied.
+    let limited = Ok(Outcome::<()>::RateLimited(Duration::from_millis(5)));
+    let refused = worker.finish(&job, "other", limited, false).await;
+    let error = refused.err().ok_or("it must be refused")?;
+    assert!(!error.is_unchanged(), "{error:?}");
     // The same for a lock that is somebody else's.
     let refused = worker
         .finish(&job, "other", Ok(Outcome::Done(1)), true)
