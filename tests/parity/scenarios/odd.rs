@@ -32,13 +32,13 @@ async fn add(q: &mut Player, name: &str, values: &[Value], others: Value) -> Tes
 }
 
 /// Fails whatever can be started, until nothing can.
-async fn fail_all(q: &mut Player) -> TestResult {
+async fn fail_all(player: &mut Player) -> TestResult {
     for _ in 0..200 {
-        let started = q.fetch("t").await?;
+        let started = player.fetch("t").await?;
         let Some(id) = started["id"].as_str() else {
             return Ok(());
         };
-        q.fail(id, "t").await?;
+        player.fail(id, "t").await?;
     }
     Err("it never ends".into())
 }
