@@ -147,6 +147,7 @@ impl Worker {
             last_renewal,
             trouble,
             unrenewed,
+            ..
         } = self.vitals.read();
         let now = Instant::now();
         let ago = |at: Instant| now.saturating_duration_since(at);

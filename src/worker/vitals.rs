@@ -1,8 +1,15 @@
 //! What a worker's health is told from: when Redis last served it, and what keeps it from working.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::clock::after;
+
+/// How long after the last handler that Redis could not serve it counts as serving them again,
+/// although none has told. Longer than such a job waits for its next attempt.
+pub(super) const OUTAGE_ENDS: Duration = Duration::from_secs(10);
 
 /// Signs of a worker's work, noted by its tasks and read by its handle.
 #[derive(Debug, Default)]
@@ -21,6 +28,9 @@ pub(super) struct Signs {
     pub(super) last_renewal: Option<Instant>,
     /// Since when the pump cannot work, and why.
     pub(super) trouble: Option<(Instant, Arc<str>)>,
+    /// Since when Redis does not serve handlers, and why; and when one last told so.
+    outage: Option<(Instant, Arc<str>)>,
+    outage_told: Option<Instant>,
     /// Since when locks cannot be renewed, and why.
     pub(super) unrenewed: Option<(Instant, Arc<str>)>,
 }
@@ -31,7 +41,11 @@ impl Vitals {
     }
 
     pub(super) fn read(&self) -> Signs {
-        self.signs().clone()
+        let mut signs = self.signs().clone();
+        if signs.has_outage() && signs.trouble.is_none() {
+            signs.trouble = signs.outage.take();
+        }
+        signs
     }
 
     /// Redis has answered a call; `fetch`: one that asked for jobs.
@@ -50,6 +64,21 @@ impl Vitals {
         note(&mut self.signs().trouble, reason);
     }
 
+    /// Redis could not serve a handler, for this reason.
+    pub(super) fn handler_failed(&self, reason: String) {
+        let mut signs = self.signs();
+        if !signs.has_outage() {
+            signs.outage = None;
+        }
+        signs.outage_told = Some(Instant::now());
+        note(&mut signs.outage, reason);
+    }
+
+    /// Redis has served a handler.
+    pub(super) fn served(&self) {
+        self.signs().outage_told = None;
+    }
+
     /// Locks were renewed.
     pub(super) fn renewed(&self) {
         let mut signs = self.signs();
@@ -65,6 +94,13 @@ impl Vitals {
     /// Locks could not be renewed, for this reason.
     pub(super) fn not_renewed(&self, reason: String) {
         note(&mut self.signs().unrenewed, reason);
+    }
+}
+
+impl Signs {
+    fn has_outage(&self) -> bool {
+        self.outage_told
+            .is_some_and(|told| Instant::now() < after(told, OUTAGE_ENDS))
     }
 }
 

@@ -1,6 +1,7 @@
 //! What becomes of an attempt: refused ends, jobs that were never run, backoff strategies.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oxbull::{
@@ -415,6 +416,53 @@ async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
     gate.wait().await;
     let counts = stage.counts(|counts| counts.completed == 4).await?;
     assert_eq!(counts.failed, 0);
+    worker.close().await;
+    Ok(())
+}
+
+/// A worker whose handlers a full Redis refuses is not healthy, and tries one job at a time, although
+/// its own calls succeed; with memory again it goes on by itself.
+#[tokio::test]
+async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
+    const JOBS: u64 = 200;
+    const CONCURRENCY: usize = 20;
+    let stage = Stage::start().await?;
+    for added in stage
+        .queue
+        .add_bulk((0..JOBS).map(|n| NewJob::new("x", json!(n))))
+        .await?
+    {
+        added?;
+    }
+    let full = ["CONFIG", "SET", "maxmemory", "1"];
+    stage.server.cli(&full).await?;
+    let starts = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&starts);
+    let report = move |job: Job<Value>, _: Context| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            job.update_progress(&1).await?;
+            Ok::<_, JobError>(Outcome::Done(()))
+        }
+    };
+    let worker = Worker::builder(&stage.client, "q")
+        .concurrency(CONCURRENCY)
+        .start(report)
+        .await?;
+    eventually(SOON, || async { worker.health().trouble.is_some() }).await?;
+    let mut healthy = 0;
+    while starts.load(Ordering::SeqCst) < CONCURRENCY + 3 {
+        healthy += usize::from(worker.health().is_healthy());
+        stage.server.cli(&["PING"]).await?;
+    }
+    assert_eq!(healthy, 0, "{:?}", worker.health());
+    let started = starts.load(Ordering::SeqCst);
+    assert!(started < 2 * CONCURRENCY, "{started}");
+    let roomy = ["CONFIG", "SET", "maxmemory", "0"];
+    stage.server.cli(&roomy).await?;
+    let counts = stage.ended(JOBS).await?;
+    assert_eq!((counts.completed, counts.failed), (JOBS, 0));
+    assert!(worker.health().is_healthy(), "{:?}", worker.health());
     worker.close().await;
     Ok(())
 }

@@ -160,7 +160,10 @@ impl Pump {
                 match concluded.ended.ending {
                     Ending::Return | Ending::Release if !self.is_running() => self.given_back += 1,
                     Ending::Postpone { .. } | Ending::Return => {}
-                    _ => self.gate.served(),
+                    _ => {
+                        self.gate.served();
+                        self.parts.vitals.served();
+                    }
                 }
                 self.parts.reporter.stored(concluded);
             }

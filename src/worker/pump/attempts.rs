@@ -102,10 +102,10 @@ impl Pump {
         if concluded.outage
             && let Ending::Postpone { reason, .. } = &concluded.ended.ending
         {
-            self.gate.failed(now);
+            self.gate.handler_failed(now);
             self.parts
                 .vitals
-                .troubled(format!("redis could not serve a handler: {reason}"));
+                .handler_failed(format!("redis could not serve a handler: {reason}"));
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use crate::client::Waits;
 use crate::clock::after;
+use crate::worker::vitals::OUTAGE_ENDS;
 
 /// What is left of a rate limit when it is no longer slept through.
 const LAST_MOMENT: Duration = Duration::from_millis(1);
@@ -40,6 +41,8 @@ pub(super) struct FetchGate {
     /// How many calls had been made when a handler last limited the queue. Until a later call has
     /// found the limit over, it is respected, although the worker may know no other.
     limited_at: Option<u64>,
+    /// When Redis last could not serve a handler, until it has served one.
+    outage: Option<Instant>,
     drained: bool,
 }
 
@@ -53,6 +56,7 @@ impl FetchGate {
             held_until: None,
             waits: Waits::new(),
             limited_at: None,
+            outage: None,
             drained: false,
         }
     }
@@ -101,7 +105,16 @@ impl FetchGate {
     /// A fetch was answered, having started this many jobs. Returns whether the queue has become
     /// drained: nothing was found, for the first time or after there had been work.
     pub(super) fn answered(&mut self, found: Found, started: usize, now: Instant) -> bool {
-        self.waits.reset();
+        match self.outage {
+            // That a fetch is answered does not say that handlers are served: the few that are
+            // tried tell.
+            Some(last) if now < after(last, OUTAGE_ENDS) => {
+                if started > 0 {
+                    self.failed(now);
+                }
+            }
+            _ => self.served(),
+        }
         match found {
             Found::More => self.wanted = true,
             // Redis counted the wait after the call was sent, and rounded it up by less than a
@@ -119,14 +132,21 @@ impl FetchGate {
         drained
     }
 
-    /// A call failed, or a handler could not work because of Redis: waits, longer each time.
+    /// A handler could not work because of Redis.
+    pub(super) fn handler_failed(&mut self, now: Instant) {
+        self.outage = Some(now);
+        self.failed(now);
+    }
+
+    /// A call failed: waits, longer each time.
     pub(super) fn failed(&mut self, now: Instant) {
         let until = now + self.waits.next();
         self.held_until = Some(self.held_until.map_or(until, |held| held.max(until)));
     }
 
-    /// Redis has stored something: it serves the worker.
+    /// Redis serves the worker and its handlers.
     pub(super) fn served(&mut self) {
+        self.outage = None;
         self.waits.reset();
     }
 
@@ -206,6 +226,27 @@ mod tests {
             assert!(gate.is_open() && gate.is_wanted());
         }
         gate.answered(Found::More, 1, now);
+        assert_eq!(gate.bounded(100), 100);
+    }
+
+    /// While Redis does not serve handlers, fetches are few although they are answered.
+    #[test]
+    fn handlers_that_are_not_served_hold_fetches_back() {
+        let mut now = Instant::now();
+        let mut gate = gate(now);
+        gate.handler_failed(now);
+        for _ in 0..5 {
+            now = gate.deadline(false).unwrap();
+            gate.tick(now);
+            assert_eq!(gate.bounded(100), 1);
+            gate.answered(Found::More, 1, now);
+            assert!(!gate.is_open());
+            gate.handler_failed(now);
+        }
+        gate.served();
+        assert_eq!(gate.bounded(100), 100);
+        gate.handler_failed(now);
+        gate.answered(Found::Nothing, 0, now + OUTAGE_ENDS);
         assert_eq!(gate.bounded(100), 100);
     }
 
