@@ -24,9 +24,9 @@ pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, PrevState, QueueEvent, QueueEvents, QueueEventsBuilder, RawJson};
 pub use job::{
-    Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, Job, JobError, JobId, JobOptions,
-    JobRecord, JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName,
-    Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
+    AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, Job, JobError, JobId,
+    JobOptions, JobRecord, JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix,
+    QueueName, Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
 };
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;

@@ -91,7 +91,8 @@ impl<D> Job<D> {
     }
 
     /// Returns how many attempts have started, this one included. Together with the id it names
-    /// this attempt for good, so it can guard side effects against a late repetition.
+    /// this attempt, so it can guard side effects against a late repetition. An attempt that was
+    /// [postponed](crate::JobError::postpone) is not counted: it is made again under its number.
     #[doc(alias = "ats")]
     pub fn attempts_started(&self) -> u32 {
         self.record.attempts_started

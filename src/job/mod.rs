@@ -18,7 +18,7 @@ pub(crate) use deduplication::IfDelayed;
 pub use id::{JobId, Prefix, QueueName};
 pub(crate) use options::PRIORITY_MAX;
 pub use options::{Backoff, BackoffKind, ChildPolicy, JobOptions, Parent, Retention, Telemetry};
-pub use outcome::{JobError, JobResult, Outcome};
+pub use outcome::{AttemptError, JobError, JobResult, Outcome};
 pub use record::{JobRecord, ParentLink};
 pub use schedule::{CatchUp, Overlap, Recurrence, Schedule};
 pub use scheduler::SchedulerRecord;

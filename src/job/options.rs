@@ -24,25 +24,41 @@ pub(crate) const PRIORITY_MAX: u32 = 2_097_151;
 ///     .attempts(3)
 ///     .backoff(Backoff::exponential(Duration::from_secs(1)).jitter(0.5))
 ///     .remove_on_complete(Retention::KeepLast(1_000));
-/// # let _ = options;
+/// assert_eq!(options.attempts, Some(3)); // what is set can be read
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct JobOptions {
-    pub(crate) id: Option<JobId>,
-    pub(crate) delay: Option<Duration>,
-    pub(crate) priority: Option<u32>,
-    pub(crate) lifo: Option<bool>,
-    pub(crate) attempts: Option<u32>,
-    pub(crate) backoff: Option<Backoff>,
-    pub(crate) remove_on_complete: Option<Retention>,
-    pub(crate) remove_on_fail: Option<Retention>,
-    pub(crate) keep_logs: Option<u32>,
-    pub(crate) stack_trace_limit: Option<u32>,
-    pub(crate) size_limit: Option<usize>,
-    pub(crate) timestamp: Option<Timestamp>,
-    pub(crate) parent: Option<Parent>,
-    pub(crate) telemetry: Option<Telemetry>,
-    pub(crate) deduplication: Option<Deduplication>,
+    /// The id of the caller's choice.
+    pub id: Option<JobId>,
+    /// How long the job waits before it may run.
+    pub delay: Option<Duration>,
+    /// Its priority; 0: none.
+    pub priority: Option<u32>,
+    /// Whether it is the next to run.
+    pub lifo: Option<bool>,
+    /// How often it is tried in all; 0 and 1 both mean once.
+    pub attempts: Option<u32>,
+    /// The wait between attempts.
+    pub backoff: Option<Backoff>,
+    /// What happens to it once it has completed.
+    pub remove_on_complete: Option<Retention>,
+    /// What happens to it once it has failed for good.
+    pub remove_on_fail: Option<Retention>,
+    /// How many rows of its log are kept; 0: all.
+    pub keep_logs: Option<u32>,
+    /// How many stack traces are kept.
+    pub stack_trace_limit: Option<u32>,
+    /// How many bytes its data may have; 0: any number.
+    pub size_limit: Option<usize>,
+    /// The time it was added at, where its producer chose it.
+    pub timestamp: Option<Timestamp>,
+    /// Its parent.
+    pub parent: Option<Parent>,
+    /// Its trace context.
+    pub telemetry: Option<Telemetry>,
+    /// How it was kept to one job of its purpose.
+    pub deduplication: Option<Deduplication>,
 }
 
 impl JobOptions {
@@ -124,7 +140,7 @@ impl JobOptions {
         self
     }
 
-    /// Keeps only the newest stack traces; 0: none. Default: all.
+    /// Keeps only the newest stack traces; 0: none. Default: the newest 50.
     #[must_use]
     pub fn stack_trace_limit(mut self, entries: u32) -> Self {
         self.stack_trace_limit = Some(entries);
@@ -239,10 +255,14 @@ pub(super) const MILLIS_MAX: u128 = 1 << 52;
 
 /// The wait before a failed job's next attempt (spec: processing §9).
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Backoff {
-    pub(crate) kind: BackoffKind,
-    pub(crate) delay: Option<Duration>,
-    pub(crate) jitter: Option<f64>,
+    /// How the wait grows.
+    pub kind: BackoffKind,
+    /// How long it is.
+    pub delay: Option<Duration>,
+    /// How much of it is random, 0 to 1.
+    pub jitter: Option<f64>,
 }
 
 /// How the wait grows from attempt to attempt.
@@ -360,10 +380,14 @@ pub enum ChildPolicy {
 
 /// The parent of a new job.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Parent {
-    pub(crate) queue: String,
-    pub(crate) id: JobId,
-    pub(crate) on_failure: ChildPolicy,
+    /// The parent's qualified queue name (`bull:reports`).
+    pub queue: String,
+    /// The parent's id.
+    pub id: JobId,
+    /// What the child's final failure does to it.
+    pub on_failure: ChildPolicy,
 }
 
 impl Parent {
@@ -402,9 +426,12 @@ impl Parent {
 
 /// Trace context that travels with a job (spec: producing §8).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Telemetry {
-    pub(crate) metadata: Option<String>,
-    pub(crate) omit_context: Option<bool>,
+    /// Text that the worker's telemetry understands.
+    pub metadata: Option<String>,
+    /// Whether workers are not to continue the producer's trace.
+    pub omit_context: Option<bool>,
 }
 
 impl Telemetry {

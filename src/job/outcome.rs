@@ -16,7 +16,9 @@ pub type JobResult<R> = Result<Outcome<R>, JobError>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome<R> {
-    /// The job is complete; the value is stored as its result.
+    /// The job is complete; the value is stored as its result. While a child of the job is pending this
+    /// is refused: the attempt has failed, and the value is dropped. Return
+    /// [`WaitForChildren`](Self::WaitForChildren) first.
     Done(R),
     /// The job runs again after this time.
     DelayFor(Duration),
@@ -56,6 +58,25 @@ impl<R> Outcome<R> {
 const REASON_MAX: usize = 8 * 1024;
 /// How many causes a stack trace names.
 const CAUSES_MAX: usize = 16;
+
+/// Why an attempt failed although its handler returned no error: what [`JobError::error`] is then.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttemptError {
+    /// The handler panicked, with this message.
+    #[error("handler panicked: {0}")]
+    Panicked(String),
+    /// The attempt took longer than the worker's
+    /// [timeout](crate::WorkerBuilder::timeout).
+    #[error("attempt timed out after {0:?}")]
+    TimedOut(Duration),
+    /// The handler was [cancelled](crate::Worker::cancel_job), and did not return in time.
+    #[error("job was cancelled")]
+    Cancelled,
+    /// The job's data is not what the handler's type expects.
+    #[error("job data does not decode: {0}")]
+    Undecodable(String),
+}
 
 /// A failed attempt: what went wrong, where, and whether trying again can help.
 ///

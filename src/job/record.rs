@@ -1,6 +1,7 @@
 //! A job as it is stored.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::de::DeserializeOwned;
 
@@ -19,7 +20,7 @@ use crate::json;
 /// JavaScript can cut text inside a surrogate pair. The half that is left reads as U+FFFD, in
 /// decoded values and in plain text; the JSON text has it as an escape (`\ud83d`). What Redis
 /// holds is not changed, and [`stored`](Self::stored) returns it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JobRecord {
     /// The job's id.
@@ -76,6 +77,25 @@ pub struct JobRecord {
     pub(crate) raw_stack_traces: Vec<String>,
     /// The bytes of the fields that are no UTF-8, by the field's name in the hash.
     pub(crate) inexact: BTreeMap<String, Vec<u8>>,
+}
+
+// What a job carries may be secret, so it does not show.
+impl fmt::Debug for JobRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobRecord")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .field("timestamp", &self.timestamp)
+            .field("delay", &self.delay)
+            .field("priority", &self.priority)
+            .field("attempts_made", &self.attempts_made)
+            .field("attempts_started", &self.attempts_started)
+            .field("stalled", &self.stalled)
+            .field("finished_on", &self.finished_on)
+            .field("failed_reason", &self.failed_reason)
+            .field("problems", &self.problems)
+            .finish_non_exhaustive()
+    }
 }
 
 impl JobRecord {

@@ -167,9 +167,11 @@ pub(crate) fn settle(
             value: value.clone(),
             keep: completed_keep(),
         },
-        AttemptEnd::Returned(Outcome::DelayFor(delay)) => Ending::Park { delay: *delay },
+        AttemptEnd::Returned(Outcome::DelayFor(delay)) => Ending::Park {
+            delay: bounded(*delay),
+        },
         AttemptEnd::Returned(Outcome::DelayUntil(at)) => Ending::Park {
-            delay: at.since(now),
+            delay: bounded(at.since(now)),
         },
         AttemptEnd::Returned(Outcome::Release | Outcome::RateLimited(_)) => Ending::Release,
         AttemptEnd::Returned(Outcome::WaitForChildren) => Ending::WaitForChildren,
@@ -212,7 +214,7 @@ pub(crate) fn settle(
                         Ending::Backoff {
                             reason,
                             traces,
-                            delay,
+                            delay: bounded(delay),
                         }
                     }
                 }
@@ -228,6 +230,11 @@ pub(crate) fn settle(
             }
         }
     }
+}
+
+/// Bounds a wait to what stays exact in the stored format, as the options of new jobs are.
+fn bounded(delay: Duration) -> Duration {
+    delay.min(Duration::from_millis(1 << 52))
 }
 
 /// What becomes of an attempt whose end Redis declined to store.

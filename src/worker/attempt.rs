@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use crate::client::{Throttle, is_outage};
 use crate::clock::Clock;
-use crate::error::{Error, Refusal};
-use crate::job::{JobId, JobRecord, Outcome};
+use crate::error::{Chain, Error, Refusal};
+use crate::job::{JobError, JobId, JobRecord, Outcome};
 use crate::metrics;
 use crate::policy::{self, AfterRefusal, AttemptEnd, Ending, WorkerRules};
 use crate::store::{Ended, LockToken};
@@ -56,8 +56,8 @@ pub(super) struct Concluded {
     pub(super) took: Duration,
     /// How long the handler wants no job to be started.
     pub(super) limit: Option<Duration>,
-    /// Whether the handler failed because Redis could not serve it.
-    pub(super) outage: bool,
+    /// What the handler failed with, or what failed instead of it.
+    pub(super) error: Option<Arc<JobError>>,
 }
 
 /// What became of what was to be written.
@@ -101,13 +101,13 @@ impl Conclude {
             AttemptEnd::Returned(Outcome::RateLimited(wait)) => Some(wait),
             _ => None,
         };
-        let outage = match &end {
-            AttemptEnd::Failed(error) => error.is_postponed() && is_outage(error.error()),
-            _ => false,
+        let error = match &end {
+            AttemptEnd::Failed(error) => Some(Arc::clone(error)),
+            AttemptEnd::Returned(_) | AttemptEnd::NotRun | AttemptEnd::Skipped(_) => None,
         };
         Concluded {
             limit,
-            outage,
+            error,
             ..Concluded::new(attempt, ending)
         }
     }
@@ -125,7 +125,7 @@ impl Concluded {
             },
             took: attempt.since.elapsed(),
             limit: None,
-            outage: false,
+            error: None,
             attempt,
         }
     }
@@ -133,6 +133,12 @@ impl Concluded {
     /// An activation that is taken back: its handler has not run.
     pub(super) fn not_run(attempt: Attempt) -> Self {
         Self::new(attempt, Ending::Return)
+    }
+
+    /// Returns the error by which Redis could not serve the handler, if that is what happened.
+    pub(super) fn outage(&self) -> Option<&JobError> {
+        let error = self.error.as_deref()?;
+        (error.is_postponed() && is_outage(error.error())).then_some(error)
     }
 
     /// Returns the end that the attempt has instead of the refused one, if it still has any.
@@ -180,18 +186,12 @@ impl Reporter {
 
     /// Reports an end that Redis has stored.
     pub(super) fn stored(&self, concluded: Concluded) {
-        let Concluded {
-            attempt,
-            ended,
-            took,
-            ..
-        } = concluded;
-        metrics::ended(&self.queue, &ended.ending, took);
-        match &ended.ending {
-            Ending::Fail { reason, .. } => self.failed(&attempt, reason, took),
-            Ending::Retry { reason, .. } => self.retried(&attempt, reason, took, Duration::ZERO),
-            Ending::Backoff { reason, delay, .. } => self.retried(&attempt, reason, took, *delay),
-            Ending::Postpone { reason, delay } => self.postponed(&attempt, reason, *delay),
+        metrics::ended(&self.queue, &concluded.ended.ending, concluded.took);
+        match &concluded.ended.ending {
+            Ending::Fail { reason, .. } => self.failed(&concluded, reason),
+            Ending::Retry { reason, .. } => self.retried(&concluded, reason, Duration::ZERO),
+            Ending::Backoff { reason, delay, .. } => self.retried(&concluded, reason, *delay),
+            Ending::Postpone { reason, delay } => self.postponed(&concluded, reason, *delay),
             Ending::Complete { .. }
             | Ending::Skip { .. }
             | Ending::Park { .. }
@@ -199,48 +199,56 @@ impl Reporter {
             | Ending::Return
             | Ending::WaitForChildren => {}
         }
+        let Concluded {
+            attempt,
+            ended,
+            took,
+            ..
+        } = concluded;
         self.events.tell(|| event_of(&attempt, ended, took));
     }
 
-    fn failed(&self, attempt: &Attempt, reason: &str, took: Duration) {
-        let job = &attempt.record;
+    fn failed(&self, concluded: &Concluded, reason: &str) {
+        let job = &concluded.attempt.record;
         tracing::warn!(
             queue = %self.queue,
             job = %job.id,
             name = %job.name,
             attempt = job.attempts_made.saturating_add(1),
-            reason = clipped(reason),
-            took = ?took,
+            of = job.options.attempts.unwrap_or(1).max(1),
+            fatal = concluded.error.as_ref().is_some_and(|error| error.is_fatal()),
+            reason = with_causes(reason, concluded),
+            took = ?concluded.took,
             "job failed"
         );
     }
 
-    fn retried(&self, attempt: &Attempt, reason: &str, took: Duration, wait: Duration) {
-        let job = &attempt.record;
+    fn retried(&self, concluded: &Concluded, reason: &str, wait: Duration) {
+        let job = &concluded.attempt.record;
         tracing::info!(
             queue = %self.queue,
             job = %job.id,
             name = %job.name,
             attempt = job.attempts_made.saturating_add(1),
             of = job.options.attempts.unwrap_or(1),
-            reason = clipped(reason),
-            took = ?took,
+            reason = with_causes(reason, concluded),
+            took = ?concluded.took,
             next_attempt_in = ?wait,
             "attempt failed; the job is retried"
         );
     }
 
-    fn postponed(&self, attempt: &Attempt, reason: &str, delay: Duration) {
+    fn postponed(&self, concluded: &Concluded, reason: &str, delay: Duration) {
         if let Some(skipped) = self.postponed.admit() {
-            let job = &attempt.record;
+            let job = &concluded.attempt.record;
             tracing::warn!(
                 queue = %self.queue,
                 job = %job.id,
                 name = %job.name,
-                reason = clipped(reason),
+                reason = with_causes(reason, concluded),
                 next_attempt_in = ?delay,
                 skipped,
-                "attempt could not be made; the job is postponed and no attempt is counted"
+                "handler could not do its work; the job is postponed and no attempt is counted"
             );
         }
     }
@@ -313,10 +321,15 @@ fn event_of(attempt: &Attempt, ended: Ended, took: Duration) -> WorkerEvent {
     }
 }
 
-/// Cuts a reason to what a log line should hold.
-fn clipped(reason: &str) -> &str {
-    reason
-        .char_indices()
-        .nth(REASON_MAX)
-        .map_or(reason, |(end, _)| reason.get(..end).unwrap_or(reason))
+/// Adds the causes of an error to its reason, and cuts both to what a log line should hold.
+fn with_causes(reason: &str, concluded: &Concluded) -> String {
+    let causes = concluded.error.as_ref().and_then(|error| {
+        let cause = error.error().source()?;
+        Some(format!("{reason}: {}", Chain(cause)))
+    });
+    let mut text = causes.unwrap_or_else(|| reason.to_owned());
+    if let Some((end, _)) = text.char_indices().nth(REASON_MAX) {
+        text.truncate(end);
+    }
+    text
 }

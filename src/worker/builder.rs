@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::client::Client;
-use crate::error::{BoxError, Result};
+use crate::error::{BoxError, Error, Result};
 use crate::job::{Prefix, QueueName, Retention};
 use crate::store::{RateLimit, Store};
 use crate::worker::Worker;
@@ -117,7 +117,7 @@ impl<S> WorkerBuilder<S> {
     }
 
     /// Sets how long a job's lock lasts without renewal; after that another worker may take the
-    /// job. Locks are renewed three times as often. Default: 30 s.
+    /// job. Locks are renewed three times as often. 100 ms to a year; default: 30 s.
     pub fn lock_duration(mut self, duration: Duration) -> Self {
         self.options.lock_duration = duration;
         self
@@ -261,7 +261,7 @@ impl<S> WorkerBuilder<S> {
     /// # Errors
     ///
     /// [`Error::Invalid`](crate::Error::Invalid) for the queue's name, the prefix, or an
-    /// option out of its bounds;
+    /// option out of its bounds; [`Error::Closed`](crate::Error::Closed) when the client is closed;
     /// [`Error::Unsuitable`](crate::Error::Unsuitable) when the system gives no thread.
     ///
     /// # Panics
@@ -280,6 +280,9 @@ impl<S> WorkerBuilder<S> {
         options.concurrency = NonZeroUsize::new(self.concurrency)
             .ok_or_else(|| crate::error::Error::invalid("concurrency", "must be at least 1"))?;
         options.check()?;
+        if self.client.closing().is_cancelled() {
+            return Err(Error::Closed);
+        }
         let options = Arc::new(options);
         let client = self.client;
         let store = Store::new(

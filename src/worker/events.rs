@@ -21,7 +21,8 @@ pub enum WorkerEvent {
         id: JobId,
         /// Its name.
         name: Arc<str>,
-        /// Which attempt it is, from 1.
+        /// Which start it is, from 1: a job that was delayed by its handler, or waited for its children,
+        /// starts again within the same attempt.
         attempt: u32,
     },
     /// A handler stored the progress of its job.

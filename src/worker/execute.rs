@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use crate::client::Throttle;
 use crate::error::{Chain, Result};
-use crate::job::{Action, Actions, JobError, JobId, JobRecord, Outcome};
+use crate::job::{Action, Actions, AttemptError, JobError, JobId, JobRecord, Outcome};
 use crate::policy::AttemptEnd;
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
 use crate::worker::attempt::{Attempt, Conclude, Concluded};
@@ -159,7 +159,7 @@ impl Runner {
                     Cause::LockLost => return None,
                     Cause::Shutdown(grace) => (grace, AttemptEnd::Returned(Outcome::Release)),
                     Cause::Requested(grace) => {
-                        let error = JobError::retry("job was cancelled");
+                        let error = JobError::retry(AttemptError::Cancelled);
                         (grace, AttemptEnd::failed(error.at(None)))
                     }
                 };
@@ -170,7 +170,7 @@ impl Runner {
             }
             reply = &mut handling => reply,
             timeout = timeout => {
-                let error = JobError::retry(format!("attempt timed out after {timeout:?}"));
+                let error = JobError::retry(AttemptError::TimedOut(timeout));
                 return Some(AttemptEnd::failed(error.at(None)));
             }
         };
@@ -219,7 +219,7 @@ impl Runner {
                 job = %record.id,
                 skipped,
                 problems = %record.problems.join("; "),
-                "job has options or fields that cannot be read; it runs without them",
+                "job has options or fields that cannot be read; it runs, by what can be made of them",
             );
         }
     }

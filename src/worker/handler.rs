@@ -15,7 +15,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::client::Client;
 use crate::error::BoxError;
-use crate::job::{Actions, Job, JobError, JobId, JobRecord, JobResult, Outcome};
+use crate::job::{Actions, AttemptError, Job, JobError, JobId, JobRecord, JobResult, Outcome};
 use crate::json;
 
 /// What a handler gets beside its job: the worker's shared state, the client, and word of being
@@ -37,7 +37,8 @@ impl<S> Context<S> {
         &self.client
     }
 
-    /// Waits until the attempt is cancelled: the worker shuts down and its patience has ended.
+    /// Waits until the attempt is cancelled: the worker shuts down and its patience has ended, or
+    /// [`Worker::cancel_job`](crate::Worker::cancel_job) asks for it.
     /// A handler that loses its lock or exceeds its timeout is dropped at once instead.
     pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
         self.cancellation.cancelled()
@@ -231,7 +232,7 @@ where
         };
         Box::pin(async move {
             let data: D = json::read(&call.record.raw_data).map_err(|error| {
-                Failure(JobError::retry(format!("job data does not decode: {error}")).at(None))
+                Failure(JobError::retry(AttemptError::Undecodable(error.to_string())).at(None))
             })?;
             let job = Job::new(call.record, data, call.actions);
             let outcome = handler.handle(job, context).await.map_err(Failure)?;

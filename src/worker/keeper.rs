@@ -129,6 +129,7 @@ impl Keeper {
             .map_err(failed)?;
         let task = Task {
             store,
+            queue: options.queue.as_str().into(),
             held,
             events,
             vitals,
@@ -188,6 +189,7 @@ impl Drop for Keeper {
 
 struct Task {
     store: Store,
+    queue: Arc<str>,
     held: Arc<Held>,
     events: Announcer,
     vitals: Arc<Vitals>,
@@ -249,7 +251,7 @@ impl Task {
                 match self.store.run(&renewal).await {
                     Ok(lost) => {
                         self.vitals.renewed();
-                        let queue = self.store.keys().qualified();
+                        let queue = &*self.queue;
                         metrics::renewed(queue, "renewed", batch.len().saturating_sub(lost.len()));
                         metrics::renewed(queue, "lost", lost.len());
                         let lost = self.held.lose(&lost, batch);
@@ -257,7 +259,7 @@ impl Task {
                             && let Some(skipped) = self.losses.admit()
                         {
                             tracing::warn!(
-                                queue = self.store.keys().qualified(),
+                                queue = &*self.queue,
                                 job = %first,
                                 jobs = lost.len(),
                                 skipped,
@@ -269,7 +271,7 @@ impl Task {
                         }
                     }
                     Err(error) => {
-                        metrics::renewed(self.store.keys().qualified(), "failed", batch.len());
+                        metrics::renewed(&self.queue, "failed", batch.len());
                         self.vitals
                             .not_renewed(format!("locks were not renewed: {error}"));
                         self.report("locks were not renewed", &error);
@@ -297,7 +299,7 @@ impl Task {
                         && let Some(skipped) = self.ghosts.admit()
                     {
                         tracing::warn!(
-                            queue = self.store.keys().qualified(),
+                            queue = &*self.queue,
                             count = checked.ghosts.len(),
                             skipped,
                             "ids without a job were dropped"
@@ -323,7 +325,7 @@ impl Task {
 
     /// Tells which jobs of vanished workers run again, and which have stalled too often for that.
     fn tell_recovered(&self, jobs: Vec<JobId>, failing: &[(JobId, u32)]) {
-        let queue = self.store.keys().qualified();
+        let queue = &*self.queue;
         for (id, stalls) in failing {
             if let Some(skipped) = self.failures.admit() {
                 tracing::warn!(
@@ -351,7 +353,7 @@ impl Task {
                 job = %first,
                 jobs = back.len(),
                 skipped,
-                "job of a vanished worker was handed back"
+                "stalled job was handed back: its worker has not renewed the lock"
             );
         }
         for id in back {
@@ -367,7 +369,7 @@ impl Task {
                 for Rearmed { scheduler, id } in healed.rearmed {
                     if let Some(skipped) = self.rearmed.admit() {
                         tracing::warn!(
-                            queue = self.store.keys().qualified(),
+                            queue = &*self.queue,
                             scheduler,
                             job = %id,
                             skipped,
@@ -381,7 +383,7 @@ impl Task {
                 }
                 for problem in healed.problems {
                     if let Some(skipped) = self.halted.admit() {
-                        tracing::warn!(queue = self.store.keys().qualified(), skipped, "{problem}");
+                        tracing::warn!(queue = &*self.queue, skipped, "{problem}");
                         self.events.tell(|| WorkerEvent::Trouble {
                             message: problem.into(),
                         });
@@ -395,7 +397,7 @@ impl Task {
     fn report(&self, what: &str, error: &Error) {
         let error = Chain(error);
         if let Some(skipped) = self.trouble.admit() {
-            tracing::warn!(queue = self.store.keys().qualified(), %error, skipped, "{what}");
+            tracing::warn!(queue = &*self.queue, %error, skipped, "{what}");
             self.events.tell(|| WorkerEvent::Trouble {
                 message: format!("{what}: {error}").into(),
             });

@@ -20,6 +20,7 @@ use crate::worker::attempt::{Attempt, Conclude, Concluded};
 use crate::worker::backoff::{FailedAttempt, Strategies};
 use crate::worker::iteration::{carry_on_by_hand, skipped};
 use crate::worker::marker::{Markers, Member, Wakeup};
+use crate::worker::options::LOCK_MAX;
 
 /// How long a waiting fetch relies on wake-ups before it looks for itself.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
@@ -121,7 +122,8 @@ impl ManualWorker {
         self
     }
 
-    /// Sets how long a lock lasts. Default: 30 s.
+    /// Sets how long a lock lasts, 1 ms to a year; steps fail with [`Error::Invalid`] where it is not.
+    /// Default: 30 s.
     #[must_use]
     pub fn lock_duration(mut self, duration: Duration) -> Self {
         self.lock_duration = duration;
@@ -311,6 +313,10 @@ impl ManualWorker {
     }
 
     fn check(&self) -> Result<()> {
+        if self.lock_duration < Duration::from_millis(1) || self.lock_duration > LOCK_MAX {
+            let problem = "must be at least 1 ms and at most a year";
+            return Err(Error::invalid("lock duration", problem));
+        }
         self.limit.as_ref().map_or(Ok(()), RateLimit::check)
     }
 

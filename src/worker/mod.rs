@@ -181,7 +181,8 @@ impl Worker {
         paused.await.map_err(|_| Error::Closed)
     }
 
-    /// Stops starting jobs, and does not wait for those that run.
+    /// Stops starting jobs, and does not wait for those that run. It takes effect, and
+    /// [`health`](Self::health) shows it, with the worker's next step.
     ///
     /// # Errors
     ///
@@ -310,7 +311,7 @@ impl Worker {
 
     /// Says whether the worker's task has ended.
     pub fn is_closed(&self) -> bool {
-        self.task.is_finished()
+        self.status.borrow().closed || self.task.is_finished()
     }
 }
 

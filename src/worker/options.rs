@@ -63,11 +63,7 @@ impl WorkerOptions {
             }
             Ok(())
         };
-        at_least(
-            "lock duration",
-            self.lock_duration,
-            Duration::from_millis(100),
-        )?;
+        check_lock_duration(self.lock_duration)?;
         at_least(
             "stalled interval",
             self.stalled_interval,
@@ -97,6 +93,20 @@ impl WorkerOptions {
         }
         Ok(())
     }
+}
+
+/// The shortest and the longest life of a lock: Redis refuses what is beyond, when the job has left
+/// its list already.
+const LOCK_MIN: Duration = Duration::from_millis(100);
+pub(super) const LOCK_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// Checks how long a lock may last without renewal.
+pub(super) fn check_lock_duration(duration: Duration) -> Result<()> {
+    if (LOCK_MIN..=LOCK_MAX).contains(&duration) {
+        return Ok(());
+    }
+    let problem = "must be at least 100 ms and at most a year";
+    Err(Error::invalid("lock duration", problem))
 }
 
 impl std::fmt::Debug for WorkerOptions {

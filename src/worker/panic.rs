@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Once;
 use std::task::Poll;
 
-use crate::job::JobError;
+use crate::job::{AttemptError, JobError};
 
 thread_local! {
     /// The place of the last panic while a handler runs on this thread; `None` while none runs.
@@ -68,12 +68,12 @@ pub(super) async fn caught<F: Future>(handler: F) -> Result<F::Output, JobError>
     .await
 }
 
-/// Words a panic as a failed attempt, its place unknown.
+/// Converts a panic into a failed attempt, its place unknown.
 pub(super) fn panicked(payload: &(dyn Any + Send)) -> JobError {
     let message = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    JobError::retry(format!("handler panicked: {message}")).at(None)
+    JobError::retry(AttemptError::Panicked(message)).at(None)
 }

@@ -169,7 +169,16 @@ impl Pump {
             tracing::debug!(%error, "no wake-up was passed on");
         }
         let (given_back, abandoned) = (self.given_back, self.abandoned);
-        tracing::info!(queue = %self.parts.options.queue, given_back, abandoned, "worker closed");
+        if abandoned > 0 {
+            tracing::warn!(
+                queue = %self.parts.options.queue,
+                given_back,
+                abandoned,
+                "worker closed; abandoned jobs run again once their locks have expired"
+            );
+        } else {
+            tracing::info!(queue = %self.parts.options.queue, given_back, "worker closed");
+        }
         self.parts.reporter.events.tell(|| WorkerEvent::Closed);
         self.parts.status.send_modify(|status| {
             status.closed = true;

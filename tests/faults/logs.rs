@@ -12,12 +12,13 @@ use tracing::{Event, Level, Metadata, Subscriber};
 const APART: Duration = Duration::from_millis(900);
 
 /// What has a line each time it happens: the end of every failed attempt, a worker's start and end.
-const EACH: [&str; 5] = [
+const EACH: [&str; 6] = [
     "job failed",
     "attempt failed; the job is retried",
     "worker started",
     "worker closing",
     "worker closed",
+    "worker closed; abandoned jobs run again once their locks have expired",
 ];
 
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());

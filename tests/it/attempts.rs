@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oxbull::{
-    Backoff, Context, FailedAttempt, Job, JobError, JobId, JobOptions, JobResult, JobState,
-    ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, Retention, Worker, WorkerEvent,
+    AttemptError, Backoff, BackoffKind, Context, FailedAttempt, Job, JobError, JobId, JobOptions,
+    JobResult, JobState, ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, Retention, Worker,
+    WorkerEvent,
 };
 use oxbull_testkit::eventually;
 use serde_json::{Value, json};
@@ -464,5 +465,56 @@ async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
     assert_eq!((counts.completed, counts.failed), (JOBS, 0));
     assert!(worker.health().is_healthy(), "{:?}", worker.health());
     worker.close().await;
+    Ok(())
+}
+
+/// Failures that no handler returned have a type too, and options can be read.
+#[tokio::test]
+async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q")
+        .timeout(Duration::from_millis(30))
+        .backoff_fallback(|failed: FailedAttempt| async move {
+            let backoff = failed.job.options.backoff.as_ref()?;
+            assert_eq!(backoff.kind, BackoffKind::Custom("by kind".to_owned()));
+            match failed.error.error().downcast_ref() {
+                Some(AttemptError::Panicked(said)) if said == "it panicked" => Some(Duration::ZERO),
+                Some(AttemptError::TimedOut(_)) => Some(Duration::from_millis(1)),
+                _ => None,
+            }
+        })
+        .start(obey)
+        .await?;
+    let options = || {
+        JobOptions::new()
+            .attempts(2)
+            .backoff(Backoff::custom("by kind"))
+    };
+    for (what, made) in [("panic", 2), ("hang", 2), ("fail", 1)] {
+        let id = stage.add(what, options()).await?;
+        eventually(SOON, || async {
+            stage
+                .job(&id)
+                .await
+                .is_ok_and(|job| job.finished_on.is_some())
+        })
+        .await?;
+        assert_eq!(stage.job(&id).await?.attempts_made, made, "{what}");
+    }
+    worker.close().await;
+    Ok(())
+}
+
+/// What a job carries does not show where a record is printed.
+#[tokio::test]
+async fn printed_records_hide_their_data() -> TestResult {
+    let stage = Stage::start().await?;
+    let added = stage
+        .queue
+        .add("x", &json!({ "password": "hunter2" }))
+        .await?;
+    let job = stage.job(&added.id).await?;
+    assert!(job.raw_data.contains("hunter2"));
+    assert!(!format!("{job:?}").contains("hunter2"));
     Ok(())
 }

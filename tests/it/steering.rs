@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    Backoff, Context, Job, JobError, JobId, JobOptions, JobResult, ManualWorker, Outcome,
-    ShutdownOptions, Worker, WorkerEvent,
+    Backoff, Context, Error, Job, JobError, JobId, JobOptions, JobResult, JobState, ManualWorker,
+    Outcome, ShutdownOptions, Worker, WorkerEvent,
 };
 use oxbull_testkit::eventually;
 use serde_json::{Value, json};
@@ -294,5 +294,64 @@ async fn waits_may_be_endless() -> TestResult {
     let closed = worker.close().await;
     assert_eq!(closed.abandoned, 0);
     assert!(worker.health().closed);
+    Ok(())
+}
+
+/// A lock that Redis cannot take is refused before a job leaves its list for it.
+#[tokio::test]
+async fn impossible_locks_are_refused_and_lose_no_job() -> TestResult {
+    let stage = Stage::start().await?;
+    let id = stage.add("x", JobOptions::new()).await?;
+    for duration in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+        let manual = ManualWorker::new(&stage.client, "q")?.lock_duration(duration);
+        let refused = manual.fetch("token").await;
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+        let builder = Worker::builder(&stage.client, "q").lock_duration(duration);
+        let refused = builder.start(obey).await;
+        assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
+    }
+    assert_eq!(stage.queue.state(&id).await?, Some(JobState::Waiting));
+    Ok(())
+}
+
+/// A worker of a closed client would wait for ever.
+#[tokio::test]
+async fn closed_client_starts_no_worker() -> TestResult {
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    worker.close().await;
+    assert!(worker.is_closed());
+    stage.client.close().await;
+    let refused = Worker::builder(&stage.client, "q").start(obey).await;
+    assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
+    Ok(())
+}
+
+/// While Redis cannot serve handlers their worker is not healthy, although its fetches are answered; it is
+/// again when one has done its work.
+#[tokio::test]
+async fn outage_in_handlers_shows_in_health() -> TestResult {
+    #[derive(Debug, thiserror::Error)]
+    #[error("the receipt was not written")]
+    struct Receipt(#[source] Error);
+    async fn write(job: Job<Value>, _: Context) -> JobResult<()> {
+        if job.name() == "well" {
+            return Ok(Outcome::Done(()));
+        }
+        Err(Receipt(Error::Unreachable("nobody is there".into())).into())
+    }
+    let logs = Logs::capture();
+    let stage = Stage::start().await?;
+    let worker = Worker::builder(&stage.client, "q").start(write).await?;
+    stage.add("x", JobOptions::new()).await?;
+    stage.counts(|counts| counts.delayed == 1).await?;
+    let trouble = worker.health().trouble.ok_or("it counts as healthy")?;
+    assert!(trouble.reason.contains("nobody is there"), "{trouble:?}");
+    let lines = logs.of(Level::WARN, "the job is postponed");
+    assert!(lines[0].contains("nobody is there"), "{lines:?}");
+    stage.add("well", JobOptions::new()).await?;
+    stage.ended(1).await?;
+    eventually(SOON, || async { worker.health().is_healthy() }).await?;
+    worker.close().await;
     Ok(())
 }

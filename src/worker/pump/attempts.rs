@@ -3,6 +3,7 @@
 use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
+use crate::error::Chain;
 use crate::job::JobId;
 use crate::policy::{AttemptEnd, Ending};
 use crate::worker::attempt::{Attempt, Concluded};
@@ -99,13 +100,12 @@ impl Pump {
         if let Some(wait) = concluded.limit {
             self.gate.limit_by_handler(self.calls_made, wait, now);
         }
-        if concluded.outage
-            && let Ending::Postpone { reason, .. } = &concluded.ended.ending
-        {
+        if let Some(error) = concluded.outage() {
             self.gate.handler_failed(now);
+            let error = Chain(error.error());
             self.parts
                 .vitals
-                .handler_failed(format!("redis could not serve a handler: {reason}"));
+                .handler_failed(format!("redis could not serve a handler: {error}"));
         }
     }
 

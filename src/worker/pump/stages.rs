@@ -11,6 +11,9 @@ use crate::worker::options::ShutdownOptions;
 
 use super::{Command, Pump};
 
+/// How many of the jobs that are cancelled a log line names.
+const NAMED_MAX: usize = 10;
+
 /// How far the worker is on its way to its end.
 pub(super) enum Stage {
     Running,
@@ -119,9 +122,12 @@ impl Pump {
             let cause = Cause::Shutdown(self.shutdown.cancel_within);
             let cancelled = self.cancel(None, cause);
             if cancelled > 0 {
+                let running = self.running.values().take(NAMED_MAX);
+                let named: Vec<_> = running.map(|it| it.attempt.record.id.as_str()).collect();
                 tracing::warn!(
                     queue = %self.parts.options.queue,
                     jobs = cancelled,
+                    among_them = named.join(", "),
                     "jobs still run; they are cancelled and given back"
                 );
             }
