@@ -36,8 +36,11 @@ if number_or_zero(job[5]) > 0 then
 end
 
 local settings = read_settings(B)
-local opts = decode_object(job[2]) or {}
-place_ready(B, id, number_or_zero(job[1]), opts.lifo and 'RPUSH' or 'LPUSH')
+local lifo = (decode_object(job[2]) or {}).lifo
+if lifo == cjson.null or lifo == 0 or lifo == '' then
+  lifo = false
+end
+place_ready(B, id, number_or_zero(job[1]), lifo and 'RPUSH' or 'LPUSH')
 wake_if_open(B, settings)
 
 local parent = (job[3] or job[4]) and find_parent(job[3], job[4])

@@ -36,7 +36,7 @@ local function end_deduplication(B, ended, dedup_id, settings, now)
       if priority > 0 then
         place_prioritized(B, id, priority)
       else
-        redis.call(opts.lifo and 'RPUSH' or 'LPUSH', B .. 'wait', id)
+        redis.call(opts.lifo and opts.lifo ~= cjson.null and 'RPUSH' or 'LPUSH', B .. 'wait', id)
       end
       wake_if_open(B, settings)
       emit(B, 'waiting', 'jobId', id)

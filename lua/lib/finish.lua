@@ -62,6 +62,9 @@ local function finish_jobs(B, list, settings, now, points)
 
   -- Read before the first write: a job whose keys are of the wrong type fails the call here, and its
   -- neighbours lose nothing.
+  if some_children then
+    redis.call('ZCARD', B .. 'waiting-children')
+  end
   local jobs = {}
   for i = 1, math.min(list.total, list.most) do
     jobs[i] = redis.call('HMGET', B .. ARGV[list.first + (i - 1) * list.stride + 1],

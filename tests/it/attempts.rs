@@ -518,3 +518,28 @@ async fn printed_records_hide_their_data() -> TestResult {
     assert!(!format!("{job:?}").contains("hunter2"));
     Ok(())
 }
+
+/// A key that cannot hold a parent that waits stops the call before its first write.
+#[tokio::test]
+async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
+    let stage = Stage::start().await?;
+    let (id, _children) = parent_with_child(&stage, JobOptions::new()).await?;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
+    let set = ["SET", "bull:q:waiting-children", "no set"];
+    stage.server.cli(&set).await?;
+    let waits = || Ok::<Outcome<()>, _>(Outcome::WaitForChildren);
+    let refused = worker.finish(&job, "token", waits(), false).await;
+    assert!(refused.is_err_and(|error| error.is_unchanged()));
+    let active = ["LRANGE", "bull:q:active", "0", "-1"];
+    let active = stage.server.cli(&active).await?.texts();
+    assert_eq!(active, [id.as_str()]);
+    stage
+        .server
+        .cli(&["DEL", "bull:q:waiting-children"])
+        .await?;
+    worker.finish(&job, "token", waits(), false).await?;
+    let waiting = Some(JobState::WaitingChildren);
+    assert_eq!(stage.queue.state(&id).await?, waiting);
+    Ok(())
+}

@@ -635,3 +635,41 @@ async fn jobs_with_random_bytes_reach_their_handler() -> TestResult {
     scene.peer.close().await?;
     Ok(())
 }
+
+/// A retry by hand puts a job where BullMQ puts it, which reads `lifo` as JavaScript does.
+#[tokio::test]
+async fn retried_jobs_are_next_where_lifo_is_set_in_javascript() -> TestResult {
+    for (lifo, next) in [
+        ("null", false),
+        ("0", false),
+        (r#""""#, false),
+        ("false", false),
+        ("1", true),
+        (r#""false""#, true),
+        ("true", true),
+    ] {
+        let stage = Stage::start().await?;
+        stage.add("other", JobOptions::new()).await?;
+        let options = format!(r#"{{"attempts":1,"lifo":{lifo}}}"#);
+        let fields = [
+            "name",
+            "x",
+            "data",
+            "{}",
+            "timestamp",
+            "1",
+            "opts",
+            &options,
+        ];
+        let hash = [&["HSET", "bull:q:odd"], fields.as_slice()].concat();
+        stage.server.cli(&hash).await?;
+        let failed = ["ZADD", "bull:q:failed", "1", "odd"];
+        stage.server.cli(&failed).await?;
+        let id = JobId::existing("odd");
+        stage.queue.retry(&id, RetryOptions::default()).await?;
+        let wait = ["LINDEX", "bull:q:wait", "-1"];
+        let last = stage.server.text(&wait).await?;
+        assert_eq!(last.as_deref() == Some("odd"), next, "{lifo}");
+    }
+    Ok(())
+}
