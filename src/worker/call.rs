@@ -43,6 +43,16 @@ pub(super) struct Report {
     pub(super) dangling: i64,
     /// Whether an answer was lost: the request may still be executed later.
     pub(super) lost_answer: bool,
+    /// Results that the server answers with an error, one by one. The others do not wait for them.
+    pub(super) stuck: Vec<Stuck>,
+}
+
+/// A result that the server has answered with an error.
+#[derive(Debug)]
+pub(super) struct Stuck {
+    result: Concluded,
+    /// Whether an earlier call may have stored it.
+    again: bool,
 }
 
 /// One worker's way to make calls.
@@ -64,16 +74,7 @@ impl Caller {
         token: LockToken,
         respect: bool,
     ) -> Report {
-        let mut report = Report {
-            settled: Vec::with_capacity(results.len()),
-            started: Vec::new(),
-            token: token.clone(),
-            asked: take,
-            next: Ok(Next::Idle),
-            backlog: Vec::new(),
-            dangling: 0,
-            lost_answer: false,
-        };
+        let mut report = Report::new(token.clone(), take);
         match self.attempt(&results, take, &token, respect, false).await {
             Ok(advanced) => report.accept(results, advanced),
             Err(error) => {
@@ -94,7 +95,8 @@ impl Caller {
                 };
                 let settlement = async {
                     if !results.is_empty() {
-                        self.settle_results(&mut report, results, again).await;
+                        self.settle_results(&mut report, results, again, false)
+                            .await;
                     }
                 };
                 let ((), started) = tokio::join!(settlement, search);
@@ -132,9 +134,25 @@ impl Caller {
             .await
     }
 
+    /// Settles a result that the server has answered with an error, for as long as its job's lock lasts.
+    pub(super) async fn settle_alone(self, stuck: Stuck, token: LockToken) -> Report {
+        let mut report = Report::new(token, 0);
+        let Stuck { result, again } = stuck;
+        self.settle_results(&mut report, vec![result], again, true)
+            .await;
+        report
+    }
+
     /// Sends results until each has an answer. A batch that the server answers with an error is
-    /// taken apart, so that one result cannot hold up the others.
-    async fn settle_results(&self, report: &mut Report, results: Vec<Concluded>, mut again: bool) {
+    /// taken apart, so that one result cannot hold up the others; it is left to
+    /// [`settle_alone`](Self::settle_alone).
+    async fn settle_results(
+        &self,
+        report: &mut Report,
+        results: Vec<Concluded>,
+        mut again: bool,
+        alone: bool,
+    ) {
         let mut batches = vec![results];
         let mut retry = self.store.connection().retry();
         let since = Instant::now();
@@ -170,6 +188,11 @@ impl Caller {
                         continue;
                     }
                     let error = Error::from(error);
+                    if !alone && !matches!(error, Error::Closed) {
+                        let stuck = batch.into_iter().map(|result| Stuck { result, again });
+                        report.stuck.extend(stuck);
+                        continue;
+                    }
                     let lapsed = since.elapsed() > self.options.lock_duration;
                     if lapsed || matches!(error, Error::Closed) {
                         report.abandon(batch, error);
@@ -236,6 +259,20 @@ fn recognise_removal(held: bool, code: &mut FinishCode) {
 }
 
 impl Report {
+    fn new(token: LockToken, asked: usize) -> Self {
+        Self {
+            settled: Vec::new(),
+            started: Vec::new(),
+            token,
+            asked,
+            next: Ok(Next::Idle),
+            backlog: Vec::new(),
+            dangling: 0,
+            lost_answer: false,
+            stuck: Vec::new(),
+        }
+    }
+
     fn accept(&mut self, results: Vec<Concluded>, advanced: Advanced) {
         let settled = advanced.codes.into_iter().map(|code| match code {
             FinishCode::Stored => Settled::Stored,

@@ -543,3 +543,38 @@ async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
     assert_eq!(stage.queue.state(&id).await?, waiting);
     Ok(())
 }
+
+/// A result that cannot be stored is tried for as long as its job's lock lasts; the others are settled
+/// meanwhile, and their slots are free.
+#[tokio::test]
+async fn result_that_cannot_be_stored_holds_up_no_other() -> TestResult {
+    let stage = Stage::start().await?;
+    for n in 1..=5 {
+        stage.add(&n.to_string(), JobOptions::new()).await?;
+    }
+    let gate = Arc::new(tokio::sync::Barrier::new(6));
+    let opened = Arc::clone(&gate);
+    let together = move |_: Job<Value>, _: Context| {
+        let gate = Arc::clone(&opened);
+        async move {
+            gate.wait().await;
+            Ok::<_, JobError>(Outcome::Done(()))
+        }
+    };
+    let builder = Worker::builder(&stage.client, "q")
+        .concurrency(5)
+        .lock_duration(Duration::from_secs(3600));
+    let mut events = builder.events();
+    let worker = builder.start(together).await?;
+    eventually(SOON, || async { worker.health().running == 5 }).await?;
+    stage.server.cli(&["DEL", "bull:q:3"]).await?;
+    stage.server.cli(&["SET", "bull:q:3", "no job"]).await?;
+    gate.wait().await;
+    let mut completed = 0;
+    while completed < 4 {
+        let event = tokio::time::timeout(SOON, events.next()).await?;
+        completed += usize::from(matches!(event, Some(WorkerEvent::Completed { .. })));
+    }
+    worker.close_now().await;
+    Ok(())
+}

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::job::JobRecord;
 use crate::metrics;
 use crate::policy::Ending;
-use crate::store::{LockToken, Next, TrimFinished};
+use crate::store::{LockToken, Next, Trim, TrimFinished};
 use crate::worker::attempt::{Attempt, Concluded, Settled};
 use crate::worker::call::Report;
 use crate::worker::events::WorkerEvent;
@@ -35,6 +35,8 @@ pub(super) enum Done {
     },
     /// Jobs found by the token of a call whose answer was lost.
     Searched(LockToken, Vec<JobRecord>),
+    /// A result that the server had answered with an error; its slot was kept.
+    Alone(Report),
     /// Retention was continued.
     Trimmed,
 }
@@ -57,6 +59,14 @@ impl Pump {
                 self.take_report(report, sent);
             }
             Done::Searched(token, records) => self.take_found(&token, records),
+            Done::Alone(report) => {
+                self.reserved = self.reserved.saturating_sub(1);
+                for (concluded, settled) in report.settled {
+                    self.take_settled(concluded, settled);
+                }
+                self.note_retention(report.backlog);
+                self.gate.wake();
+            }
             Done::Trimmed => self.trimming = false,
         }
         self.trim();
@@ -94,6 +104,14 @@ impl Pump {
         for record in report.started {
             self.start(record, &report.token);
         }
+        for stuck in report.stuck {
+            self.reserved += 1;
+            let caller = self.parts.caller.clone();
+            let token = report.token.clone();
+            self.calls.push(Box::pin(async move {
+                Done::Alone(caller.settle_alone(stuck, token).await)
+            }));
+        }
         if report.dangling > 0
             && let Some(skipped) = self.dangling.admit()
         {
@@ -104,10 +122,7 @@ impl Pump {
                 "ids without a job were dropped from the queue"
             );
         }
-        for trim in report.backlog {
-            self.trims.retain(|other| other.set != trim.set);
-            self.trims.push(trim);
-        }
+        self.note_retention(report.backlog);
         match report.next {
             Ok(next) => {
                 self.parts.vitals.answered(report.asked > 0);
@@ -209,6 +224,14 @@ impl Pump {
             self.begin(attempt);
         } else {
             self.give_back(attempt);
+        }
+    }
+
+    /// Notes the retention that a call has left; the newest says all there is to do for its set.
+    fn note_retention(&mut self, backlog: Vec<Trim>) {
+        for trim in backlog {
+            self.trims.retain(|other| other.set != trim.set);
+            self.trims.push(trim);
         }
     }
 
