@@ -55,6 +55,8 @@ play!(own:
     jobs_that_are_each_other_s_parents_are_removed,
     bulk_leaves_no_wake_up_for_a_replaced_job,
     job_that_steps_back_trims_no_events,
+    parent_that_goes_with_its_drained_child_frees_its_id,
+    stalled_jobs_run_again_in_their_order,
 );
 
 /// Redis turns BullMQ's numbers of more than 14 digits into rounded ones.
@@ -822,4 +824,34 @@ async fn counter_of_priorities_may_pass_its_range(q: &mut Player) -> TestResult 
     }
     q.expect("prioritized", scores).await?;
     q.expect("pc", json!("4294967301")).await
+}
+
+/// Nobody else would free the id of a job that is gone.
+async fn parent_that_goes_with_its_drained_child_frees_its_id(q: &mut Player) -> TestResult {
+    let opts = json!({ "jobId": "par", "deduplication": { "id": "x" } });
+    q.add("par", opts).await?;
+    q.fetch_job("t", "par").await?;
+    let parent = json!({ "jobId": "kid", "parent": { "id": "par", "queue": "$P:q" } });
+    q.add("kid", parent).await?;
+    q.end("par", "t", End::WaitForChildren).await?;
+    q.expect("de:x", json!("par")).await?;
+    q.act(Step::Drain { delayed: false }).await?;
+    for key in ["par", "kid", "de:x"] {
+        q.expect(key, json!(null)).await?;
+    }
+    Ok(())
+}
+
+/// Jobs that stalled together start again in the order in which they had started.
+async fn stalled_jobs_run_again_in_their_order(q: &mut Player) -> TestResult {
+    let ids = ["a", "b", "c", "d", "e", "f"];
+    q.add_all(&ids).await?;
+    for id in ids {
+        q.fetch_job("t", id).await?;
+    }
+    q.stall(&ids, 1).await?;
+    for id in ids {
+        q.fetch_job("u", id).await?;
+    }
+    Ok(())
 }
