@@ -26,12 +26,26 @@ pub struct FailedAttempt {
 
 type Strategy = Arc<dyn Fn(FailedAttempt) -> BoxFuture<'static, Option<Duration>> + Send + Sync>;
 
+/// How long a strategy may take. Its job keeps slot and lock meanwhile.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// The strategies that a worker knows.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Strategies {
     named: HashMap<String, Strategy>,
     /// Asked where no strategy has the name.
     fallback: Option<Strategy>,
+    patience: Duration,
+}
+
+impl Default for Strategies {
+    fn default() -> Self {
+        Self {
+            named: HashMap::new(),
+            fallback: None,
+            patience: PATIENCE,
+        }
+    }
 }
 
 impl Strategies {
@@ -53,8 +67,8 @@ impl Strategies {
         self.fallback = Some(boxed(strategy));
     }
 
-    /// Asks the job's strategy, if it names one that is known. A strategy that panics gives no
-    /// further attempt.
+    /// Asks the job's strategy, if it names one that is known. A strategy that panics, or does not
+    /// answer in time, gives no further attempt.
     pub(super) async fn wait(
         &self,
         job: &Arc<JobRecord>,
@@ -70,10 +84,18 @@ impl Strategies {
             error: Arc::clone(error),
         };
         let asked = std::panic::AssertUnwindSafe(async { strategy(failed).await });
-        let wait = asked.catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(strategy = %name, job = %job.id, "backoff strategy panicked");
-            None
-        });
+        let wait = match tokio::time::timeout(self.patience, asked.catch_unwind()).await {
+            Ok(Ok(wait)) => wait,
+            Ok(Err(_)) => {
+                tracing::error!(strategy = %name, job = %job.id, "backoff strategy panicked");
+                None
+            }
+            Err(_) => {
+                let waited = self.patience;
+                tracing::error!(strategy = %name, job = %job.id, ?waited, "backoff strategy did not answer");
+                None
+            }
+        };
         Some(wait.map_or(CustomWait::GiveUp, CustomWait::Retry))
     }
 }
@@ -92,5 +114,36 @@ impl fmt::Debug for Strategies {
             .field("named", &self.named.keys())
             .field("fallback", &self.fallback.is_some())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::{Backoff, JobId, JobOptions};
+
+    /// A strategy that panics or never answers must hold neither slot nor lock for ever.
+    #[tokio::test]
+    async fn broken_strategies_give_no_further_attempt() {
+        let mut strategies = Strategies {
+            patience: Duration::from_millis(10),
+            ..Strategies::default()
+        };
+        strategies.insert("endless".to_owned(), |_| std::future::pending());
+        strategies.insert("panics".to_owned(), |_| async { panic!("as it does") });
+        strategies.insert("sound".to_owned(), |_| async { Some(Duration::ZERO) });
+        let error = Arc::new(JobError::retry("boom"));
+        for (name, expected) in [
+            ("endless", Some(CustomWait::GiveUp)),
+            ("panics", Some(CustomWait::GiveUp)),
+            ("sound", Some(CustomWait::Retry(Duration::ZERO))),
+            ("unknown", None),
+        ] {
+            let job = Arc::new(JobRecord {
+                options: JobOptions::new().backoff(Backoff::custom(name)),
+                ..JobRecord::empty(JobId::existing("1"))
+            });
+            assert_eq!(strategies.wait(&job, &error).await, expected, "{name}");
+        }
     }
 }

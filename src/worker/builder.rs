@@ -203,7 +203,8 @@ impl<S> WorkerBuilder<S> {
     }
 
     /// Registers the backoff strategy for jobs that name it: it returns how long the job waits before its
-    /// next attempt, or `None` for no further attempt.
+    /// next attempt, or `None` for no further attempt. One that panics, or does not answer within a
+    /// minute, gives none.
     ///
     /// # Examples
     ///

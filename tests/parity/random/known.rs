@@ -31,22 +31,31 @@ fn step_differs(step: &Step, view: &View<'_>, now: i64) -> bool {
             ..
         } => end_differs(id, end, *fetch_next, view, now),
         // "puts a stalled job with a priority into `wait`", "starts an iteration that kills its
-        // workers for ever while its scheduler lives"
-        Step::CheckStalled { .. } => view.members("stalled").iter().any(|id| {
-            let differs = view.is_prioritized(id) || !view.field(id, "rjk").is_null();
-            differs && !view.has(&format!("{id}:lock"))
-        }),
+        // workers for ever while its scheduler lives", "hands jobs that stalled together back in no
+        // order to rely on"
+        Step::CheckStalled { .. } => {
+            let mut stalled = view.members("stalled");
+            stalled.retain(|id| !view.has(&format!("{id}:lock")));
+            let differs = |id: &String| view.is_prioritized(id) || !view.field(id, "rjk").is_null();
+            stalled.len() > 1 || stalled.iter().any(differs)
+        }
         // "keeps the stalls, and a deferred failure, of a job that is retried by hand"
         Step::Retry { id, .. } => ["stc", "defa"]
             .iter()
             .any(|field| !view.field(id, field).is_null()),
-        // "may drop a scheduler's pending iteration when draining"
-        Step::Drain { .. } => !view.schedulers().is_empty(),
+        // "may drop a scheduler's pending iteration when draining", "a parent that is removed with its
+        // last child, by a drain, keeps its deduplication id"
+        Step::Drain { .. } => {
+            let waiting = view.members("waiting-children");
+            let owns = |id: &String| !view.field(id, "deid").is_null();
+            !view.schedulers().is_empty() || waiting.iter().any(owns)
+        }
         Step::UpsertScheduler { id, .. } => {
             // "on a paused queue, leaves the waiting iteration of a replaced schedule next to the new one"
             let paused = !view.meta("paused").is_null() && view.schedulers().contains(id);
             // "makes the iteration of the slot after it"
-            let taken = ["active", "completed", "failed"].map(|state| view.members(state));
+            let taken = ["active", "completed", "failed", "wait", "prioritized"]
+                .map(|state| view.members(state));
             let ahead = |job: &String| {
                 let slot = job.rsplit(':').next().and_then(|slot| slot.parse().ok());
                 view.field(job, "rjk") == id.as_str() && slot.is_some_and(|slot: i64| slot >= now)
