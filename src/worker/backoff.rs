@@ -113,7 +113,7 @@ impl fmt::Debug for Strategies {
         f.debug_struct("Strategies")
             .field("named", &self.named.keys())
             .field("fallback", &self.fallback.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

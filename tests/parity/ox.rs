@@ -401,6 +401,11 @@ fn done(result: oxbull::Result<()>) -> TestResult<Value> {
 
 /// Turns a refusal into its code; other errors end the scenario.
 fn declined(error: Error) -> TestResult<Value> {
+    // A limit that was imposed before the refusal holds, as it does with BullMQ.
+    let error = match error {
+        Error::Incomplete { source, .. } => *source,
+        error => error,
+    };
     let Error::Refused { source, .. } = &error else {
         return Err(error.into());
     };
