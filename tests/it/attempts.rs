@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oxbull::{
-    AttemptError, Backoff, BackoffKind, Context, FailedAttempt, Job, JobError, JobId, JobOptions,
-    JobResult, JobState, ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, Retention, Worker,
-    WorkerEvent,
+    AttemptError, Backoff, BackoffKind, Client, ClientConfig, Context, FailedAttempt, Job,
+    JobError, JobId, JobOptions, JobResult, JobState, ManualWorker, NewJob, Outcome, Parent, Queue,
+    Refusal, Retention, Worker, WorkerEvent,
 };
-use oxbull_testkit::eventually;
+use oxbull_testkit::{Proxy, Rule, eventually};
 use serde_json::{Value, json};
 
 use crate::stage::{SOON, Stage, TestResult, obey};
@@ -170,13 +170,18 @@ async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
     let stage = Stage::start().await?;
     for added in stage
         .queue
-        .add_bulk((0..300).map(|n| NewJob::new("ok", json!({ "n": n }))))
+        .add_bulk((0..1500).map(|n| NewJob::new("ok", json!({ "n": n }))))
         .await?
     {
         added?;
     }
+    // Answers are late, so that each closing worker is told of jobs that it does not run any more.
+    let proxy = Proxy::start(stage.server.port()).await?;
+    let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
+    let late = Duration::from_millis(10);
+    proxy.add(Rule::delay_reply(late, |command| command.is("EVALSHA")));
     let start = async || {
-        Worker::builder(&stage.client, "q")
+        Worker::builder(&client, "q")
             .concurrency(25)
             .max_started_attempts(1)
             .start(brief)
@@ -188,8 +193,8 @@ async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
         worker.close().await;
     }
     let worker = start().await?;
-    let counts = stage.ended(300).await?;
-    assert_eq!((counts.completed, counts.failed), (300, 0));
+    let counts = stage.ended(1500).await?;
+    assert_eq!((counts.completed, counts.failed), (1500, 0));
     worker.close().await;
     for id in stage
         .server

@@ -1,6 +1,7 @@
 //! What is left of a handle that was dropped: nothing that runs.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -36,7 +37,7 @@ fn used() -> TestResult<Duration> {
 /// Runs `scene` on a runtime and thread of its own, and measures what its tasks use afterwards.
 fn idle_after<F, Fut>(name: &'static str, scene: F) -> TestResult
 where
-    F: FnOnce(Client) -> Fut + Send + 'static,
+    F: FnOnce(Arc<RedisServer>, Client) -> Fut + Send + 'static,
     Fut: Future<Output = TestResult>,
 {
     let watched = std::thread::spawn(move || -> TestResult<f64> {
@@ -44,9 +45,9 @@ where
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            let server = RedisServer::start().await?;
+            let server = Arc::new(RedisServer::start().await?);
             let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
-            scene(client).await?;
+            scene(Arc::clone(&server), client).await?;
             let before = used()?;
             tokio::time::sleep(WATCHED).await;
             let busy = used()?.saturating_sub(before);
@@ -62,7 +63,7 @@ where
 #[test]
 #[cfg(target_os = "linux")]
 fn dropped_handles_leave_nothing_that_spins() -> TestResult {
-    idle_after("worker with a running job", async |client| {
+    idle_after("worker that cannot tell its end", async |server, client| {
         let queue: Queue = Queue::open(&client, "q").await?;
         queue.add("x", &json!({})).await?;
         let builder = Worker::builder(&client, "q");
@@ -70,10 +71,12 @@ fn dropped_handles_leave_nothing_that_spins() -> TestResult {
         let worker = builder.start(linger).await?;
         // Its first event: the job is active.
         events.next().await;
+        // Its job cannot be given back: the worker goes on trying for a while.
+        server.freeze()?;
         drop(worker);
         Ok(())
     })?;
-    idle_after("idle worker", async |client| {
+    idle_after("idle worker", async |_, client| {
         let builder = Worker::builder(&client, "q");
         let mut events = builder.events();
         let worker = builder.start(linger).await?;
@@ -81,12 +84,12 @@ fn dropped_handles_leave_nothing_that_spins() -> TestResult {
         drop(worker);
         Ok(())
     })?;
-    idle_after("worker kept, its client dropped", async |client| {
+    idle_after("worker kept, its client dropped", async |_, client| {
         let worker = Worker::builder(&client, "q").start(linger).await?;
         std::mem::forget(worker);
         Ok(())
     })?;
-    idle_after("queue with adds under way", async |client| {
+    idle_after("queue with adds under way", async |_, client| {
         let queue: Queue = Queue::open(&client, "q").await?;
         for _ in 0..10 {
             queue.add_once("x", &json!({}), JobOptions::new()).await?;
@@ -94,7 +97,7 @@ fn dropped_handles_leave_nothing_that_spins() -> TestResult {
         drop(queue);
         Ok(())
     })?;
-    idle_after("waiting for a result", async |client| {
+    idle_after("waiting for a result", async |_, client| {
         let queue: Queue = Queue::open(&client, "q").await?;
         let added = queue.add("x", &json!({})).await?;
         let waiting = queue.wait_for::<Value>(&added.id, Duration::from_millis(50));
@@ -102,7 +105,7 @@ fn dropped_handles_leave_nothing_that_spins() -> TestResult {
         drop(queue);
         Ok(())
     })?;
-    idle_after("events", async |client| {
+    idle_after("events", async |_, client| {
         let queue: Queue = Queue::open(&client, "q").await?;
         let mut events = QueueEvents::open(&client, "q").await?;
         queue.add("x", &json!({})).await?;
@@ -110,13 +113,13 @@ fn dropped_handles_leave_nothing_that_spins() -> TestResult {
         drop(events);
         Ok(())
     })?;
-    idle_after("manual worker that has waited", async |client| {
+    idle_after("manual worker that has waited", async |_, client| {
         let worker = ManualWorker::new(&client, "q")?;
         worker.fetch_within("t", Duration::from_millis(30)).await?;
         drop(worker);
         Ok(())
     })?;
-    idle_after("client that is closed", async |client| {
+    idle_after("client that is closed", async |_, client| {
         let worker = Worker::builder(&client, "q").start(linger).await?;
         client.close().await;
         std::mem::forget(worker);
