@@ -19,7 +19,7 @@ use crate::store::{
 use crate::worker::attempt::{Attempt, Conclude, Concluded};
 use crate::worker::backoff::{FailedAttempt, Strategies};
 use crate::worker::iteration::{carry_on_by_hand, skipped};
-use crate::worker::marker::{Markers, Member, Wakeup};
+use crate::worker::marker::{Markers, Member};
 use crate::worker::options::LOCK_MAX;
 
 /// How long a waiting fetch relies on wake-ups before it looks for itself.
@@ -250,11 +250,8 @@ impl ManualWorker {
         let woken = member.wait();
         // An error means that the connection was lost: whoever waits looks for itself.
         let woken = tokio::time::timeout_at(until, woken).await;
-        if let Ok(Ok(Wakeup::Due(due))) = woken {
-            let now = self.store.clock().now().as_millis();
-            #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ms")]
-            let left = ((due - now as f64) / 1000.0).clamp(0.0, 86_400.0);
-            let due = Instant::now() + Duration::from_secs_f64(left);
+        if let Ok(Ok(wakeup)) = woken {
+            let due = Instant::now() + wakeup.wait(self.store.clock().now());
             tokio::time::sleep_until(due.min(until)).await;
         }
     }

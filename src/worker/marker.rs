@@ -9,6 +9,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::client::{BlockingConnection, Client};
+use crate::clock::Timestamp;
 use crate::store::{Store, Wake};
 
 /// The longest blocking read; it bounds how long a connection that died silently goes unnoticed.
@@ -63,6 +64,22 @@ pub(super) struct Member {
     client: Client,
     store: Store,
     key: String,
+}
+
+impl Wakeup {
+    /// Returns how long nothing is ready yet, for a day at most.
+    pub(super) fn wait(self, now: Timestamp) -> Duration {
+        let Self::Due(due) = self else {
+            return Duration::ZERO;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ms")]
+        let left = (due - now.as_millis() as f64) / 1000.0;
+        if left > 0.0 {
+            Duration::from_secs_f64(left.min(86_400.0))
+        } else {
+            Duration::ZERO
+        }
+    }
 }
 
 impl Markers {

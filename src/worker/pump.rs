@@ -304,19 +304,11 @@ impl Pump {
     }
 
     fn wake(&mut self, wakeup: Wakeup) {
-        match wakeup {
-            Wakeup::Now => self.gate.wake(),
-            Wakeup::Due(due) => {
-                let now = self.parts.caller.store.clock().now().as_millis();
-                #[expect(clippy::cast_precision_loss, reason = "times are far below 2^52 ms")]
-                let left = due - now as f64;
-                if left <= 0.0 {
-                    self.gate.wake();
-                } else {
-                    let wait = Duration::from_secs_f64((left / 1000.0).min(86_400.0));
-                    self.gate.wake_in(wait, Instant::now());
-                }
-            }
+        let wait = wakeup.wait(self.parts.caller.store.clock().now());
+        if wait.is_zero() {
+            self.gate.wake();
+        } else {
+            self.gate.wake_in(wait, Instant::now());
         }
     }
 
