@@ -37,7 +37,10 @@ pub use queue::{
 pub use scheduler::{Rearmed, SchedulerOrder, Upserted};
 pub use wire::{EventFields, EventId};
 pub use worker::{
-    Availability, Closed, Context, FailedAttempt, Handler, JobCall, JobReply, JobService,
-    ManualWorker, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent,
-    WorkerEvents, WorkerHealth, WorkerTrouble,
+    Availability, Cancellation, Closed, Context, FailedAttempt, Handler, IntoJobResult, JobCall,
+    JobReply, JobService, ManualWorker, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder,
+    WorkerEvent, WorkerEvents, WorkerHealth, WorkerStart, WorkerTrouble,
 };
+
+/// The release of `tower` whose layers [`WorkerBuilder::layer`] takes.
+pub use tower;

@@ -110,7 +110,7 @@ pub struct JobError {
 
 /// What becomes of the job, and where that was decided.
 #[derive(Debug, Clone)]
-pub(crate) struct Decision {
+struct Decision {
     kind: Kind,
     /// `file:line:column`, where known.
     location: Option<String>,
@@ -118,7 +118,7 @@ pub(crate) struct Decision {
 
 impl Decision {
     /// Makes the same decision about another error, which wraps the first.
-    pub(crate) fn about(self, source: BoxError) -> JobError {
+    fn about(self, source: BoxError) -> JobError {
         JobError {
             source,
             decision: self,
@@ -172,7 +172,8 @@ impl JobError {
     }
 
     /// Converts a boxed error as `?` converts any other: postponed where Redis is to blame, else
-    /// retried while attempts are left.
+    /// retried while attempts are left. A `JobError` that was boxed, or caused the error, keeps its
+    /// decision.
     ///
     /// # Examples
     ///
@@ -189,12 +190,31 @@ impl JobError {
     /// ```
     #[track_caller]
     pub fn from_boxed(error: BoxError) -> Self {
-        let kind = if client::is_outage(&*error) {
-            Kind::Postpone
-        } else {
-            Kind::Retry
+        match Self::decided(error) {
+            Ok(decided) => decided,
+            Err(error) if client::is_outage(&*error) => Self::new(error, Kind::Postpone),
+            Err(error) => Self::new(error, Kind::Retry),
+        }
+    }
+
+    /// Reads what a handler has decided from an error that is, or was caused by, its `JobError`.
+    ///
+    /// # Errors
+    ///
+    /// The error itself, about which nothing has been decided.
+    pub(crate) fn decided(error: BoxError) -> Result<Self, BoxError> {
+        let error = match error.downcast::<Boxed>() {
+            Ok(boxed) => return Ok(boxed.0),
+            Err(error) => error,
         };
-        Self::new(error, kind)
+        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+        let decision = causes
+            .find_map(|cause| cause.downcast_ref::<Boxed>())
+            .map(|boxed| boxed.0.decision.clone());
+        match decision {
+            Some(decision) => Ok(decision.about(error)),
+            None => Err(error),
+        }
     }
 
     #[track_caller]
@@ -208,11 +228,6 @@ impl JobError {
     pub(crate) fn at(mut self, location: Option<String>) -> Self {
         self.decision.location = location;
         self
-    }
-
-    /// Returns what was decided about the job.
-    pub(crate) fn decision(&self) -> Decision {
-        self.decision.clone()
     }
 
     /// Says whether the job fails for good.
@@ -290,6 +305,30 @@ impl fmt::Display for JobError {
     }
 }
 
+/// A [`JobError`] as a boxed error.
+#[derive(Debug)]
+struct Boxed(JobError);
+
+impl fmt::Display for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Boxed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.source()
+    }
+}
+
+/// The decision holds however other errors wrap this one: layers and helpers of a handler may return
+/// boxed errors.
+impl From<JobError> for BoxError {
+    fn from(error: JobError) -> Self {
+        Box::new(Boxed(error))
+    }
+}
+
 // `JobError` is no `std::error::Error` itself: that lets every error type convert with `?`.
 impl<E> From<E> for JobError
 where
@@ -363,6 +402,27 @@ mod tests {
             )
         );
         assert_eq!(JobError::retry("a").at(None).trace(), "Error: a");
+    }
+
+    /// Helpers and layers return boxed errors: what was decided inside holds outside.
+    #[test]
+    fn decision_survives_boxing_and_wrapping() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("step 2 failed")]
+        struct Step(#[source] BoxError);
+
+        let fatal = || BoxError::from(JobError::fatal("no such address"));
+        let place = JobError::from_boxed(fatal());
+        assert_eq!(place.reason(), "no such address");
+        assert!(place.location().is_some());
+        let wrapped = JobError::from(Step(fatal()));
+        assert_eq!(wrapped.reason(), "step 2 failed");
+        let twice = JobError::from_boxed(BoxError::from(JobError::from(Step(fatal()))));
+        for error in [place, wrapped, twice] {
+            assert!(error.is_fatal(), "{error:?}");
+        }
+        let postponed = JobError::from(Step(JobError::postpone("later").into()));
+        assert!(postponed.is_postponed());
     }
 
     /// What Redis is to blame for is not the job's fault, however deep it is buried; every other

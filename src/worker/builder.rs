@@ -2,9 +2,12 @@
 
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
@@ -20,7 +23,7 @@ use crate::worker::backoff::FailedAttempt;
 use crate::worker::call::Caller;
 use crate::worker::events::{Announcer, WorkerEvents};
 use crate::worker::execute::Runner;
-use crate::worker::handler::{Handler, HandlerService, JobCall, JobReply, JobService};
+use crate::worker::handler::{self, Handler, IntoJobResult, JobCall, JobReply, JobService};
 use crate::worker::iteration::Iterations;
 use crate::worker::keeper::{Held, Keeper};
 use crate::worker::marker::Markers;
@@ -256,8 +259,8 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Starts the worker on the current runtime. When this returns, listings of the queue's workers show
-    /// it, unless Redis could not be reached within 5 s: the worker goes on trying.
+    /// Starts the worker on the current runtime. When the returned future is ready, listings of the queue's
+    /// workers show it, unless Redis could not be reached within 5 s: the worker goes on trying.
     ///
     /// # Errors
     ///
@@ -267,14 +270,49 @@ impl<S> WorkerBuilder<S> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
-    pub async fn start<H, D, R>(self, handler: H) -> Result<Worker>
+    /// When the future is polled outside of a tokio runtime.
+    pub fn start<H, M>(self, handler: H) -> WorkerStart
     where
-        H: Handler<D, S, R>,
-        D: DeserializeOwned + Send + 'static,
+        H: Handler<S, M>,
+        H::Data: DeserializeOwned + Send + 'static,
+        H::Future: Send,
+        H::Output: IntoJobResult,
+        <H::Output as IntoJobResult>::Value: Serialize,
         S: Send + Sync + 'static,
-        R: Serialize + 'static,
+        M: 'static,
     {
+        let (builder, state) = self.take_state();
+        let handler = handler::service(handler, state, &builder.client);
+        WorkerStart(Box::pin(builder.start_service(handler)))
+    }
+
+    /// Splits the state off, which the rest of the worker knows nothing of.
+    fn take_state(self) -> (WorkerBuilder, S) {
+        let Self {
+            client,
+            prefix,
+            options,
+            concurrency,
+            state,
+            layers,
+            events,
+        } = self;
+        let builder = WorkerBuilder {
+            client,
+            prefix,
+            options,
+            concurrency,
+            state: (),
+            layers,
+            events,
+        };
+        (builder, state)
+    }
+}
+
+impl WorkerBuilder {
+    /// Starts the worker with its handler, whose types are gone: this is compiled once.
+    async fn start_service(self, handler: JobService) -> Result<Worker> {
         let mut options = self.options;
         options.queue = QueueName::new(options.queue.as_str())?;
         options.prefix = Prefix::new(&self.prefix)?;
@@ -292,12 +330,11 @@ impl<S> WorkerBuilder<S> {
             &options.queue,
             client.clock().clone(),
         );
-        let handler = HandlerService::new(handler, Arc::new(self.state), client.clone());
         let service = self
             .layers
             .into_iter()
             .rev()
-            .fold(JobService::new(handler), |service, wrap| wrap(service));
+            .fold(handler, |service, wrap| wrap(service));
         let events = self.events;
         let vitals = Arc::<Vitals>::default();
         let queue: Arc<str> = options.queue.as_str().into();
@@ -379,5 +416,23 @@ impl<S> WorkerBuilder<S> {
             shutdown: options.shutdown,
             task,
         })
+    }
+}
+
+/// A worker on its way: the future of [`WorkerBuilder::start`].
+#[must_use = "the worker starts when this is awaited"]
+pub struct WorkerStart(BoxFuture<'static, Result<Worker>>);
+
+impl Future for WorkerStart {
+    type Output = Result<Worker>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Result<Worker>> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl std::fmt::Debug for WorkerStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WorkerStart").finish_non_exhaustive()
     }
 }

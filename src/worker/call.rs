@@ -16,7 +16,7 @@ use crate::store::{
     Advance, Advanced, Ended, ExtendLocks, FinishCode, LockToken, Next, Store, Trim,
 };
 use crate::worker::attempt::{Concluded, Settled};
-use crate::worker::execute::Cancellation;
+use crate::worker::execute::Canceller;
 use crate::worker::keeper::Held;
 use crate::worker::options::WorkerOptions;
 
@@ -89,7 +89,7 @@ impl Caller {
                     let started = self.reclaim(&token).await;
                     for record in &started {
                         self.held
-                            .hold((record.id.clone(), token.clone()), Cancellation::default());
+                            .hold((record.id.clone(), token.clone()), Canceller::default());
                     }
                     started
                 };

@@ -16,7 +16,7 @@ use crate::policy::AttemptEnd;
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
 use crate::worker::attempt::{Attempt, Conclude, Concluded};
 use crate::worker::events::{Announcer, WorkerEvent};
-use crate::worker::handler::{JobCall, JobReply, JobService, job_error};
+use crate::worker::handler::{Cancellation, JobCall, JobReply, JobService, job_error};
 use crate::worker::iteration::Iterations;
 use crate::worker::panic::caught;
 
@@ -33,12 +33,12 @@ pub(super) enum Cause {
 
 /// Cancels an attempt, once, for a cause.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cancellation {
+pub(super) struct Canceller {
     token: CancellationToken,
     cause: Arc<OnceLock<Cause>>,
 }
 
-impl Cancellation {
+impl Canceller {
     /// Cancels the attempt; the first cause counts.
     pub(super) fn cancel(&self, cause: Cause) {
         // A second cause changes nothing: the attempt is ending already.
@@ -96,7 +96,7 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Runs one attempt to its conclusion.
-    pub(super) async fn run(self, attempt: Attempt, cancellation: Cancellation) -> Exit {
+    pub(super) async fn run(self, attempt: Attempt, cancellation: Canceller) -> Exit {
         match self.end_of(&attempt, &cancellation).await {
             Some(end) => self.conclude(attempt, end).await,
             None => Exit::LockLost,
@@ -109,7 +109,7 @@ impl Runner {
     }
 
     /// Runs the handler and returns how the attempt ended; `None` when the lock was lost.
-    async fn end_of(&self, attempt: &Attempt, cancellation: &Cancellation) -> Option<AttemptEnd> {
+    async fn end_of(&self, attempt: &Attempt, cancellation: &Canceller) -> Option<AttemptEnd> {
         let Attempt { record, token, .. } = attempt;
         match self.iterations.begin(record, token, cancellation).await {
             Ok(None) => {}
@@ -134,11 +134,11 @@ impl Runner {
                 token: token.clone(),
                 events: self.events.clone(),
             }),
-            cancellation: cancellation.token.child_token(),
+            cancellation: Cancellation(cancellation.token.child_token()),
             record: Arc::clone(record),
         };
         // Dropped with the attempt, so that work the handler spawned ends too.
-        let _stop_spawned = call.cancellation.clone().drop_guard();
+        let _stop_spawned = call.cancellation.0.clone().drop_guard();
         let service = self.service.clone();
         let handling = async { caught(service.oneshot(call)).await?.map_err(job_error) };
         let handling = handling.instrument(span);

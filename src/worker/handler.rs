@@ -9,7 +9,7 @@ use std::task::{Context as TaskContext, Poll};
 use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio_util::sync::CancellationToken;
 use tower::Service;
 use tower::util::BoxCloneSyncService;
 
@@ -18,12 +18,12 @@ use crate::error::BoxError;
 use crate::job::{Actions, AttemptError, Job, JobError, JobId, JobRecord, JobResult, Outcome};
 use crate::json;
 
-/// What a handler gets beside its job: the worker's shared state, the client, and word of being
+/// What a handler gets beside its job: the worker's shared state, the client, and notice of being
 /// cancelled.
 pub struct Context<S = ()> {
     state: Arc<S>,
     client: Client,
-    cancellation: CancellationToken,
+    cancellation: Cancellation,
 }
 
 impl<S> Context<S> {
@@ -37,22 +37,55 @@ impl<S> Context<S> {
         &self.client
     }
 
-    /// Waits until the attempt is cancelled: the worker shuts down and its patience has ended, or
-    /// [`Worker::cancel_job`](crate::Worker::cancel_job) asks for it.
+    /// Waits until the attempt is cancelled: [`Worker::cancel_job`](crate::Worker::cancel_job) asks for
+    /// it, or the worker shuts down and
+    /// [`ShutdownOptions::finish_within`](crate::ShutdownOptions::finish_within) has passed.
     /// A handler that loses its lock or exceeds its timeout is dropped at once instead.
-    pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
-        self.cancellation.cancelled()
+    ///
+    /// # Cancel safety
+    ///
+    /// Complete: it can be dropped and called again.
+    pub async fn cancelled(&self) {
+        self.cancellation.cancelled().await;
     }
 
-    /// Says whether the attempt has been cancelled, also because its lock was lost.
+    /// Returns whether the attempt has been cancelled, also because its lock was lost.
     pub fn is_cancelled(&self) -> bool {
         self.cancellation.is_cancelled()
     }
 
-    /// Returns a token for work that the handler spawns; it is cancelled with the attempt, for
-    /// whatever reason.
-    pub fn cancellation(&self) -> &CancellationToken {
+    /// Returns the attempt's cancellation, for work that the handler spawns.
+    pub fn cancellation(&self) -> &Cancellation {
         &self.cancellation
+    }
+}
+
+/// Notice that an attempt is over, for work that its handler has spawned: it comes when the attempt is
+/// cancelled, and when it ends in any other way. Clones are about the same attempt.
+#[derive(Clone)]
+pub struct Cancellation(pub(super) CancellationToken);
+
+impl Cancellation {
+    /// Waits until the attempt is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Complete: it can be dropped and called again.
+    pub async fn cancelled(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// Returns whether the attempt is over.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
+
+impl fmt::Debug for Cancellation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cancellation")
+            .field("cancelled", &self.is_cancelled())
+            .finish()
     }
 }
 
@@ -64,35 +97,142 @@ impl<S> fmt::Debug for Context<S> {
     }
 }
 
-/// A function that processes jobs: any `async fn(Job<D>, Context<S>) -> JobResult<R>`.
+/// A function that processes jobs, in one of these forms:
 ///
-/// `D` must decode from JSON and `R` encode to it. Data that does not decode as `D` fails the
-/// attempt, with the reason; the job keeps its data, and is retried as its options allow. Text
-/// that was cut inside a surrogate pair decodes with U+FFFD for the half that is left. A handler
-/// of `Box<serde_json::value::RawValue>` gets data as it is, however deeply nested; other types
-/// may read 128 levels.
+/// ```text
+/// async fn(Job<D>)             -> Result<T, E>
+/// async fn(Job<D>)             -> JobResult<T>
+/// async fn(Job<D>, Context<S>) -> Result<T, E>
+/// async fn(Job<D>, Context<S>) -> JobResult<T>
+/// ```
+///
+/// - `D` is decoded from the job's data and implements [`Deserialize`](serde::Deserialize). Data that
+///   does not decode fails the attempt, with the reason; the job keeps its data, and is retried as its
+///   options allow. Text that was cut inside a surrogate pair decodes with U+FFFD for the half that is
+///   left. A handler of `Box<serde_json::value::RawValue>` gets data as it is, however deeply nested;
+///   other types may read 128 levels.
+/// - `S` is what [`WorkerBuilder::state`](crate::WorkerBuilder::state) was given, `()` by default.
+/// - `T` is stored as the job's result and implements [`Serialize`].
+/// - [`JobResult`] can end an attempt in other ways than with a result: see [`Outcome`](crate::Outcome).
+/// - `E` is any error that converts into a [`BoxError`], and counts as one that `?` converts into a
+///   [`JobError`](crate::JobError): the attempt has failed and is retried while attempts are left.
+/// - The future is [`Send`]. Closures that return such a future are handlers too.
+///
+/// The type parameter `M` tells the forms apart and is always inferred.
+///
+/// # Examples
+///
+/// ```
+/// use oxbull::{Context, Job, JobError, JobResult, Outcome};
+///
+/// async fn parse(job: Job<String>) -> Result<u32, std::num::ParseIntError> {
+///     job.data().parse()
+/// }
+///
+/// async fn send(job: Job<String>, context: Context<Mailer>) -> JobResult<()> {
+///     if context.state().is_closed() {
+///         return Ok(Outcome::Release);
+///     }
+///     Err(JobError::fatal("no such address"))
+/// }
+/// # struct Mailer;
+/// # impl Mailer { fn is_closed(&self) -> bool { true } }
+/// #
+/// # fn start(client: &oxbull::Client) {
+/// # use oxbull::Worker;
+/// # let _ = Worker::builder(client, "a").start(parse);
+/// # let _ = Worker::builder(client, "a").state(Mailer).start(send);
+/// // Closures name the type of the job's data.
+/// # let _ = Worker::builder(client, "a").start(
+/// |job: Job<String>| async move { Ok(Outcome::Done(job.data().len())) }
+/// # );
+/// # }
+/// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a job handler",
-    label = "expected `async fn(Job<D>, Context<S>) -> JobResult<R>`",
-    note = "D needs `serde::Deserialize`, R needs `serde::Serialize`, and the future must be `Send`"
+    label = "expected `async fn(Job<D>)` or `async fn(Job<D>, Context<S>)`",
+    note = "handlers return `JobResult<T>` or `Result<T, E>`",
+    note = "`S` is the type given to `WorkerBuilder::state`, `()` by default"
 )]
-pub trait Handler<D, S, R>: Send + Sync + 'static {
+pub trait Handler<S, M>: Send + Sync + 'static {
+    /// What the job's data is decoded as.
+    type Data;
+    /// What the handler returns in the end: see [`IntoJobResult`].
+    type Output;
+    /// What the handler returns at once.
+    type Future: Future<Output = Self::Output>;
+
     /// Processes one attempt of a job.
-    fn handle(&self, job: Job<D>, context: Context<S>)
-    -> impl Future<Output = JobResult<R>> + Send;
+    fn handle(&self, job: Job<Self::Data>, context: Context<S>) -> Self::Future;
 }
 
-impl<F, Fut, D, S, R> Handler<D, S, R> for F
+// What else a handler's parts must be is asked where it is started: bounds here would make the
+// compiler say only that no form fits.
+impl<F, Fut, D, S> Handler<S, fn(Job<D>, Context<S>)> for F
 where
     F: Fn(Job<D>, Context<S>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = JobResult<R>> + Send,
+    Fut: Future,
 {
-    fn handle(
-        &self,
-        job: Job<D>,
-        context: Context<S>,
-    ) -> impl Future<Output = JobResult<R>> + Send {
+    type Data = D;
+    type Output = Fut::Output;
+    type Future = Fut;
+
+    fn handle(&self, job: Job<D>, context: Context<S>) -> Fut {
         self(job, context)
+    }
+}
+
+impl<F, Fut, D, S> Handler<S, fn(Job<D>)> for F
+where
+    F: Fn(Job<D>) -> Fut + Send + Sync + 'static,
+    Fut: Future,
+{
+    type Data = D;
+    type Output = Fut::Output;
+    type Future = Fut;
+
+    fn handle(&self, job: Job<D>, _: Context<S>) -> Fut {
+        self(job)
+    }
+}
+
+/// What a [`Handler`] may return: a [`JobResult`], or the value to store and any error.
+#[diagnostic::on_unimplemented(
+    message = "a job handler cannot return `{Self}`",
+    label = "expected `JobResult<T>` or `Result<T, E>`",
+    note = "`T` is the job's result and needs `serde::Serialize`; `E` converts into `BoxError`"
+)]
+pub trait IntoJobResult {
+    /// What is stored as the job's result.
+    type Value;
+
+    /// Converts the handler's answer into the outcome of its attempt.
+    ///
+    /// # Errors
+    ///
+    /// The error that the attempt has failed with.
+    fn into_job_result(self) -> JobResult<Self::Value>;
+}
+
+impl<T> IntoJobResult for JobResult<T> {
+    type Value = T;
+
+    fn into_job_result(self) -> Self {
+        self
+    }
+}
+
+impl<T, E> IntoJobResult for Result<T, E>
+where
+    // No `Outcome` is: that keeps the two implementations apart.
+    T: Serialize,
+    E: Into<BoxError>,
+{
+    type Value = T;
+
+    fn into_job_result(self) -> JobResult<T> {
+        self.map(Outcome::Done)
+            .map_err(|error| job_error(error.into()))
     }
 }
 
@@ -101,7 +241,7 @@ where
 pub struct JobCall {
     pub(super) record: Arc<JobRecord>,
     pub(super) actions: Arc<dyn Actions>,
-    pub(super) cancellation: CancellationToken,
+    pub(super) cancellation: Cancellation,
 }
 
 impl JobCall {
@@ -115,8 +255,8 @@ impl JobCall {
         &self.record
     }
 
-    /// Returns the token that is cancelled with the attempt.
-    pub fn cancellation(&self) -> &CancellationToken {
+    /// Returns the attempt's cancellation.
+    pub fn cancellation(&self) -> &Cancellation {
         &self.cancellation
     }
 }
@@ -144,76 +284,59 @@ impl JobReply {
 /// A handler behind the layers that have been put around it.
 pub type JobService = BoxCloneSyncService<JobCall, JobReply, BoxError>;
 
-/// Carries a [`JobError`] through layers, which know boxed errors only.
-#[derive(Debug)]
-struct Failure(JobError);
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Failure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.0.error().source()
-    }
-}
-
-/// Reads the error that came back through the layers: the handler's own, whose decision holds
-/// however layers wrap it, or that of a layer, which counts as if a handler had returned it
-/// with `?`.
+/// Reads an error that came through the layers: it counts as if a handler had returned it with `?`,
+/// except that nobody knows its place.
 pub(super) fn job_error(error: BoxError) -> JobError {
-    let error = match error.downcast::<Failure>() {
-        Ok(failure) => return failure.0,
-        Err(error) => error,
-    };
-    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
-    let decided = causes
-        .find_map(|cause| cause.downcast_ref::<Failure>())
-        .map(|failure| failure.0.decision());
-    match decided {
-        Some(decision) => decision.about(error),
-        None => JobError::from_boxed(error).at(None),
-    }
+    JobError::decided(error).unwrap_or_else(|error| JobError::from_boxed(error).at(None))
 }
 
 /// The innermost service: decodes the job, calls the handler, encodes its result.
-pub(super) struct HandlerService<H, D, S, R> {
+struct HandlerService<H, S, M> {
     handler: Arc<H>,
     state: Arc<S>,
     client: Client,
-    types: PhantomData<fn(D) -> R>,
+    form: PhantomData<fn(M)>,
 }
 
-impl<H, D, S, R> HandlerService<H, D, S, R> {
-    pub(super) fn new(handler: H, state: Arc<S>, client: Client) -> Self {
-        Self {
-            handler: Arc::new(handler),
-            state,
-            client,
-            types: PhantomData,
-        }
-    }
+/// Makes a service of a handler, which is the last to depend on the handler's types.
+pub(super) fn service<H, S, M>(handler: H, state: S, client: &Client) -> JobService
+where
+    H: Handler<S, M>,
+    H::Data: DeserializeOwned + Send + 'static,
+    H::Future: Send,
+    H::Output: IntoJobResult,
+    <H::Output as IntoJobResult>::Value: Serialize,
+    S: Send + Sync + 'static,
+    M: 'static,
+{
+    JobService::new(HandlerService {
+        handler: Arc::new(handler),
+        state: Arc::new(state),
+        client: client.clone(),
+        form: PhantomData,
+    })
 }
 
-impl<H, D, S, R> Clone for HandlerService<H, D, S, R> {
+impl<H, S, M> Clone for HandlerService<H, S, M> {
     fn clone(&self) -> Self {
         Self {
             handler: Arc::clone(&self.handler),
             state: Arc::clone(&self.state),
             client: self.client.clone(),
-            types: PhantomData,
+            form: PhantomData,
         }
     }
 }
 
-impl<H, D, S, R> Service<JobCall> for HandlerService<H, D, S, R>
+impl<H, S, M> Service<JobCall> for HandlerService<H, S, M>
 where
-    H: Handler<D, S, R>,
-    D: DeserializeOwned + Send + 'static,
+    H: Handler<S, M>,
+    H::Data: DeserializeOwned + Send + 'static,
+    H::Future: Send,
+    H::Output: IntoJobResult,
+    <H::Output as IntoJobResult>::Value: Serialize,
     S: Send + Sync + 'static,
-    R: Serialize + 'static,
+    M: 'static,
 {
     type Response = JobReply;
     type Error = BoxError;
@@ -231,16 +354,54 @@ where
             cancellation: call.cancellation,
         };
         Box::pin(async move {
-            let data: D = json::read(&call.record.raw_data).map_err(|error| {
-                Failure(JobError::retry(AttemptError::Undecodable(error.to_string())).at(None))
+            let data: H::Data = json::read(&call.record.raw_data).map_err(|error| {
+                JobError::retry(AttemptError::Undecodable(error.to_string())).at(None)
             })?;
             let job = Job::new(call.record, data, call.actions);
-            let outcome = handler.handle(job, context).await.map_err(Failure)?;
+            let outcome = handler.handle(job, context).await.into_job_result()?;
             let reply = outcome.try_map(|value| serde_json::to_string(&value));
             let reply = reply.map_err(|error| {
-                Failure(JobError::retry(format!("result has no json form: {error}")).at(None))
+                JobError::retry(format!("result has no json form: {error}")).at(None)
             })?;
             Ok(JobReply(reply))
         })
     }
 }
+
+/// Functions that are no handlers, and must not compile as such: with one error each, at the call
+/// of `start`.
+///
+/// Data that cannot be decoded:
+/// ```compile_fail
+/// struct Data;
+/// async fn handle(_: oxbull::Job<Data>) -> oxbull::JobResult<()> { todo!() }
+/// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
+/// ```
+/// A result that cannot be encoded:
+/// ```compile_fail
+/// struct Value;
+/// async fn handle(_: oxbull::Job<u32>) -> oxbull::JobResult<Value> { todo!() }
+/// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
+/// ```
+/// The context of another state:
+/// ```compile_fail
+/// async fn handle(_: oxbull::Job<u32>, _: oxbull::Context<u64>) -> oxbull::JobResult<()> { todo!() }
+/// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
+/// ```
+/// An outcome with an error that is no `JobError`:
+/// ```compile_fail
+/// async fn handle(_: oxbull::Job<u32>) -> Result<oxbull::Outcome<()>, String> { todo!() }
+/// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
+/// ```
+/// A future that cannot move between threads:
+/// ```compile_fail
+/// async fn handle(_: oxbull::Job<u32>) -> oxbull::JobResult<()> {
+///     let shared = std::rc::Rc::new(1);
+///     std::future::ready(()).await;
+///     drop(shared);
+///     todo!()
+/// }
+/// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
+/// ```
+#[cfg(doctest)]
+struct NoHandlers;

@@ -15,7 +15,7 @@ use crate::scheduler::{Carried, carry_on};
 use crate::store::{ExtendLocks, LockToken, Store};
 use crate::wire::scheduler_of;
 use crate::worker::events::{Announcer, WorkerEvent};
-use crate::worker::execute::{Cancellation, Cause};
+use crate::worker::execute::{Canceller, Cause};
 
 /// Carries schedules on for one worker.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Iterations {
         &self,
         job: &JobRecord,
         token: &LockToken,
-        cancellation: &Cancellation,
+        cancellation: &Canceller,
     ) -> Result<Option<AttemptEnd>, Cause> {
         let Some(scheduler) = scheduler_of(job) else {
             return Ok(None);
@@ -78,7 +78,7 @@ impl Iterations {
         job: &JobRecord,
         scheduler: &str,
         token: &LockToken,
-        cancellation: &Cancellation,
+        cancellation: &Canceller,
     ) -> Result<Result<Carried>, Cause> {
         let since = Instant::now();
         let mut waits = Waits::new();

@@ -18,7 +18,7 @@ use crate::scheduler::{Rearmed, heal};
 use crate::store::{ExtendLocks, RecoverStalled, Store};
 use crate::worker::attempt::Activation;
 use crate::worker::events::{Announcer, WorkerEvent};
-use crate::worker::execute::{Cancellation, Cause};
+use crate::worker::execute::{Canceller, Cause};
 use crate::worker::options::WorkerOptions;
 use crate::worker::vitals::Vitals;
 
@@ -37,7 +37,7 @@ pub(super) struct Held {
 
 #[derive(Debug, Clone)]
 struct HeldLock {
-    cancellation: Cancellation,
+    cancellation: Canceller,
     /// Whether the handler has ended: a lost lock is then for the settlement to judge.
     ending: bool,
 }
@@ -48,7 +48,7 @@ impl Held {
     }
 
     /// Starts renewing a lock.
-    pub(super) fn hold(&self, activation: Activation, cancellation: Cancellation) {
+    pub(super) fn hold(&self, activation: Activation, cancellation: Canceller) {
         self.locks().insert(
             activation,
             HeldLock {

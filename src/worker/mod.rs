@@ -32,9 +32,9 @@ use crate::error::{Error, Result};
 use crate::job::JobId;
 
 pub use backoff::FailedAttempt;
-pub use builder::WorkerBuilder;
+pub use builder::{WorkerBuilder, WorkerStart};
 pub use events::{WorkerEvent, WorkerEvents};
-pub use handler::{Context, Handler, JobCall, JobReply, JobService};
+pub use handler::{Cancellation, Context, Handler, IntoJobResult, JobCall, JobReply, JobService};
 pub use manual::{Availability, ManualWorker};
 pub use options::ShutdownOptions;
 

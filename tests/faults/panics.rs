@@ -1,7 +1,7 @@
 //! V3: a handler that panics fails its attempt and gives up its slot and lock, wherever it
 //! panics.
 
-use oxbull::{Backoff, Context, Job, JobOptions, JobResult, Outcome, WorkerEvent};
+use oxbull::{Backoff, Context, Handler, Job, JobOptions, JobResult, Outcome, WorkerEvent};
 use std::time::Duration;
 
 use crate::TestResult;
@@ -43,9 +43,10 @@ fn panics_before_its_future(
 }
 
 /// Runs one job with two attempts against a panicking handler, then a good one in the same slot.
-async fn fails_both_attempts<H>(handler: H, reason: &str) -> TestResult
+async fn fails_both_attempts<H, M>(handler: H, reason: &str) -> TestResult
 where
-    H: oxbull::Handler<Work, Effects, ()>,
+    H: Handler<Effects, M, Data = Work, Output = JobResult<()>, Future: Send>,
+    M: 'static,
 {
     let site = Site::start().await?;
     let options = JobOptions::new()

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oxbull::{
-    AttemptError, Backoff, BackoffKind, Client, ClientConfig, Context, FailedAttempt, Job,
-    JobError, JobId, JobOptions, JobResult, JobState, ManualWorker, NewJob, Outcome, Parent, Queue,
-    Refusal, Retention, Worker, WorkerEvent,
+    AttemptError, Backoff, BackoffKind, BoxError, Client, ClientConfig, Context, FailedAttempt,
+    Job, JobError, JobId, JobOptions, JobResult, JobState, ManualWorker, NewJob, Outcome, Parent,
+    Queue, Refusal, Retention, Worker, WorkerEvent, WorkerStart,
 };
 use oxbull_testkit::{Proxy, Rule, eventually};
 use serde_json::{Value, json};
@@ -581,5 +581,60 @@ async fn result_that_cannot_be_stored_holds_up_no_other() -> TestResult {
         completed += usize::from(matches!(event, Some(WorkerEvent::Completed { .. })));
     }
     worker.close_now().await;
+    Ok(())
+}
+
+/// Handlers may leave out the context, and return any error with the value to store.
+#[tokio::test]
+async fn handlers_of_every_form_end_their_attempts_alike() -> TestResult {
+    async fn plain(job: Job<Value>) -> Result<Value, std::num::ParseIntError> {
+        job.data()["number"].as_str().unwrap_or("").parse::<u32>()?;
+        Ok(job.into_data())
+    }
+    async fn boxed(job: Job<Value>, _: Context) -> Result<Value, BoxError> {
+        if job.data()["number"] == "1" {
+            return Ok(job.into_data());
+        }
+        Err(JobError::fatal("not 1"))?
+    }
+    async fn decided(job: Job<Value>) -> JobResult<Value> {
+        match job.data()["number"].as_str() {
+            Some("1") => Ok(Outcome::Done(job.into_data())),
+            _ => Err(JobError::fatal("not 1")),
+        }
+    }
+    let stage = Stage::start().await?;
+    let starts: [&dyn Fn() -> WorkerStart; 4] = [
+        &|| Worker::builder(&stage.client, "q").start(plain),
+        &|| Worker::builder(&stage.client, "q").start(boxed),
+        &|| Worker::builder(&stage.client, "q").start(decided),
+        &|| {
+            Worker::builder(&stage.client, "q").start(|job: Job<Value>| async move {
+                if job.data()["number"] != "1" {
+                    "not 1".parse::<u32>()?;
+                }
+                Ok(Outcome::Done(job.into_data()))
+            })
+        },
+    ];
+    let mut ended = 0;
+    for (attempts, start) in [2, 1, 1, 2].into_iter().zip(starts) {
+        let options = || JobOptions::new().attempts(2);
+        let add = |data| stage.queue.add_with("form", data, options());
+        let good = json!({ "number": "1" });
+        let completed = add(&good).await?.id;
+        let failed = add(&json!({ "number": "x" })).await?.id;
+        let worker = start().await?;
+        ended += 2;
+        stage.ended(ended).await?;
+        assert_eq!(
+            stage.job(&completed).await?.return_value()?,
+            Some(good.clone())
+        );
+        let failed = stage.job(&failed).await?;
+        assert!(failed.failed_reason.is_some());
+        assert_eq!(failed.attempts_made, attempts);
+        worker.close().await;
+    }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::error::Chain;
 use crate::job::JobId;
 use crate::policy::{AttemptEnd, Ending};
 use crate::worker::attempt::{Attempt, Concluded};
-use crate::worker::execute::{Cancellation, Cause, Exit};
+use crate::worker::execute::{Canceller, Cause, Exit};
 use crate::worker::panic::panicked;
 
 use super::Pump;
@@ -15,13 +15,13 @@ use super::Pump;
 /// An attempt in its task.
 pub(super) struct Running {
     pub(super) attempt: Attempt,
-    pub(super) cancellation: Cancellation,
+    pub(super) cancellation: Canceller,
 }
 
 impl Pump {
     /// Runs an attempt in a task of its own; its lock is renewed from now on.
     pub(super) fn begin(&mut self, attempt: Attempt) {
-        let cancellation = Cancellation::default();
+        let cancellation = Canceller::default();
         self.parts
             .held
             .hold(attempt.activation(), cancellation.clone());
@@ -42,7 +42,7 @@ impl Pump {
         let handle = self.handlers.spawn(runner.conclude(attempt.clone(), end));
         let running = Running {
             attempt,
-            cancellation: Cancellation::default(),
+            cancellation: Canceller::default(),
         };
         self.running.insert(handle.id(), running);
     }
@@ -52,7 +52,7 @@ impl Pump {
         let activation = attempt.activation();
         self.parts
             .held
-            .hold(activation.clone(), Cancellation::default());
+            .hold(activation.clone(), Canceller::default());
         self.parts.held.ending(&activation);
         self.push(Concluded::not_run(attempt));
     }
