@@ -9,10 +9,9 @@ use oxbull::{
     Client, ClientConfig, Deduplication, JobId, JobOptions, JobRecord, ManualWorker, NewJob,
     Outcome, Parent, Queue, Retention, RetryOptions, Schedule,
 };
-use oxbull_testkit::{Connection, RedisServer, Rule, Value as Reply};
+use oxbull_testkit::{Connection, RedisServer, Rule, TestResult, Value as Reply};
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::meter::{Cost, Meter};
 
 /// How many of everything there are.
@@ -27,7 +26,7 @@ const COMMANDS_MAX: u64 = 3_000;
 /// How often an operation may miss this before it counts: all but one must be the machine's doing.
 const TRIES: usize = 3;
 
-type Row = for<'a> fn(&'a Bench) -> Pin<Box<dyn Future<Output = TestResult> + Send + 'a>>;
+type Row = for<'a> fn(&'a MeteredQueue) -> Pin<Box<dyn Future<Output = TestResult> + Send + 'a>>;
 
 /// The operations. A script that none of them runs fails the test.
 const ROWS: [(&str, Row); 10] = [
@@ -45,7 +44,7 @@ const ROWS: [(&str, Row); 10] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_call_holds_up_the_server_at_100_000_of_anything() -> TestResult {
-    let bench = Bench::start().await?;
+    let bench = MeteredQueue::start().await?;
     let mut seen = BTreeSet::new();
     let mut misses = Vec::new();
     for (row, run) in ROWS {
@@ -102,7 +101,7 @@ fn judge(row: &str, costs: Vec<Cost>) -> String {
 }
 
 /// A server, a client whose calls are measured, and a queue.
-pub(crate) struct Bench {
+pub(crate) struct MeteredQueue {
     pub(crate) server: RedisServer,
     meter: Meter,
     client: Client,
@@ -110,7 +109,7 @@ pub(crate) struct Bench {
     pub(crate) worker: ManualWorker,
 }
 
-impl Bench {
+impl MeteredQueue {
     pub(crate) async fn start() -> TestResult<Self> {
         let server = RedisServer::start().await?;
         let meter = Meter::start(&server).await?;
@@ -174,7 +173,7 @@ fn id(text: impl Into<String>) -> TestResult<JobId> {
 }
 
 /// 100,000 jobs in each state that holds back jobs, events and log rows: acting on one of them.
-async fn crowded(b: &Bench) -> TestResult {
+async fn crowded(b: &MeteredQueue) -> TestResult {
     let states = "redis.call('LPUSH', B .. 'wait', 'w' .. i)
         redis.call('ZADD', B .. 'prioritized', 4294967296 + i, 'p' .. i)
         redis.call('ZADD', B .. 'delayed', (4e12 + i) * 4096, 'd' .. i)
@@ -281,7 +280,7 @@ async fn crowded(b: &Bench) -> TestResult {
 }
 
 /// 100,000 active jobs, whose workers are gone.
-async fn busy(b: &Bench) -> TestResult {
+async fn busy(b: &MeteredQueue) -> TestResult {
     let active = format!(
         "local id = 'a' .. i {JOB} redis.call('HSET', B .. id, 'processedOn', 1, 'ats', 1)
         redis.call('LPUSH', B .. 'active', id)"
@@ -365,7 +364,7 @@ async fn busy(b: &Bench) -> TestResult {
 }
 
 /// 100,000 schedules; a few have lost their iterations.
-async fn schedules(b: &Bench) -> TestResult {
+async fn schedules(b: &MeteredQueue) -> TestResult {
     let all = format!(
         "local slot, s = 4000000000000 + i, 's' .. i
         local id = 'repeat:' .. s .. ':' .. string.format('%.0f', slot)
@@ -397,7 +396,7 @@ async fn schedules(b: &Bench) -> TestResult {
 }
 
 /// A parent of 100,000 children that wait in its queue, among others.
-async fn wide_flow(b: &Bench) -> TestResult {
+async fn wide_flow(b: &MeteredQueue) -> TestResult {
     let others = "redis.call('LPUSH', B .. 'wait', 'w' .. i)";
     let children = format!(
         "local id = 'k' .. i {JOB} redis.call('HSET', B .. id, 'parentKey', B .. 'par')
@@ -422,7 +421,7 @@ async fn wide_flow(b: &Bench) -> TestResult {
 }
 
 /// 100,000 jobs below one, on three levels.
-async fn deep_flow(b: &Bench) -> TestResult {
+async fn deep_flow(b: &MeteredQueue) -> TestResult {
     let levels = format!(
         "local mid, id = 'm' .. math.ceil(i / 50), 'k' .. i {JOB}
         redis.call('ZADD', B .. 'prioritized', i, id) redis.call('SADD', B .. mid .. ':dependencies', B .. id)
@@ -441,7 +440,7 @@ async fn deep_flow(b: &Bench) -> TestResult {
 }
 
 /// Two parents whose 100,000 children have ended: one is removed, one by retention.
-async fn ended_flow(b: &Bench) -> TestResult {
+async fn ended_flow(b: &MeteredQueue) -> TestResult {
     for parent in ["kept", "brief"] {
         let children = format!(
             "redis.call('HSET', B .. '{parent}:processed', B .. '{parent}' .. i, '1')
@@ -476,7 +475,7 @@ async fn ended_flow(b: &Bench) -> TestResult {
 }
 
 /// 100,000 jobs in each place that is drained, behind 100,000 that stay.
-async fn drained(b: &Bench) -> TestResult {
+async fn drained(b: &MeteredQueue) -> TestResult {
     let kept =
         "redis.call('ZADD', B .. 'repeat', i, 's') redis.call('LPUSH', B .. 'wait', 'w' .. i)
         local s = 's' .. i redis.call('ZADD', B .. 'repeat', i, s)
@@ -493,7 +492,7 @@ async fn drained(b: &Bench) -> TestResult {
 }
 
 /// 100,000 jobs that ended long ago.
-async fn retained(b: &Bench) -> TestResult {
+async fn retained(b: &MeteredQueue) -> TestResult {
     let ended = format!(
         "local id = 'c' .. i {JOB} redis.call('ZADD', B .. 'completed', i, id)
         redis.call('HSET', B .. id, 'returnvalue', '1', 'finishedOn', i)"
@@ -510,7 +509,7 @@ async fn retained(b: &Bench) -> TestResult {
 }
 
 /// 100,000 sessions of one user, half of them over; and a large hash.
-async fn sessions(b: &Bench) -> TestResult {
+async fn sessions(b: &MeteredQueue) -> TestResult {
     let all = "redis.call('ZADD', 'session:u', i, 'u:' .. i)
         redis.call('HSET', 'session:u:' .. i, 'data', 'd', 'version', 'v', 'created', 1, 'touched', 1, 'ends', i)";
     b.fill(MANY, all).await?;
@@ -565,7 +564,7 @@ async fn sessions(b: &Bench) -> TestResult {
 }
 
 /// Windows with 100,000 entries that are over, and a tag of 100,000 cached answers.
-async fn windows(b: &Bench) -> TestResult {
+async fn windows(b: &MeteredQueue) -> TestResult {
     let all = "redis.call('ZADD', 'log', i, i .. '-1')
         redis.call('ZADD', 'tag', i, 'e' .. i) redis.call('SET', 'api:e' .. i, 'body')";
     b.fill(MANY, all).await?;

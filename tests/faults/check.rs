@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use oxbull::JobId;
-use oxbull_testkit::RedisServer;
+use oxbull_testkit::{RedisServer, TestResult};
 
-use crate::TestResult;
+use crate::fixture::Fixture;
 use crate::logs;
-use crate::site::Site;
 
 /// Places of a job in the queue's keys: suffix, and whether it is a list.
 const PLACES: [(&str, bool); 8] = [
@@ -58,7 +57,7 @@ impl fmt::Display for Summary {
 /// Checks a drained queue of which nothing is removed: no acknowledged job is lost, none is
 /// stuck, none failed without a handler, each is in exactly one state, no lock is left.
 pub(crate) async fn check_queue(
-    site: &Site,
+    site: &Fixture,
     acknowledged: &[JobId],
     allow: Allow,
 ) -> TestResult<Summary> {
@@ -190,9 +189,9 @@ async fn broken_queues_are_found() -> TestResult {
         ("more attempts than it started", &["HSET", "1", "atm", "9"]),
     ];
     for (complaint, command) in breakages {
-        let site = Site::start().await?;
+        let site = Fixture::start().await?;
         let ids = site.add(3, 0).await?;
-        let worker = site.worker().start(crate::site::work).await?;
+        let worker = site.worker().start(crate::fixture::work).await?;
         site.drained().await?;
         worker.close().await;
         check_queue(&site, &ids, Allow::default()).await?;
@@ -204,9 +203,9 @@ async fn broken_queues_are_found() -> TestResult {
         let text = verdict.map_or_else(|error| error.to_string(), |found| found.to_string());
         assert!(text.contains(complaint), "{complaint}: {text}");
     }
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(1, 0).await?;
-    let worker = site.worker().start(crate::site::work).await?;
+    let worker = site.worker().start(crate::fixture::work).await?;
     site.drained().await?;
     worker.close().await;
     site.effects.note("1", 1, false);

@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use oxbull::JobOptions;
+use oxbull_testkit::TestResult;
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{Site, Work, work};
+use crate::fixture::{Fixture, Work, work};
 
 /// All connections are killed every 100 ms, and the server forgets its scripts every time. Adds
 /// with ids of their own and results survive that; nothing runs twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_connections_and_flushed_scripts_lose_nothing() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let worker = site.worker().start(work).await?;
     let from = Instant::now();
     let mut ids = Vec::new();

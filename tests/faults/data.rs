@@ -1,17 +1,17 @@
 //! V5, V6, V7, V11: what others may have left in Redis, and ids that would overwrite the queue.
 
 use oxbull::{Context, Error, Job, JobError, JobId, JobOptions, JobResult, NewJob};
+use oxbull_testkit::TestResult;
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{Effects, Site, Work, work};
+use crate::fixture::{Effects, Fixture, Work, work};
 
 /// V5: data that its handler's type refuses fails its job with the reason, after as many attempts
 /// as the job has; options that do not decode fail no job. The raw text stays. The jobs before
 /// and after are not concerned.
 #[tokio::test]
 async fn corrupt_data_and_options_fail_only_their_job() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(5, 0).await?;
     let corrupt = [
         (&ids[1], "data", r#"{"ms":"#, true),
@@ -61,7 +61,7 @@ async fn fails(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
 /// V6: one odd option does not cost the others: `attempts` counts next to `"delay":1.5`.
 #[tokio::test]
 async fn odd_option_leaves_the_others_in_force() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(1, 0).await?;
     let opts = r#"{"attempts":3,"delay":1.5,"someday":{"a":[]}}"#;
     site.server
@@ -79,7 +79,7 @@ async fn odd_option_leaves_the_others_in_force() -> TestResult {
 /// V7: an id without a job is dropped: no handler runs, and no hash appears.
 #[tokio::test]
 async fn id_without_a_hash_is_dropped() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let mut ids = site.add(2, 0).await?;
     site.server
         .cli(&["DEL", &site.key(ids[0].as_str())])
@@ -111,7 +111,7 @@ async fn id_without_a_hash_is_dropped() -> TestResult {
 /// V11: ids that are keys of the queue are refused before anything is sent.
 #[tokio::test]
 async fn reserved_ids_are_refused_and_the_queue_lives() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let before = site.server.cli(&["KEYS", "*"]).await?;
     for id in [
         "wait",

@@ -8,23 +8,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use oxbull::{
     AddOutcome, Added, Deduplication, JobId, JobOptions, ManualWorker, Outcome, Queue, Retention,
 };
-use oxbull_testkit::{Command, Rule};
+use oxbull_testkit::{Command, DEADLINE, Rule, TestResult};
 use std::time::Duration;
 
-use crate::TestResult;
+use crate::fixture::{Fixture, Work};
 use crate::scripts::runs;
-use crate::site::{LIVENESS, Site, Work};
 
 /// A queue through a proxy that loses answers, and the same queue past it.
-struct Stage {
-    site: Site,
+struct LostAnswers {
+    site: Fixture,
     queue: Queue<Work>,
     worker: ManualWorker,
 }
 
-impl Stage {
+impl LostAnswers {
     async fn start() -> TestResult<Self> {
-        let site = Site::proxied().await?;
+        let site = Fixture::proxied().await?;
         let direct = site.other_client().await?;
         // Server and test know the script from here on: the first answer lost is that of an
         // execution.
@@ -65,7 +64,7 @@ impl Stage {
         let options = options.id(JobId::existing("lost"));
         let story = async {
             // Asking again means that the first call was executed and its answer dropped.
-            asked.wait_fired(1, LIVENESS).await?;
+            asked.wait_fired(1, DEADLINE).await?;
             assert_eq!(lost.fired(), 1);
             meanwhile.await?;
             over.store(true, Ordering::SeqCst);
@@ -152,7 +151,7 @@ fn keep() -> JobOptions {
 
 #[tokio::test]
 async fn added_job_is_not_added_twice() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     let added = stage.lose(simple(), async { Ok(()) }).await?;
     assert_eq!(added, outcome("lost", AddOutcome::Added));
     assert_eq!(stage.ids().await?, (1, 0));
@@ -164,7 +163,7 @@ async fn added_job_is_not_added_twice() -> TestResult {
 /// No key of the job is left when it is asked for again; its event is.
 #[tokio::test]
 async fn job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     let options = simple().remove_on_complete(Retention::Remove);
     let added = stage.lose(options, stage.run("lost")).await?;
     assert_eq!(added, outcome("lost", AddOutcome::Added));
@@ -175,7 +174,7 @@ async fn job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
 /// As above without deduplication: `add_once` must not run a job again that has run.
 #[tokio::test]
 async fn plain_job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     let options = JobOptions::new().remove_on_complete(Retention::Remove);
     let added = stage.lose(options, stage.run("lost")).await?;
     assert_eq!(added, outcome("lost", AddOutcome::Added));
@@ -187,7 +186,7 @@ async fn plain_job_that_has_ended_and_is_removed_is_not_added_again() -> TestRes
 /// The owner has ended and the id is free: the add was deduplicated all the same.
 #[tokio::test]
 async fn deduplicated_add_stays_deduplicated() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     stage.add("owner", simple()).await?;
     let added = stage.lose(simple(), stage.run("owner")).await?;
     assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
@@ -199,7 +198,7 @@ async fn deduplicated_add_stays_deduplicated() -> TestResult {
 /// The replaced job is gone, so that only the event knows which it was.
 #[tokio::test]
 async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     stage.add("owner", delayed(key())).await?;
     let added = stage
         .lose(delayed(key().replace()), async { Ok(()) })
@@ -215,7 +214,7 @@ async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
 /// Replaced itself by the time it is asked for again: a second replacement would undo the newer.
 #[tokio::test]
 async fn replacement_does_not_replace_its_successor() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     stage.add("owner", delayed(key())).await?;
     let replace = || delayed(key().replace());
     let successor = async { stage.add("newer", replace()).await.map(drop) };
@@ -230,7 +229,7 @@ async fn replacement_does_not_replace_its_successor() -> TestResult {
 
 #[tokio::test]
 async fn owner_is_rescheduled_once() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     stage.add("owner", delayed(key())).await?;
     let added = stage
         .lose(delayed(key().reschedule()), async { Ok(()) })
@@ -244,7 +243,7 @@ async fn owner_is_rescheduled_once() -> TestResult {
 /// Its owner has ended and it waits itself: not a duplicate, and not to be kept again.
 #[tokio::test]
 async fn kept_add_that_has_become_a_job_was_kept() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     stage.add("owner", keep()).await?;
     stage.begin("owner").await?;
     let added = stage.lose(keep(), stage.complete("owner")).await?;
@@ -260,7 +259,7 @@ async fn kept_add_that_has_become_a_job_was_kept() -> TestResult {
 /// A newer add is kept by now: the older one must not come back over it.
 #[tokio::test]
 async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     stage.add("owner", keep()).await?;
     stage.begin("owner").await?;
     let newer = async { stage.add("newer", keep()).await.map(drop) };
@@ -275,7 +274,7 @@ async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
 /// Executed or not, the first asking left nothing to go by: the add is decided anew.
 #[tokio::test]
 async fn add_without_a_trace_is_decided_anew() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     stage.add("owner", simple()).await?;
     // An owner that does not wait for a time is not replaced, and no event says so.
     let replace = JobOptions::new().deduplication(key().replace());
@@ -289,7 +288,7 @@ async fn add_without_a_trace_is_decided_anew() -> TestResult {
 /// being settled.
 #[tokio::test]
 async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     let events = stage.site.key("events");
     let odd = async {
         for event in ["added", "deduplicated"] {
@@ -308,7 +307,7 @@ async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
 /// in between: each acknowledged job runs, none twice, and nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_among_bursts_leave_one_job_an_id() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = LostAnswers::start().await?;
     let site = &stage.site;
     let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut added = Vec::new();

@@ -1,13 +1,13 @@
 //! Large flows are removed in steps: what other clients do between two of them.
 
 use oxbull::{Error, JobId, Outcome, Refusal};
+use oxbull_testkit::TestResult;
 use oxbull_testkit::Value as Reply;
 
-use crate::TestResult;
-use crate::bounded::{Bench, JOB};
+use crate::bounded::{JOB, MeteredQueue};
 
 /// A parent and its children, which wait.
-async fn flow(bench: &Bench, children: usize) -> TestResult<JobId> {
+async fn flow(bench: &MeteredQueue, children: usize) -> TestResult<JobId> {
     let all = format!(
         "local id = 'k' .. i {JOB} redis.call('HSET', B .. id, 'parentKey', B .. 'par')
         redis.call('LPUSH', B .. 'wait', id) redis.call('SADD', B .. 'par:dependencies', B .. id)"
@@ -20,7 +20,7 @@ async fn flow(bench: &Bench, children: usize) -> TestResult<JobId> {
 }
 
 /// One step of the removal; returns what the next one begins with, or nothing at the end.
-async fn step(bench: &Bench, from: &[String]) -> TestResult<Vec<String>> {
+async fn step(bench: &MeteredQueue, from: &[String]) -> TestResult<Vec<String>> {
     let args = ["par", "1"]
         .into_iter()
         .chain(from.iter().map(String::as_str));
@@ -34,7 +34,7 @@ async fn step(bench: &Bench, from: &[String]) -> TestResult<Vec<String>> {
 /// All locks are looked at before anything is deleted, however many children there are.
 #[tokio::test]
 async fn large_flow_with_a_locked_child_is_left_whole() -> TestResult {
-    let bench = Bench::start().await?;
+    let bench = MeteredQueue::start().await?;
     let parent = flow(&bench, 12_000).await?;
     let job = bench
         .worker
@@ -74,7 +74,7 @@ async fn large_flow_with_a_locked_child_is_left_whole() -> TestResult {
 /// parent, whatever its children do.
 #[tokio::test]
 async fn child_started_while_its_flow_is_removed_is_left_to_its_worker() -> TestResult {
-    let bench = Bench::start().await?;
+    let bench = MeteredQueue::start().await?;
     let parent = flow(&bench, 400).await?;
     let mut next = step(&bench, &[]).await?;
     assert_eq!(next, ["remove", "bull:q:par", "waiting-children"]);
@@ -106,7 +106,7 @@ async fn child_started_while_its_flow_is_removed_is_left_to_its_worker() -> Test
 /// Whoever removes a flow may end half way; the next one goes on.
 #[tokio::test]
 async fn removal_that_ended_half_way_is_taken_up() -> TestResult {
-    let bench = Bench::start().await?;
+    let bench = MeteredQueue::start().await?;
     let parent = flow(&bench, 400).await?;
     let first = step(&bench, &[]).await?;
     let second = step(&bench, &first).await?;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use oxbull::{Context, Job, JobResult, Outcome, WorkerEvent};
+use oxbull_testkit::TestResult;
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{Effects, Site, Work, event, work};
+use crate::fixture::{Effects, Fixture, Work, event, work};
 
 /// Never ends at a job's first start, and at once at later ones.
 async fn hangs_once(job: Job<Work>, context: Context<Effects>) -> JobResult<u32> {
@@ -21,7 +21,7 @@ async fn hangs_once(job: Job<Work>, context: Context<Effects>) -> JobResult<u32>
 /// V4: when somebody else has the lock, the handler is cancelled and nothing of it is stored.
 #[tokio::test]
 async fn lost_lock_cancels_the_handler_and_stores_nothing() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(3, 0).await?;
     let worker = site.worker().start(hangs_once).await?;
     let mut events = worker.events();
@@ -71,7 +71,7 @@ async fn blocks(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
 }
 
 async fn blocking_handler_keeps_its_lock() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(2, 3000).await?;
     let lock = Duration::from_secs(1);
     let worker = site
@@ -105,7 +105,7 @@ async fn handler_that_blocks_a_worker_thread_keeps_its_lock() -> TestResult {
 /// A healthy worker next to them is no reason to lose locks either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lock_is_renewed_as_long_as_the_handler_runs() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(10, 2500).await?;
     let lock = Duration::from_millis(600);
     let first = site.worker().lock_duration(lock).start(work).await?;

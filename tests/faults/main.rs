@@ -18,6 +18,7 @@ mod connections;
 mod data;
 mod deduplication;
 
+mod fixture;
 mod flows;
 mod locks;
 mod logs;
@@ -30,8 +31,4 @@ mod replies;
 mod schedules;
 mod scripts;
 mod shutdown;
-mod site;
 mod transitions;
-
-/// What tests and their helpers return.
-type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use oxbull_testkit::{Command, Proxy, RedisServer, Rule};
-
-use crate::TestResult;
+use oxbull_testkit::{Command, Proxy, RedisServer, Rule, TestResult};
 
 /// What one call cost.
 #[derive(Debug, Clone)]

@@ -3,11 +3,10 @@
 use std::time::{Duration, Instant};
 
 use oxbull::{Error, JobId, JobOptions, WorkerEvent};
-use oxbull_testkit::{RedisServer, eventually};
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{LIVENESS, Site, Work, event, work};
+use crate::fixture::{Fixture, Work, event, work};
 
 /// A producer that adds jobs until told to stop, and remembers what it was told.
 struct Producer {
@@ -16,7 +15,7 @@ struct Producer {
 }
 
 impl Producer {
-    fn start(site: &Site) -> Self {
+    fn start(site: &Fixture) -> Self {
         let stop = tokio_util::sync::CancellationToken::new();
         let (queue, stopped) = (site.queue.clone(), stop.clone());
         let task = tokio::spawn(async move {
@@ -45,7 +44,7 @@ impl Producer {
 /// V1: Redis is killed under load and comes back after 20 s; the worker goes on within 3 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_killed_for_20_s_under_load_loses_nothing() -> TestResult {
-    let site = Site::on(RedisServer::builder().durable(), false).await?;
+    let site = Fixture::durable().await?;
     let worker = site.worker().start(work).await?;
     let producer = Producer::start(&site);
     site.started(100).await?;
@@ -87,7 +86,7 @@ async fn redis_killed_for_20_s_under_load_loses_nothing() -> TestResult {
 /// V2: the peer keeps the sockets and answers nothing; new connections work. At most 8 s until
 /// a job is processed that was added after the fault, whether locks are short or as by default.
 async fn silent_peer_is_given_up(lock: Duration) -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let worker = site
         .worker()
         .lock_duration(lock)
@@ -130,7 +129,7 @@ async fn silent_peer_is_given_up(lock: Duration) -> TestResult {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silent_peer_is_given_up_with_short_locks() -> TestResult {
-    silent_peer_is_given_up(crate::site::LOCK).await
+    silent_peer_is_given_up(crate::fixture::LOCK).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -141,7 +140,7 @@ async fn silent_peer_is_given_up_with_default_locks() -> TestResult {
 /// V8: the server stands still for 1.2 s, six times, over 120 jobs; nobody fails for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_server_pauses_fail_no_job() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     // A renewal that meets a pause must be answered within a third of the lock's life.
     let lock = Duration::from_secs(5);
     let worker = site
@@ -155,7 +154,7 @@ async fn long_server_pauses_fail_no_job() -> TestResult {
         site.server.cli(&["CLIENT", "PAUSE", "1200", "ALL"]).await?;
         let before = site.effects.ends();
         // A paused server answers the kit late, too.
-        eventually(LIVENESS, async || {
+        eventually(DEADLINE, async || {
             site.server
                 .cli(&["PING"])
                 .await

@@ -2,11 +2,11 @@
 //! panics.
 
 use oxbull::{Backoff, Context, Handler, Job, JobOptions, JobResult, Outcome, WorkerEvent};
+use oxbull_testkit::{DEADLINE, TestResult};
 use std::time::Duration;
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{Effects, LIVENESS, Site, Work, event, work};
+use crate::fixture::{Effects, Fixture, Work, event, work};
 
 /// Panics when it goes out of scope, unless that happens in a panic.
 struct PanicsInDrop;
@@ -48,7 +48,7 @@ where
     H: Handler<Effects, M, Data = Work, Output = JobResult<()>, Future: Send>,
     M: 'static,
 {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let options = JobOptions::new()
         .attempts(2)
         .backoff(Backoff::fixed(Duration::from_millis(10)));
@@ -100,14 +100,14 @@ async fn panic_in_drop_fails_the_attempt() -> TestResult {
 /// A slot is not lost with its panic: one slot gets through many panicking jobs.
 #[tokio::test]
 async fn panics_do_not_use_up_slots() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(20, 0).await?;
     let worker = site
         .worker()
         .concurrency(2)
         .start(panics_at_an_await)
         .await?;
-    tokio::time::timeout(LIVENESS, site.drained()).await??;
+    tokio::time::timeout(DEADLINE, site.drained()).await??;
     worker.close().await;
     let summary = check_queue(&site, &ids, Allow::default()).await?;
     assert_eq!(summary.failed, 20);

@@ -3,17 +3,16 @@
 use std::time::{Duration, Instant};
 
 use oxbull::{Error, JobOptions, Retention};
-use oxbull_testkit::eventually;
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{LIVENESS, Site, Work, work};
+use crate::fixture::{Fixture, Work, work};
 
 /// V13: out of memory, running jobs keep their locks, producers are told, the log stays short,
 /// and everything goes on by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn out_of_memory_costs_no_lock() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let lock = Duration::from_secs(1);
     let mut ids = site.add(12, 2500).await?;
     let worker = site
@@ -63,7 +62,7 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
             'timestamp', i, 'finishedOn', i, 'returnvalue', '0', 'atm', 1, 'ats', 1)
         redis.call('ZADD', KEYS[1] .. 'completed', i, 'old' .. i)
     end";
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     for from in (1..=200_000).step_by(5_000) {
         let (first, last) = (from.to_string(), (from + 4_999).to_string());
         site.server
@@ -75,7 +74,7 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
     let options = JobOptions::new().remove_on_complete(Retention::KeepLast(100));
     site.add_with(1, 0, &options).await?;
     let worker = site.worker().start(work).await?;
-    eventually(LIVENESS * 2, async || {
+    eventually(DEADLINE * 2, async || {
         let kept = site.server.int(&["ZCARD", &site.key("completed")]).await;
         kept.map_err(|error| error.to_string())
             .and_then(|kept| (kept == 100).then_some(()).ok_or(format!("{kept} kept")))

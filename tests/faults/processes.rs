@@ -12,11 +12,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use oxbull::{Client, ClientConfig, Context, Job, JobResult, Outcome, ShutdownOptions, Worker};
-use oxbull_testkit::{eventually, unique};
+use oxbull_testkit::{DEADLINE, TestResult, eventually, unique};
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{LIVENESS, LOCK, Site, Work, work};
+use crate::fixture::{Fixture, LOCK, Work, work};
 
 const URL: &str = "OXBULL_FAULT_WORKER_URL";
 const QUEUE: &str = "OXBULL_FAULT_WORKER_QUEUE";
@@ -83,12 +82,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn start(site: &Site) -> TestResult<Self> {
+    fn start(site: &Fixture) -> TestResult<Self> {
         Self::start_at(site, &site.server.url())
     }
 
     /// Starts a process that reaches the site's server by this URL.
-    pub(crate) fn start_at(site: &Site, url: &str) -> TestResult<Self> {
+    pub(crate) fn start_at(site: &Fixture, url: &str) -> TestResult<Self> {
         let effects = site.server.dir().join(unique("effects"));
         File::create(&effects)?;
         let child = Command::new(std::env::current_exe()?)
@@ -108,7 +107,7 @@ impl Process {
     }
 
     /// Moves what the process noted to the site's effects.
-    pub(crate) fn take_notes(&mut self, site: &Site) -> TestResult {
+    pub(crate) fn take_notes(&mut self, site: &Fixture) -> TestResult {
         let text = std::fs::read_to_string(&self.effects)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let notes: Vec<&str> = whole.lines().collect();
@@ -125,11 +124,11 @@ impl Process {
     }
 
     /// Waits until handlers have started so many times, here or there.
-    pub(crate) async fn started(&mut self, site: &Site, count: usize) -> TestResult {
+    pub(crate) async fn started(&mut self, site: &Fixture, count: usize) -> TestResult {
         let from = Instant::now();
         while site.effects.starts() < count {
             self.take_notes(site)?;
-            if from.elapsed() > LIVENESS {
+            if from.elapsed() > DEADLINE {
                 return Err(format!("{} starts", site.effects.starts()).into());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -147,7 +146,7 @@ impl Process {
     }
 
     pub(crate) async fn ended(&mut self) -> TestResult<ExitStatus> {
-        let status = eventually(LIVENESS, || ready(self.child.try_wait().ok().flatten()));
+        let status = eventually(DEADLINE, || ready(self.child.try_wait().ok().flatten()));
         Ok(status.await?)
     }
 }
@@ -163,7 +162,7 @@ impl Drop for Process {
 /// A1: a process is killed with jobs in its hands; a worker that lives runs them again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_process_loses_no_job() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(40, 400).await?;
     let mut process = Process::start(&site)?;
     process.started(&site, 15).await?;
@@ -189,7 +188,7 @@ async fn killed_process_loses_no_job() -> TestResult {
 /// it stores nothing of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_frozen_beyond_its_locks_stores_nothing() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(16, 1000).await?;
     let mut process = Process::start(&site)?;
     process.started(&site, 10).await?;
@@ -237,7 +236,7 @@ async fn process_frozen_beyond_its_locks_stores_nothing() -> TestResult {
 /// A3: frozen for less than the locks last, nobody notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_frozen_within_its_locks_goes_on() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(10, 1500).await?;
     let mut process = Process::start(&site)?;
     let worker = site.worker().paused(true).start(work).await?;
@@ -260,7 +259,7 @@ async fn process_frozen_within_its_locks_goes_on() -> TestResult {
 /// A4, A6: SIGTERM lets handlers finish; a second one gives their jobs back at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn second_signal_gives_jobs_back() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let mut ids = site.add(3, 1000).await?;
     let mut process = Process::start(&site)?;
     process.started(&site, 3).await?;

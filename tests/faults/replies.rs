@@ -3,25 +3,24 @@
 use std::time::Duration;
 
 use oxbull::{Error, JobOptions};
-use oxbull_testkit::Rule;
+use oxbull_testkit::{DEADLINE, Rule, TestResult};
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
+use crate::fixture::{Fixture, Work, work};
 use crate::scripts::runs;
-use crate::site::{LIVENESS, Site, Work, work};
 
 /// B4, B5: the answer to every third advance is lost while 200 jobs run. Each runs once, and no
 /// recovery is counted: the started jobs are found by the call's token, the results recognised.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_to_advance_repeat_nothing() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let ids = site.add(200, 3).await?;
     let lost = site
         .proxy()
         .add(Rule::drop_reply(runs("advance")).every(3).times(15));
     let worker = site.worker().start(work).await?;
     site.drained().await?;
-    lost.wait_fired(1, LIVENESS).await?;
+    lost.wait_fired(1, DEADLINE).await?;
     site.proxy().clear_rules();
     worker.close().await;
     let summary = check_queue(&site, &ids, Allow::default()).await?;
@@ -38,7 +37,7 @@ async fn lost_answers_to_advance_repeat_nothing() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
     for swallow in [false, true] {
-        let site = Site::proxied().await?;
+        let site = Fixture::proxied().await?;
         let ids = site.add(50, 3).await?;
         let rule = if swallow {
             Rule::swallow_reply
@@ -54,7 +53,7 @@ async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
             .concurrency(50)
             .start(work)
             .await?;
-        lost.wait_fired(1, LIVENESS).await?;
+        lost.wait_fired(1, DEADLINE).await?;
         site.drained().await?;
         worker.close().await;
         let summary = check_queue(&site, &ids, Allow::default()).await?;
@@ -69,7 +68,7 @@ async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
     const HOUR: Duration = Duration::from_secs(3600);
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     site.queue.set_global_rate_limit(5, HOUR).await?;
     let ids = site.add(10, 0).await?;
     let fetch =
@@ -98,7 +97,7 @@ async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
 /// V9: 500 adds that are acknowledged although answers are lost leave 500 jobs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut ids = Vec::new();
     for _ in 0..50 {
@@ -126,7 +125,7 @@ async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult 
 /// V9: an add without an id of its own is never repeated; its caller is told.
 #[tokio::test]
 async fn plain_add_reports_a_lost_answer() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let mut ids = site.add(1, 0).await?;
     let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).nth(1));
     let added = site.queue.add("work", &Work { ms: 0 }).await;
@@ -150,7 +149,7 @@ async fn plain_add_reports_a_lost_answer() -> TestResult {
 /// so that no job fails for stalling without having run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_costs_short_locks_nothing() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let ids = site.add(10, 3).await?;
     let fetch =
         |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) != "0";

@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use oxbull::{Error, JobId, JobOptions, NewJob, Overlap, Queue, Retention, Schedule, WorkerEvent};
-use oxbull_testkit::{Command, Proxy, RedisServer, Rule, eventually};
+use oxbull_testkit::{Command, DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 
-use crate::TestResult;
 use crate::check::{Allow, Summary, check_queue};
+use crate::fixture::{Fixture, Work, builder, event, work};
 use crate::processes::Process;
 use crate::scripts::{runs, script_of};
-use crate::site::{LIVENESS, Site, Work, event, work};
 
 /// How many iterations the tests' schedules have.
 const ITERATIONS: u64 = 4;
 
-async fn upsert(site: &Site, schedule: &Schedule, ms: u64) -> TestResult {
+async fn upsert(site: &Fixture, schedule: &Schedule, ms: u64) -> TestResult {
     let template = NewJob::new("tick", Work { ms });
     let made = site.queue.upsert_scheduler("s", schedule, template).await?;
     made.map(drop)
@@ -29,7 +28,7 @@ fn schedule() -> Schedule {
 }
 
 /// How often each iteration was made, by the queue's events.
-async fn made(site: &Site) -> TestResult<BTreeMap<String, usize>> {
+async fn made(site: &Fixture) -> TestResult<BTreeMap<String, usize>> {
     let events = site
         .server
         .cli(&["XRANGE", &site.key("events"), "-", "+"])
@@ -46,8 +45,8 @@ async fn made(site: &Site) -> TestResult<BTreeMap<String, usize>> {
 
 /// Waits until the schedule has had all its iterations, then checks each of them: it was made once
 /// and has completed.
-async fn complete(site: &Site, iterations: u64, clients: usize) -> TestResult<Summary> {
-    eventually(LIVENESS, async || {
+async fn complete(site: &Fixture, iterations: u64, clients: usize) -> TestResult<Summary> {
+    eventually(DEADLINE, async || {
         let counts = site
             .queue
             .counts()
@@ -77,12 +76,12 @@ fn finishes(command: &Command) -> bool {
 /// Kills a process that is stopped at a command, before or after Redis runs it; then lets another
 /// worker go on. Returns how many iterations were run again.
 async fn killed_at(stop: Rule) -> TestResult<usize> {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let proxy = Proxy::start(site.server.port()).await?;
     let stopped = proxy.add(stop.nth(1));
     upsert(&site, &schedule(), 5).await?;
     let mut process = Process::start_at(&site, &proxy.url())?;
-    stopped.wait_fired(1, LIVENESS).await?;
+    stopped.wait_fired(1, DEADLINE).await?;
     process.signal("-KILL")?;
     process.ended().await?;
     proxy.kill_all();
@@ -94,7 +93,7 @@ async fn killed_at(stop: Rule) -> TestResult<usize> {
 }
 
 fn before(matcher: impl Fn(&Command) -> bool + Send + Sync + 'static) -> Rule {
-    Rule::delay(LIVENESS * 10, matcher)
+    Rule::delay(DEADLINE * 10, matcher)
 }
 
 fn after(matcher: impl Fn(&Command) -> bool + Send + Sync + 'static) -> Rule {
@@ -140,7 +139,7 @@ async fn schedule_survives_a_kill_after_the_end_is_stored() -> TestResult {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedule_survives_a_kill_during_the_handler() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     upsert(&site, &schedule(), 1000).await?;
     let mut process = Process::start_at(&site, &site.server.url())?;
     process.started(&site, 1).await?;
@@ -158,7 +157,7 @@ async fn schedule_survives_a_kill_during_the_handler() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_workers_with_lost_answers_make_each_iteration_once() -> TestResult {
     const MANY: u64 = 40;
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let often = Schedule::every(Duration::from_millis(25)).limit(MANY);
     let lost = site
         .proxy()
@@ -192,13 +191,14 @@ async fn racing_workers_with_lost_answers_make_each_iteration_once() -> TestResu
 /// Redis away for a while, with an iteration between its start and its successor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedule_outlives_a_restart_of_redis() -> TestResult {
-    let site = Site::on(RedisServer::builder().durable(), true).await?;
+    let durable = builder().server(RedisServer::builder().durable());
+    let site = Fixture::of(durable.proxied()).await?;
     let held = site
         .proxy()
         .add(Rule::reset_before(runs("next_iteration")).times(3));
     let worker = site.worker().start(work).await?;
     upsert(&site, &schedule(), 5).await?;
-    held.wait_fired(1, LIVENESS).await?;
+    held.wait_fired(1, DEADLINE).await?;
     assert_eq!(site.effects.starts(), 0);
     site.server.kill_hard();
     site.server.restart().await?;
@@ -210,7 +210,7 @@ async fn schedule_outlives_a_restart_of_redis() -> TestResult {
 /// A lock that is lost while the next iteration cannot be made: its handler must not start here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let cut = site.proxy().add(Rule::reset_before(runs("next_iteration")));
     let blind = site.proxy().add(Rule::reset_before(runs("extend_locks")));
     let lock = Duration::from_millis(300);
@@ -218,7 +218,7 @@ async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestRes
     let worker = worker.start(work).await?;
     upsert(&site, &schedule(), 5).await?;
     // Each loss is followed by a longer wait: by now a third of the lock has passed.
-    cut.wait_fired(5, LIVENESS).await?;
+    cut.wait_fired(5, DEADLINE).await?;
     let repeat = site.key("repeat");
     let current = site
         .server
@@ -228,7 +228,7 @@ async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestRes
     let key = site.key(&format!("{id}:lock"));
     site.server.cli(&["SET", &key, "somebody"]).await?;
     cut.remove();
-    eventually(LIVENESS, async || {
+    eventually(DEADLINE, async || {
         let made = made(&site).await.map_err(|error| error.to_string())?;
         (made.len() > 1).then_some(()).ok_or(format!("{made:?}"))
     })
@@ -243,7 +243,7 @@ async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestRes
 /// The answers to the rarer calls are lost as well: each can be asked for again.
 #[tokio::test]
 async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let hourly = Schedule::every(Duration::from_secs(3600)).offset(Duration::from_millis(1));
     let first = |script: &'static str| {
         move |command: &Command| command.is("EVAL") && script_of(command).as_deref() == Some(script)
@@ -270,7 +270,7 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
         .proxy()
         .add(Rule::drop_reply(first("rearm_scheduler")).nth(1));
     let worker = site.worker().start(work).await?;
-    eventually(LIVENESS, async || {
+    eventually(DEADLINE, async || {
         let counts = site
             .queue
             .counts()
@@ -303,7 +303,7 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
 /// names the iteration that it made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let other = site.other_client().await?;
     let counts = Queue::<Work>::open(&other, &site.name).await?;
     let every = Schedule::every(Duration::from_secs(3600));
@@ -331,10 +331,10 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
             let template = NewJob::new("tick", Work { ms: 1 }).options(options);
             queue.upsert_scheduler("s", &schedule, template).await
         });
-        lost.wait_fired(1, LIVENESS).await?;
+        lost.wait_fired(1, DEADLINE).await?;
         let first = made(&site).await?;
         let worker = site.worker_of(&other).start(work).await?;
-        eventually(LIVENESS, async || {
+        eventually(DEADLINE, async || {
             let counts = counts.counts().await.map_err(|error| error.to_string())?;
             (counts.waiting + counts.active == 0)
                 .then_some(())
@@ -358,7 +358,7 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
 /// A broken schedule says so, at most once a second, and its worker does not spin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_schedule_is_reported_and_does_not_spin() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     upsert(&site, &Schedule::cron("* * * * * *").time_zone("UTC"), 1).await?;
     let record = site.queue.scheduler("s").await?.ok_or("it is gone")?;
     let id = site.key(&format!("repeat:s:{}", record.next));

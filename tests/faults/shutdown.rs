@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use oxbull::{Context, Job, JobResult, JobState, Outcome, ShutdownOptions};
+use oxbull_testkit::TestResult;
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
-use crate::site::{Effects, Site, Work, work};
+use crate::fixture::{Effects, Fixture, Work, work};
 
 /// Never ends, whatever it is told.
 async fn hangs(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
@@ -30,7 +30,7 @@ fn soon() -> ShutdownOptions {
 }
 
 /// Lets another worker do the rest, and checks that no attempt was used up before.
-async fn rest_is_done(site: &Site, ids: &[oxbull::JobId], what: &str) -> TestResult {
+async fn rest_is_done(site: &Fixture, ids: &[oxbull::JobId], what: &str) -> TestResult {
     let worker = site.worker().start(work).await?;
     site.drained().await?;
     worker.close().await;
@@ -46,7 +46,7 @@ async fn rest_is_done(site: &Site, ids: &[oxbull::JobId], what: &str) -> TestRes
 /// A4: handlers finish, their results are stored, nothing is started any more.
 #[tokio::test]
 async fn graceful_close_finishes_what_runs_and_starts_nothing() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(40, 300).await?;
     let worker = site.worker().start(work).await?;
     site.started(10).await?;
@@ -64,7 +64,7 @@ async fn graceful_close_finishes_what_runs_and_starts_nothing() -> TestResult {
 /// A5: at the deadline jobs go back to the front of the queue, without using an attempt.
 #[tokio::test]
 async fn close_at_its_deadline_gives_jobs_back() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(8, 0).await?;
     let worker = site.worker().concurrency(3).start(hangs).await?;
     site.started(3).await?;
@@ -96,7 +96,7 @@ async fn close_at_its_deadline_gives_jobs_back() -> TestResult {
 /// A cancelled handler that cleans up and returns in time is stored.
 #[tokio::test]
 async fn handler_that_heeds_cancellation_is_stored() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(3, 0).await?;
     let worker = site.worker().start(heeds).await?;
     site.started(3).await?;
@@ -109,7 +109,7 @@ async fn handler_that_heeds_cancellation_is_stored() -> TestResult {
 /// A6: a second, shorter order ends a patient shutdown at once.
 #[tokio::test]
 async fn second_order_ends_a_shutdown_at_once() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(4, 0).await?;
     let worker = site.worker().start(hangs).await?;
     site.started(4).await?;
@@ -129,7 +129,7 @@ async fn second_order_ends_a_shutdown_at_once() -> TestResult {
 /// The same while handlers are being cancelled already.
 #[tokio::test]
 async fn second_order_ends_a_patient_cancellation() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(4, 0).await?;
     let worker = site.worker().start(hangs).await?;
     site.started(4).await?;
@@ -149,7 +149,7 @@ async fn second_order_ends_a_patient_cancellation() -> TestResult {
 /// Closing an idle worker takes milliseconds.
 #[tokio::test]
 async fn idle_worker_closes_at_once() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(1, 0).await?;
     let worker = site.worker().start(work).await?;
     site.drained().await?;
@@ -165,7 +165,7 @@ async fn idle_worker_closes_at_once() -> TestResult {
 /// Redis is down: close returns by its deadlines, and says what it could not give back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_returns_while_redis_is_down() -> TestResult {
-    let site = Site::on(oxbull_testkit::RedisServer::builder().durable(), false).await?;
+    let site = Fixture::durable().await?;
     let ids = site.add(5, 0).await?;
     let worker = site.worker().start(hangs).await?;
     site.started(5).await?;
@@ -189,7 +189,7 @@ async fn close_returns_while_redis_is_down() -> TestResult {
 /// A frozen Redis is no different.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_returns_while_redis_is_frozen() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(5, 0).await?;
     let worker = site.worker().start(hangs).await?;
     site.started(5).await?;
@@ -211,7 +211,7 @@ async fn close_returns_while_redis_is_frozen() -> TestResult {
 /// A6: a handle that is dropped stops its worker; jobs are given back or recovered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drop_without_close_gives_jobs_back() -> TestResult {
-    let site = Site::start().await?;
+    let site = Fixture::start().await?;
     let ids = site.add(6, 0).await?;
     let worker = site.worker().start(hangs).await?;
     site.started(6).await?;

@@ -7,16 +7,15 @@ use oxbull::{
     Error, JobOptions, JobState, ManualWorker, Queue, RateLimitState, Result, Retention,
     RetryOptions,
 };
-use oxbull_testkit::{Command, Rule};
+use oxbull_testkit::{Command, DEADLINE, Rule, TestResult};
 
-use crate::TestResult;
 use crate::check::{Allow, check_queue};
+use crate::fixture::{Fixture, Work, work};
 use crate::scripts::{runs, script_of};
-use crate::site::{LIVENESS, Site, Work, work};
 
 /// Loses the answer to the first execution of a script on this server, which is by its text.
 async fn lose<T>(
-    site: &Site,
+    site: &Fixture,
     script: &'static str,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
@@ -37,7 +36,7 @@ fn unknown<T: std::fmt::Debug>(outcome: &Result<T>) -> bool {
 /// Scripts that leave the same when asked twice are asked again until they answer.
 #[tokio::test]
 async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let queue: &Queue<Work> = &site.queue;
     let options = JobOptions::new().delay(Duration::from_secs(3600));
     let id = site.add_with(1, 0, &options).await?.remove(0);
@@ -85,7 +84,7 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
 /// Scripts that would do their work twice are not repeated; the caller is told.
 #[tokio::test]
 async fn lost_answers_of_other_changes_are_reported() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let queue = &site.queue;
     let ids = site.add(2, 0).await?;
     let logged = lose(&site, "add_log", queue.log(&ids[0], "row", 0)).await;
@@ -120,7 +119,7 @@ async fn lost_answers_of_other_changes_are_reported() -> TestResult {
 /// Renewals, stalled checks and wake-ups whose answers are lost every other time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_of_the_keeper_cost_no_lock() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let mut ids = site.add(1, 0).await?;
     // A worker that takes a job and vanishes.
     let vanished =
@@ -153,7 +152,7 @@ async fn lost_answers_of_the_keeper_cost_no_lock() -> TestResult {
 /// The answer to `advance` is lost, and then those to the search for what it started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_of_the_search_start_nothing_twice() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let ids = site.add(60, 5).await?;
     let advance = site
         .proxy()
@@ -162,7 +161,7 @@ async fn lost_answers_of_the_search_start_nothing_twice() -> TestResult {
         .proxy()
         .add(Rule::drop_reply(runs("reclaim")).every(2).times(6));
     let worker = site.worker().concurrency(5).start(work).await?;
-    reclaim.wait_fired(1, LIVENESS).await?;
+    reclaim.wait_fired(1, DEADLINE).await?;
     site.drained().await?;
     site.proxy().clear_rules();
     worker.close().await;
@@ -184,7 +183,7 @@ async fn lost_answers_of_the_search_start_nothing_twice() -> TestResult {
 async fn lost_answers_of_every_ending_count_once() -> TestResult {
     use oxbull::{Backoff, Context, Job, JobError, JobResult, Outcome};
 
-    use crate::site::Effects;
+    use crate::fixture::Effects;
 
     /// Ends each start in another way.
     async fn ends(job: Job<Work>, context: Context<Effects>) -> JobResult<u32> {
@@ -202,7 +201,7 @@ async fn lost_answers_of_every_ending_count_once() -> TestResult {
         outcome
     }
 
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     let options = JobOptions::new()
         .attempts(3)
         .backoff(Backoff::fixed(Duration::from_millis(20)));
@@ -231,7 +230,7 @@ async fn lost_answers_of_every_ending_count_once() -> TestResult {
 /// A retention that was interrupted goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_of_retention_leave_it_going() -> TestResult {
-    let site = Site::proxied().await?;
+    let site = Fixture::proxied().await?;
     site.add(1500, 0).await?;
     let worker = site.worker().concurrency(100).start(work).await?;
     site.drained().await?;
@@ -240,7 +239,7 @@ async fn lost_answers_of_retention_leave_it_going() -> TestResult {
         .add(Rule::drop_reply(runs("trim_finished")).every(2));
     let options = JobOptions::new().remove_on_complete(Retention::KeepLast(10));
     site.add_with(1, 0, &options).await?;
-    oxbull_testkit::eventually(LIVENESS, async || {
+    oxbull_testkit::eventually(DEADLINE, async || {
         let kept = site
             .queue
             .counts()

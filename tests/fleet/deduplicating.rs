@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
 use oxbull::{AddOutcome, Deduplication, JobOptions};
-use oxbull_testkit::{BullMq, eventually};
+use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::TestResult;
-use crate::fleet::{DEADLINE, Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, obey};
 
 /// Entries of the event stream, each as its fields.
 async fn events(fleet: &Fleet) -> TestResult<Vec<BTreeMap<String, String>>> {

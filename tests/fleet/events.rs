@@ -8,11 +8,10 @@ use oxbull::{
     EventEntry, Job, JobEnd, JobId, JobOptions, ManualWorker, Outcome, QueueEvent, QueueEvents,
     RetryOptions,
 };
-use oxbull_testkit::BullMq;
+use oxbull_testkit::{BullMq, DEADLINE, TestResult};
 use serde_json::{Value, json};
 
-use crate::TestResult;
-use crate::fleet::{DEADLINE, Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, obey};
 
 async fn next(events: &mut QueueEvents) -> TestResult<EventEntry> {
     let entry = tokio::time::timeout(DEADLINE, events.next()).await?;

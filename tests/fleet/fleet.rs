@@ -1,19 +1,14 @@
 //! A private Redis with a Node peer and this library on one queue.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::Duration;
 
-use oxbull::{
-    Client, ClientConfig, Context, Job, JobError, JobResult, Outcome, Queue, Worker, WorkerBuilder,
-};
-use oxbull_testkit::{BullMq, NodePeer, RedisServer, unique};
+use oxbull::{Context, Job, JobError, JobResult, Outcome, Worker, WorkerBuilder};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::{BullMq, NodePeer, TestResult};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-use crate::TestResult;
-
-/// Bounds liveness only; a passing test does not wait for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The data of every job: what its handler does, in the words of `tests/interop/lib/behaviour.mjs`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,29 +32,25 @@ pub(crate) struct Counter {
     own: String,
 }
 
-/// The server, the queue's name, and both sides of it.
+/// A queue with a Node peer beside this library's client.
 pub(crate) struct Fleet {
-    pub(crate) server: RedisServer,
-    pub(crate) client: Client,
+    base: Fixture<Order>,
     pub(crate) node: NodePeer,
-    pub(crate) name: String,
-    pub(crate) queue: Queue<Order>,
+}
+
+impl Deref for Fleet {
+    type Target = Fixture<Order>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.base
+    }
 }
 
 impl Fleet {
     pub(crate) async fn start(version: BullMq) -> TestResult<Self> {
-        let server = RedisServer::start().await?;
-        let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
-        let node = NodePeer::bullmq(version, server.port()).await?;
-        let name = unique("fleet");
-        let queue = Queue::open(&client, &name).await?;
-        Ok(Self {
-            server,
-            client,
-            node,
-            name,
-            queue,
-        })
+        let base = Fixture::builder().start().await?;
+        let node = NodePeer::bullmq(version, base.server.port()).await?;
+        Ok(Self { base, node })
     }
 
     /// Describes a worker of this library whose handler does what Node's does.

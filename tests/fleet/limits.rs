@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use oxbull::{JobOptions, ManualWorker, NewJob, Outcome, RateLimitState, Worker};
-use oxbull_testkit::{BullMq, eventually};
+use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::json;
 
-use crate::TestResult;
-use crate::fleet::{DEADLINE, Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, obey};
 use crate::windows::{Story, fit};
 
 /// Jobs and milliseconds of the limits under test.

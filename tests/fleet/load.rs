@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oxbull::{Backoff, JobId, JobOptions, JobState, NewJob, Parent, Retention};
-use oxbull_testkit::eventually;
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::TestResult;
-use crate::fleet::{DEADLINE, Fleet, Order};
+use crate::fleet::{Fleet, Order};
 
 /// What a job must have come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,3 @@ mod mixed;
 mod schedules;
 mod views;
 mod windows;
-
-/// What tests and their helpers return.
-type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,11 +1,10 @@
 //! Who produces and who works does not matter to the jobs.
 
 use oxbull::{JobId, JobState};
-use oxbull_testkit::{BullMq, eventually};
+use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::json;
 
-use crate::TestResult;
-use crate::fleet::{DEADLINE, Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, obey};
 use crate::load::{add_children, add_from_node, add_from_rust, check};
 
 /// How many jobs the largest mix has, on one queue.

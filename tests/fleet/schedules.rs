@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oxbull::{CatchUp, JobId, JobOptions, ManualWorker, NewJob, Overlap, Rearmed, Schedule};
-use oxbull_testkit::{BullMq, NodePeer, eventually};
+use oxbull_testkit::{BullMq, DEADLINE, NodePeer, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::TestResult;
-use crate::fleet::{DEADLINE, Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, obey};
 
 /// How many iterations each schedule has.
 const INTERVALS: u64 = 60;

@@ -1,10 +1,9 @@
 //! What each kind shows of the other: events, workers.
 
-use oxbull_testkit::{BullMq, eventually};
+use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::TestResult;
-use crate::fleet::{DEADLINE, Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, obey};
 
 /// The events that a Node listener saw about a job, in order.
 fn history(fleet: &Fleet, id: &str) -> Vec<String> {

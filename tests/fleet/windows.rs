@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use oxbull_testkit::RedisServer;
-
-use crate::TestResult;
+use oxbull_testkit::{RedisServer, TestResult};
 
 /// How long (ms) a script may take from the time it judges by to the time its events get: a server
 /// that is interrupted stamps them late.

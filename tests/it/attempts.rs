@@ -9,13 +9,12 @@ use oxbull::{
     Job, JobError, JobId, JobOptions, JobResult, JobState, ManualWorker, NewJob, Outcome, Parent,
     Queue, Refusal, Retention, Worker, WorkerEvent, WorkerStart,
 };
-use oxbull_testkit::{Proxy, Rule, eventually};
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, Proxy, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::stage::{SOON, Stage, TestResult, obey};
-
 /// Adds a job of `queue` and a child of it in another queue, which nobody works on.
-async fn parent_with_child(stage: &Stage, options: JobOptions) -> TestResult<(JobId, Queue)> {
+async fn parent_with_child(stage: &Fixture, options: JobOptions) -> TestResult<(JobId, Queue)> {
     let id = stage.add("ok", options).await?;
     let children: Queue = Queue::open(&stage.client, "children").await?;
     let parent = Parent::new(stage.queue.qualified_name(), id.clone());
@@ -29,7 +28,7 @@ async fn parent_with_child(stage: &Stage, options: JobOptions) -> TestResult<(Jo
 /// retried, and its neighbours are not touched.
 #[tokio::test]
 async fn pending_child_costs_one_attempt_of_its_parent() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let options = JobOptions::new().attempts(3);
     let (id, _children) = parent_with_child(&stage, options).await?;
     let neighbour = stage.add("ok", JobOptions::new()).await?;
@@ -68,7 +67,7 @@ async fn pending_child_costs_one_attempt_of_its_parent() -> TestResult {
 /// The job's own rules decide about a failure that a refusal made: backoff and retention.
 #[tokio::test]
 async fn refused_end_follows_backoff_and_retention() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let options = JobOptions::new()
         .attempts(2)
         .backoff(Backoff::custom("soon"))
@@ -81,7 +80,7 @@ async fn refused_end_follows_backoff_and_retention() -> TestResult {
         })
         .start(obey)
         .await?;
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         matches!(stage.queue.job(&id).await, Ok(None))
     })
     .await?;
@@ -95,7 +94,7 @@ async fn refused_end_follows_backoff_and_retention() -> TestResult {
 /// A job whose child has failed cannot complete, however many attempts are left.
 #[tokio::test]
 async fn failed_child_ends_its_parent_at_once() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("ok", JobOptions::new().attempts(5)).await?;
     // What a failed child leaves, beside the deferred failure that a worker finds first.
     let child = "bull:children:1";
@@ -123,7 +122,7 @@ async fn failed_child_ends_its_parent_at_once() -> TestResult {
 /// "Nothing changed" is true of a refused step by hand: no other job is started by it.
 #[tokio::test]
 async fn refused_finish_starts_no_other_job() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let (id, _children) = parent_with_child(&stage, JobOptions::new()).await?;
     let next = stage.add("next", JobOptions::new()).await?;
     let worker = ManualWorker::new(&stage.client, "q")?;
@@ -167,7 +166,7 @@ async fn brief(_: Job<Value>, _: Context) -> JobResult<()> {
 /// survives any number of restarts.
 #[tokio::test]
 async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     for added in stage
         .queue
         .add_bulk((0..1500).map(|n| NewJob::new("ok", json!({ "n": n }))))
@@ -189,7 +188,7 @@ async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
     };
     for _ in 0..12 {
         let worker = start().await?;
-        eventually(SOON, || async { worker.health().running > 0 }).await?;
+        eventually(DEADLINE, || async { worker.health().running > 0 }).await?;
         worker.close().await;
     }
     let worker = start().await?;
@@ -223,7 +222,7 @@ async fn over_quota(_: Job<Value>, _: Context) -> JobResult<()> {
 /// A strategy knows the job and the type of the error; a fallback serves all other names.
 #[tokio::test]
 async fn strategies_know_job_and_error() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .backoff_strategy("by error", |failed: FailedAttempt| async move {
             tokio::task::yield_now().await;
@@ -261,7 +260,7 @@ async fn strategies_know_job_and_error() -> TestResult {
 /// Manual workers know the same strategies.
 #[tokio::test]
 async fn manual_workers_ask_strategies() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let options = JobOptions::new()
         .attempts(2)
         .backoff(Backoff::custom("mine"));
@@ -279,7 +278,7 @@ async fn manual_workers_ask_strategies() -> TestResult {
 /// Who has kept nothing but the id can end the job all the same.
 #[tokio::test]
 async fn manual_workers_end_jobs_by_id() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("x", JobOptions::new().attempts(2)).await?;
     let worker = ManualWorker::new(&stage.client, "q")?;
     worker.fetch("token").await?.ok_or("nothing to fetch")?;
@@ -311,11 +310,11 @@ async fn manual_workers_end_jobs_by_id() -> TestResult {
 /// A fetch may wait: for a job that is added, for one that falls due, or in vain.
 #[tokio::test]
 async fn manual_workers_can_wait_for_jobs() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = ManualWorker::new(&stage.client, "q")?;
     let nothing = worker.fetch_within("a", Duration::from_millis(20)).await?;
     assert!(nothing.is_none());
-    let waiting = worker.fetch_within("b", SOON);
+    let waiting = worker.fetch_within("b", DEADLINE);
     let adding = async {
         tokio::task::yield_now().await;
         stage.add("now", JobOptions::new()).await
@@ -324,7 +323,7 @@ async fn manual_workers_can_wait_for_jobs() -> TestResult {
     assert_eq!(fetched?.map(|job| job.id), Some(added?));
     let due = JobOptions::new().delay(Duration::from_millis(120));
     let delayed = stage.add("later", due).await?;
-    let fetched = worker.fetch_within("c", SOON).await?;
+    let fetched = worker.fetch_within("c", DEADLINE).await?;
     assert_eq!(fetched.map(|job| job.id), Some(delayed));
     Ok(())
 }
@@ -332,7 +331,7 @@ async fn manual_workers_can_wait_for_jobs() -> TestResult {
 /// Jitter is random, by hand too.
 #[tokio::test]
 async fn manual_workers_spread_jittered_retries() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let backoff = Backoff::fixed(Duration::from_secs(1000)).jitter(1.0);
     let worker = ManualWorker::new(&stage.client, "q")?;
     let mut delays = std::collections::BTreeSet::new();
@@ -354,7 +353,7 @@ async fn postponed_attempts_are_not_counted() -> TestResult {
     async fn down(_: Job<Value>, _: Context) -> JobResult<()> {
         Err(JobError::postpone("the service is down"))
     }
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("x", JobOptions::new()).await?;
     let worker = Worker::builder(&stage.client, "q")
         .max_started_attempts(1)
@@ -373,7 +372,7 @@ async fn postponed_attempts_are_not_counted() -> TestResult {
 /// Results that a call leaves because very many jobs are active are sent again until all are stored.
 #[tokio::test]
 async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let mut push = vec!["RPUSH".to_owned(), "bull:q:active".to_owned()];
     push.extend((0..30_000).map(|n| format!("other-{n}")));
     stage.server.cli(&push).await?;
@@ -398,7 +397,7 @@ async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
 /// A job whose key somebody has overwritten cannot end; those whose results share its call end as ever.
 #[tokio::test]
 async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     for n in 0..5 {
         stage.add(&n.to_string(), JobOptions::new()).await?;
     }
@@ -416,7 +415,7 @@ async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
         .lock_duration(Duration::from_secs(1))
         .start(together)
         .await?;
-    eventually(SOON, || async { worker.health().running == 5 }).await?;
+    eventually(DEADLINE, || async { worker.health().running == 5 }).await?;
     stage.server.cli(&["DEL", "bull:q:3"]).await?;
     stage.server.cli(&["SET", "bull:q:3", "no job"]).await?;
     gate.wait().await;
@@ -432,7 +431,7 @@ async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
 async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
     const JOBS: u64 = 200;
     const CONCURRENCY: usize = 20;
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     for added in stage
         .queue
         .add_bulk((0..JOBS).map(|n| NewJob::new("x", json!(n))))
@@ -455,7 +454,7 @@ async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
         .concurrency(CONCURRENCY)
         .start(report)
         .await?;
-    eventually(SOON, || async { worker.health().trouble.is_some() }).await?;
+    eventually(DEADLINE, || async { worker.health().trouble.is_some() }).await?;
     let mut healthy = 0;
     while starts.load(Ordering::SeqCst) < CONCURRENCY + 3 {
         healthy += usize::from(worker.health().is_healthy());
@@ -476,7 +475,7 @@ async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
 /// Failures that no handler returned have a type too, and options can be read.
 #[tokio::test]
 async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .timeout(Duration::from_millis(30))
         .backoff_fallback(|failed: FailedAttempt| async move {
@@ -497,7 +496,7 @@ async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
     };
     for (what, made) in [("panic", 2), ("hang", 2), ("fail", 1)] {
         let id = stage.add(what, options()).await?;
-        eventually(SOON, || async {
+        eventually(DEADLINE, || async {
             stage
                 .job(&id)
                 .await
@@ -513,7 +512,7 @@ async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
 /// What a job carries does not show where a record is printed.
 #[tokio::test]
 async fn printed_records_hide_their_data() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let added = stage
         .queue
         .add("x", &json!({ "password": "hunter2" }))
@@ -527,7 +526,7 @@ async fn printed_records_hide_their_data() -> TestResult {
 /// A key that cannot hold a parent that waits stops the call before its first write.
 #[tokio::test]
 async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let (id, _children) = parent_with_child(&stage, JobOptions::new()).await?;
     let worker = ManualWorker::new(&stage.client, "q")?;
     let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
@@ -553,7 +552,7 @@ async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
 /// meanwhile, and their slots are free.
 #[tokio::test]
 async fn result_that_cannot_be_stored_holds_up_no_other() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     for n in 1..=5 {
         stage.add(&n.to_string(), JobOptions::new()).await?;
     }
@@ -571,13 +570,13 @@ async fn result_that_cannot_be_stored_holds_up_no_other() -> TestResult {
         .lock_duration(Duration::from_secs(3600));
     let mut events = builder.events();
     let worker = builder.start(together).await?;
-    eventually(SOON, || async { worker.health().running == 5 }).await?;
+    eventually(DEADLINE, || async { worker.health().running == 5 }).await?;
     stage.server.cli(&["DEL", "bull:q:3"]).await?;
     stage.server.cli(&["SET", "bull:q:3", "no job"]).await?;
     gate.wait().await;
     let mut completed = 0;
     while completed < 4 {
-        let event = tokio::time::timeout(SOON, events.next()).await?;
+        let event = tokio::time::timeout(DEADLINE, events.next()).await?;
         completed += usize::from(matches!(event, Some(WorkerEvent::Completed { .. })));
     }
     worker.close_now().await;
@@ -603,7 +602,7 @@ async fn handlers_of_every_form_end_their_attempts_alike() -> TestResult {
             _ => Err(JobError::fatal("not 1")),
         }
     }
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let starts: [&dyn Fn() -> WorkerStart; 4] = [
         &|| Worker::builder(&stage.client, "q").start(plain),
         &|| Worker::builder(&stage.client, "q").start(boxed),

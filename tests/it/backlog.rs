@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use oxbull::{Backlog, JobOptions, JobState, ManualWorker, Outcome, Queue};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
-
-use crate::stage::{Stage, TestResult};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -18,7 +18,7 @@ fn minutes(backlog: &Backlog) -> (Option<u64>, Option<u64>) {
 /// scheduled a week ago for now has not waited for a week, nor has one that stepped back.
 #[tokio::test]
 async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue: Queue<Value> = Queue::open(&stage.client, "backlog").await?;
     let clock = stage.client.clock();
     assert_eq!(queue.backlog().await?, Backlog::default());

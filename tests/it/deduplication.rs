@@ -6,9 +6,9 @@ use oxbull::{
     AddOutcome, Added, Deduplication, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome,
     Parent, Queue, Refusal,
 };
+use oxbull_fixture::Fixture;
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
-
-use crate::stage::{Stage, TestResult};
 
 fn options(id: &str, deduplication: Deduplication) -> JobOptions {
     JobOptions::new()
@@ -25,7 +25,7 @@ const DELAY: Duration = Duration::from_secs(60);
 /// Each way an add can end is told, with the other job concerned.
 #[tokio::test]
 async fn each_add_tells_what_happened() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let add = async |id: &str, options: JobOptions| -> TestResult<(String, AddOutcome)> {
         let Added { id, outcome, .. } = stage.queue.add_with(id, &json!(1), options).await?;
         Ok((id.as_str().to_owned(), outcome))
@@ -75,7 +75,7 @@ async fn each_add_tells_what_happened() -> TestResult {
 /// Jobs of one bulk are decided one after the other, each by itself.
 #[tokio::test]
 async fn bulk_add_mixes_all_outcomes() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let job = |options| NewJob::new("job", json!(1)).options(options);
     let parent = Parent::new("bull:none", JobId::existing("1"));
     let jobs = [
@@ -116,7 +116,7 @@ async fn bulk_add_mixes_all_outcomes() -> TestResult {
 /// What contradicts itself is refused by name, and the queue is as it was.
 #[tokio::test]
 async fn deduplication_is_checked_before_anything_is_sent() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let before = stage.server.cli(&["KEYS", "*"]).await?.texts();
     let new = |deduplication| JobOptions::new().deduplication(deduplication);
     let parent = Parent::new("bull:q", JobId::existing("1"));
@@ -157,7 +157,7 @@ async fn deduplication_is_checked_before_anything_is_sent() -> TestResult {
 /// A queue's default applies where the call sets none, and a call's own goes before it.
 #[tokio::test]
 async fn default_deduplication_applies_where_the_call_sets_none() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue: Queue<Value> = Queue::builder(&stage.client, "q")
         .default_options(JobOptions::new().deduplication(key()))
         .open()
@@ -178,7 +178,7 @@ async fn default_deduplication_applies_where_the_call_sets_none() -> TestResult 
 /// Who owns an id, for how long, and freeing it by hand, whoever owns it or only one.
 #[tokio::test]
 async fn owners_are_named_and_ids_freed() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue = &stage.queue;
     assert_eq!(queue.deduplication_owner("k").await?, None);
     let a = queue
@@ -207,7 +207,7 @@ async fn owners_are_named_and_ids_freed() -> TestResult {
 /// E9: an owner that vanished does not block its id, and what waited for its end is dropped.
 #[tokio::test]
 async fn owner_that_vanished_does_not_block_its_id() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let keep = || key().keep_last_if_active(true);
     for id in ["a", "b"] {
         let added = stage
@@ -233,7 +233,7 @@ async fn owner_that_vanished_does_not_block_its_id() -> TestResult {
 /// Options of a newer version, inside deduplication too, pass through a kept add unharmed.
 #[tokio::test]
 async fn unknown_options_of_a_kept_add_survive() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let keep = key().keep_last_if_active(true);
     stage
         .queue

@@ -9,10 +9,8 @@ use oxbull::{
     Client, ClientConfig, Context, Job, JobOptions, JobResult, ManualWorker, Outcome, Queue,
     QueueEvents, Worker,
 };
-use oxbull_testkit::RedisServer;
+use oxbull_testkit::{RedisServer, TestResult};
 use serde_json::{Value, json};
-
-use crate::stage::TestResult;
 
 /// How long an idle process is watched.
 const WATCHED: Duration = Duration::from_millis(700);

@@ -7,10 +7,9 @@ use oxbull::{
     Client, ClientConfig, Error, EventEntry, EventId, JobOptions, Queue, QueueEvent, QueueEvents,
     Worker,
 };
-use oxbull_testkit::{Proxy, RedisServer, Rule, eventually};
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, Stage, TestResult, obey};
 
 /// What the server's client list calls a reader of the queue `q`.
 pub(crate) const READER: &str = "name=bull:cQ==:qe ";
@@ -27,7 +26,7 @@ pub(crate) async fn readers(server: &RedisServer) -> TestResult<Vec<i64>> {
 
 /// Waits until the server has so many readers of the events of `q`.
 pub(crate) async fn settles_at(server: &RedisServer, count: usize) -> TestResult {
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         readers(server)
             .await
             .is_ok_and(|readers| readers.len() == count)
@@ -37,7 +36,7 @@ pub(crate) async fn settles_at(server: &RedisServer, count: usize) -> TestResult
 }
 
 async fn next(events: &mut QueueEvents) -> TestResult<EventEntry> {
-    match tokio::time::timeout(SOON, events.next()).await {
+    match tokio::time::timeout(DEADLINE, events.next()).await {
         Ok(entry) => Ok(entry.ok_or("the stream has ended")??),
         Err(_) => Err(format!("nothing after {}", events.last_id()).into()),
     }
@@ -75,7 +74,7 @@ async fn expect(events: &mut QueueEvents, numbers: std::ops::Range<u32>) -> Test
 /// what happened before is not told.
 #[tokio::test]
 async fn stream_from_now_begins_when_it_is_opened() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     publish(&stage.queue, 0..3).await?;
     let mut events = QueueEvents::open(&stage.client, "q").await?;
     publish(&stage.queue, 3..6).await?;
@@ -94,7 +93,7 @@ async fn stream_from_now_begins_when_it_is_opened() -> TestResult {
 /// sees the next one first.
 #[tokio::test]
 async fn stream_goes_on_where_another_one_ended() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     publish(&stage.queue, 0..600).await?;
     let builder = || QueueEvents::builder(&stage.client, "q");
     let mut first = builder().from_beginning().open().await?;
@@ -115,7 +114,7 @@ async fn stream_goes_on_where_another_one_ended() -> TestResult {
 /// The life of a job, in the order in which it happens.
 #[tokio::test]
 async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let mut events = QueueEvents::open(&stage.client, "q").await?;
     let job = stage
         .add("fail once", JobOptions::new().attempts(2))
@@ -164,7 +163,7 @@ async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
 /// A killed connection costs neither an event nor its order, and none comes twice.
 #[tokio::test]
 async fn killed_connections_lose_and_repeat_nothing() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let mut events = QueueEvents::open(&stage.client, "q").await?;
     for round in 0..8 {
         publish(&stage.queue, round * 50..round * 50 + 25).await?;
@@ -188,7 +187,7 @@ async fn restarted_server_costs_nothing() -> TestResult {
     expect(&mut events, 0..5).await?;
     server.kill_hard();
     server.restart().await?;
-    eventually(SOON, async || queue.counts().await).await?;
+    eventually(DEADLINE, async || queue.counts().await).await?;
     publish(&queue, 10..20).await?;
     expect(&mut events, 5..20).await
 }
@@ -239,7 +238,7 @@ impl Behind {
 pub(crate) async fn keep_away(proxy: &Proxy) -> TestResult {
     let rule = proxy.add(Rule::reset_before(|command| command.is("XREAD")));
     proxy.kill_all();
-    rule.wait_fired(1, SOON).await?;
+    rule.wait_fired(1, DEADLINE).await?;
     Ok(())
 }
 
@@ -351,7 +350,7 @@ async fn start_behind_the_trim_is_a_gap() -> TestResult {
 /// stream, even if its ids are smaller than those it knows.
 #[tokio::test]
 async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let mut events = QueueEvents::open(&stage.client, "q").await?;
     publish(&stage.queue, 0..2).await?;
     expect(&mut events, 0..2).await?;
@@ -388,7 +387,7 @@ async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
 /// A consumer that does not come costs the server a few reads and nobody else anything.
 #[tokio::test]
 async fn slow_consumer_holds_up_only_itself() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let mut slow = QueueEvents::open(&stage.client, "q").await?;
     let mut quick = QueueEvents::open(&stage.client, "q").await?;
     settles_at(&stage.server, 2).await?;
@@ -409,7 +408,7 @@ async fn slow_consumer_holds_up_only_itself() -> TestResult {
 /// Listeners are listed by Node's tools under their own name, and end when they should.
 #[tokio::test]
 async fn stream_has_a_named_connection_and_ends_it() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let one = QueueEvents::open(&stage.client, "q").await?;
     let two = QueueEvents::open(&stage.client, "q").await?;
     settles_at(&stage.server, 2).await?;
@@ -421,7 +420,7 @@ async fn stream_has_a_named_connection_and_ends_it() -> TestResult {
     let mut closed = QueueEvents::open(&stage.client, "q").await?;
     settles_at(&stage.server, 1).await?;
     stage.client.close().await;
-    let end = tokio::time::timeout(SOON, closed.next()).await?;
+    let end = tokio::time::timeout(DEADLINE, closed.next()).await?;
     assert!(matches!(end, Some(Err(Error::Closed))), "{end:?}");
     assert!(closed.next().await.is_none());
     settles_at(&stage.server, 0).await?;
@@ -433,10 +432,10 @@ async fn stream_has_a_named_connection_and_ends_it() -> TestResult {
 /// What waiting cannot mend is said once and ends the stream.
 #[tokio::test]
 async fn stream_ends_with_what_cannot_be_mended() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let mut odd = QueueEvents::open(&stage.client, "q").await?;
     stage.server.cli(&["SET", "bull:q:events", "x"]).await?;
-    let end = tokio::time::timeout(SOON, odd.next()).await?;
+    let end = tokio::time::timeout(DEADLINE, odd.next()).await?;
     assert!(matches!(end, Some(Err(Error::Server(_)))), "{end:?}");
     assert!(odd.next().await.is_none());
     stage.server.cli(&["DEL", "bull:q:events"]).await?;
@@ -447,7 +446,7 @@ async fn stream_ends_with_what_cannot_be_mended() -> TestResult {
         .server
         .cli(&["ACL", "SETUSER", "default", "-xread"])
         .await?;
-    let end = tokio::time::timeout(SOON, denied.next()).await?;
+    let end = tokio::time::timeout(DEADLINE, denied.next()).await?;
     assert!(matches!(end, Some(Err(Error::Denied(_)))), "{end:?}");
     assert!(denied.next().await.is_none());
 
@@ -467,7 +466,7 @@ async fn stream_ends_with_what_cannot_be_mended() -> TestResult {
 /// An event that Node's listeners would misread is refused, and nothing is written.
 #[tokio::test]
 async fn bad_custom_events_are_refused() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let long = "x".repeat(129);
     let names = [
         "",
@@ -537,7 +536,7 @@ async fn custom_events_keep_the_queue_s_bound() -> TestResult {
 /// Large streams are cut in steps, each of which the server survives, down to what was asked.
 #[tokio::test]
 async fn large_stream_is_cut_to_what_is_asked() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let script =
         "for i = 1, 50000 do redis.call('XADD', KEYS[1], '*', 'event', 'tick', 'n', i) end";
     stage
@@ -554,13 +553,13 @@ async fn large_stream_is_cut_to_what_is_asked() -> TestResult {
 /// A reader that waits for long is neither taken for dead nor told of a gap.
 #[tokio::test]
 async fn idle_stream_keeps_its_connection() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     publish(&stage.queue, 0..3).await?;
     let mut events = QueueEvents::open(&stage.client, "q").await?;
     settles_at(&stage.server, 1).await?;
     let before = readers(&stage.server).await?;
     // Two reads time out at the server.
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         stage.calls("xread").await.is_ok_and(|reads| reads >= 2)
     })
     .await?;

@@ -1,9 +1,7 @@
 //! Rights of a Redis user: what a helper needs, and not a command more.
 
 use oxbull::{Client, ClientConfig};
-use oxbull_testkit::RedisServer;
-
-use crate::stage::TestResult;
+use oxbull_testkit::{RedisServer, TestResult};
 
 /// What every client needs.
 const EVERY_ROLE: &[&str] = &[

@@ -11,14 +11,13 @@ use oxbull::{
     JobState, ManualWorker, Outcome, Parent, RetryOptions, SchedulerOrder, Timestamp, Worker,
     WorkerBuilder,
 };
-use oxbull_testkit::{BullMq, NodePeer, eventually};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::{BullMq, DEADLINE, NodePeer, TestResult, eventually};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, Stage, TestResult};
 
 /// How half a surrogate pair is written in JSON, and what Redis holds of it in plain text.
 const HALF: &str = r"\ud83d";
@@ -28,7 +27,7 @@ const BYTES: &[u8] = b"\xed\xa0\xbd";
 type Heard = Arc<Mutex<Vec<JobRecord>>>;
 
 struct Scene {
-    stage: Stage,
+    stage: Fixture,
     peer: NodePeer,
     heard: Heard,
 }
@@ -63,7 +62,7 @@ async fn listen(job: Job<Value>, context: Context<Heard>) -> JobResult<String> {
 
 impl Scene {
     async fn start() -> TestResult<Self> {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         let peer = NodePeer::bullmq(BullMq::V6, stage.server.port()).await?;
         peer.call("queue.open", json!({ "queue": "q" })).await?;
         let heard = Heard::default();
@@ -175,7 +174,7 @@ async fn ids_that_are_no_text_are_good_for_every_action() -> TestResult {
     assert_eq!(queue.logs(&id, 0, -1).await?.rows, ["by hand", "a row"]);
     let waiting = tokio::spawn({
         let (queue, id) = (queue.clone(), id.clone());
-        async move { queue.wait_for::<String>(&id, SOON).await }
+        async move { queue.wait_for::<String>(&id, DEADLINE).await }
     });
     queue.rerun(&id, RetryOptions::default()).await?;
     let worker = scene.worker().start(listen).await?;
@@ -202,11 +201,11 @@ async fn stalled_job_with_half_a_surrogate_pair_is_recovered() -> TestResult {
     let manual = ManualWorker::new(&scene.stage.client, "q")?;
     let job = manual.fetch("t").await?.ok_or("nothing to do")?;
     assert_eq!(job.id, id);
-    assert!(manual.extend_lock(&id, "t", SOON).await?);
+    assert!(manual.extend_lock(&id, "t", DEADLINE).await?);
     let lock = key(&[id.as_bytes(), b":lock"]);
     let dropped = scene.stage.server.cli(&[b"DEL".as_slice(), &lock]).await?;
     assert_eq!(dropped.int(), Some(1));
-    let recovered = eventually(SOON, || async {
+    let recovered = eventually(DEADLINE, || async {
         let recovered = manual
             .check_stalled(Duration::from_millis(1), 1)
             .await
@@ -559,7 +558,7 @@ async fn first_of_several_child_policies_counts() -> TestResult {
 /// A time of 0 is none, as in BullMQ: the delay counts from now.
 #[tokio::test]
 async fn time_zero_counts_as_absent() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let options = JobOptions::new().timestamp(Timestamp::from_millis(0));
     let id = stage
         .add("x", options.delay(Duration::from_secs(60)))
@@ -620,7 +619,7 @@ async fn jobs_with_random_bytes_reach_their_handler() -> TestResult {
     }
     let worker = scene.worker().concurrency(20).start(listen).await?;
     let all = || async { scene.heard().len() >= jobs };
-    eventually(SOON, all).await?;
+    eventually(DEADLINE, all).await?;
     scene
         .stage
         .counts(|counts| counts.waiting + counts.active == 0)
@@ -648,7 +647,7 @@ async fn retried_jobs_are_next_where_lifo_is_set_in_javascript() -> TestResult {
         (r#""false""#, true),
         ("true", true),
     ] {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         stage.add("other", JobOptions::new()).await?;
         let options = format!(r#"{{"attempts":1,"lifo":{lifo}}}"#);
         let fields = [

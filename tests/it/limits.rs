@@ -8,10 +8,9 @@ use oxbull::{
     Client, ClientConfig, Context, Error, Job, JobOptions, JobResult, ManualWorker, NewJob,
     Outcome, Queue, RateLimitState, Worker,
 };
-use oxbull_testkit::{RedisServer, eventually};
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, Stage, TestResult, obey};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Longer than any test waits.
@@ -20,9 +19,9 @@ const NEVER: Duration = Duration::from_secs(3600);
 const BRIEFLY: Duration = Duration::from_millis(5);
 
 /// Waits until workers have looked for jobs this often.
-async fn looked(stage: &Stage, times: u64) -> TestResult {
+async fn looked(stage: &Fixture, times: u64) -> TestResult {
     let before = stage.calls("evalsha").await?;
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         let now = stage.calls("evalsha").await.map_err(|e| e.to_string())?;
         (now >= before + times).then_some(()).ok_or(now.to_string())
     })
@@ -31,7 +30,7 @@ async fn looked(stage: &Stage, times: u64) -> TestResult {
 }
 
 /// How often any job has started.
-async fn starts(stage: &Stage) -> TestResult<usize> {
+async fn starts(stage: &Fixture) -> TestResult<usize> {
     let events = stage
         .server
         .cli(&["XRANGE", "bull:q:events", "-", "+"])
@@ -54,7 +53,7 @@ async fn limit(_: Job<Value>, _: Context) -> JobResult<()> {
 #[tokio::test]
 async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> TestResult {
     for (workers, own_limit) in [(1, false), (1, true), (3, true)] {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         let mut fleet = Vec::new();
         for _ in 0..workers {
             let mut worker = Worker::builder(&stage.client, "q")
@@ -68,7 +67,7 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
         }
         let id = stage.add("limit", JobOptions::new()).await?;
         for runs in 1..=3 {
-            eventually(SOON, || async {
+            eventually(DEADLINE, || async {
                 let job = stage.job(&id).await.ok()?;
                 let waits = stage.queue.counts().await.ok()?.waiting == 1;
                 (waits && job.attempts_started == runs).then_some(())
@@ -96,7 +95,7 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
 /// Whoever paces itself by a limit sees whether a window is open, and what may start in it.
 #[tokio::test]
 async fn state_of_a_limit_tells_the_room_that_is_left() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue = &stage.queue;
     let worker = ManualWorker::new(&stage.client, "q")?;
     queue.set_global_rate_limit(2, MINUTE).await?;
@@ -139,7 +138,7 @@ async fn handler_limits_the_queue_and_goes_on() -> TestResult {
         assert_eq!(job.limit_rate(MINUTE).await?, MINUTE);
         Ok(Outcome::Done(refused))
     }
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     stage.queue.set_global_rate_limit(1000, MINUTE).await?;
     let worker = Worker::builder(&stage.client, "q")
         .max_rate_limit_wait(BRIEFLY)
@@ -165,7 +164,7 @@ async fn handler_limits_the_queue_and_goes_on() -> TestResult {
 /// several workers.
 #[tokio::test]
 async fn batches_do_not_exceed_a_limit() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let jobs = (0..300).map(|n| NewJob::new("ok", json!({ "do": "ok", "n": n })));
     stage.queue.add_bulk(jobs).await?;
     let mut fleet = Vec::new();
@@ -191,8 +190,8 @@ async fn batches_do_not_exceed_a_limit() -> TestResult {
 }
 
 /// Waits until somebody waits for the marker, and nothing else goes on.
-async fn asleep(stage: &Stage) -> TestResult {
-    eventually(SOON, || async {
+async fn asleep(stage: &Fixture) -> TestResult {
+    eventually(DEADLINE, || async {
         let info = stage.server.info("clients").await.ok()?;
         (info.get("blocked_clients")? != "0").then_some(())
     })
@@ -205,7 +204,7 @@ async fn asleep(stage: &Stage) -> TestResult {
 #[tokio::test]
 async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
     for opening in ["raise", "remove", "end", "delay"] {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         stage.queue.set_global_concurrency(1).await?;
         stage.add("held", JobOptions::new()).await?;
         let holder = ManualWorker::new(&stage.client, "q")?;
@@ -216,7 +215,7 @@ async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
             .start(obey)
             .await?;
         // Its first look takes the wake-up that the held job's start left.
-        eventually(SOON, || async {
+        eventually(DEADLINE, || async {
             let wakeups = stage.server.int(&["ZCARD", "bull:q:marker"]).await;
             wakeups.is_ok_and(|wakeups| wakeups == 0)
         })
@@ -246,7 +245,7 @@ async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
 /// A lowered bound interrupts nobody; no job starts until fewer are active.
 #[tokio::test]
 async fn lowered_concurrency_lets_jobs_run_on() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let seen = Arc::new(AtomicU32::new(0));
     let holder = ManualWorker::new(&stage.client, "q")?;
     let mut held = Vec::new();
@@ -338,7 +337,7 @@ async fn bad_limits_are_refused_and_change_nothing() -> TestResult {
 /// A key of the wrong type is told, and left as it is.
 #[tokio::test]
 async fn odd_keys_are_told_and_left_alone() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     stage.server.cli(&["DEL", "bull:q:meta"]).await?;
     for key in ["meta", "limiter"] {
         let key = format!("bull:q:{key}");

@@ -31,7 +31,6 @@ mod sealing;
 #[cfg(feature = "sessions")]
 mod sessions;
 mod settle_model;
-mod stage;
 mod stalling;
 mod steering;
 mod tidy;

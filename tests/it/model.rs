@@ -6,11 +6,11 @@ use std::time::Duration;
 use oxbull::{
     Error, JobError, JobId, JobOptions, JobRecord, JobState, ManualWorker, Outcome, RetryOptions,
 };
+use oxbull_fixture::Fixture;
+use oxbull_testkit::TestResult;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use serde_json::json;
-
-use crate::stage::{Stage, TestResult};
 
 /// One step of a history. Numbers choose among the jobs that there are.
 #[derive(Debug, Clone)]
@@ -99,7 +99,12 @@ fn agree<T>(allowed: bool, result: Result<T, Error>) -> TestResult {
     }
 }
 
-async fn play(stage: &Stage, worker: &ManualWorker, model: &mut Model, step: &Step) -> TestResult {
+async fn play(
+    stage: &Fixture,
+    worker: &ManualWorker,
+    model: &mut Model,
+    step: &Step,
+) -> TestResult {
     let queue = &stage.queue;
     match step {
         Step::Add {
@@ -253,7 +258,7 @@ async fn play(stage: &Stage, worker: &ManualWorker, model: &mut Model, step: &St
 }
 
 /// Each job is in exactly one place, and it is the model's; no lock is left behind.
-async fn compare(stage: &Stage, model: &Model) -> TestResult {
+async fn compare(stage: &Fixture, model: &Model) -> TestResult {
     let counts = stage.queue.counts().await?;
     for state in JobState::ALL {
         let expected = model.jobs.values().filter(|job| job.state == state).count();
@@ -289,7 +294,7 @@ fn random_histories_follow_the_state_machine() -> TestResult {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let stage = runtime.block_on(Stage::start())?;
+    let stage = runtime.block_on(Fixture::start())?;
     let worker = ManualWorker::new(&stage.client, "q")?;
     let config = Config {
         cases: 24,

@@ -7,17 +7,17 @@ use oxbull::kv::oauth::{
 };
 use oxbull::vault::OpenError;
 use oxbull::{Client, ClientConfig, Error};
-use oxbull_testkit::{Proxy, RedisServer, Rule};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::{Proxy, RedisServer, Rule, TestResult};
 
 use crate::least;
-use crate::stage::{Stage, TestResult};
 use crate::vault::{keyring, rotated};
 
 const BROWSER: &str = "c4nary-c00kie";
 const REDIRECT: &str = "/c4nary-settings";
 
-async fn start() -> TestResult<(Stage, OAuthStates)> {
-    let stage = Stage::start().await?;
+async fn start() -> TestResult<(Fixture, OAuthStates)> {
+    let stage = Fixture::start().await?;
     let states = OAuthStates::new(&stage.client, keyring(), "instagram")?;
     Ok((stage, states))
 }

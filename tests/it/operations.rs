@@ -4,10 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use oxbull::{Client, ClientConfig, Error, NewJob, Queue};
-use oxbull_testkit::{RedisServer, eventually};
+use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, TestResult};
 
 async fn serve(file: &str, extra: &[&str]) -> TestResult<RedisServer> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -33,7 +31,7 @@ async fn queue_server_loses_nothing() -> TestResult {
     for added in queue.add_bulk(jobs).await? {
         added?;
     }
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         let state = server.info("persistence").await.ok()?;
         let idle = |field: &str| state.get(field).is_some_and(|value| value == "0");
         (idle("aof_buffer_length") && idle("aof_pending_bio_fsync")).then_some(())

@@ -8,13 +8,13 @@ use oxbull::{
     Client, ClientConfig, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome, Queue, Refusal,
     Schedule, Worker,
 };
-use oxbull_testkit::{Command, Proxy, Rule, eventually};
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{Command, DEADLINE, Proxy, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::client::fake::{Fake, bulk, name_of, plain};
 use crate::events::settles_at;
-use crate::stage::{SOON, Stage, TestResult, obey};
 
 /// Asserts that an operation failed so, and what its error says of the change.
 macro_rules! fails {
@@ -29,7 +29,7 @@ macro_rules! fails {
 /// What was not sent, not executed, refused or only read has changed nothing.
 #[tokio::test]
 async fn operations_without_effect_say_so() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let (queue, server) = (&stage.queue, &stage.server);
     let nobody = JobId::existing("nobody");
     let none = JobOptions::new();
@@ -44,7 +44,7 @@ async fn operations_without_effect_say_so() -> TestResult {
         Error::Refused { source: Refusal::JobMissing, .. },
         unchanged: true
     );
-    fails!(queue.wait_for::<Value>(&nobody, SOON).await, Error::JobMissing(_), unchanged: true);
+    fails!(queue.wait_for::<Value>(&nobody, DEADLINE).await, Error::JobMissing(_), unchanged: true);
     let kv = stage.client.kv();
     kv.set_text("k", "no number").await?;
     fails!(kv.get::<u32>("k").await, Error::Decode { .. }, unchanged: true);
@@ -69,7 +69,10 @@ async fn operations_without_effect_say_so() -> TestResult {
 
     server.kill_hard();
     // A request that finds out by itself that the connection is gone may have been executed.
-    eventually(SOON, async || !stage.client.health(SOON).await.is_up()).await?;
+    eventually(DEADLINE, async || {
+        !stage.client.health(DEADLINE).await.is_up()
+    })
+    .await?;
     fails!(queue.add("x", &json!(1)).await, Error::Unreachable(_), unchanged: true);
     stage.client.close().await;
     fails!(queue.add("x", &json!(1)).await, Error::Closed, unchanged: true);
@@ -80,13 +83,13 @@ async fn operations_without_effect_say_so() -> TestResult {
 /// A job that was added is added, whatever becomes of waiting for its end.
 #[tokio::test]
 async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue = stage.queue.clone();
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
     let none = JobOptions::new;
     // The result is a text.
     let odd = queue
-        .add_and_wait::<u32>("x", &json!({ "do": "x" }), none(), SOON)
+        .add_and_wait::<u32>("x", &json!({ "do": "x" }), none(), DEADLINE)
         .await;
     let error = fails!(odd, Error::Incomplete { .. }, unchanged: false);
     let cause = error
@@ -111,14 +114,14 @@ async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
         let (queue, options) = (queue.clone(), options(id));
         tokio::spawn(async move {
             queue
-                .add_and_wait::<Value>("x", &json!(1), options?, SOON)
+                .add_and_wait::<Value>("x", &json!(1), options?, DEADLINE)
                 .await
         })
     };
     let removed = waiting("removed");
     settles_at(&stage.server, 1).await?;
     let job = JobId::existing("removed");
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         queue.job(&job).await.is_ok_and(|job| job.is_some())
     })
     .await?;
@@ -127,7 +130,7 @@ async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
 
     let closed = waiting("closed");
     let job = JobId::existing("closed");
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         queue.job(&job).await.is_ok_and(|job| job.is_some())
     })
     .await?;
@@ -141,7 +144,7 @@ async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
 /// An operation in steps that fails after the first has changed something.
 #[tokio::test]
 async fn half_of_an_operation_is_told() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     stage.add("x", JobOptions::new()).await?;
     stage
         .server
@@ -157,7 +160,7 @@ async fn half_of_an_operation_is_told() -> TestResult {
 /// An answer that is lost, or that nobody understands, tells nothing of what was done.
 #[tokio::test]
 async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let proxy = Proxy::start(stage.server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
     let queue: Queue<Value> = Queue::open(&client, "q").await?;
@@ -217,7 +220,7 @@ fn ask(queue: &Queue<Value>, add: bool) -> JoinHandle<oxbull::Result<()>> {
 /// Closing the client ends the asking for a lost answer, which would go on for half a minute.
 #[tokio::test]
 async fn closed_client_ends_the_asking_for_lost_answers() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     for add in [true, false] {
         let proxy = Proxy::start(stage.server.port()).await?;
         let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
@@ -225,7 +228,7 @@ async fn closed_client_ends_the_asking_for_lost_answers() -> TestResult {
         let lost = proxy.add(Rule::drop_reply(Command::is_script));
         let asking = ask(&queue, add);
         // Asked, and asked again.
-        lost.wait_fired(3, SOON).await?;
+        lost.wait_fired(3, DEADLINE).await?;
         client.close().await;
         let ended = tokio::time::timeout(Duration::from_secs(20), asking).await??;
         fails!(ended, Error::Indeterminate(_), unchanged: false);
@@ -237,7 +240,7 @@ async fn closed_client_ends_the_asking_for_lost_answers() -> TestResult {
 /// of the first try, whatever the operation.
 #[tokio::test]
 async fn refusal_after_a_lost_answer_leaves_it_open() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let proxy = Proxy::start(stage.server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
     let queue: Queue<Value> = Queue::open(&client, "q").await?;
@@ -248,7 +251,7 @@ async fn refusal_after_a_lost_answer_leaves_it_open() -> TestResult {
     for add in [true, false] {
         let lost = proxy.add(Rule::swallow_reply(Command::is_script).nth(1));
         let asking = ask(&queue, add);
-        lost.wait_fired(1, SOON).await?;
+        lost.wait_fired(1, DEADLINE).await?;
         allow(&["-evalsha", "-eval"]).await?;
         proxy.kill_all();
         let error = fails!(asking.await?, Error::Indeterminate(_), unchanged: false);

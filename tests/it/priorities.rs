@@ -1,21 +1,21 @@
 //! First in, first out among equal priorities, whatever the counter that orders them says.
 
 use oxbull::{JobId, JobOptions, ManualWorker};
-
-use crate::stage::{Stage, TestResult};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::TestResult;
 
 /// Later ids come first where scores are the same.
 fn id(n: usize) -> JobId {
     JobId::existing(format!("job-{:03}", 999 - n))
 }
 
-async fn count_from(stage: &Stage, count: &str) -> TestResult {
+async fn count_from(stage: &Fixture, count: &str) -> TestResult {
     stage.server.cli(&["SET", "bull:q:pc", count]).await?;
     Ok(())
 }
 
 /// Fetches all jobs and compares their order with that of their numbers.
-async fn expect_in_order(stage: &Stage, jobs: usize) -> TestResult {
+async fn expect_in_order(stage: &Fixture, jobs: usize) -> TestResult {
     let worker = ManualWorker::new(&stage.client, "q")?;
     let mut order = Vec::new();
     while let Some(job) = worker.fetch("t").await? {
@@ -27,7 +27,7 @@ async fn expect_in_order(stage: &Stage, jobs: usize) -> TestResult {
 }
 
 /// Adds jobs in each of the ways that lead to a priority, in turn.
-async fn add_in_every_way(stage: &Stage, priority: u32, jobs: usize) -> TestResult {
+async fn add_in_every_way(stage: &Fixture, priority: u32, jobs: usize) -> TestResult {
     let queue = &stage.queue;
     for n in 0..jobs {
         let options = JobOptions::new().id(id(n));
@@ -51,7 +51,7 @@ async fn add_in_every_way(stage: &Stage, priority: u32, jobs: usize) -> TestResu
 
 #[tokio::test]
 async fn equals_keep_their_order_when_the_counter_passes_its_range() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     // The last number of the range, and what is before and after it.
     count_from(&stage, "4294967285").await?;
     add_in_every_way(&stage, 3, 40).await?;
@@ -62,7 +62,7 @@ async fn equals_keep_their_order_when_the_counter_passes_its_range() -> TestResu
 /// Numbers that are free are used before any job is numbered anew; a more urgent job stays first.
 #[tokio::test]
 async fn neighbours_of_a_priority_are_left_alone() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let options = |n: usize, priority| JobOptions::new().id(id(n)).priority(priority);
     count_from(&stage, "4294967294").await?;
     stage.add("tick", options(1, 2)).await?;
@@ -78,7 +78,7 @@ async fn neighbours_of_a_priority_are_left_alone() -> TestResult {
 #[tokio::test]
 async fn equals_of_the_largest_priorities_keep_their_order() -> TestResult {
     for priority in ["2097152", "3000000", "4194304"] {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         for n in 0..20 {
             let delay = std::time::Duration::from_secs(900);
             let options = JobOptions::new().id(id(n)).delay(delay);
@@ -97,7 +97,7 @@ async fn equals_of_the_largest_priorities_keep_their_order() -> TestResult {
 
 #[tokio::test]
 async fn counter_that_begins_anew_lets_nobody_overtake() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     count_from(&stage, "500").await?;
     for n in 0..6 {
         let options = JobOptions::new().id(id(n)).priority(7);

@@ -7,14 +7,14 @@ use oxbull::{
     AddOutcome, Backoff, ChildPolicy, Deduplication, Error, JobError, JobId, JobOptions, JobState,
     ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, RetryOptions,
 };
+use oxbull_fixture::Fixture;
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
-
-use crate::stage::{Stage, TestResult};
 
 /// Bad options are refused by name before anything is sent.
 #[tokio::test]
 async fn options_are_checked_before_anything_is_sent() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let jitter = Backoff::fixed(Duration::from_secs(1)).jitter(1.5);
     for (field, options) in [
         ("job id", JobOptions::new().id(JobId::existing("wait"))),
@@ -48,7 +48,7 @@ async fn options_are_checked_before_anything_is_sent() -> TestResult {
 /// An id that exists is left as it is, and the caller is told.
 #[tokio::test]
 async fn adding_an_existing_id_is_told() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let options = || JobOptions::new().id(JobId::existing("mine"));
     let first = stage.queue.add_with("a", &json!(1), options()).await?;
     let second = stage.queue.add_with("b", &json!(2), options()).await?;
@@ -69,7 +69,7 @@ async fn adding_an_existing_id_is_told() -> TestResult {
 /// Each job of a bulk add is added or refused by itself, in order.
 #[tokio::test]
 async fn bulk_adds_report_each_job() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let orphan = JobOptions::new().parent(Parent::new("bull:none", JobId::existing("1")));
     let mut jobs: Vec<_> = (0..450).map(|n| NewJob::new("job", json!(n))).collect();
     jobs.insert(200, NewJob::new("orphan", json!(0)).options(orphan));
@@ -99,7 +99,7 @@ async fn bulk_adds_report_each_job() -> TestResult {
 /// Adds that are made at the same time travel together.
 #[tokio::test]
 async fn concurrent_adds_share_calls() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     stage.queue.add("first", &json!(0)).await?;
     let before = stage.calls("evalsha").await?;
     let adds = (0..1000).map(|n| {
@@ -118,7 +118,7 @@ async fn concurrent_adds_share_calls() -> TestResult {
 /// A child joins an existing parent, which then waits for it.
 #[tokio::test]
 async fn child_joins_its_parent() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let parent = stage.add("parent", JobOptions::new()).await?;
     let link = Parent::new(stage.queue.qualified_name(), parent.clone())
         .on_failure(ChildPolicy::FailParent);
@@ -155,7 +155,7 @@ async fn child_joins_its_parent() -> TestResult {
 /// What an operator can do with a job.
 #[tokio::test]
 async fn jobs_can_be_changed() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue = &stage.queue;
     let later = JobOptions::new().delay(Duration::from_secs(60)).priority(3);
     let id = stage.add("late", later).await?;
@@ -214,7 +214,7 @@ async fn jobs_can_be_changed() -> TestResult {
 /// Draining deletes what has not started, in steps, and leaves the rest.
 #[tokio::test]
 async fn drain_deletes_what_waits() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let jobs = (0..700).map(|n| NewJob::new("job", json!(n)));
     stage.queue.add_bulk(jobs).await?;
     stage
@@ -241,7 +241,7 @@ async fn drain_deletes_what_waits() -> TestResult {
 /// Default options fill what a call leaves open.
 #[tokio::test]
 async fn default_options_apply() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue: Queue<Value> = Queue::builder(&stage.client, "d")
         .default_options(JobOptions::new().attempts(4).priority(2))
         .open()
@@ -258,7 +258,7 @@ async fn default_options_apply() -> TestResult {
 /// The counter of priorities only orders jobs: spoiled, it starts anew, and no job is half queued.
 #[tokio::test]
 async fn spoiled_priority_counter_starts_anew() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = ManualWorker::new(&stage.client, "q")?;
     for spoil in [["SET", "bull:q:pc", "odd"], ["SADD", "bull:q:pc", "odd"]] {
         let failing = JobOptions::new().priority(1).attempts(2);
@@ -288,7 +288,7 @@ async fn spoiled_priority_counter_starts_anew() -> TestResult {
 /// half there, and the counter has not moved.
 #[tokio::test]
 async fn keys_of_the_wrong_type_fail_an_add_before_it_writes() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let plain = JobOptions::new;
     let late = || plain().delay(Duration::from_secs(60));
     let first = || plain().priority(1);

@@ -5,10 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use oxbull::{Context, Job, JobOptions, JobResult, ManualWorker, NewJob, Outcome, Worker};
-use oxbull_testkit::eventually;
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, Stage, TestResult, obey};
 
 /// Every failing has a row, and every test that a row names exists.
 #[test]
@@ -53,7 +52,7 @@ fn table_of_failings_is_complete_and_true() -> TestResult {
 /// share must not make every other one void.
 #[tokio::test]
 async fn vanished_workers_job_is_back_within_two_intervals() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("ok", JobOptions::new()).await?;
     let vanished = ManualWorker::new(&stage.client, "q")?.lock_duration(Duration::from_millis(1));
     vanished.fetch("gone").await?.ok_or("no job")?;
@@ -84,7 +83,7 @@ async fn report(job: Job<Value>, _: Context) -> JobResult<u64> {
 /// What a handler reports about its job is stored, within the job's own limits.
 #[tokio::test]
 async fn handlers_report_through_their_job() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(report).await?;
     let id = stage.add("ok", JobOptions::new().keep_logs(2)).await?;
     stage.ended(1).await?;
@@ -100,7 +99,7 @@ async fn handlers_report_through_their_job() -> TestResult {
 /// The settings of a queue tell which library opened it last.
 #[tokio::test]
 async fn opening_a_queue_states_its_own_version() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let version = stage
         .server
         .text(&["HGET", "bull:q:meta", "version"])
@@ -120,7 +119,7 @@ async fn wait(_: Job<Value>, context: Context) -> JobResult<()> {
 /// All of a worker's locks are renewed in one call.
 #[tokio::test]
 async fn locks_are_renewed_together() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let jobs = (0..50).map(|n| NewJob::new("held", json!(n)));
     stage.queue.add_bulk(jobs).await?;
     let worker = Worker::builder(&stage.client, "q")
@@ -132,7 +131,7 @@ async fn locks_are_renewed_together() -> TestResult {
     stage.counts(|counts| counts.active == 50).await?;
     let before = stage.calls("evalsha").await?;
     let renewed = stage.calls("pexpire").await?;
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         stage
             .calls("pexpire")
             .await

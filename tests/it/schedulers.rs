@@ -12,9 +12,9 @@ use oxbull::{
     Outcome, Overlap, Parent, Queue, Rearmed, Recurrence, Refusal, Result, Schedule,
     SchedulerOrder, Timestamp, Worker, WorkerEvent,
 };
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, TestResult};
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, Stage, TestResult, obey};
 
 /// When the tests' clock stops first; 40 s before a full minute.
 const START: i64 = 1_700_000_000_000;
@@ -23,13 +23,13 @@ const TOKEN: &str = "token";
 
 /// A queue, a worker that is moved by hand, and a clock that stands still.
 struct Scene {
-    stage: Stage,
+    stage: Fixture,
     worker: ManualWorker,
 }
 
 impl Scene {
     async fn start() -> TestResult<Self> {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         let worker = ManualWorker::new(&stage.client, "q")?;
         let scene = Self { stage, worker };
         scene.at(START);
@@ -86,7 +86,7 @@ impl Scene {
     /// Checks all schedulers, whenever the last check was.
     async fn check(&self) -> TestResult<Vec<Rearmed>> {
         self.redis(&["DEL", "stalled-check:schedulers"]).await?;
-        Ok(self.worker.check_schedulers(SOON).await?)
+        Ok(self.worker.check_schedulers(DEADLINE).await?)
     }
 
     /// Checks that exactly this iteration is armed again, and that it is once.

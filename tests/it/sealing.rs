@@ -3,21 +3,20 @@
 use oxbull::kv::session::{Sessions, UserId};
 use oxbull::vault::{Keyring, Place, Sealed, Vault};
 use oxbull::{Context, Job, JobError, JobResult, Outcome, QueueName, Timestamp, Worker};
-use oxbull_testkit::NodePeer;
+use oxbull_fixture::Fixture;
+use oxbull_testkit::{DEADLINE, NodePeer, TestResult};
 use serde::Deserialize;
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, Stage, TestResult};
 
 /// Two keys; Node.js seals with the first, as we do.
 const KEYS: &str = "k2:CAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg=,\
                     k1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
-async fn start() -> TestResult<(Stage, Keyring, NodePeer)> {
+async fn start() -> TestResult<(Fixture, Keyring, NodePeer)> {
     let peer = NodePeer::builder("sealing.mjs")
         .env("ENCRYPTION_KEYS", KEYS)
         .start()?;
-    Ok((Stage::start().await?, Keyring::parse(KEYS)?, peer))
+    Ok((Fixture::start().await?, Keyring::parse(KEYS)?, peer))
 }
 
 /// A token that one side stores, the other reads.
@@ -25,7 +24,7 @@ async fn start() -> TestResult<(Stage, Keyring, NodePeer)> {
 async fn tokens_are_shared_with_node() -> TestResult {
     let (stage, keyring, peer) = start().await?;
     let vault = Vault::new(stage.client.kv(), keyring);
-    vault.set("token:17", "IGQVJ ä", SOON).await?;
+    vault.set("token:17", "IGQVJ ä", DEADLINE).await?;
     let stored = stage.server.text(&["GET", "token:17"]).await?;
     let opened = peer
         .call("token.open", json!({ "key": "token:17", "stored": stored }))

@@ -11,11 +11,11 @@ use oxbull::kv::session::{
 };
 use oxbull::vault::{Keyring, OpenError};
 use oxbull::{Client, ClientConfig, Error};
-use oxbull_testkit::{Proxy, RedisServer, Rule, eventually};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::{DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 
 use crate::least;
-use crate::stage::{SOON, Stage, TestResult};
 use crate::vault::{key, keyring, rotated};
 
 const MINUTE: i64 = 60_000;
@@ -32,8 +32,8 @@ fn user(id: &str) -> UserId {
     UserId::new(id).unwrap()
 }
 
-async fn start() -> TestResult<(Stage, Sessions)> {
-    let stage = Stage::start().await?;
+async fn start() -> TestResult<(Fixture, Sessions)> {
+    let stage = Fixture::start().await?;
     let sessions = sealed(&stage.client).build()?;
     Ok((stage, sessions))
 }
@@ -192,7 +192,7 @@ async fn session_ends_for_good() -> TestResult {
 /// Redis itself lets sessions and their index go.
 #[tokio::test]
 async fn ended_sessions_leave_nothing_behind() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let short = sealed(&stage.client)
         .idle(Duration::from_secs(1))
         .touch_every(Duration::ZERO)
@@ -200,7 +200,10 @@ async fn ended_sessions_leave_nothing_behind() -> TestResult {
     short.create(&user("7"), json!(1)).await?;
     let keys = || async { stage.server.int(&["EXISTS", "session:7"]).await };
     assert_eq!(keys().await?, 1);
-    eventually(SOON, || async { (keys().await.ok()? == 0).then_some(()) }).await?;
+    eventually(DEADLINE, || async {
+        (keys().await.ok()? == 0).then_some(())
+    })
+    .await?;
     assert_eq!(stage.shown(&["KEYS", "session:*"]).await?, "");
     Ok(())
 }
@@ -395,7 +398,7 @@ async fn long_index_is_emptied_in_steps() -> TestResult {
 /// is refused.
 #[tokio::test]
 async fn sessions_of_a_user_are_limited() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let three = NonZeroU32::new(3).ok_or("three")?;
     let sessions = sealed(&stage.client).max_per_user(three).build()?;
     let mut all = Vec::new();
@@ -516,7 +519,7 @@ async fn moved_session_does_not_open() -> TestResult {
 /// Plain data takes an explicit choice, and is then what anybody can read.
 #[tokio::test]
 async fn plain_sessions_take_a_choice() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let plain = Sessions::builder(&stage.client).unsealed().build()?;
     let (token, session) = plain.create(&user("7"), json!("visible")).await?;
     let data = stage

@@ -6,12 +6,12 @@ use oxbull::{
     JobId, JobOptions, JobState, ManualWorker, NewJob, Outcome, RetryOptions, Schedule, Worker,
     WorkerEvent,
 };
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, TestResult};
 use serde_json::{Value, json};
 
-use crate::stage::{SOON, Stage, TestResult, obey};
-
 /// Puts a waiting job into the hands of a worker that is gone.
-async fn abandon(stage: &Stage, id: &JobId) -> TestResult {
+async fn abandon(stage: &Fixture, id: &JobId) -> TestResult {
     stage
         .server
         .cli(&["LREM", "bull:q:wait", "0", id.as_str()])
@@ -27,7 +27,7 @@ async fn abandon(stage: &Stage, id: &JobId) -> TestResult {
 async fn verdict(worker: &Worker) -> TestResult<WorkerEvent> {
     let mut events = worker.events();
     loop {
-        let event = tokio::time::timeout(SOON, events.next()).await?;
+        let event = tokio::time::timeout(DEADLINE, events.next()).await?;
         let event = event.ok_or("it ended")?;
         let told = matches!(
             event,
@@ -42,7 +42,7 @@ async fn verdict(worker: &Worker) -> TestResult<WorkerEvent> {
 /// "Handed back" is not said of a job that will fail.
 #[tokio::test]
 async fn worker_tells_which_stalled_jobs_fail() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let handed_back = stage.add("tick", JobOptions::new()).await?;
     abandon(&stage, &handed_back).await?;
     let worker = async |allowed| {
@@ -79,7 +79,7 @@ async fn worker_tells_which_stalled_jobs_fail() -> TestResult {
 /// and its schedule goes on.
 #[tokio::test]
 async fn poison_iteration_fails_and_its_schedule_goes_on() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let schedule = Schedule::every(Duration::from_secs(3600));
     let template = NewJob::new("tick", json!({ "do": "tick" }));
     let first = stage.queue.upsert_scheduler("s", &schedule, template);
@@ -106,7 +106,7 @@ async fn poison_iteration_fails_and_its_schedule_goes_on() -> TestResult {
 /// A job that failed by stalling and is run again by hand may stall as often as a new one.
 #[tokio::test]
 async fn retried_job_may_stall_as_often_as_a_new_one() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = ManualWorker::new(&stage.client, "q")?;
     let id = stage.add("tick", JobOptions::new()).await?;
     let lock = format!("bull:q:{id}:lock");
@@ -115,7 +115,7 @@ async fn retried_job_may_stall_as_often_as_a_new_one() -> TestResult {
         stage.server.cli(&["DEL", &lock]).await?;
         for _ in 0..2 {
             stage.server.cli(&["DEL", "bull:q:stalled-check"]).await?;
-            worker.check_stalled(SOON, 1).await?;
+            worker.check_stalled(DEADLINE, 1).await?;
         }
         Ok(())
     };

@@ -6,23 +6,23 @@ use oxbull::{
     Backoff, Context, Error, Job, JobError, JobId, JobOptions, JobResult, JobState, ManualWorker,
     Outcome, ShutdownOptions, Worker, WorkerEvent,
 };
-use oxbull_testkit::eventually;
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 use tracing::Level;
 
 use crate::logs::Logs;
-use crate::stage::{SOON, Stage, TestResult, obey};
 
 /// The builder's events begin before the worker does; a worker that finds nothing tells so once.
 #[tokio::test]
 async fn idle_worker_tells_once_that_the_queue_is_drained() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let builder = Worker::builder(&stage.client, "q").drain_delay(Duration::from_millis(20));
     let mut events = builder.events();
     let worker = builder.start(obey).await?;
     assert_eq!(events.next().await, Some(WorkerEvent::Drained));
     // Several fetches later.
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         stage.calls("evalsha").await.is_ok_and(|calls| calls > 10)
     })
     .await?;
@@ -36,7 +36,7 @@ async fn idle_worker_tells_once_that_the_queue_is_drained() -> TestResult {
 /// A worker is listed as soon as it is started, whatever it leaves to others.
 #[tokio::test]
 async fn started_worker_is_listed() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     for skip in [false, true] {
         let name = format!("w{skip}");
         let worker = Worker::builder(&stage.client, "q")
@@ -59,23 +59,23 @@ async fn started_worker_is_listed() -> TestResult {
 /// A worker that cannot reach Redis starts all the same, and is not healthy until it can.
 #[tokio::test]
 async fn health_follows_the_work() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .drain_delay(Duration::from_millis(50))
         .start(obey)
         .await?;
-    eventually(SOON, || async { worker.health().is_healthy() }).await?;
+    eventually(DEADLINE, || async { worker.health().is_healthy() }).await?;
     assert!(worker.health().last_fetch.is_some());
     assert_eq!(worker.health().last_renewal, None);
     stage.server.kill_hard();
-    eventually(SOON, || async { !worker.health().is_healthy() }).await?;
+    eventually(DEADLINE, || async { !worker.health().is_healthy() }).await?;
     let trouble = worker.health().trouble.ok_or("no trouble")?;
     assert!(
         trouble.reason.contains("queue could not be advanced"),
         "{trouble:?}"
     );
     stage.server.restart().await?;
-    eventually(SOON, || async { worker.health().is_healthy() }).await?;
+    eventually(DEADLINE, || async { worker.health().is_healthy() }).await?;
     worker.close().await;
     assert!(!worker.health().is_healthy());
     Ok(())
@@ -84,7 +84,7 @@ async fn health_follows_the_work() -> TestResult {
 /// Pausing need not wait for the jobs that run.
 #[tokio::test]
 async fn pause_without_waiting_returns_while_a_job_runs() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .shutdown(
             ShutdownOptions::new()
@@ -94,9 +94,9 @@ async fn pause_without_waiting_returns_while_a_job_runs() -> TestResult {
         .start(obey)
         .await?;
     stage.add("hang", JobOptions::new()).await?;
-    eventually(SOON, || async { worker.health().running == 1 }).await?;
+    eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
     worker.pause_without_waiting().await?;
-    eventually(SOON, || async { worker.health().paused }).await?;
+    eventually(DEADLINE, || async { worker.health().paused }).await?;
     assert_eq!(worker.health().running, 1);
     worker.close().await;
     Ok(())
@@ -114,7 +114,7 @@ async fn stops(job: Job<Value>, context: Context) -> JobResult<()> {
 /// its attempt has failed.
 #[tokio::test]
 async fn handlers_are_cancelled_one_by_one_or_together() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(3)
         .shutdown(ShutdownOptions::new().cancel_within(Duration::from_millis(50)))
@@ -123,7 +123,7 @@ async fn handlers_are_cancelled_one_by_one_or_together() -> TestResult {
     let kind = stage.add("stop", JobOptions::new().attempts(3)).await?;
     let deaf = stage.add("ignore", JobOptions::new()).await?;
     let other = stage.add("stop", JobOptions::new()).await?;
-    eventually(SOON, || async { worker.health().running == 3 }).await?;
+    eventually(DEADLINE, || async { worker.health().running == 3 }).await?;
     assert!(!worker.cancel_job(&JobId::existing("none")).await?);
     assert!(worker.cancel_job(&kind).await?);
     stage.ended(1).await?;
@@ -145,7 +145,7 @@ async fn progress_is_told_in_the_process() -> TestResult {
         job.update_progress(&json!({ "percent": 50 })).await?;
         Ok(Outcome::Done(()))
     }
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("x", JobOptions::new()).await?;
     let builder = Worker::builder(&stage.client, "q");
     let mut events = builder.events();
@@ -165,7 +165,7 @@ async fn progress_is_told_in_the_process() -> TestResult {
 #[tokio::test]
 async fn failures_are_logged() -> TestResult {
     let logs = Logs::capture();
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
     let once = stage
         .add("fail once", JobOptions::new().attempts(2))
@@ -215,7 +215,7 @@ async fn attempts_that_do_not_end_are_given_back() -> TestResult {
         }
         std::future::pending().await
     }
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let deaf_id = stage.add("deaf", JobOptions::new().attempts(5)).await?;
     let endless = Backoff::custom("endless");
     stage
@@ -227,7 +227,7 @@ async fn attempts_that_do_not_end_are_given_back() -> TestResult {
         .backoff_strategy("endless", |_| std::future::pending())
         .start(deaf)
         .await?;
-    eventually(SOON, || async { worker.health().running == 2 }).await?;
+    eventually(DEADLINE, || async { worker.health().running == 2 }).await?;
     assert!(worker.cancel_job(&deaf_id).await?);
     let closed = worker.close_now().await;
     assert_eq!((closed.given_back, closed.abandoned), (2, 0));
@@ -238,16 +238,16 @@ async fn attempts_that_do_not_end_are_given_back() -> TestResult {
 /// Who resumes a worker ends the wait of whoever paused it.
 #[tokio::test]
 async fn resumed_worker_is_waited_for_no_longer() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     stage.add("hang", JobOptions::new()).await?;
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
-    eventually(SOON, || async { worker.health().running == 1 }).await?;
+    eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
     let resume = async {
-        eventually(SOON, || async { worker.health().paused }).await?;
+        eventually(DEADLINE, || async { worker.health().paused }).await?;
         TestResult::Ok(worker.resume().await?)
     };
     let both = async { tokio::join!(worker.pause(), resume) };
-    let (paused, resumed) = tokio::time::timeout(SOON, both).await?;
+    let (paused, resumed) = tokio::time::timeout(DEADLINE, both).await?;
     paused?;
     resumed?;
     worker.close_now().await;
@@ -260,13 +260,13 @@ async fn waits_may_be_endless() -> TestResult {
     async fn limit(_: Job<Value>, _: Context) -> JobResult<()> {
         Ok(Outcome::RateLimited(Duration::MAX))
     }
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("hang", JobOptions::new()).await?;
     let worker = Worker::builder(&stage.client, "q")
         .drain_delay(Duration::MAX)
         .start(obey)
         .await?;
-    eventually(SOON, || async { worker.health().running == 1 }).await?;
+    eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
     let endless = ShutdownOptions::new()
         .finish_within(Duration::MAX)
         .cancel_within(Duration::MAX)
@@ -300,7 +300,7 @@ async fn waits_may_be_endless() -> TestResult {
 /// A lock that Redis cannot take is refused before a job leaves its list for it.
 #[tokio::test]
 async fn impossible_locks_are_refused_and_lose_no_job() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("x", JobOptions::new()).await?;
     for duration in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
         let manual = ManualWorker::new(&stage.client, "q")?.lock_duration(duration);
@@ -317,7 +317,7 @@ async fn impossible_locks_are_refused_and_lose_no_job() -> TestResult {
 /// A worker of a closed client would wait for ever.
 #[tokio::test]
 async fn closed_client_starts_no_worker() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
     worker.close().await;
     assert!(worker.is_closed());
@@ -341,7 +341,7 @@ async fn outage_in_handlers_shows_in_health() -> TestResult {
         Err(Receipt(Error::Unreachable("nobody is there".into())).into())
     }
     let logs = Logs::capture();
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(write).await?;
     stage.add("x", JobOptions::new()).await?;
     stage.counts(|counts| counts.delayed == 1).await?;
@@ -351,7 +351,7 @@ async fn outage_in_handlers_shows_in_health() -> TestResult {
     assert!(lines[0].contains("nobody is there"), "{lines:?}");
     stage.add("well", JobOptions::new()).await?;
     stage.ended(1).await?;
-    eventually(SOON, || async { worker.health().is_healthy() }).await?;
+    eventually(DEADLINE, || async { worker.health().is_healthy() }).await?;
     worker.close().await;
     Ok(())
 }

@@ -9,13 +9,14 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use oxbull::kv::session::{SessionStore, Sessions, UserId};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 use tower_sessions::cookie::time;
 use tower_sessions::session::{Id, Record};
 use tower_sessions::{Expiry, Session, SessionManagerLayer};
 
-use crate::stage::{Stage, TestResult};
 use crate::vault::{keyring, rotated};
 
 const HOUR: i64 = 3_600_000;
@@ -66,8 +67,8 @@ fn store(sessions: Sessions) -> SessionStore {
     SessionStore::new(sessions).user_field("user_id")
 }
 
-async fn start() -> TestResult<(Stage, SessionStore)> {
-    let stage = Stage::start().await?;
+async fn start() -> TestResult<(Fixture, SessionStore)> {
+    let stage = Fixture::start().await?;
     let sessions = Sessions::builder(&stage.client)
         .sealed_with(keyring())
         .build()?;
@@ -170,7 +171,7 @@ async fn login_changes_the_cookie() -> TestResult {
 /// Logging out everywhere, listing and the limit hold for the middleware's sessions too.
 #[tokio::test]
 async fn user_of_the_middleware_is_known_by_the_index() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let two = NonZeroU32::new(2).ok_or("two")?;
     let sessions = Sessions::builder(&stage.client)
         .sealed_with(keyring())

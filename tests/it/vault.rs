@@ -8,11 +8,11 @@ use oxbull::vault::{
     KEYS_MAX, Key, Keyring, OpenError, PLAINTEXT_MAX, Place, Sealed, Vault, VaultError,
 };
 use oxbull::{Error, JobOptions, Queue, QueueName};
+use oxbull_fixture::Fixture;
+use oxbull_testkit::{DEADLINE, TestResult};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-use crate::stage::{SOON, Stage, TestResult};
 
 /// What must not be seen anywhere.
 const CANARY: &str = "c4nary-t0ken";
@@ -236,9 +236,9 @@ fn debug_output_has_no_secret() -> TestResult {
 /// Tokens lie in Redis sealed, for a time, and only under their own key.
 #[tokio::test]
 async fn vault_keeps_tokens_sealed() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let vault = Vault::new(stage.client.kv(), keyring());
-    vault.set("token:17", CANARY, SOON).await?;
+    vault.set("token:17", CANARY, DEADLINE).await?;
     assert_eq!(
         vault.get::<String>("token:17").await?.as_deref(),
         Some(CANARY)
@@ -251,7 +251,9 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
         .await?
         .ok_or("gone")?;
     assert!(stored.starts_with("v1.k1.") && !stored.contains(CANARY));
-    assert!(matches!(stage.client.kv().ttl("token:17").await?, Ttl::Left(left) if left <= SOON));
+    assert!(
+        matches!(stage.client.kv().ttl("token:17").await?, Ttl::Left(left) if left <= DEADLINE)
+    );
     assert!(vault.set("token:17", CANARY, Duration::ZERO).await.is_err());
 
     stage.server.cli(&["COPY", "token:17", "token:18"]).await?;
@@ -283,7 +285,7 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
 /// After a rotation, reading moves values to the active key, and does not prolong their life.
 #[tokio::test]
 async fn vault_seals_anew_with_the_active_key() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let kv = stage.client.kv();
     let old = Vault::new(kv.clone(), keyring());
     old.set("k", CANARY, Duration::from_secs(1000)).await?;
@@ -323,7 +325,7 @@ struct Publish {
 /// their account only.
 #[tokio::test]
 async fn job_data_is_sealed_by_field() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let name = QueueName::new("post-publishing")?;
     let queue: Queue<Publish> = Queue::open(&stage.client, name.as_str()).await?;
     let data = Publish {

@@ -6,19 +6,19 @@ use oxbull::{
     Client, ClientConfig, Error, Job, JobEnd, JobError, JobId, JobOptions, ManualWorker, Outcome,
     Queue, Retention, RetryOptions, Worker,
 };
-use oxbull_testkit::{Command, Proxy, RedisServer, Rule, eventually};
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{Command, DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::events::{keep_away, readers, settles_at};
-use crate::stage::{SOON, Stage, TestResult, obey};
 
 type Wait = JoinHandle<oxbull::Result<JobEnd<Value>>>;
 
 /// Waits for a job in a task of its own.
 fn wait(queue: &Queue<Value>, job: &JobId) -> Wait {
     let (queue, job) = (queue.clone(), job.clone());
-    tokio::spawn(async move { queue.wait_for(&job, SOON).await })
+    tokio::spawn(async move { queue.wait_for(&job, DEADLINE).await })
 }
 
 fn completed(value: Value) -> JobEnd<Value> {
@@ -37,7 +37,7 @@ async fn end_of_a_job_comes_to_whoever_waits() -> TestResult {
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Sized(String);
 
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let two = || JobOptions::new().attempts(2);
     let good = stage.add("good", two()).await?;
     let again = stage.add("fail once", two()).await?;
@@ -56,11 +56,11 @@ async fn end_of_a_job_comes_to_whoever_waits() -> TestResult {
     }
     // Those that have ended answer at once.
     for (job, end) in jobs.into_iter().zip(&ends) {
-        assert_eq!(&stage.queue.wait_for::<Value>(job, SOON).await?, end);
+        assert_eq!(&stage.queue.wait_for::<Value>(job, DEADLINE).await?, end);
     }
-    let typed: JobEnd<Sized> = stage.queue.wait_for(&good, SOON).await?;
+    let typed: JobEnd<Sized> = stage.queue.wait_for(&good, DEADLINE).await?;
     assert_eq!(typed, JobEnd::Completed(Sized("good".to_owned())));
-    let odd = stage.queue.wait_for::<u32>(&good, SOON).await;
+    let odd = stage.queue.wait_for::<u32>(&good, DEADLINE).await;
     assert!(matches!(odd, Err(Error::Decode { .. })), "{odd:?}");
     worker.close().await;
     Ok(())
@@ -70,10 +70,10 @@ async fn end_of_a_job_comes_to_whoever_waits() -> TestResult {
 /// takes too long.
 #[tokio::test]
 async fn jobs_without_an_end_are_told_apart() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let queue = &stage.queue;
     let nobody = queue
-        .wait_for::<Value>(&JobId::existing("nobody"), SOON)
+        .wait_for::<Value>(&JobId::existing("nobody"), DEADLINE)
         .await;
     assert!(matches!(nobody, Err(Error::JobMissing(_))), "{nobody:?}");
 
@@ -89,7 +89,7 @@ async fn jobs_without_an_end_are_told_apart() -> TestResult {
     let removed =
         tokio::spawn(async move { forever.wait_for::<Value>(&forever_job, Duration::MAX).await });
     // Whether it is removed before or after the look-up, there was a job.
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         stage.calls("evalsha").await.is_ok_and(|calls| calls >= 3)
     })
     .await?;
@@ -105,7 +105,7 @@ async fn jobs_without_an_end_are_told_apart() -> TestResult {
 /// An end that its job does not outlive is not missed: the wait begins before the job.
 #[tokio::test]
 async fn added_job_may_vanish_with_its_end() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
     let options = || {
         JobOptions::new()
@@ -116,7 +116,7 @@ async fn added_job_may_vanish_with_its_end() -> TestResult {
         let what = if round % 2 == 0 { "ok" } else { "give up" };
         let end = stage
             .queue
-            .add_and_wait::<Value>(what, &json!({ "do": what }), options(), SOON)
+            .add_and_wait::<Value>(what, &json!({ "do": what }), options(), DEADLINE)
             .await?;
         let expected = if round % 2 == 0 {
             completed(json!("ok"))
@@ -132,10 +132,10 @@ async fn added_job_may_vanish_with_its_end() -> TestResult {
     let id = JobId::new("only-one")?;
     let kept = JobOptions::new().id(id.clone());
     let data = json!({ "do": "first" });
-    let first = stage.queue.add_and_wait("x", &data, kept.clone(), SOON);
+    let first = stage.queue.add_and_wait("x", &data, kept.clone(), DEADLINE);
     assert_eq!(first.await?, completed(json!("first")));
     let data = json!({ "do": "second" });
-    let second = stage.queue.add_and_wait("x", &data, kept, SOON);
+    let second = stage.queue.add_and_wait("x", &data, kept, DEADLINE);
     assert_eq!(second.await?, completed(json!("first")));
     worker.close().await;
     let short = Duration::from_millis(30);
@@ -147,7 +147,7 @@ async fn added_job_may_vanish_with_its_end() -> TestResult {
     let bad = JobOptions::new().id(JobId::existing("wait"));
     let refused = stage
         .queue
-        .add_and_wait::<Value>("x", &json!({}), bad, SOON)
+        .add_and_wait::<Value>("x", &json!({}), bad, DEADLINE)
         .await;
     assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     Ok(())
@@ -157,19 +157,19 @@ async fn added_job_may_vanish_with_its_end() -> TestResult {
 /// and dropped waits do not keep it.
 #[tokio::test]
 async fn thousands_wait_on_one_connection() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let other = Queue::open(&stage.client, "q").await?;
     let mut waits = JoinSet::new();
     let jobs = (0..3000).map(|n| oxbull::NewJob::new("job", json!({ "do": n.to_string() })));
     for (n, added) in stage.queue.add_bulk(jobs).await?.into_iter().enumerate() {
         let queue = if n % 2 == 0 { &stage.queue } else { &other };
         let (queue, job) = (queue.clone(), added?.id);
-        waits.spawn(async move { (n, queue.wait_for::<Value>(&job, SOON * 2).await) });
+        waits.spawn(async move { (n, queue.wait_for::<Value>(&job, DEADLINE * 2).await) });
     }
     let never = wait(
         &stage.queue,
         &stage
-            .add("never", JobOptions::new().delay(SOON * 100))
+            .add("never", JobOptions::new().delay(DEADLINE * 100))
             .await?,
     );
     settles_at(&stage.server, 1).await?;
@@ -223,7 +223,7 @@ impl Behind {
         let first = Client::connect(ClientConfig::from_url(&server.url())?).await?;
         let nobody = JobId::existing("nobody");
         let queue = Queue::<Value>::open(&first, "q").await?;
-        assert!(queue.wait_for::<Value>(&nobody, SOON).await.is_err());
+        assert!(queue.wait_for::<Value>(&nobody, DEADLINE).await.is_err());
         first.close().await;
         let direct = Client::connect(ClientConfig::from_url(&server.url())?).await?;
         let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
@@ -256,7 +256,7 @@ impl Behind {
             .proxy
             .add(Rule::delay_reply(Duration::ZERO, Command::is_script));
         let wait = wait(&self.queue, job);
-        seen.wait_fired(1, SOON).await?;
+        seen.wait_fired(1, DEADLINE).await?;
         seen.remove();
         Ok(wait)
     }
@@ -271,7 +271,7 @@ async fn end_whose_event_was_trimmed_is_found() -> TestResult {
         let job = behind.add(JobOptions::new()).await?;
         waits.push(behind.wait(&job).await?);
     }
-    let open = behind.add(JobOptions::new().delay(SOON * 100)).await?;
+    let open = behind.add(JobOptions::new().delay(DEADLINE * 100)).await?;
     let open = behind.wait(&open).await?;
     let gone = behind
         .add(JobOptions::new().remove_on_complete(Retention::Remove))
@@ -318,7 +318,7 @@ async fn deleted_queue_ends_all_waits() -> TestResult {
 async fn end_that_was_undone_is_no_end() -> TestResult {
     let behind = Behind::start().await?;
     let job = behind.add(JobOptions::new()).await?;
-    let other = behind.add(JobOptions::new().delay(SOON * 100)).await?;
+    let other = behind.add(JobOptions::new().delay(DEADLINE * 100)).await?;
     let other = behind.wait(&other).await?;
     keep_away(&behind.proxy).await?;
     behind.run(Err(JobError::fatal("undone"))).await?;
@@ -340,7 +340,7 @@ async fn end_of_a_vanished_job_is_told_by_its_event() -> TestResult {
     let job = behind
         .add(JobOptions::new().remove_on_complete(Retention::Remove))
         .await?;
-    let other = behind.add(JobOptions::new().delay(SOON * 100)).await?;
+    let other = behind.add(JobOptions::new().delay(DEADLINE * 100)).await?;
     let other = behind.wait(&other).await?;
     keep_away(&behind.proxy).await?;
     behind.run(Ok(json!("gone"))).await?;
@@ -350,7 +350,7 @@ async fn end_of_a_vanished_job_is_told_by_its_event() -> TestResult {
     assert_eq!(wait.await??, completed(json!("gone")));
 
     // Once the reader has seen the end of the stream, there is no such job.
-    let missing = behind.queue.wait_for::<Value>(&job, SOON).await;
+    let missing = behind.queue.wait_for::<Value>(&job, DEADLINE).await;
     assert!(matches!(missing, Err(Error::JobMissing(_))), "{missing:?}");
     other.abort();
     Ok(())
@@ -368,7 +368,7 @@ async fn lost_answers_do_not_end_a_wait() -> TestResult {
         .proxy
         .add(Rule::drop_reply(|command| command.is("XINFO")).times(2));
     let wait = wait(&behind.queue, &job);
-    lost.wait_fired(8, SOON).await?;
+    lost.wait_fired(8, DEADLINE).await?;
     assert_eq!(opening.fired(), 2);
     behind.run(Ok(json!("at last"))).await?;
     assert_eq!(wait.await??, completed(json!("at last")));
@@ -387,7 +387,7 @@ async fn closed_client_ends_all_waits() -> TestResult {
         let end = wait.await?;
         assert!(matches!(end, Err(Error::Closed)), "{end:?}");
     }
-    let late = behind.queue.wait_for::<Value>(&job, SOON).await;
+    let late = behind.queue.wait_for::<Value>(&job, DEADLINE).await;
     assert!(matches!(late, Err(Error::Closed)), "{late:?}");
     settles_at(&behind.server, 0).await
 }
@@ -420,10 +420,10 @@ fn waits_survive_the_runtime_of_the_first() -> TestResult {
     };
     let (main, first) = (build()?, build()?);
     main.block_on(async {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         let job = stage.add("x", JobOptions::new()).await?;
         let (queue, id) = (stage.queue.clone(), job.clone());
-        first.spawn(async move { queue.wait_for::<Value>(&id, SOON).await });
+        first.spawn(async move { queue.wait_for::<Value>(&id, DEADLINE).await });
         settles_at(&stage.server, 1).await?;
         let wait = wait(&stage.queue, &job);
         first.shutdown_background();
@@ -444,12 +444,12 @@ fn waits_survive_a_reader_that_never_began() -> TestResult {
     };
     let (main, first) = (build()?, build()?);
     let (stage, job) = main.block_on(async {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         let job = stage.add("x", JobOptions::new()).await?;
         TestResult::Ok((stage, job))
     })?;
     first.block_on(async {
-        let begun = std::pin::pin!(stage.queue.wait_for::<Value>(&job, SOON));
+        let begun = std::pin::pin!(stage.queue.wait_for::<Value>(&job, DEADLINE));
         assert!(futures::poll!(begun).is_pending());
     });
     drop(first);
@@ -485,10 +485,10 @@ async fn no_wait_is_lost_under_kills_and_trims() -> TestResult {
                 let data = json!([task, n]);
                 let end: JobEnd<Value> = if n % 2 == 0 {
                     let added = queue.add_once("job", &data, JobOptions::new()).await?;
-                    queue.wait_for(&added.id, SOON).await?
+                    queue.wait_for(&added.id, DEADLINE).await?
                 } else {
                     queue
-                        .add_and_wait("job", &data, JobOptions::new(), SOON)
+                        .add_and_wait("job", &data, JobOptions::new(), DEADLINE)
                         .await?
                 };
                 assert_eq!(end, completed(data));

@@ -10,17 +10,16 @@ use oxbull::{
     JobResult, JobService, JobState, NewJob, Outcome, Queue, Refusal, Retention, ShutdownOptions,
     Worker, WorkerEvent,
 };
-use oxbull_testkit::eventually;
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tower::{Layer, Service};
 
-use crate::stage::{SOON, Stage, TestResult, obey};
-
 /// Every way an attempt can end leaves the job where the rules say, with the right counters.
 #[tokio::test]
 async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let three = || JobOptions::new().attempts(3);
     let slow = Backoff::fixed(Duration::from_millis(20));
     let plain = stage.add("ok", three()).await?;
@@ -70,7 +69,7 @@ async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
 /// A job may name the time it wants to go on at.
 #[tokio::test]
 async fn job_waits_until_the_time_it_names() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
     let id = stage.add("delay until", JobOptions::new()).await?;
     stage.ended(1).await?;
@@ -85,7 +84,7 @@ async fn job_waits_until_the_time_it_names() -> TestResult {
 /// A worker that is asked to counts what it finished, and applies its own retention.
 #[tokio::test]
 async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .metrics(5)
         .max_started_attempts(2)
@@ -104,7 +103,7 @@ async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
                 .await
         }
     };
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         count("failed")
             .await
             .is_ok_and(|n| n.as_deref() == Some("2"))
@@ -124,7 +123,7 @@ async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
 /// goes before all that wait.
 #[tokio::test]
 async fn jobs_run_in_order_of_priority() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     for (name, options) in [
         ("p5", JobOptions::new().priority(5)),
         ("first", JobOptions::new()),
@@ -180,7 +179,7 @@ async fn pass(_: Job<Value>, context: Context<Arc<Gate>>) -> JobResult<()> {
 /// No more handlers run than the concurrency says, and it can be changed at any time.
 #[tokio::test]
 async fn concurrency_is_kept_and_can_change() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let gate = Gate::closed();
     let jobs = (0..30).map(|n| NewJob::new("gated", json!(n)));
     for added in stage.queue.add_bulk(jobs).await? {
@@ -193,7 +192,7 @@ async fn concurrency_is_kept_and_can_change() -> TestResult {
         .await?;
     let running = |wanted: usize| {
         let gate = Arc::clone(&gate);
-        eventually(SOON, move || {
+        eventually(DEADLINE, move || {
             let gate = Arc::clone(&gate);
             async move { gate.running.load(Ordering::SeqCst) == wanted }
         })
@@ -214,7 +213,7 @@ async fn concurrency_is_kept_and_can_change() -> TestResult {
 /// Two hundred free slots fill in a few round trips.
 #[tokio::test]
 async fn many_slots_fill_in_a_few_calls() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let gate = Gate::closed();
     let jobs = (0..200).map(|n| NewJob::new("gated", json!(n)));
     for added in stage.queue.add_bulk(jobs).await? {
@@ -227,7 +226,7 @@ async fn many_slots_fill_in_a_few_calls() -> TestResult {
         .state(Arc::clone(&gate))
         .start(pass)
         .await?;
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         gate.running.load(Ordering::SeqCst) == 200
     })
     .await?;
@@ -242,7 +241,7 @@ async fn many_slots_fill_in_a_few_calls() -> TestResult {
 /// An idle worker relies on one blocking read; workers of one client share it.
 #[tokio::test]
 async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let mut workers = Vec::new();
     for queue in ["q", "r", "s"] {
         let worker = Worker::builder(&stage.client, queue)
@@ -257,7 +256,7 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
             .filter(|line| line.contains("cmd=bzpopmin"))
             .count()
     };
-    eventually(SOON, || async {
+    eventually(DEADLINE, || async {
         let list = stage.server.text(&["CLIENT", "LIST"]).await.ok()??;
         (blocked(&list) == 1 && list.matches(":w:quiet").count() == 3).then_some(())
     })
@@ -273,7 +272,7 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
     for queue in ["q", "r", "s"] {
         let queue: Queue<Value> = Queue::open(&stage.client, queue).await?;
         queue.add("job", &json!({})).await?;
-        eventually(SOON, || async {
+        eventually(DEADLINE, || async {
             queue
                 .counts()
                 .await
@@ -290,7 +289,7 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
 /// A delayed job whose marker was lost runs all the same.
 #[tokio::test]
 async fn overdue_job_without_a_marker_is_found() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .drain_delay(Duration::from_millis(300))
         .paused(true)
@@ -309,7 +308,7 @@ async fn overdue_job_without_a_marker_is_found() -> TestResult {
 /// The worker's limit and its handlers' own limits hold back the queue, without using attempts.
 #[tokio::test]
 async fn rate_limits_hold_jobs_back() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(10)
         .rate_limit(2, Duration::from_millis(400))
@@ -341,7 +340,7 @@ async fn rate_limits_hold_jobs_back() -> TestResult {
 /// A paused queue stops every worker; a paused worker stops itself only.
 #[tokio::test]
 async fn pauses_hold_jobs_until_resumed() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
     stage.queue.pause().await?;
     stage.add("ok", JobOptions::new()).await?;
@@ -359,7 +358,7 @@ async fn pauses_hold_jobs_until_resumed() -> TestResult {
 /// Global concurrency bounds all workers together.
 #[tokio::test]
 async fn global_concurrency_bounds_all_workers() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     stage
         .server
         .cli(&["HSET", "bull:q:meta", "concurrency", "2"])
@@ -378,7 +377,10 @@ async fn global_concurrency_bounds_all_workers() -> TestResult {
     for n in 0..10 {
         stage.queue.add("gated", &json!(n)).await?;
     }
-    eventually(SOON, || async { gate.running.load(Ordering::SeqCst) == 2 }).await?;
+    eventually(DEADLINE, || async {
+        gate.running.load(Ordering::SeqCst) == 2
+    })
+    .await?;
     gate.open.add_permits(10);
     stage.ended(10).await?;
     assert_eq!(gate.most.load(Ordering::SeqCst), 2);
@@ -391,7 +393,7 @@ async fn global_concurrency_bounds_all_workers() -> TestResult {
 /// An attempt that takes too long fails; its handler is dropped.
 #[tokio::test]
 async fn timeout_fails_the_attempt() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .timeout(Duration::from_millis(50))
         .start(obey)
@@ -411,7 +413,7 @@ async fn timeout_fails_the_attempt() -> TestResult {
 /// A custom strategy decides about waits and about giving up.
 #[tokio::test]
 async fn custom_backoff_is_asked() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .backoff_strategy("mine", |failed: FailedAttempt| async move {
             let again = failed.attempt < 2 && failed.error.reason() == "it failed";
@@ -432,7 +434,7 @@ async fn custom_backoff_is_asked() -> TestResult {
 /// Only the newest stack traces are kept.
 #[tokio::test]
 async fn stack_traces_are_limited() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(obey).await?;
     let id = stage
         .add("fail", JobOptions::new().attempts(4).stack_trace_limit(2))
@@ -459,7 +461,7 @@ async fn stack_traces_lead_to_the_line() -> TestResult {
             _ => panic!("no {}", job.name()),
         }
     }
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .layer(tower::util::MapErrLayer::new(|error| {
             oxbull::BoxError::from(Wrapped(error))
@@ -516,7 +518,7 @@ async fn strict(_: Job<Strict>, _: Context) -> JobResult<()> {
 /// may know the type. It names the reason, and stays.
 #[tokio::test]
 async fn undecodable_data_fails_and_stays() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q").start(strict).await?;
     let id = stage.add("ok", JobOptions::new().attempts(5)).await?;
     let fine = stage.queue.add("fine", &json!({ "count": 3 })).await?.id;
@@ -573,7 +575,7 @@ where
 /// Layers see every attempt.
 #[tokio::test]
 async fn layers_wrap_every_attempt() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let calls = Arc::new(AtomicUsize::new(0));
     let worker = Worker::builder(&stage.client, "q")
         .layer(CountLayer(Arc::clone(&calls)))
@@ -590,7 +592,7 @@ async fn layers_wrap_every_attempt() -> TestResult {
 /// A reader that never reads costs nothing and can see what it missed.
 #[tokio::test]
 async fn unread_events_are_bounded() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(50)
         .paused(true)
@@ -621,7 +623,7 @@ async fn unread_events_are_bounded() -> TestResult {
 /// used.
 #[tokio::test]
 async fn jobs_beyond_the_deadline_go_back() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .shutdown(
             ShutdownOptions::new()
@@ -654,7 +656,7 @@ async fn jobs_beyond_the_deadline_go_back() -> TestResult {
 /// Handlers that end in time are not cancelled, and nothing is started meanwhile.
 #[tokio::test]
 async fn closing_lets_handlers_finish() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let gate = Gate::closed();
     let worker = Worker::builder(&stage.client, "q")
         .state(Arc::clone(&gate))
@@ -663,7 +665,10 @@ async fn closing_lets_handlers_finish() -> TestResult {
     for n in 0..2 {
         stage.queue.add("gated", &json!(n)).await?;
     }
-    eventually(SOON, || async { gate.running.load(Ordering::SeqCst) == 1 }).await?;
+    eventually(DEADLINE, || async {
+        gate.running.load(Ordering::SeqCst) == 1
+    })
+    .await?;
     let (closed, ()) = tokio::join!(worker.close(), async { gate.open.add_permits(5) });
     assert_eq!(closed.abandoned, 0);
     let counts = stage.queue.counts().await?;
@@ -696,7 +701,7 @@ async fn write_twice(job: Job<Value>, context: Context<Arc<Talk>>) -> JobResult<
 /// A handler that was frozen beyond its lock must not undo what the job's next worker wrote.
 #[tokio::test]
 async fn handler_without_its_lock_writes_no_data() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let id = stage.add("ok", JobOptions::new()).await?;
     let talk = Arc::new(Talk {
         begun: Semaphore::new(0),

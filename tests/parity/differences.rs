@@ -3,9 +3,9 @@
 //! the reasons.
 
 use oxbull::JobId;
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::{End, Limit, Step, refused};
 use crate::player::Player;
 use crate::stage::play;

@@ -1,9 +1,8 @@
 //! The steps a scenario is made of, and who can take them.
 
 use futures::future::BoxFuture;
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
-
-use crate::TestResult;
 
 /// One step of a scenario. Options are those of BullMQ, by their API names.
 #[derive(Debug, Clone)]

@@ -22,6 +22,3 @@ mod slots;
 mod snapshot;
 mod stage;
 mod table;
-
-/// What tests and their helpers return.
-type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

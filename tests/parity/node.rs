@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
-use oxbull_testkit::{NodePeer, PeerError};
+use oxbull_testkit::{NodePeer, PeerError, TestResult};
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::{Driver, End, Limit, Place, Step, locked, refused};
 
 /// BullMQ 6 in a Node process.

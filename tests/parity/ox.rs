@@ -9,9 +9,9 @@ use oxbull::{
     Added, Client, Error, JobError, JobId, JobRecord, ManualWorker, NewJob, Outcome, Queue,
     RateLimitState, Recurrence, Refusal, RetryOptions, SchedulerOrder, SchedulerRecord, Timestamp,
 };
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::{Driver, End, Limit, Place, Step, locked, refused};
 use options::{millis, number, options, retention, schedule, text};
 use working::Play;

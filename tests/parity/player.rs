@@ -6,10 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oxbull::Timestamp;
-use oxbull_testkit::{Connection, eventually};
+use oxbull_testkit::{Connection, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::cast::{Cast, Side};
 use crate::driver::{Driver, Limit, Place, Step};
 use crate::node::Node;

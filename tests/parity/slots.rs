@@ -10,9 +10,9 @@ mod random;
 use std::time::Duration;
 
 use oxbull::{Error, Schedule, Timestamp};
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::stage::{Stage, with_stage};
 
 /// A schedule as both are given it, and when it is set up.

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use oxbull_testkit::Connection;
+use oxbull_testkit::{Connection, TestResult};
 use serde_json::{Map, Value, json};
-
-use crate::TestResult;
 
 /// Two time limits this close count as equal: they run on the server's clock, which no test stops.
 const TTL_TOLERANCE: i64 = 5_000;

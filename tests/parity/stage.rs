@@ -4,11 +4,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 
 use futures::future::BoxFuture;
 use oxbull::{Client, ClientConfig};
-use oxbull_testkit::{BullMq, NodePeer, RedisServer};
+use oxbull_testkit::{BullMq, NodePeer, RedisServer, TestResult};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
-use crate::TestResult;
 use crate::cast::{ALL, Cast, OWN, REFERENCE};
 use crate::player::{Played, Player};
 

@@ -197,7 +197,7 @@ async fn late_iterations_are_left_alone() -> TestResult {
 #[tokio::test]
 async fn checks_of_schedulers_keep_their_distance() -> TestResult {
     let scene = Scene::start().await?;
-    let check = || scene.worker.check_schedulers(SOON);
+    let check = || scene.worker.check_schedulers(DEADLINE);
     assert_eq!(check().await?, []);
     let throttle = ["EXISTS", "stalled-check:schedulers"];
     assert_eq!(scene.redis(&throttle).await?.int(), Some(0));
@@ -225,7 +225,7 @@ async fn iteration_without_repeat_options_runs_and_its_schedule_goes_on() -> Tes
 /// A worker finds by itself that a schedule has lost its iteration, and says so.
 #[tokio::test]
 async fn worker_arms_a_lost_schedule_again() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let schedule = Schedule::every(Duration::from_secs(3600)).offset(Duration::from_millis(1));
     let template = NewJob::new("tick", json!({ "do": "tick" }));
     let made = stage

@@ -284,7 +284,7 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
         // The scheduler is there, but makes ids of another form.
         ("repeat:0123abcd:6", "odd", true),
     ] {
-        let stage = Stage::start().await?;
+        let stage = Fixture::start().await?;
         let cli = async |command: &[&str]| stage.server.cli(command).await;
         if known {
             cli(&["ZADD", "bull:q:repeat", "6", key]).await?;
@@ -309,7 +309,7 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
         cli(&["ZADD", "bull:q:marker", "0", "0"]).await?;
         let named = format!("scheduler {key} was not carried on by job {id}: ");
         loop {
-            let event = tokio::time::timeout(SOON, events.next()).await?;
+            let event = tokio::time::timeout(DEADLINE, events.next()).await?;
             match event.ok_or("it ended")? {
                 // The check of schedulers has its own words for the second, and may come first.
                 WorkerEvent::Trouble { message } if message.starts_with(&named) => break,

@@ -121,7 +121,7 @@ async fn repeatable_of_version_5_keeps_its_data() -> TestResult {
 /// A schedule does not depend on how its iterations end.
 #[tokio::test]
 async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(5)
         .timeout(Duration::from_millis(20))
@@ -144,7 +144,7 @@ async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
 /// A worker passes an overlapping iteration over and says which one was in its way.
 #[tokio::test]
 async fn worker_tells_of_skipped_iterations() -> TestResult {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(5)
         .start(obey)
@@ -160,7 +160,7 @@ async fn worker_tells_of_skipped_iterations() -> TestResult {
         .await?;
     let mut skipped = Vec::new();
     while skipped.len() < 2 {
-        let event = tokio::time::timeout(SOON, events.next()).await?;
+        let event = tokio::time::timeout(DEADLINE, events.next()).await?;
         if let WorkerEvent::Skipped { id, running } = event.ok_or("it ended")? {
             skipped.push((id, running));
         }

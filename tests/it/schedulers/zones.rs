@@ -9,7 +9,7 @@ const EIGHT: i64 = NINE - 3_600_000;
 /// Starts a worker on the second iteration of a schedule, and returns what it tells until the
 /// iteration has ended.
 async fn troubles(slot: i64) -> TestResult<Vec<String>> {
-    let stage = Stage::start().await?;
+    let stage = Fixture::start().await?;
     let at = slot.to_string();
     let (scheduler, job) = ("bull:q:repeat:s", format!("bull:q:repeat:s:{at}"));
     let repeat = json!({ "pattern": "0 9 * * *", "tz": "America/Havana", "count": 2 });

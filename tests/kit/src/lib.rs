@@ -10,6 +10,7 @@ mod node;
 mod proxy;
 mod redis;
 mod resp;
+mod result;
 mod wait;
 mod watchdog;
 
@@ -18,4 +19,5 @@ pub use node::{BullMq, NodePeer, NodePeerBuilder, PeerError};
 pub use proxy::{Command, Direction, Proxy, ProxyStats, Rule, RuleHandle};
 pub use redis::{RedisServer, RedisServerBuilder, TlsFiles};
 pub use resp::{Connection, Value};
-pub use wait::{Progress, eventually, free_port, unique};
+pub use result::TestResult;
+pub use wait::{DEADLINE, Progress, eventually, free_port, unique};

@@ -7,6 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::{KitError, Result};
 
+/// How long anything may take that must happen at all. It bounds liveness only: a passing test never waits
+/// for it.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
 /// What a poll by [`eventually`] may answer: a value, or not yet, with a reason where it has one.
 pub trait Progress {
     /// What [`eventually`] returns in the end.
@@ -49,8 +53,7 @@ impl Progress for bool {
 
 /// Polls a condition until it holds: an `Option`, a `Result` or a `bool`.
 ///
-/// `deadline` bounds liveness only: make it generous (tens of seconds), a passing test never
-/// waits for it. A poll that hangs is cut off at the deadline too.
+/// `deadline` bounds liveness only, see [`DEADLINE`]. A poll that hangs is cut off at the deadline too.
 ///
 /// # Errors
 /// The deadline passed; the text says where `eventually` was called and what the last poll said.

@@ -1,13 +1,9 @@
 //! Peers run both versions of `BullMQ` and tell the tests what they do.
 
-use std::time::Duration;
-
-use oxbull_testkit::{BullMq, KitError, NodePeer, Proxy, RedisServer, eventually};
+use oxbull_testkit::{
+    BullMq, DEADLINE, KitError, NodePeer, Proxy, RedisServer, TestResult, eventually,
+};
 use serde_json::{Value, json};
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test]
 async fn both_versions_add_and_process_a_job() -> TestResult {
@@ -22,9 +18,9 @@ async fn both_versions_add_and_process_a_job() -> TestResult {
         let job = peer.call("queue.add", add).await?;
         let start = json!({ "queue": queue, "effectsKey": format!("effects-{queue}") });
         peer.call("worker.start", start).await?;
-        let done = peer.wait_event_named(SOON, "worker.completed").await?;
+        let done = peer.wait_event_named(DEADLINE, "worker.completed").await?;
         assert_eq!((&done["id"], &done["result"]), (&job["id"], &json!(7)));
-        let failed = peer.wait_event_named(SOON, "worker.failed").await?;
+        let failed = peer.wait_event_named(DEADLINE, "worker.failed").await?;
         assert_eq!(failed["error"]["message"], "boom");
         let id = json!({ "queue": queue, "id": job["id"] });
         assert_eq!(peer.call("queue.getState", id.clone()).await?, "completed");
@@ -133,14 +129,14 @@ async fn gates_and_events_replace_sleeping() -> TestResult {
     )
     .await?;
     peer.call("queue.add", json!({ "queue": "q" })).await?;
-    peer.wait_event_named(SOON, "job.started").await?;
+    peer.wait_event_named(DEADLINE, "job.started").await?;
     assert_eq!(
         peer.call("queue.getState", json!({ "queue": "q", "id": "1" }))
             .await?,
         "active"
     );
     peer.call("gate.open", json!({ "name": "x" })).await?;
-    let event = peer.wait_event_named(SOON, "queue.completed").await?;
+    let event = peer.wait_event_named(DEADLINE, "queue.completed").await?;
     assert_eq!(event["fields"]["jobId"], "1");
     Ok(())
 }
@@ -183,7 +179,7 @@ async fn dead_peer_fails_calls_and_says_why() -> TestResult {
         "{error}"
     );
     peer.kill_hard();
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         peer.call("peer.info", json!({})).await.is_err()
     })
     .await?;
@@ -218,7 +214,7 @@ async fn jobs_say_what_happens_to_them() -> TestResult {
                 json!({ "queue": queue, "data": { "do": behaviour }, "opts": { "attempts": 3 } });
             let job = peer.call("queue.add", add).await?;
             let id = json!({ "queue": queue, "id": job["id"] });
-            eventually(SOON, async || {
+            eventually(DEADLINE, async || {
                 match peer.call("queue.getState", id.clone()).await? {
                     now if now == state => Ok(()),
                     now => Err(KitError::new(format!("{behaviour}: {now}"))),
@@ -249,11 +245,11 @@ async fn peer_works_through_a_proxy_that_resets_it() -> TestResult {
         )
         .await?;
         peer.call("queue.add", json!({ "queue": queue })).await?;
-        peer.wait_event_named(SOON, "worker.completed").await?;
+        peer.wait_event_named(DEADLINE, "worker.completed").await?;
         proxy.kill_all();
-        peer.wait_event_named(SOON, "peer.error").await?;
+        peer.wait_event_named(DEADLINE, "peer.error").await?;
         peer.call("queue.add", json!({ "queue": queue })).await?;
-        peer.wait_event_named(SOON, "worker.completed").await?;
+        peer.wait_event_named(DEADLINE, "worker.completed").await?;
         assert_eq!(server.int(&["HLEN", &format!("{queue}:done")]).await?, 2);
     }
     assert!(proxy.stats().count("EVALSHA") > 0);

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use oxbull_testkit::{Connection, Direction, Proxy, RedisServer, Rule, eventually};
+use oxbull_testkit::{
+    Connection, DEADLINE, Direction, Proxy, RedisServer, Rule, TestResult, eventually,
+};
 
-type TestResult = Result<(), Box<dyn std::error::Error>>;
-
-const SOON: Duration = Duration::from_secs(30);
 const MUTE: Duration = Duration::from_millis(100);
 
-async fn pair() -> Result<(RedisServer, Proxy), Box<dyn std::error::Error>> {
+async fn pair() -> TestResult<(RedisServer, Proxy)> {
     let server = RedisServer::start().await?;
     let proxy = Proxy::start(server.port()).await?;
     Ok((server, proxy))
@@ -72,7 +71,7 @@ async fn half_open_connection_stays_mute_and_new_ones_work_again() -> TestResult
     client.call(&["PING"]).await?;
     proxy.half_open();
     client.send(&["SET", "a", "b"]).await?;
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         server.text(&["GET", "a"]).await.ok().flatten()
     })
     .await?;
@@ -97,7 +96,7 @@ async fn partition_holds_bytes_until_it_heals() -> TestResult {
     assert_eq!(client.receive().await?.int(), Some(1));
     proxy.blackhole(Direction::ToClient);
     client.send(&["INCR", "n"]).await?;
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         let now = server.int(&["GET", "n"]).await?;
         if now == 2 {
             Ok(())
@@ -126,7 +125,7 @@ async fn refused_and_killed_connections_come_back() -> TestResult {
         .await?
         .call(&["PING"])
         .await?;
-    eventually(SOON, async || proxy.stats().open == 0).await?;
+    eventually(DEADLINE, async || proxy.stats().open == 0).await?;
     Ok(())
 }
 
@@ -196,10 +195,10 @@ async fn delayed_and_swallowed_replies_are_reported_when_they_arrive() -> TestRe
     let swallowed = proxy.add(Rule::swallow_reply(|c| c.is("TIME")));
     let mut client = Connection::open(proxy.port()).await?;
     client.call(&["PING"]).await?;
-    slow.wait_fired(1, SOON).await?;
+    slow.wait_fired(1, DEADLINE).await?;
     client.call(&["ECHO", "x"]).await?;
     client.send(&["TIME"]).await?;
-    swallowed.wait_fired(1, SOON).await?;
+    swallowed.wait_fired(1, DEADLINE).await?;
     assert!(tokio::time::timeout(MUTE, client.receive()).await.is_err());
     Ok(())
 }

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use oxbull_testkit::{Connection, RedisServer, TlsFiles, eventually};
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
+use oxbull_testkit::{Connection, DEADLINE, RedisServer, TestResult, TlsFiles, eventually};
 
 #[tokio::test]
 async fn killed_server_has_its_data_after_a_restart() -> TestResult {
@@ -123,8 +121,7 @@ async fn server_ends_when_its_test_process_is_killed() -> TestResult {
         .env(REPORT, &report)
         .stdout(std::process::Stdio::null())
         .spawn()?;
-    let soon = Duration::from_secs(60);
-    let text = eventually(soon, async || {
+    let text = eventually(DEADLINE, async || {
         let text = std::fs::read_to_string(&report).ok()?;
         text.ends_with('\n').then_some(text)
     })
@@ -134,7 +131,10 @@ async fn server_ends_when_its_test_process_is_killed() -> TestResult {
     let text = text?;
     let (port, server_dir) = text.trim().split_once(' ').ok_or("no port in the report")?;
     let port: u16 = port.parse()?;
-    eventually(soon, async || Connection::open(port).await.is_err()).await?;
-    eventually(soon, async || !std::path::Path::new(server_dir).exists()).await?;
+    eventually(DEADLINE, async || Connection::open(port).await.is_err()).await?;
+    eventually(DEADLINE, async || {
+        !std::path::Path::new(server_dir).exists()
+    })
+    .await?;
     Ok(())
 }

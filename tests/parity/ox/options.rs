@@ -6,9 +6,8 @@ use oxbull::{
     Backoff, ChildPolicy, Deduplication, JobId, JobOptions, Parent, Retention, Schedule, Telemetry,
     Timestamp,
 };
+use oxbull_testkit::TestResult;
 use serde_json::Value;
-
-use crate::TestResult;
 
 /// Reads job options from the form in which BullMQ's users write them.
 pub(super) fn options(opts: &Value) -> TestResult<JobOptions> {

@@ -10,13 +10,13 @@ use oxbull::{
     Client, Context, Job, JobError, JobId, JobResult, Outcome, Queue, Timestamp, Worker,
     WorkerEvent, WorkerEvents,
 };
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::JoinHandle;
 
 use super::options::{millis, number, options, retention, text};
 use super::started;
-use crate::TestResult;
 use crate::driver::Place;
 
 /// A worker and what is known of it.

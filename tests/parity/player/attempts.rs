@@ -1,9 +1,9 @@
 //! Starting and ending single attempts.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
 use super::Player;
-use crate::TestResult;
 use crate::driver::{End, Step};
 
 impl Player {

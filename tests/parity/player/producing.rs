@@ -1,9 +1,9 @@
 //! Adding jobs and schedules.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
 use super::Player;
-use crate::TestResult;
 use crate::driver::Step;
 
 impl Player {

@@ -1,16 +1,10 @@
 //! Real workers as players: they run until the queue has nothing more for them.
 
-use std::time::Duration;
-
-use oxbull_testkit::eventually;
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
 use super::Player;
-use crate::TestResult;
 use crate::driver::Step;
-
-/// Bounds liveness only.
-const SOON: Duration = Duration::from_secs(30);
 
 /// Says why a worker is not done with a queue yet; empty once it is.
 /// KEYS the queue's base; ARGV now, the worker's own limit or 0, whether a handler limited the
@@ -93,7 +87,7 @@ impl Player {
         let gate = gate.to_owned();
         let step = Step::Reach { gate };
         let reached = self.take(self.cast.starts, step.clone());
-        match tokio::time::timeout(SOON, reached).await {
+        match tokio::time::timeout(DEADLINE, reached).await {
             Ok(reached) => reached.map(drop),
             Err(_) => Err(format!("never came to {step:?}").into()),
         }
@@ -135,7 +129,7 @@ impl Player {
         let server = self.stage.server;
         let mut others = self.held_by_others.clone();
         others.extend(left.iter().map(|&id| id.to_owned()));
-        eventually(SOON, || async {
+        eventually(DEADLINE, || async {
             let limited = driver.play(&place, &Step::IsLimited).await;
             let limited = limited.map_err(|error| error.to_string())? == true;
             let mut command = vec!["EVAL", BUSY, "1", &base, &now, &own];

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
 use super::known;
 use super::turn::{Deed, Turn, WORKERS};
 use super::view::{QUEUE, View};
-use crate::TestResult;
 use crate::cast::{MIXED, OWN, REFERENCE};
 use crate::driver::Step;
 use crate::player::Player;

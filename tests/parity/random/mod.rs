@@ -18,7 +18,8 @@ mod view;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::TestResult;
+use oxbull_testkit::TestResult;
+
 use crate::stage::{Stage, with_stage};
 use company::Company;
 use generate::Generator;

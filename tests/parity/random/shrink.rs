@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use oxbull_testkit::TestResult;
+
 use super::company::Company;
 use super::turn::Turn;
-use crate::TestResult;
 use crate::stage::Stage;
 
 /// How many shorter sequences are tried at most.

@@ -1,8 +1,8 @@
 //! New jobs: spec producing §2 to §5, layout §4 to §7.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::End;
 use crate::player::Player;
 use crate::stage::play;

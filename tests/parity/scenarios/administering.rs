@@ -1,8 +1,8 @@
 //! Acting on jobs: spec processing §11 and §15, operating §6.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::Step;
 use crate::player::Player;
 use crate::stage::play;

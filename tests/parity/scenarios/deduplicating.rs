@@ -1,8 +1,8 @@
 //! The end of deduplicated jobs that BullMQ added: spec producing §7.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::player::Player;
 use crate::stage::play;
 

@@ -1,8 +1,8 @@
 //! Failed attempts: spec processing §9.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::End;
 use crate::player::Player;
 use crate::stage::play;

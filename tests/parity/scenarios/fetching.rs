@@ -1,8 +1,8 @@
 //! Starting jobs: spec processing §6, layout §4 and §9.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::End;
 use crate::player::Player;
 use crate::stage::play;

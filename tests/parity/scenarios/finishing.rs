@@ -1,8 +1,8 @@
 //! Ending jobs for good: spec processing §8 and §21.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::End;
 use crate::player::Player;
 use crate::stage::play;

@@ -1,8 +1,8 @@
 //! Iterations of job schedulers: the activation of one makes the next. Spec schedulers §5 and §8.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::Step;
 use crate::player::{Player, START};
 use crate::stage::play;

@@ -1,8 +1,8 @@
 //! Rate limits and global concurrency: spec processing §6 and §13.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::{End, Limit};
 use crate::player::Player;
 use crate::stage::play;

@@ -1,8 +1,8 @@
 //! Adds under a deduplication id, whoever owns it and in whatever state: spec producing §7.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::{End, Step};
 use crate::player::Player;
 use crate::stage::play;

@@ -1,8 +1,8 @@
 //! Children that end, and what that does to their parents: spec flows §4 to §6 and §9.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::{End, Step};
 use crate::player::Player;
 use crate::stage::play;

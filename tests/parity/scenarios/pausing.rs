@@ -1,8 +1,8 @@
 //! Pausing and resuming: spec operating §2, layout §4 and §10.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::{End, Step};
 use crate::player::Player;
 use crate::stage::play;

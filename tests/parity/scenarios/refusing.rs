@@ -1,9 +1,9 @@
 //! Ends of attempts that the queue refuses to a real worker, and what becomes of the attempt and
 //! of its neighbours: spec processing §8, §20 and errata.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::Step;
 use crate::player::Player;
 use crate::stage::play;

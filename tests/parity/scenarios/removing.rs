@@ -1,8 +1,8 @@
 //! Deleting jobs: spec flows §8, processing §15, operating §7.1.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::{Step, locked};
 use crate::player::Player;
 use crate::stage::play;

@@ -1,8 +1,8 @@
 //! What finished sets keep: spec producing §6, processing §8.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::driver::{End, Step};
 use crate::player::Player;
 use crate::stage::play;

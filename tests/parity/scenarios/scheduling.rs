@@ -1,8 +1,8 @@
 //! Job schedulers: upserts, removal and readers. Spec schedulers §2, §3, §6 and §7.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::Step;
 use crate::player::{Player, START};
 use crate::stage::play;

@@ -1,8 +1,8 @@
 //! Jobs of workers that vanished: spec processing §12.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::End;
 use crate::player::Player;
 use crate::stage::play;

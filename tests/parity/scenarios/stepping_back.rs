@@ -1,8 +1,8 @@
 //! Active jobs that go back without an ended attempt, and their locks: spec processing §7, §10.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::End;
 use crate::player::Player;
 use crate::stage::play;

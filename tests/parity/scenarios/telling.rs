@@ -1,8 +1,8 @@
 //! The event stream itself: spec operating §7.5 and §11.
 
+use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::TestResult;
 use crate::driver::Step;
 use crate::player::Player;
 use crate::stage::play;

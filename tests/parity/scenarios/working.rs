@@ -1,8 +1,8 @@
 //! Real workers instead of single steps: the rules that live in a worker's loop.
 
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::TestResult;
 use crate::player::Player;
 use crate::stage::play;
 

@@ -1,20 +1,20 @@
 //! A queue on a server of its own, with a handler that leaves a record of what it did.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use oxbull::{
-    Client, ClientConfig, Context, Job, JobId, JobOptions, JobResult, NewJob, Outcome, Queue,
-    ShutdownOptions, Worker, WorkerBuilder, WorkerEvent, WorkerEvents,
+    Client, Context, Job, JobId, JobOptions, JobResult, NewJob, Outcome, ShutdownOptions, Worker,
+    WorkerBuilder, WorkerEvent, WorkerEvents,
 };
-use oxbull_testkit::{Proxy, RedisServer, RedisServerBuilder, eventually, unique};
+use oxbull_fixture::FixtureBuilder;
+use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually, unique};
 use serde::{Deserialize, Serialize};
 
-use crate::{TestResult, logs};
+use crate::logs;
 
-/// How long anything may take that must happen at all.
-pub(crate) const LIVENESS: Duration = Duration::from_secs(60);
 /// The lock duration of the tests' workers, unless they say otherwise.
 pub(crate) const LOCK: Duration = Duration::from_secs(2);
 
@@ -97,56 +97,53 @@ pub(crate) async fn work(job: Job<Work>, context: Context<Effects>) -> JobResult
     Ok(Outcome::Done(job.data().ms))
 }
 
-/// A server, a client and a queue, and what its handlers did.
-pub(crate) struct Site {
-    pub(crate) server: RedisServer,
-    /// In front of the server; the client goes through it where a test asked for it.
-    pub(crate) proxy: Option<Proxy>,
-    pub(crate) client: Client,
-    pub(crate) name: String,
-    pub(crate) queue: Queue<Work>,
+/// A queue and what its handlers did.
+pub(crate) struct Fixture {
+    base: oxbull_fixture::Fixture<Work>,
     pub(crate) effects: Effects,
+}
+
+impl Deref for Fixture {
+    type Target = oxbull_fixture::Fixture<Work>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.base
+    }
 }
 
 /// Counts the members of two lists and two sorted sets.
 const COUNT_LEFT: &str = "return redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2]) \
     + redis.call('ZCARD', KEYS[3]) + redis.call('ZCARD', KEYS[4])";
 
-impl Site {
+/// Describes a fixture.
+pub(crate) fn builder() -> FixtureBuilder {
+    oxbull_fixture::Fixture::builder()
+}
+
+impl Fixture {
     /// A queue on a plain server.
     pub(crate) async fn start() -> TestResult<Self> {
-        Self::on(RedisServer::builder(), false).await
+        Self::of(builder()).await
     }
 
     /// A queue behind a proxy.
     pub(crate) async fn proxied() -> TestResult<Self> {
-        Self::on(RedisServer::builder(), true).await
+        Self::of(builder().proxied()).await
     }
 
-    pub(crate) async fn on(server: RedisServerBuilder, proxied: bool) -> TestResult<Self> {
+    /// A queue on a server that loses nothing that it acknowledged.
+    pub(crate) async fn durable() -> TestResult<Self> {
+        Self::of(builder().server(RedisServer::builder().durable())).await
+    }
+
+    /// A queue on another server than the plain one, perhaps behind a proxy.
+    pub(crate) async fn of(builder: FixtureBuilder) -> TestResult<Self> {
         logs::record();
-        let server = server.start().await?;
-        let proxy = if proxied {
-            Some(Proxy::start(server.port()).await?)
-        } else {
-            None
-        };
-        let url = proxy.as_ref().map_or_else(|| server.url(), Proxy::url);
-        let client = Client::connect(ClientConfig::from_url(&url)?).await?;
-        let name = unique("fault");
-        let queue = Queue::open(&client, &name).await?;
         Ok(Self {
-            server,
-            proxy,
-            client,
-            name,
-            queue,
+            // The queue's name tells its log lines from those of other tests.
+            base: builder.name(unique("fault")).start().await?,
             effects: Effects::default(),
         })
-    }
-
-    pub(crate) fn proxy(&self) -> &Proxy {
-        self.proxy.as_ref().expect("the site has a proxy")
     }
 
     /// A worker with short locks that notices dead fellows soon.
@@ -169,11 +166,6 @@ impl Site {
             .state(self.effects.clone())
     }
 
-    /// Another client of the server itself, past any proxy.
-    pub(crate) async fn other_client(&self) -> TestResult<Client> {
-        Ok(Client::connect(ClientConfig::from_url(&self.server.url())?).await?)
-    }
-
     /// Adds jobs that work for `ms` milliseconds each.
     pub(crate) async fn add(&self, count: usize, ms: u64) -> TestResult<Vec<JobId>> {
         self.add_with(count, ms, &JobOptions::new()).await
@@ -191,19 +183,9 @@ impl Site {
         ids.collect()
     }
 
-    pub(crate) fn key(&self, suffix: &str) -> String {
-        format!("bull:{}:{suffix}", self.name)
-    }
-
-    /// One field of a job's hash.
-    pub(crate) async fn field(&self, id: &JobId, field: &str) -> TestResult<Option<String>> {
-        let key = self.key(id.as_str());
-        Ok(self.server.text(&["HGET", &key, field]).await?)
-    }
-
     /// Waits until nothing waits, runs or is delayed.
     pub(crate) async fn drained(&self) -> TestResult {
-        eventually(LIVENESS, async || {
+        eventually(DEADLINE, async || {
             // In one step: a job that moves meanwhile would be seen in neither place.
             let mut count = vec!["EVAL", COUNT_LEFT, "4"];
             let keys = ["wait", "active", "prioritized", "delayed"].map(|key| self.key(key));
@@ -225,7 +207,7 @@ impl Site {
 
     /// Waits until so many handlers have started.
     pub(crate) async fn started(&self, count: usize) -> TestResult {
-        eventually(LIVENESS, async || {
+        eventually(DEADLINE, async || {
             let starts = self.effects.starts();
             (starts >= count)
                 .then_some(())
@@ -249,7 +231,7 @@ pub(crate) async fn event(
         }
         None
     };
-    match tokio::time::timeout(LIVENESS, search).await {
+    match tokio::time::timeout(DEADLINE, search).await {
         Ok(Some(event)) => Ok(event),
         Ok(None) => Err("the worker ended before the event".into()),
         Err(_) => Err("no such event".into()),
