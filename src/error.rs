@@ -230,7 +230,7 @@ impl fmt::Display for SharedError {
 
 impl std::error::Error for SharedError {}
 
-/// What a script declined to do, with the code BullMQ uses for it (spec: processing §20).
+/// What a script declined to do, with the code BullMQ uses for it (`docs/protocol.md#refusals`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {

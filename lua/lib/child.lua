@@ -1,4 +1,4 @@
--- What a job's outcome means for its parent (spec flows §4 and §5). A parent whose keys are unusable
+-- What a job's outcome means for its parent (docs/protocol.md#failure-policies). A parent whose keys are unusable
 -- never keeps its child from ending.
 
 local function parent_of_completed(parent, child_key, value, now)

@@ -1,4 +1,4 @@
--- Deduplication keys (spec producing §7): `de:<id>` names the owner of a deduplication id, `dn:<id>`
+-- Deduplication keys (docs/protocol.md#deduplication): `de:<id>` names the owner of a deduplication id, `dn:<id>`
 -- holds the newest add that arrived while the owner was active.
 
 -- Says whether a job has vanished or ended: it will not free its deduplication id any more.

@@ -1,4 +1,4 @@
--- What becomes of an add under a deduplication id (spec producing §7).
+-- What becomes of an add under a deduplication id (docs/protocol.md#deduplication).
 
 -- What became of an add under its deduplication id, where it was not simply added.
 local DEDUPLICATED = 2

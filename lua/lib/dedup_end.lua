@@ -1,4 +1,4 @@
--- What the end of a job means for the deduplication id it was added under (spec producing §7).
+-- What the end of a job means for the deduplication id it was added under (docs/protocol.md#deduplication).
 
 -- A deduplicated job completed or finally failed: frees its id, then queues what waited for it.
 local function end_deduplication(B, ended, dedup_id, settings, now)

@@ -1,4 +1,4 @@
--- The queue's event stream. Fields and their order: spec layout §8.
+-- The queue's event stream. Fields and their order: docs/protocol.md#events.
 
 -- Appends one entry: the event's name, then its fields. Returns its id.
 local function emit(B, event, ...)

@@ -1,4 +1,4 @@
--- Ending attempts: what active jobs become (spec processing §8 to §10).
+-- Ending attempts: what active jobs become (docs/protocol.md#ends-of-attempts).
 
 -- Answer to a result that an earlier execution of the same call has stored already.
 local ALREADY = 1

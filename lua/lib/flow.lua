@@ -1,4 +1,4 @@
--- Deleting a job together with its children, which may be very many (spec flows §8).
+-- Deleting a job together with its children, which may be very many (docs/protocol.md#removing-jobs).
 
 -- What one step may cost, in jobs: about 20 us of the server's time each.
 local FLOW_BUDGET = 100

@@ -1,4 +1,4 @@
--- The keys of one job (spec layout §5).
+-- The keys of one job (docs/protocol.md#job-keys).
 
 local SUBKEYS = { ':logs', ':dependencies', ':processed', ':failed', ':unsuccessful' }
 
@@ -31,7 +31,7 @@ local function decode_object(text)
   return nil
 end
 
--- Ids written by versions before 5 as signals; they are never jobs (spec layout §10).
+-- Ids written by versions before 5 as signals; they are never jobs (docs/protocol.md#mixed-versions).
 local function is_legacy_marker(id)
   return string.sub(id, 1, 2) == '0:'
 end

@@ -1,4 +1,4 @@
--- Wake-up signals in the `marker` set (spec layout §4): member `0` says "try now", member `1`
+-- Wake-up signals in the `marker` set (docs/protocol.md#wake-up-markers): member `0` says "try now", member `1`
 -- carries the due time of the earliest delayed job.
 
 local function wake(B)

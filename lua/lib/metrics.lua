@@ -1,4 +1,4 @@
--- Jobs finished per minute (spec processing §21).
+-- Jobs finished per minute (docs/protocol.md#metrics).
 
 -- Counts `n` jobs that finished at `now` into `kind` (completed or failed).
 local function count_finished(B, kind, n, points, now)

@@ -1,4 +1,4 @@
--- Finding a job's parent, and letting it run once nothing keeps it (spec flows §4). The parent may
+-- Finding a job's parent, and letting it run once nothing keeps it (docs/protocol.md#flows). The parent may
 -- live in another queue.
 
 -- Splits a job key into the queue's base (trailing colon included) and the id.
@@ -36,7 +36,7 @@ local function find_parent(parent_json, parent_key)
   return nil
 end
 
--- Moves a parent that waits no longer into the queue it belongs in: "Release N" of the spec.
+-- Moves a parent that no longer waits into the queue it belongs in (docs/protocol.md#flows).
 local function queue_released(parent, now)
   local B, id = parent.base, parent.id
   local stored = redis.call('HMGET', parent.key, 'delay', 'priority')

@@ -1,4 +1,4 @@
--- Putting an id where a state keeps its jobs. Scores: spec layout §7.
+-- Putting an id where a state keeps its jobs. Scores: docs/protocol.md#scores.
 
 local SLOT = 4096
 local PRIORITY_STEP = 4294967296

@@ -1,4 +1,4 @@
--- The rate limit's counter, `limiter` (spec processing §13): how many jobs have started in a window
+-- The rate limit's counter, `limiter` (docs/protocol.md#rate-limits): how many jobs have started in a window
 -- that began with the first of them and ends with the key.
 
 -- What the counter holds while a limit is imposed by hand: a count that every limit has reached.

@@ -1,4 +1,4 @@
--- Deleting jobs before their time (spec flows §8, schedulers).
+-- Deleting jobs before their time (docs/protocol.md#removing-jobs).
 
 -- A pending iteration must stay as long as its scheduler: removing it would end the schedule.
 local function belongs_to_scheduler(B, id)
@@ -10,7 +10,7 @@ local function belongs_to_scheduler(B, id)
   return score and tonumber(score) == tonumber(due)
 end
 
--- Deletes a job that is out of its state's list already: "hard removal" of the spec. A parent in
+-- Deletes a job that is out of its state's list already (docs/protocol.md#removing-jobs). A parent in
 -- the same queue that waited only for this child is deleted too, one in another queue is released.
 local remove_hard
 function remove_hard(B, id)

@@ -1,4 +1,4 @@
--- Keeping finished sets within what the jobs asked for, in bounded steps (spec producing §6).
+-- Keeping finished sets within what the jobs asked for, in bounded steps (docs/protocol.md#retention).
 
 -- Deletes finished jobs from `set` (a full key): members that are `ids`.
 local function delete_finished(B, set, ids)

@@ -1,4 +1,4 @@
--- Job schedulers: slots, iterations and what became of them (spec schedulers).
+-- Job schedulers: slots, iterations and what became of them (docs/protocol.md#scheduler-keys).
 
 -- How many slots further an interval looks for one whose id is free.
 local SLOT_TRIES = 32

@@ -1,4 +1,4 @@
--- Starting jobs: from the tail of `wait`, then by priority, into `active` (spec processing §6).
+-- Starting jobs: from the tail of `wait`, then by priority, into `active` (docs/protocol.md#fetching).
 
 -- How many ids without a job one call drops.
 local DROP_MAX = 500

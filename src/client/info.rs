@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn version_thresholds_are_those_of_the_spec() {
+    fn version_thresholds_are_those_of_the_protocol() {
         assert!(redis("4.0.14").check_version().is_err());
         assert!(redis("5.0.0").check_version().is_ok());
         assert!(redis("6.0.16").is_dated());

@@ -1,4 +1,4 @@
-//! What the entries of the event stream say (spec: layout §8).
+//! What the entries of the event stream say (`docs/protocol.md#events`).
 
 use serde::de::DeserializeOwned;
 
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn every_event_of_the_spec_is_typed() {
+    fn every_event_of_the_protocol_is_typed() {
         let waiting = decode(&[("event", "waiting"), ("jobId", "1"), ("prev", "delayed")]);
         let QueueEvent::Waiting { prev, .. } = &waiting else {
             panic!("{waiting:?}");

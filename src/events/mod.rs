@@ -22,7 +22,7 @@ pub use event::{PrevState, QueueEvent, RawJson};
 /// most 256 entries, or of about a megabyte, are in memory.
 const BUFFERED: usize = 1;
 
-/// The events of a queue, as they are written by whatever process (spec: layout §8).
+/// The events of a queue, as they are written by whatever process (`docs/protocol.md#events`).
 ///
 /// A [`Stream`] that goes on by itself after a lost connection, where it was: without loss and
 /// without duplicates, as long as the entries exist. Queues keep about the newest

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::job::id::{ID_MAX, check_text};
 use crate::job::options::MILLIS_MAX;
 
-/// Keeps the adds of one purpose to one job (spec: producing §7).
+/// Keeps the adds of one purpose to one job (`docs/protocol.md#deduplication`).
 ///
 /// The first add under a deduplication id is stored and its job owns the id. Until the id is free
 /// again, further adds store nothing: [`Queue::add_with`](crate::Queue::add_with) tells which job

@@ -13,7 +13,7 @@ const NAME_MAX: usize = 128;
 /// Longest job id that this crate creates, in bytes.
 pub(super) const ID_MAX: usize = 512;
 
-/// Ids that would collide with a key of the queue (spec: layout §2, reserved suffixes).
+/// Ids that would collide with a key of the queue (`docs/protocol.md#job-ids`).
 const RESERVED: &[&str] = &[
     "wait",
     "active",
@@ -67,7 +67,7 @@ pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Result<
     Ok(())
 }
 
-/// The name of a queue: not empty, no `:` (spec: layout §1).
+/// The name of a queue: not empty, no `:` (`docs/protocol.md#key-names`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueName(Arc<str>);
 
@@ -108,7 +108,7 @@ impl fmt::Display for QueueName {
 }
 
 /// The first part of every key of a queue, `bull` by default; may carry a hash tag such as
-/// `{bull}` (spec: layout §1).
+/// `{bull}` (`docs/protocol.md#key-names`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix(Arc<str>);
 
@@ -173,7 +173,7 @@ struct Inexact {
 }
 
 impl JobId {
-    /// Checks an id for a new job (spec: producing §1 rules 4 and 5, layout §2).
+    /// Checks an id for a new job (`docs/protocol.md#job-ids`).
     ///
     /// # Errors
     ///
@@ -336,7 +336,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_follow_the_rules_of_the_spec() {
+    fn ids_follow_the_rules_of_the_protocol() {
         for good in [
             "cust",
             "a:b:c",

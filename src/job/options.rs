@@ -6,10 +6,10 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{Deduplication, JobId};
 
-/// Largest priority (spec: layout §7): scores stay exact up to it.
+/// Largest priority (`docs/protocol.md#scores`): scores stay exact up to it.
 pub(crate) const PRIORITY_MAX: u32 = 2_097_151;
 
-/// Options of a job (spec: producing §1 and §6, layout §6).
+/// Options of a job (`docs/protocol.md#job-options`).
 ///
 /// Every option is absent until it is set; a queue's default options apply where the call sets
 /// nothing.
@@ -206,7 +206,7 @@ impl JobOptions {
         }
     }
 
-    /// Checks every option that has a bound (spec: producing §1).
+    /// Checks every option that has a bound (`docs/protocol.md#job-options`).
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(id) = &self.id {
             id.check_new()?;
@@ -253,7 +253,7 @@ impl JobOptions {
 /// Longest delay and latest time: 2^52 ms keep every sum exact in the doubles of the stored format.
 pub(super) const MILLIS_MAX: u128 = 1 << 52;
 
-/// The wait before a failed job's next attempt (spec: processing §9).
+/// The wait before a failed job's next attempt (`docs/protocol.md#backoff`).
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Backoff {
@@ -340,7 +340,7 @@ impl Backoff {
     }
 }
 
-/// What happens to a job once it has ended (spec: producing §6).
+/// What happens to a job once it has ended (`docs/protocol.md#retention`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retention {
@@ -361,7 +361,7 @@ pub enum Retention {
     },
 }
 
-/// What a child's final failure does to its parent (spec: flows §5).
+/// What a child's final failure does to its parent (`docs/protocol.md#failure-policies`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ChildPolicy {
@@ -424,7 +424,7 @@ impl Parent {
     }
 }
 
-/// Trace context that travels with a job (spec: producing §8).
+/// Trace context that travels with a job (`docs/protocol.md#telemetry`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Telemetry {

@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 use crate::job::{ChildPolicy, JobId, JobOptions};
 use crate::json;
 
-/// Everything stored in a job's hash (spec: layout §5), made by any client of the queue.
+/// Everything stored in a job's hash (`docs/protocol.md#job-hash`), made by any client of the
+/// queue.
 ///
 /// JSON fields are kept as the text that is stored; [`data`](Self::data) and its siblings decode
 /// them on demand. Fields this version does not know are in [`unknown`](Self::unknown). Options

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// A repetition in time (spec: schedulers §2 to §4).
+/// A repetition in time (`docs/protocol.md#scheduler-keys`).
 ///
 /// # Examples
 ///
@@ -89,8 +89,8 @@ impl Schedule {
     }
 
     /// Repeats when a cron pattern matches: 5 fields, or 6 of which the first is the second, with
-    /// names, ranges, lists, steps, `L`, `#`, `H`, and aliases such as `@daily` (spec: schedulers
-    /// §4.2). Where clocks change, runs come when BullMQ's do (§4.3).
+    /// names, ranges, lists, steps, `L`, `#`, `H`, and aliases such as `@daily`
+    /// (`docs/protocol.md#cron-patterns`). Where clocks change, runs come when BullMQ's do.
     pub fn cron(pattern: impl Into<String>) -> Self {
         Self::new(Recurrence::Cron(pattern.into()))
     }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::job::{CatchUp, JobOptions, Overlap, Recurrence, Schedule};
 use crate::json;
 
-/// Everything stored about a job scheduler (spec: schedulers §1 and §7), made by any client of
-/// the queue.
+/// Everything stored about a job scheduler (`docs/protocol.md#scheduler-keys`), made by any client
+/// of the queue.
 ///
 /// What does not decode is named in [`problems`](Self::problems): such a scheduler is listed
 /// all the same. Its iterations carry it on as long as they can be read themselves, but should it

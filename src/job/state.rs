@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// Where a job is in its life (spec: layout §9). `docs/states.md` lists the transitions.
+/// Where a job is in its life (`docs/protocol.md#job-states`). `docs/states.md` lists the
+/// transitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum JobState {

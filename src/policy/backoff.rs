@@ -1,4 +1,4 @@
-//! How long a failed job waits for its next attempt (spec: processing §9).
+//! How long a failed job waits for its next attempt (`docs/protocol.md#backoff`).
 
 use std::time::Duration;
 

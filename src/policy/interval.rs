@@ -1,4 +1,4 @@
-//! The slots of a fixed interval (spec: schedulers §3).
+//! The slots of a fixed interval (`docs/protocol.md#interval-slots`).
 //!
 //! `lua/` decides them in Redis, where the last slot is; this is the model that its answer is
 //! tested against, and what previews are made of.
@@ -67,7 +67,7 @@ mod tests {
 
     /// The numbers of the specification's check.
     #[test]
-    fn slots_are_those_of_the_specification() {
+    fn slots_are_those_of_the_protocol() {
         let first = |every, offset, start: Option<i64>, now| {
             let slot = Interval::new(every, offset).first(start.map(at), at(now));
             slot.as_millis()

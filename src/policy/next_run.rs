@@ -1,4 +1,4 @@
-//! When a schedule runs next (spec: schedulers §2.1, §4.1, §5).
+//! When a schedule runs next (`docs/protocol.md#next-iterations`).
 
 use std::time::Duration;
 

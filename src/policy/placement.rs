@@ -1,4 +1,4 @@
-//! Where a new job goes (spec: producing §2).
+//! Where a new job goes (`docs/protocol.md#adding-jobs`).
 
 use crate::job::JobOptions;
 

@@ -1,4 +1,4 @@
-//! What becomes of a job when an attempt ends (spec: processing §8 to §10).
+//! What becomes of a job when an attempt ends (`docs/protocol.md#ends-of-attempts`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -247,8 +247,8 @@ pub(crate) enum AfterRefusal {
     Lost,
 }
 
-/// Decides what a refusal means for the attempt whose end was refused (spec: processing §20). The
-/// reasons are those of BullMQ, which users match on.
+/// Decides what a refusal means for the attempt whose end was refused
+/// (`docs/protocol.md#refusals`). The reasons are those of BullMQ, which users match on.
 pub(crate) fn after_refusal(job: &JobId, ending: &Ending, refusal: Refusal) -> AfterRefusal {
     let step = match ending {
         Ending::WaitForChildren => "moveToWaitingChildren",

@@ -28,10 +28,10 @@ pub enum AddOutcome {
     /// The job was stored and queued.
     Added,
     /// A job of that id existed; nothing about it was changed, but it joined the parent that
-    /// the add named (spec: producing §4).
+    /// the add named (`docs/protocol.md#existing-ids`).
     Duplicate,
-    /// Nothing was stored: [`Added::id`] owns the deduplication id (spec: producing §7). With a
-    /// time limit the owner may have ended.
+    /// Nothing was stored: [`Added::id`] owns the deduplication id
+    /// (`docs/protocol.md#deduplication`). With a time limit the owner may have ended.
     Deduplicated,
     /// The job was stored and queued; a delayed job of the same deduplication id was deleted.
     Replaced {

@@ -1,4 +1,4 @@
-//! Bounds that hold for all workers of a queue together (spec: processing §13).
+//! Bounds that hold for all workers of a queue together (`docs/protocol.md#rate-limits`).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Waiting for the ends of jobs: one reader of the queue's event stream for all who wait
-//! (spec: operating §12).
+//! (`docs/protocol.md#waiting-for-results`).
 //!
 //! Nobody misses an end: the reader's place in the stream is known before anybody is registered,
 //! and whoever is registered has the job's stored state looked up once, together with the newest

@@ -21,7 +21,7 @@ pub(crate) struct Carried {
 }
 
 /// Makes the iteration that follows an activated job, if the job is the current iteration of a
-/// scheduler (spec: schedulers §5). Safe to repeat.
+/// scheduler (`docs/protocol.md#next-iterations`). Safe to repeat.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! Job schedulers: jobs that repeat in time (spec: schedulers).
+//! Job schedulers: jobs that repeat in time (`docs/protocol.md#scheduler-keys`).
 
 mod carry;
 mod definitions;

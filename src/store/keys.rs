@@ -1,4 +1,4 @@
-//! The names of a queue's keys (spec: layout §1 and §2), built nowhere else.
+//! The names of a queue's keys (`docs/protocol.md#key-names`), built nowhere else.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -47,7 +47,8 @@ impl QueueKeys {
         [&self.job(id), b":logs".as_slice()].concat()
     }
 
-    /// Returns the name of a connection that reads the event stream (spec: layout §1).
+    /// Returns the name of a connection that reads the event stream
+    /// (`docs/protocol.md#connection-names`).
     pub(crate) fn events_client_name(&self) -> String {
         format!("{}:qe", self.client_name)
     }
@@ -57,7 +58,7 @@ impl QueueKeys {
         format!("{}repeat:{id}", self.base)
     }
 
-    /// Returns the name of a worker's connection (spec: processing §3).
+    /// Returns the name of a worker's connection (`docs/protocol.md#connection-names`).
     pub(crate) fn worker_client_name(&self, worker: Option<&str>) -> String {
         match worker {
             Some(worker) => format!("{}:w:{worker}", self.client_name),
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_spec() {
+    fn names_are_those_of_the_protocol() {
         let keys = QueueKeys::new(&Prefix::default(), &QueueName::new("g4").unwrap());
         assert_eq!(keys.key("wait"), "bull:g4:wait");
         assert_eq!(keys.qualified(), "bull:g4");

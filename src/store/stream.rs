@@ -1,4 +1,4 @@
-//! Reading a queue's event stream without missing an entry unnoticed (spec: layout §8).
+//! Reading a queue's event stream without missing an entry unnoticed (`docs/protocol.md#events`).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The option `de` (spec: layout §6).
+//! The option `de` (`docs/protocol.md#job-options`).
 
 use serde_json::{Map, Value};
 
@@ -72,7 +72,7 @@ mod tests {
     use crate::wire::options::{decode_options, encode_options};
 
     #[test]
-    fn deduplication_is_stored_as_in_the_spec() {
+    fn deduplication_is_stored_as_in_the_protocol() {
         let stored = |deduplication: Deduplication| -> Value {
             let options = JobOptions::new().deduplication(deduplication);
             serde_json::from_str(&encode_options(&options)).unwrap()

@@ -1,4 +1,4 @@
-//! Entries of the event stream (spec: layout §8).
+//! Entries of the event stream (`docs/protocol.md#events`).
 
 use std::borrow::Cow;
 use std::fmt;

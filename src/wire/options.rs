@@ -1,4 +1,4 @@
-//! The `opts` field of a job hash (spec: layout §6).
+//! The `opts` field of a job hash (`docs/protocol.md#job-options`).
 //!
 //! Writing keeps to the names and shapes that BullMQ stores. Reading is lenient: options come from
 //! environment variables and forms, and one that cannot be understood must not decide its job's
@@ -89,8 +89,8 @@ pub(crate) fn options_map(options: &JobOptions) -> Map<String, Value> {
     map
 }
 
-/// Encodes the `parent` field of a child's hash (spec: layout §5). The id is written as Redis has
-/// it, for scripts to find the parent by.
+/// Encodes the `parent` field of a child's hash (`docs/protocol.md#job-hash`). The id is written as
+/// Redis has it, for scripts to find the parent by.
 pub(crate) fn parent_link(parent: &Parent) -> Vec<u8> {
     let mut link = b"{\"id\":\"".to_vec();
     for byte in parent.id.as_bytes() {
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn options_are_stored_under_the_names_of_the_spec() {
+    fn options_are_stored_under_the_names_of_the_protocol() {
         let options = JobOptions::new()
             .keep_logs(7)
             .telemetry(Telemetry::new("m").omit_context(true))

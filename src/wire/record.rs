@@ -1,4 +1,4 @@
-//! The job hash (spec: layout §5).
+//! The job hash (`docs/protocol.md#job-hash`).
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};

@@ -1,5 +1,6 @@
-//! Repeatable jobs of BullMQ 4, which had no schedulers (spec: schedulers §8). Their key is a text of
-//! five parts, their details are in the jobs' options, and a hash stands for the key in the jobs' ids.
+//! Repeatable jobs of BullMQ 4, which had no schedulers (`docs/protocol.md#repeatable-jobs`). Their
+//! key is a text of five parts, their details are in the jobs' options, and a hash stands for the
+//! key in the jobs' ids.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
 //! What is stored about a job scheduler: its definition, and `opts.repeat` of its iterations
-//! (spec: schedulers §1).
+//! (`docs/protocol.md#scheduler-keys`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -307,7 +307,7 @@ fn length(millis: i64) -> Duration {
 }
 
 /// Says whether a scheduler's id is what versions before schedulers made of a repeatable job
-/// (spec: schedulers §8), as BullMQ 6 tells them.
+/// (`docs/protocol.md#repeatable-jobs`), as BullMQ 6 tells them.
 pub(crate) fn is_legacy_key(id: &str) -> bool {
     let parts: Vec<&str> = id.splitn(5, ':').collect();
     let [_, _, end, _, rest] = parts.as_slice() else {

@@ -194,7 +194,7 @@ impl Runner {
         }
     }
 
-    /// Says why the handler must not run, if so (spec: processing §9).
+    /// Says why the handler must not run, if so (`docs/protocol.md#ends-of-attempts`).
     fn hindrance(&self, record: &JobRecord) -> Option<JobError> {
         if let Some(reason) = &record.deferred_failure {
             return Some(JobError::fatal(reason.clone()));

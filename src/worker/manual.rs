@@ -1,4 +1,5 @@
-//! A worker's steps one at a time, under the caller's control (spec: processing §17).
+//! A worker's steps one at a time, under the caller's control
+//! (`docs/protocol.md#manual-processing`).
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};

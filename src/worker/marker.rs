@@ -1,5 +1,5 @@
 //! Waiting for work: one blocking read of the `marker` keys of all queues that a client's workers
-//! wait for (spec: processing §5).
+//! wait for (`docs/protocol.md#wake-up-markers`).
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};

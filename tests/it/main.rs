@@ -4,6 +4,7 @@ mod attempts;
 mod backlog;
 mod client;
 mod deduplication;
+mod documents;
 mod ending;
 mod events;
 #[cfg(feature = "http-cache")]

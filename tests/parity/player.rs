@@ -198,7 +198,7 @@ impl Player {
         crate::snapshot::neutral(answer, &self.prefix)
     }
 
-    /// Compares one key of the current queue with what the spec says.
+    /// Compares one key of the current queue with what the protocol says.
     pub(crate) async fn expect(&mut self, key: &str, value: Value) -> TestResult {
         let found = self
             .snapshot()
@@ -210,7 +210,7 @@ impl Player {
         Err(format!("{key} is {found}, should be {value}").into())
     }
 
-    /// Compares one field of a job's hash with what the spec says.
+    /// Compares one field of a job's hash with what the protocol says.
     pub(crate) async fn expect_field(&mut self, id: &str, field: &str, value: Value) -> TestResult {
         let job = self
             .snapshot()

@@ -1,4 +1,4 @@
-//! Cron patterns exactly as BullMQ reads them (spec: schedulers §4).
+//! Cron patterns exactly as BullMQ reads them (`docs/protocol.md#cron-patterns`).
 //!
 //! Where two processes of one queue disagree about the next run, they make two jobs of one. So
 //! the dialect, its messages and its answers around clock changes are those of BullMQ's parser;

@@ -38,7 +38,7 @@ fn patterns_match_when_the_specification_says() {
 
 /// Around the change of clocks too.
 #[test]
-fn changes_of_the_clocks_are_those_of_the_specification() {
+fn changes_of_the_clocks_are_those_of_the_protocol() {
     let new_york = "America/New_York";
     for (pattern, zone, base, slot) in [
         (

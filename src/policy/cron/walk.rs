@@ -1,5 +1,5 @@
 //! The next run after an instant: a walk through local time, with Node's answers where clocks
-//! change (spec: schedulers §4.3).
+//! change (`docs/protocol.md#cron-patterns`).
 //!
 //! BullMQ's parser goes to the next month, day, hour, minute and second that may match, and in a
 //! zone whose clocks change the way there decides what it finds. So the walk takes the same

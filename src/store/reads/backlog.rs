@@ -11,7 +11,7 @@ use crate::wire;
 
 const WHAT: &str = "the backlog of a queue";
 
-/// How many parts of a delayed job's score make a millisecond (spec: layout §5).
+/// How many parts of a delayed job's score make a millisecond (`docs/protocol.md#scores`).
 const PARTS: f64 = 4096.0;
 
 /// The fields that tell since when a job waits.

@@ -81,7 +81,7 @@ impl Store {
         Ok((!fields.is_empty()).then(|| wire::decode_record(id.clone(), fields)))
     }
 
-    /// Finds the state of a job by the place that holds it (spec: layout §9).
+    /// Finds the state of a job by the place that holds it (`docs/protocol.md#job-states`).
     pub(crate) async fn state(&self, id: &JobId) -> Result<Option<JobState>> {
         const SETS: [(&str, JobState); 5] = [
             ("completed", JobState::Completed),
@@ -208,7 +208,8 @@ impl Store {
         })
     }
 
-    /// Writes the queue's settings as a producer that opens it does (spec: layout §3).
+    /// Writes the queue's settings as a producer that opens it does
+    /// (`docs/protocol.md#queue-settings`).
     pub(crate) async fn write_meta(&self, event_cap: u32, version: &str) -> Result<()> {
         let mut cmd = redis::cmd("HSET");
         cmd.arg(self.keys.key("meta"))

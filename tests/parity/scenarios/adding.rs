@@ -1,4 +1,4 @@
-//! New jobs: spec producing §2 to §5, layout §4 to §7.
+//! New jobs: `docs/protocol.md#adding-jobs`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

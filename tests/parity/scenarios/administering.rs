@@ -1,4 +1,4 @@
-//! Acting on jobs: spec processing §11 and §15, operating §6.
+//! Acting on jobs: `docs/protocol.md#acting-on-jobs`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

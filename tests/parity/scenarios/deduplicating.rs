@@ -1,4 +1,4 @@
-//! The end of deduplicated jobs that BullMQ added: spec producing §7.
+//! The end of deduplicated jobs that BullMQ added: `docs/protocol.md#deduplication`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Failed attempts: spec processing §9.
+//! Failed attempts: `docs/protocol.md#ends-of-attempts`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

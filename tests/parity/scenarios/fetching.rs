@@ -1,4 +1,4 @@
-//! Starting jobs: spec processing §6, layout §4 and §9.
+//! Starting jobs: `docs/protocol.md#fetching`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

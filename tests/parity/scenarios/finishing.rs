@@ -1,4 +1,4 @@
-//! Ending jobs for good: spec processing §8 and §21.
+//! Ending jobs for good: `docs/protocol.md#ends-of-attempts`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

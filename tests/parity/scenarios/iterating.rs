@@ -1,4 +1,5 @@
-//! Iterations of job schedulers: the activation of one makes the next. Spec schedulers §5 and §8.
+//! Iterations of job schedulers: the activation of one makes the next. See
+//! `docs/protocol.md#next-iterations`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

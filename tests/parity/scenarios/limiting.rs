@@ -1,4 +1,4 @@
-//! Rate limits and global concurrency: spec processing §6 and §13.
+//! Rate limits and global concurrency: `docs/protocol.md#rate-limits`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

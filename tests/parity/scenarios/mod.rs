@@ -1,5 +1,5 @@
-//! The scenarios, by the part of a job's life they are about. Most are items of the spec's Check
-//! lists; what they expect beyond equal keys is what the spec says.
+//! The scenarios, by the part of a job's life they are about. What they expect
+//! beyond equal keys is what `docs/protocol.md` says.
 
 mod adding;
 mod administering;

@@ -1,4 +1,5 @@
-//! Adds under a deduplication id, whoever owns it and in whatever state: spec producing §7.
+//! Adds under a deduplication id, whoever owns it and in whatever state:
+//! `docs/protocol.md#deduplication`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Children that end, and what that does to their parents: spec flows §4 to §6 and §9.
+//! Children that end, and what that does to their parents: `docs/protocol.md#flows`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Pausing and resuming: spec operating §2, layout §4 and §10.
+//! Pausing and resuming: `docs/protocol.md#pausing`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

@@ -1,5 +1,5 @@
 //! Ends of attempts that the queue refuses to a real worker, and what becomes of the attempt and
-//! of its neighbours: spec processing §8, §20 and errata.
+//! of its neighbours: `docs/protocol.md#refusals`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

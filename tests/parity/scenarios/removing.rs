@@ -1,4 +1,4 @@
-//! Deleting jobs: spec flows §8, processing §15, operating §7.1.
+//! Deleting jobs: `docs/protocol.md#removing-jobs`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What finished sets keep: spec producing §6, processing §8.
+//! What finished sets keep: `docs/protocol.md#retention`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

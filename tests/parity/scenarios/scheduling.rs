@@ -1,4 +1,4 @@
-//! Job schedulers: upserts, removal and readers. Spec schedulers §2, §3, §6 and §7.
+//! Job schedulers: upserts, removal and readers. See `docs/protocol.md#upserting-a-scheduler`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Jobs of workers that vanished: spec processing §12.
+//! Jobs of workers that vanished: `docs/protocol.md#stalled-jobs`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Active jobs that go back without an ended attempt, and their locks: spec processing §7, §10.
+//! Active jobs that go back without an ended attempt, and their locks: `docs/protocol.md#locks`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;

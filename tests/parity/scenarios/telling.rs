@@ -1,4 +1,4 @@
-//! The event stream itself: spec operating §7.5 and §11.
+//! The event stream itself: `docs/protocol.md#events`.
 
 use oxbull_testkit::TestResult;
 use serde_json::json;
