@@ -18,11 +18,15 @@ fn texts() -> BTreeMap<String, String> {
             let entry = entry.unwrap();
             let path = folder.join(entry.file_name());
             let name = path.to_string_lossy().into_owned();
+            if ["target", "node_modules", ".git", ".redis"]
+                .map(Path::new)
+                .iter()
+                .any(|foreign| path.ends_with(foreign))
+            {
+                continue;
+            }
             if entry.file_type().unwrap().is_dir() {
-                let built = ["target", "node_modules", ".git", ".redis"];
-                if !built.iter().any(|folder| path.ends_with(folder)) {
-                    folders.push(path);
-                }
+                folders.push(path);
             } else if let Ok(text) = fs::read_to_string(entry.path()) {
                 texts.insert(name, text);
             }
