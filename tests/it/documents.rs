@@ -113,7 +113,8 @@ fn links_between_documents_lead_somewhere() {
 fn nothing_refers_to_documents_outside_of_the_repository() {
     // Put together, so that this file does not refer to them either.
     let outside = [
-        ["(", "spec"].concat(),
+        ["(", "spec:"].concat(),
+        ["(", "spec "].concat(),
         ["the ", "spec "].concat(),
         ["the ", "spec'"].concat(),
         ["the ", "spec."].concat(),
