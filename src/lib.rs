@@ -37,9 +37,9 @@ pub use queue::{
 pub use scheduler::{Rearmed, SchedulerOrder, Upserted};
 pub use wire::{EventFields, EventId};
 pub use worker::{
-    Availability, Cancellation, Closed, Context, FailedAttempt, Handler, IntoJobResult, JobCall,
-    JobReply, JobService, ManualWorker, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder,
-    WorkerEvent, WorkerEvents, WorkerHealth, WorkerStart, WorkerTrouble,
+    Availability, Cancellation, Context, FailedAttempt, Handler, IntoJobResult, JobCall, JobReply,
+    JobService, ManualWorker, ShutdownOptions, ShutdownReport, ShutdownSignals, Worker,
+    WorkerBuilder, WorkerEvent, WorkerEvents, WorkerHealth, WorkerStart, WorkerTrouble,
 };
 
 /// The release of `tower` whose layers [`WorkerBuilder::layer`] takes.

@@ -71,8 +71,8 @@ pub(crate) fn ended(queue: &str, ending: &Ending, took: Duration) {
             Ending::Fail { .. } => "failed",
             Ending::Retry { .. } | Ending::Backoff { .. } => "retried",
             Ending::Postpone { .. } => "postponed",
-            Ending::Return => "given_back",
-            Ending::Park { .. } | Ending::Release | Ending::WaitForChildren => "stepped_back",
+            Ending::Return => "released",
+            Ending::Park { .. } | Ending::Release | Ending::WaitForChildren => "deferred",
         };
         metrics::counter!(names::JOBS, "queue" => label(queue), "outcome" => outcome).increment(1);
         metrics::histogram!(names::DURATION, "queue" => label(queue)).record(took);

@@ -317,7 +317,7 @@ fn event_of(attempt: &Attempt, ended: Ended, took: Duration) -> WorkerEvent {
         | Ending::Release
         | Ending::WaitForChildren
         | Ending::Return
-        | Ending::Postpone { .. } => WorkerEvent::SteppedBack { id },
+        | Ending::Postpone { .. } => WorkerEvent::Deferred { id },
     }
 }
 

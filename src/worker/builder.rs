@@ -134,9 +134,10 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Leaves the search for stalled jobs and halted schedulers to other workers. Default: false.
-    pub fn skip_stalled_check(mut self, skip: bool) -> Self {
-        self.options.check_stalled = !skip;
+    /// Leaves the search for stalled jobs and stopped schedulers to other workers. Default: this worker
+    /// searches too.
+    pub fn skip_stalled_check(mut self) -> Self {
+        self.options.check_stalled = false;
         self
     }
 
@@ -253,9 +254,9 @@ impl<S> WorkerBuilder<S> {
         self
     }
 
-    /// Starts the worker paused. Default: false.
-    pub fn paused(mut self, paused: bool) -> Self {
-        self.options.paused = paused;
+    /// Starts the worker paused, until [`Worker::resume`]. Default: it works at once.
+    pub fn paused(mut self) -> Self {
+        self.options.paused = true;
         self
     }
 
@@ -358,7 +359,7 @@ impl WorkerBuilder {
             running: 0,
             paused: options.paused,
             closed: false,
-            given_back: 0,
+            released: 0,
             abandoned: 0,
         });
         let pump = Pump::new(Parts {

@@ -16,6 +16,7 @@ const BACKLOG: usize = 1024;
 #[non_exhaustive]
 pub enum WorkerEvent {
     /// An attempt began.
+    #[non_exhaustive]
     Active {
         /// The job.
         id: JobId,
@@ -26,6 +27,7 @@ pub enum WorkerEvent {
         attempt: u32,
     },
     /// A handler stored the progress of its job.
+    #[non_exhaustive]
     Progress {
         /// The job.
         id: JobId,
@@ -33,6 +35,7 @@ pub enum WorkerEvent {
         progress: Arc<str>,
     },
     /// A job completed, and Redis has its result.
+    #[non_exhaustive]
     Completed {
         /// The job.
         id: JobId,
@@ -42,6 +45,7 @@ pub enum WorkerEvent {
         took: Duration,
     },
     /// An attempt failed, and Redis knows.
+    #[non_exhaustive]
     Failed {
         /// The job.
         id: JobId,
@@ -56,16 +60,19 @@ pub enum WorkerEvent {
     },
     /// A job left its handler without ending: delayed, given back, waiting for children, or
     /// postponed because Redis could not serve its handler.
-    SteppedBack {
+    #[non_exhaustive]
+    Deferred {
         /// The job.
         id: JobId,
     },
     /// A handler was cancelled because its job's lock is gone. Nothing of the attempt is stored.
+    #[non_exhaustive]
     LockLost {
         /// The job.
         id: JobId,
     },
     /// The end of an attempt was refused: the job is gone or somebody else's.
+    #[non_exhaustive]
     Refused {
         /// The job.
         id: JobId,
@@ -73,6 +80,7 @@ pub enum WorkerEvent {
         reason: crate::error::Refusal,
     },
     /// A job of a worker that vanished was handed back to the queue.
+    #[non_exhaustive]
     Stalled {
         /// The job.
         id: JobId,
@@ -80,6 +88,7 @@ pub enum WorkerEvent {
     /// A job of a worker that vanished has stalled more often than
     /// [allowed](crate::WorkerBuilder::max_stalled_count): it fails with its next start, whoever
     /// starts it, without its handler.
+    #[non_exhaustive]
     StalledTooOften {
         /// The job.
         id: JobId,
@@ -88,6 +97,7 @@ pub enum WorkerEvent {
     },
     /// An iteration of a scheduler that lets none overlap was completed without its handler,
     /// because an earlier one still runs.
+    #[non_exhaustive]
     Skipped {
         /// The job.
         id: JobId,
@@ -96,6 +106,7 @@ pub enum WorkerEvent {
     },
     /// A scheduler without an iteration to come has got one again. That its job was deleted or
     /// ended without a successor is worth a look.
+    #[non_exhaustive]
     SchedulerRearmed {
         /// The scheduler.
         scheduler: Arc<str>,
@@ -113,6 +124,7 @@ pub enum WorkerEvent {
     /// The worker has ended.
     Closed,
     /// Something went wrong that the worker goes on trying; at most once a second per cause.
+    #[non_exhaustive]
     Trouble {
         /// What failed, and why.
         message: Arc<str>,

@@ -40,7 +40,7 @@ const DRAIN_DELAY: Duration = Duration::from_secs(5);
 ///
 /// let worker = ManualWorker::new(&client, "mail")?;
 /// if let Some(job) = worker.fetch("my-token-1").await? {
-///     worker.finish(&job, "my-token-1", Ok(Outcome::Done("sent")), false).await?;
+///     worker.finish(&job, "my-token-1", Ok(Outcome::Done("sent"))).await?;
 /// }
 /// # Ok(())
 /// # }
@@ -67,7 +67,7 @@ pub enum Availability {
     /// The rate limit is reached for this long.
     Limited(Duration),
     /// The queue is paused or at its global concurrency.
-    Closed,
+    Blocked,
     /// Nothing is ready before this time.
     At(crate::clock::Timestamp),
     /// Nothing is ready.
@@ -236,7 +236,7 @@ impl ManualWorker {
                 Availability::More => continue,
                 Availability::Limited(wait) => after(now, wait),
                 Availability::At(due) => after(now, due.since(self.store.clock().now())),
-                Availability::Closed | Availability::Empty => now + DRAIN_DELAY,
+                Availability::Blocked | Availability::Empty => now + DRAIN_DELAY,
             };
             self.wait_for_work(look.min(now + DRAIN_DELAY).min(until))
                 .await;
@@ -258,35 +258,36 @@ impl ManualWorker {
     }
 
     /// Ends an attempt as a worker would: completes, fails, retries, delays or releases the job
-    /// by its options. With `fetch_next`, starts the next job in the same step, under the same
-    /// token.
+    /// by its options.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] when the job's lock is not the token's any more, or when it cannot
-    /// end this way; then nothing changed, and no job was started; with [`Outcome::RateLimited`] it comes
-    /// in an [`Error::Incomplete`], since the limit holds. [`Error::Encode`] for the value; connection
-    /// errors. With `fetch_next`, [`Error::Indeterminate`] as for [`fetch`](Self::fetch).
+    /// end this way; then nothing changed; with [`Outcome::RateLimited`] it comes in an
+    /// [`Error::Incomplete`], since the limit holds. [`Error::Encode`] for the value; connection errors.
     pub async fn finish<R: serde::Serialize>(
         &self,
         job: &JobRecord,
         token: &str,
         result: Result<Outcome<R>, JobError>,
-        fetch_next: bool,
+    ) -> Result<()> {
+        self.end(job, token, result, 0).await?;
+        Ok(())
+    }
+
+    /// As [`finish`](Self::finish), and starts the next job in the same step, under the same token.
+    ///
+    /// # Errors
+    ///
+    /// As [`finish`](Self::finish): after a refusal no job was started. [`Error::Indeterminate`] as for
+    /// [`fetch`](Self::fetch).
+    pub async fn finish_and_fetch<R: serde::Serialize>(
+        &self,
+        job: &JobRecord,
+        token: &str,
+        result: Result<Outcome<R>, JobError>,
     ) -> Result<Option<JobRecord>> {
-        self.check()?;
-        let limits = matches!(&result, Ok(Outcome::RateLimited(_)));
-        if let Ok(Outcome::RateLimited(wait)) = &result {
-            let known = self.limit.map(|limit| limit.max);
-            self.store.run(&LimitRate::checked(*wait, known)?).await?;
-        }
-        let concluded = self.concluded(job, token, end_of(result)?).await;
-        let take = usize::from(fetch_next);
-        match Box::pin(self.step(vec![concluded], token, take)).await {
-            Ok((next, _)) => Ok(next),
-            Err(error) if limits => Err(error.after(|| "the queue is rate limited".to_owned())),
-            Err(error) => Err(error),
-        }
+        self.end(job, token, result, 1).await
     }
 
     /// As [`finish`](Self::finish), for a caller that has kept nothing of the job but its id.
@@ -299,15 +300,36 @@ impl ManualWorker {
         id: &JobId,
         token: &str,
         result: Result<Outcome<R>, JobError>,
-        fetch_next: bool,
-    ) -> Result<Option<JobRecord>> {
+    ) -> Result<()> {
         let Some(job) = self.store.job(id).await? else {
             return Err(Error::Refused {
                 job: id.clone(),
                 source: Refusal::JobMissing,
             });
         };
-        self.finish(&job, token, result, fetch_next).await
+        self.finish(&job, token, result).await
+    }
+
+    /// Ends an attempt, and starts up to `take` jobs.
+    async fn end<R: serde::Serialize>(
+        &self,
+        job: &JobRecord,
+        token: &str,
+        result: Result<Outcome<R>, JobError>,
+        take: usize,
+    ) -> Result<Option<JobRecord>> {
+        self.check()?;
+        let limits = matches!(&result, Ok(Outcome::RateLimited(_)));
+        if let Ok(Outcome::RateLimited(wait)) = &result {
+            let known = self.limit.map(|limit| limit.max);
+            self.store.run(&LimitRate::checked(*wait, known)?).await?;
+        }
+        let concluded = self.concluded(job, token, end_of(result)?).await;
+        match Box::pin(self.step(vec![concluded], token, take)).await {
+            Ok((next, _)) => Ok(next),
+            Err(error) if limits => Err(error.after(|| "the queue is rate limited".to_owned())),
+            Err(error) => Err(error),
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -396,7 +418,7 @@ impl ManualWorker {
         let next = match advanced.next {
             Next::More => Availability::More,
             Next::Limited(wait) => Availability::Limited(wait),
-            Next::Closed => Availability::Closed,
+            Next::Blocked => Availability::Blocked,
             Next::At(due) => Availability::At(due),
             Next::Empty | Next::Idle => Availability::Empty,
         };

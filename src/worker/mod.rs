@@ -76,12 +76,12 @@ pub struct Worker {
     task: JoinHandle<()>,
 }
 
-/// How a worker ended.
+/// What a worker's shutdown left of the jobs that it ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Closed {
-    /// How many jobs were given back to the queue, to be started by another worker.
-    pub given_back: usize,
+pub struct ShutdownReport {
+    /// How many unfinished jobs went back to the queue, to be started by another worker.
+    pub released: usize,
     /// How many jobs could be neither ended nor given back: their locks expire, then another
     /// worker runs them again.
     pub abandoned: usize,
@@ -243,20 +243,20 @@ impl Worker {
     /// Shuts the worker down in stages, by its [`ShutdownOptions`]: no job is started any more,
     /// running handlers may finish, then they are cancelled and their jobs given back. Returns by
     /// the last deadline, whether Redis is up or not.
-    pub async fn close(&self) -> Closed {
+    pub async fn close(&self) -> ShutdownReport {
         self.close_with(self.shutdown).await
     }
 
     /// Shuts the worker down with other deadlines. While a shutdown is under way this can only
     /// make it shorter.
-    pub async fn close_with(&self, options: ShutdownOptions) -> Closed {
+    pub async fn close_with(&self, options: ShutdownOptions) -> ShutdownReport {
         // When the worker has ended, there is nobody left to tell.
         drop(self.order(Command::Close(options)).await);
-        self.ended().await
+        self.closed().await
     }
 
     /// Cancels the handlers and gives their jobs back, at once.
-    pub async fn close_now(&self) -> Closed {
+    pub async fn close_now(&self) -> ShutdownReport {
         let options = self
             .shutdown
             .finish_within(Duration::ZERO)
@@ -265,13 +265,13 @@ impl Worker {
     }
 
     /// Waits until the worker has ended, whoever closes it.
-    pub async fn ended(&self) -> Closed {
+    pub async fn closed(&self) -> ShutdownReport {
         let mut status = self.status.clone();
         // An error means that the pump is gone, and so has ended.
         drop(status.wait_for(|status| status.closed).await);
         let status = status.borrow();
-        Closed {
-            given_back: status.given_back,
+        ShutdownReport {
+            released: status.released,
             abandoned: status.abandoned,
         }
     }
@@ -285,15 +285,15 @@ impl Worker {
     /// # Errors
     ///
     /// [`Error::Unsuitable`] when the process cannot listen for signals.
-    pub async fn run_until_signal(&self) -> Result<Closed> {
+    pub async fn run_until_signal(&self) -> Result<ShutdownReport> {
         Ok(self.run_until(ShutdownSignals::listen()?).await)
     }
 
     /// As [`run_until_signal`](Self::run_until_signal), with signals that the program has
     /// listened for since before it connected.
-    pub async fn run_until(&self, mut signals: ShutdownSignals) -> Closed {
+    pub async fn run_until(&self, mut signals: ShutdownSignals) -> ShutdownReport {
         tokio::select! {
-            closed = self.ended() => return closed,
+            closed = self.closed() => return closed,
             () = signals.next() => {}
         }
         tracing::info!("signal received; shutting down");

@@ -65,7 +65,7 @@ pub(super) struct Status {
     pub(super) paused: bool,
     pub(super) closed: bool,
     /// How many jobs were given back to the queue at shutdown.
-    pub(super) given_back: usize,
+    pub(super) released: usize,
     /// How many jobs were given up at shutdown, their locks left to expire.
     pub(super) abandoned: usize,
 }
@@ -112,7 +112,7 @@ pub(super) struct Pump {
     orphaned: bool,
     stage: Stage,
     shutdown: ShutdownOptions,
-    given_back: usize,
+    released: usize,
     abandoned: usize,
     // One line a second for each thing that may happen to many jobs at once.
     trouble: Throttle,
@@ -143,7 +143,7 @@ impl Pump {
             pausing: Vec::new(),
             orphaned: false,
             stage: Stage::Running,
-            given_back: 0,
+            released: 0,
             abandoned: 0,
             trouble: Throttle::default(),
             dangling: Throttle::default(),
@@ -168,22 +168,22 @@ impl Pump {
         if let Ok(Err(error)) = wake {
             tracing::debug!(%error, "no wake-up was passed on");
         }
-        let (given_back, abandoned) = (self.given_back, self.abandoned);
+        let (released, abandoned) = (self.released, self.abandoned);
         if abandoned > 0 {
             tracing::warn!(
                 queue = %self.parts.options.queue,
-                given_back,
+                released,
                 abandoned,
                 "worker closed; abandoned jobs run again once their locks have expired"
             );
         } else {
-            tracing::info!(queue = %self.parts.options.queue, given_back, "worker closed");
+            tracing::info!(queue = %self.parts.options.queue, released, "worker closed");
         }
         self.parts.reporter.events.tell(|| WorkerEvent::Closed);
         self.parts.status.send_modify(|status| {
             status.closed = true;
             status.running = 0;
-            status.given_back = given_back;
+            status.released = released;
             status.abandoned = abandoned;
         });
     }

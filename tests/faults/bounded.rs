@@ -273,9 +273,7 @@ async fn crowded(b: &MeteredQueue) -> TestResult {
     b.worker
         .extend_lock(&job.id, "token", Duration::from_secs(30))
         .await?;
-    b.worker
-        .finish(&job, "token", Ok(Outcome::Done(1)), false)
-        .await?;
+    b.worker.finish(&job, "token", Ok(Outcome::Done(1))).await?;
     Ok(())
 }
 
@@ -344,9 +342,7 @@ async fn busy(b: &MeteredQueue) -> TestResult {
     b.queue.add("n", &json!({})).await?;
     for _ in 0..3 {
         let job = b.start_job().await?;
-        b.worker
-            .finish(&job, "token", Ok(Outcome::Done(1)), false)
-            .await?;
+        b.worker.finish(&job, "token", Ok(Outcome::Done(1))).await?;
         b.queue.add("n", &json!({})).await?;
     }
     assert_eq!(
@@ -464,9 +460,7 @@ async fn ended_flow(b: &MeteredQueue) -> TestResult {
     );
     b.fill(1, &brief).await?;
     let job = b.start_job().await?;
-    b.worker
-        .finish(&job, "token", Ok(Outcome::Done(1)), false)
-        .await?;
+    b.worker.finish(&job, "token", Ok(Outcome::Done(1))).await?;
     assert_eq!(
         b.server.int(&["EXISTS", "bull:q:brief:processed"]).await?,
         0
@@ -501,9 +495,7 @@ async fn retained(b: &MeteredQueue) -> TestResult {
     let options = JobOptions::new().remove_on_complete(Retention::KeepLast(10));
     b.queue.add_with("n", &json!({}), options).await?;
     let job = b.start_job().await?;
-    b.worker
-        .finish(&job, "token", Ok(Outcome::Done(1)), false)
-        .await?;
+    b.worker.finish(&job, "token", Ok(Outcome::Done(1))).await?;
     assert_eq!(b.server.int(&["ZCARD", "bull:q:completed"]).await?, 10);
     Ok(())
 }

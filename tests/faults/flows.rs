@@ -57,7 +57,7 @@ async fn large_flow_with_a_locked_child_is_left_whole() -> TestResult {
     );
     bench
         .worker
-        .finish(&job, "token", Ok(Outcome::Done(1)), false)
+        .finish(&job, "token", Ok(Outcome::Done(1)))
         .await?;
     assert!(bench.queue.remove(&parent).await?);
     // What stays is the name of the queue's events and settings.
@@ -93,7 +93,7 @@ async fn child_started_while_its_flow_is_removed_is_left_to_its_worker() -> Test
     for job in &started {
         bench
             .worker
-            .finish(job, "token", Ok(Outcome::Done(1)), false)
+            .finish(job, "token", Ok(Outcome::Done(1)))
             .await?;
     }
     assert_eq!(bench.queue.counts().await?.completed, started.len() as u64);

@@ -239,7 +239,7 @@ async fn process_frozen_within_its_locks_goes_on() -> TestResult {
     let site = Fixture::start().await?;
     let ids = site.add(10, 1500).await?;
     let mut process = Process::start(&site)?;
-    let worker = site.worker().paused(true).start(work).await?;
+    let worker = site.worker().paused().start(work).await?;
     process.started(&site, 10).await?;
     process.signal("-STOP")?;
     tokio::time::sleep(LOCK / 4).await;

@@ -214,7 +214,7 @@ async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestRes
     let cut = site.proxy().add(Rule::reset_before(runs("next_iteration")));
     let blind = site.proxy().add(Rule::reset_before(runs("extend_locks")));
     let lock = Duration::from_millis(300);
-    let worker = site.worker().lock_duration(lock).skip_stalled_check(true);
+    let worker = site.worker().lock_duration(lock).skip_stalled_check();
     let worker = worker.start(work).await?;
     upsert(&site, &schedule(), 5).await?;
     // Each loss is followed by a longer wait: by now a third of the lock has passed.
@@ -373,7 +373,7 @@ async fn broken_schedule_is_reported_and_does_not_spin() -> TestResult {
         // By the iteration, then by the check of schedulers.
         let told = event(
             &mut events,
-            |event| matches!(event, WorkerEvent::Trouble { message } if message.contains("scheduler s")),
+            |event| matches!(event, WorkerEvent::Trouble { message, .. } if message.contains("scheduler s")),
         );
         told.await?;
     }

@@ -272,9 +272,7 @@ async fn opened_queue_wakes_workers_of_both_sides() -> TestResult {
         fleet.queue.set_global_concurrency(2).await?;
         completed(&fleet, 3).await?;
         fleet.queue.remove_global_concurrency().await?;
-        holder
-            .finish(&held, "token", Ok(Outcome::Done(())), false)
-            .await?;
+        holder.finish(&held, "token", Ok(Outcome::Done(()))).await?;
         completed(&fleet, 4).await?;
         dismiss(worker.into_iter().collect()).await;
     }

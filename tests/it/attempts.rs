@@ -129,7 +129,7 @@ async fn refused_finish_starts_no_other_job() -> TestResult {
     let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
     assert_eq!(job.id, id);
     let refused = worker
-        .finish(&job, "token", Ok(Outcome::Done(1)), true)
+        .finish_and_fetch(&job, "token", Ok(Outcome::Done(1)))
         .await;
     assert!(
         matches!(
@@ -145,12 +145,12 @@ async fn refused_finish_starts_no_other_job() -> TestResult {
     assert_eq!(stage.queue.counts().await?.active, 1);
     // A limit that was imposed before is not denied.
     let limited = Ok(Outcome::<()>::RateLimited(Duration::from_millis(5)));
-    let refused = worker.finish(&job, "other", limited, false).await;
+    let refused = worker.finish(&job, "other", limited).await;
     let error = refused.err().ok_or("it must be refused")?;
     assert!(!error.is_unchanged(), "{error:?}");
     // The same for a lock that is somebody else's.
     let refused = worker
-        .finish(&job, "other", Ok(Outcome::Done(1)), true)
+        .finish_and_fetch(&job, "other", Ok(Outcome::Done(1)))
         .await;
     assert!(refused.is_err());
     assert_eq!(stage.queue.counts().await?.active, 1);
@@ -269,7 +269,7 @@ async fn manual_workers_ask_strategies() -> TestResult {
         .backoff_strategy("mine", |_| async { Some(Duration::from_secs(60)) });
     let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
     let failed = Err::<Outcome<()>, _>(JobError::retry("boom"));
-    worker.finish(&job, "token", failed, false).await?;
+    worker.finish(&job, "token", failed).await?;
     assert_eq!(stage.queue.state(&id).await?, Some(JobState::Delayed));
     assert_eq!(stage.job(&id).await?.delay, 60_000);
     Ok(())
@@ -283,16 +283,11 @@ async fn manual_workers_end_jobs_by_id() -> TestResult {
     let worker = ManualWorker::new(&stage.client, "q")?;
     worker.fetch("token").await?.ok_or("nothing to fetch")?;
     worker
-        .finish_by_id(&id, "token", Ok(Outcome::Done(json!(5))), false)
+        .finish_by_id(&id, "token", Ok(Outcome::Done(json!(5))))
         .await?;
     assert_eq!(stage.queue.state(&id).await?, Some(JobState::Completed));
     let missing = worker
-        .finish_by_id(
-            &JobId::existing("no"),
-            "token",
-            Ok(Outcome::Done(())),
-            false,
-        )
+        .finish_by_id(&JobId::existing("no"), "token", Ok(Outcome::Done(())))
         .await;
     assert!(
         matches!(
@@ -340,7 +335,7 @@ async fn manual_workers_spread_jittered_retries() -> TestResult {
         let id = stage.add("x", options).await?;
         let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
         let failed = Err::<Outcome<()>, _>(JobError::retry("boom"));
-        worker.finish(&job, "token", failed, false).await?;
+        worker.finish(&job, "token", failed).await?;
         delays.insert(stage.job(&id).await?.delay);
     }
     assert!(delays.len() > 1, "{delays:?}");
@@ -385,7 +380,7 @@ async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
     }
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(100)
-        .skip_stalled_check(true)
+        .skip_stalled_check()
         .start(obey)
         .await?;
     stage.ended(200).await?;
@@ -533,7 +528,7 @@ async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
     let set = ["SET", "bull:q:waiting-children", "no set"];
     stage.server.cli(&set).await?;
     let waits = || Ok::<Outcome<()>, _>(Outcome::WaitForChildren);
-    let refused = worker.finish(&job, "token", waits(), false).await;
+    let refused = worker.finish(&job, "token", waits()).await;
     assert!(refused.is_err_and(|error| error.is_unchanged()));
     let active = ["LRANGE", "bull:q:active", "0", "-1"];
     let active = stage.server.cli(&active).await?.texts();
@@ -542,7 +537,7 @@ async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
         .server
         .cli(&["DEL", "bull:q:waiting-children"])
         .await?;
-    worker.finish(&job, "token", waits(), false).await?;
+    worker.finish(&job, "token", waits()).await?;
     let waiting = Some(JobState::WaitingChildren);
     assert_eq!(stage.queue.state(&id).await?, waiting);
     Ok(())

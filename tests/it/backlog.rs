@@ -36,9 +36,7 @@ async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
     // The next job is the scheduled one: it has been due for a minute.
     let worker = ManualWorker::new(&stage.client, "backlog")?;
     let old = worker.fetch("t").await?.unwrap();
-    worker
-        .finish(&old, "t", Ok(Outcome::Done(1)), false)
-        .await?;
+    worker.finish(&old, "t", Ok(Outcome::Done(1))).await?;
     if queue.state(&later).await? == Some(JobState::Delayed) {
         queue.promote(&later).await?;
     }
@@ -47,7 +45,7 @@ async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
     // One that stepped back waits since it last ran, and one with a priority counts too.
     let scheduled = worker.fetch("t").await?.unwrap();
     let back = Ok(Outcome::<Value>::Release);
-    worker.finish(&scheduled, "t", back, false).await?;
+    worker.finish(&scheduled, "t", back).await?;
     assert_eq!(minutes(&queue.backlog().await?), (Some(0), None));
     let first = JobOptions::new().priority(1);
     queue.add_with("first", &json!({}), first).await?;

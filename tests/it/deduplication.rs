@@ -61,9 +61,7 @@ async fn each_add_tells_what_happened() -> TestResult {
         add("c", options("c", keep())).await?,
         told("b", AddOutcome::KeptLast { next: id("c") })
     );
-    worker
-        .finish(&active, "t", Ok(Outcome::Done(1)), false)
-        .await?;
+    worker.finish(&active, "t", Ok(Outcome::Done(1))).await?;
     assert_eq!(stage.job(&id("c")).await?.name, "c");
     assert_eq!(
         add("d", options("d", key())).await?,
@@ -256,9 +254,7 @@ async fn unknown_options_of_a_kept_add_survive() -> TestResult {
     let mut command = vec!["HSET", "bull:q:dn:k"];
     command.extend(fields);
     stage.server.cli(&command).await?;
-    worker
-        .finish(&own, "t", Ok(Outcome::Done(1)), false)
-        .await?;
+    worker.finish(&own, "t", Ok(Outcome::Done(1))).await?;
     let stored = stage.server.text(&["HGET", "bull:q:kept", "opts"]).await?;
     assert_eq!(stored.as_deref(), Some(opts));
     let kept = stage.job(&JobId::existing("kept")).await?;

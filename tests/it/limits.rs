@@ -227,12 +227,12 @@ async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
             "remove" => stage.queue.remove_global_concurrency().await.map(|_| 1)?,
             "end" => {
                 let done = Ok(Outcome::Done(()));
-                holder.finish(&held, "token", done, false).await?;
+                holder.finish(&held, "token", done).await?;
                 2
             }
             _ => {
                 let later = Ok(Outcome::<()>::DelayFor(NEVER));
-                holder.finish(&held, "token", later, false).await?;
+                holder.finish(&held, "token", later).await?;
                 1
             }
         };
@@ -266,11 +266,11 @@ async fn lowered_concurrency_lets_jobs_run_on() -> TestResult {
     stage.add("next", JobOptions::new()).await?;
     // Three are active, then two: the next one starts when there is only one.
     let done = || Ok(Outcome::Done(()));
-    holder.finish(&held[0], "token", done(), false).await?;
+    holder.finish(&held[0], "token", done()).await?;
     assert!(stage.queue.is_maxed().await?);
     looked(&stage, 20).await?;
     assert_eq!(seen.load(Ordering::Relaxed), 0);
-    holder.finish(&held[1], "token", done(), false).await?;
+    holder.finish(&held[1], "token", done()).await?;
     stage.ended(3).await?;
     assert_eq!(seen.load(Ordering::Relaxed), 1);
     worker.close().await;

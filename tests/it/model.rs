@@ -175,13 +175,11 @@ async fn play(
                 Step::Release(_) => Ok(Outcome::Release),
                 _ => Err(JobError::retry("no")),
             };
-            worker.finish(&record, "token", result, false).await?;
+            worker.finish(&record, "token", result).await?;
             // A result counts once: the lock is gone.
             agree(
                 false,
-                worker
-                    .finish(&record, "token", Ok(Outcome::Done(2)), false)
-                    .await,
+                worker.finish(&record, "token", Ok(Outcome::Done(2))).await,
             )?;
             let ended = matches!(step, Step::Complete(_) | Step::Fail(_));
             job.made += u32::from(ended);

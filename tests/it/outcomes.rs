@@ -192,9 +192,7 @@ async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
     fails!(worker.fetch("t").await, Error::Protocol(_), unchanged: false);
     let record = stage.add("y", JobOptions::new()).await?;
     let record = stage.job(&record).await?;
-    let done = worker
-        .finish(&record, "t", Ok(Outcome::Done(1)), false)
-        .await;
+    let done = worker.finish(&record, "t", Ok(Outcome::Done(1))).await;
     fails!(done, Error::Protocol(_), unchanged: false);
     Ok(())
 }

@@ -129,7 +129,7 @@ async fn child_joins_its_parent() -> TestResult {
     let worker = ManualWorker::new(&stage.client, "q")?;
     let job = worker.fetch("t").await?.ok_or("no job")?;
     assert_eq!(job.id, parent);
-    let early = worker.finish(&job, "t", Ok(Outcome::Done(1)), false).await;
+    let early = worker.finish(&job, "t", Ok(Outcome::Done(1))).await;
     assert!(matches!(
         early,
         Err(Error::Refused {
@@ -138,16 +138,14 @@ async fn child_joins_its_parent() -> TestResult {
         })
     ));
     worker
-        .finish(&job, "t", Ok(Outcome::<()>::WaitForChildren), false)
+        .finish(&job, "t", Ok(Outcome::<()>::WaitForChildren))
         .await?;
     assert_eq!(
         stage.queue.state(&parent).await?,
         Some(JobState::WaitingChildren)
     );
     let job = worker.fetch("t").await?.ok_or("no child")?;
-    worker
-        .finish(&job, "t", Ok(Outcome::Done(1)), false)
-        .await?;
+    worker.finish(&job, "t", Ok(Outcome::Done(1))).await?;
     assert_eq!(stage.queue.state(&parent).await?, Some(JobState::Waiting));
     Ok(())
 }
@@ -199,7 +197,7 @@ async fn jobs_can_be_changed() -> TestResult {
         })
     ));
     worker
-        .finish::<()>(&job, "t", Err(oxbull::JobError::fatal("no")), false)
+        .finish::<()>(&job, "t", Err(oxbull::JobError::fatal("no")))
         .await?;
     queue
         .retry(&id, RetryOptions::new().reset_attempts_made(true))
@@ -268,7 +266,7 @@ async fn spoiled_priority_counter_starts_anew() -> TestResult {
         stage.server.cli(&["DEL", "bull:q:pc"]).await?;
         stage.server.cli(&spoil).await?;
         let failed = Err(JobError::retry("once more"));
-        worker.finish::<()>(&job, "t", failed, false).await?;
+        worker.finish::<()>(&job, "t", failed).await?;
         assert_eq!(stage.queue.state(&id).await?, Some(JobState::Prioritized));
         stage.server.cli(&["DEL", "bull:q:pc"]).await?;
         stage.server.cli(&spoil).await?;
@@ -276,9 +274,7 @@ async fn spoiled_priority_counter_starts_anew() -> TestResult {
         for id in [id, next] {
             let job = worker.fetch("t").await?.ok_or("no job")?;
             assert_eq!(job.id, id);
-            worker
-                .finish(&job, "t", Ok(Outcome::Done(1)), false)
-                .await?;
+            worker.finish(&job, "t", Ok(Outcome::Done(1))).await?;
         }
     }
     Ok(())

@@ -60,7 +60,7 @@ impl Scene {
 
     async fn complete(&self, job: &JobRecord) -> TestResult {
         let done = Ok(Outcome::Done("done"));
-        self.worker.finish(job, TOKEN, done, false).await?;
+        self.worker.finish(job, TOKEN, done).await?;
         Ok(())
     }
 

@@ -54,7 +54,10 @@ async fn worker_tells_which_stalled_jobs_fail() -> TestResult {
     };
     let lenient = worker(1).await?;
     let told = verdict(&lenient).await?;
-    assert_eq!(told, WorkerEvent::Stalled { id: handed_back });
+    assert!(
+        matches!(&told, WorkerEvent::Stalled { id, .. } if *id == handed_back),
+        "{told:?}"
+    );
     stage.ended(1).await?;
     lenient.close().await;
 
@@ -62,11 +65,10 @@ async fn worker_tells_which_stalled_jobs_fail() -> TestResult {
     abandon(&stage, &failing).await?;
     let strict = worker(0).await?;
     let told = verdict(&strict).await?;
-    let expected = WorkerEvent::StalledTooOften {
-        id: failing.clone(),
-        stalls: 1,
-    };
-    assert_eq!(told, expected);
+    assert!(
+        matches!(&told, WorkerEvent::StalledTooOften { id, stalls: 1, .. } if *id == failing),
+        "{told:?}"
+    );
     stage.ended(2).await?;
     let job = stage.job(&failing).await?;
     let reason = "job stalled more than allowable limit";
@@ -126,14 +128,14 @@ async fn retried_job_may_stall_as_often_as_a_new_one() -> TestResult {
             let job = worker.fetch("t").await?.ok_or("nothing is ready")?;
             assert_eq!(job.stalled, 1);
             let done = Ok(Outcome::<Value>::Done(json!(1)));
-            worker.finish(&job, "t", done, false).await?;
+            worker.finish(&job, "t", done).await?;
             stage.queue.rerun(&id, RetryOptions::new()).await?;
         } else {
             stall().await?;
             let job = worker.fetch("t").await?.ok_or("nothing is ready")?;
             let reason = job.deferred_failure.clone().ok_or("it may run")?;
             let failed = Err::<Outcome<Value>, _>(oxbull::JobError::fatal(reason));
-            worker.finish(&job, "t", failed, false).await?;
+            worker.finish(&job, "t", failed).await?;
             assert_eq!(stage.queue.state(&id).await?, Some(JobState::Failed));
             stage.queue.retry(&id, RetryOptions::new()).await?;
         }

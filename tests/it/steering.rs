@@ -37,14 +37,15 @@ async fn idle_worker_tells_once_that_the_queue_is_drained() -> TestResult {
 #[tokio::test]
 async fn started_worker_is_listed() -> TestResult {
     let stage = Fixture::start().await?;
-    for skip in [false, true] {
-        let name = format!("w{skip}");
-        let worker = Worker::builder(&stage.client, "q")
-            .name(&name)
-            .skip_stalled_check(skip)
-            .paused(skip)
-            .start(obey)
-            .await?;
+    for passive in [false, true] {
+        let name = format!("w{passive}");
+        let builder = Worker::builder(&stage.client, "q").name(&name);
+        let builder = if passive {
+            builder.skip_stalled_check().paused()
+        } else {
+            builder
+        };
+        let worker = builder.start(obey).await?;
         let clients = stage.server.cli(&["CLIENT", "LIST"]).await?;
         let clients = clients.text().unwrap_or_default();
         assert!(
@@ -152,7 +153,7 @@ async fn progress_is_told_in_the_process() -> TestResult {
     let worker = builder.start(report).await?;
     let mut told = None;
     while told.is_none() {
-        if let Some(WorkerEvent::Progress { id, progress }) = events.next().await {
+        if let Some(WorkerEvent::Progress { id, progress, .. }) = events.next().await {
             told = Some((id, progress));
         }
     }
@@ -230,7 +231,7 @@ async fn attempts_that_do_not_end_are_given_back() -> TestResult {
     eventually(DEADLINE, || async { worker.health().running == 2 }).await?;
     assert!(worker.cancel_job(&deaf_id).await?);
     let closed = worker.close_now().await;
-    assert_eq!((closed.given_back, closed.abandoned), (2, 0));
+    assert_eq!((closed.released, closed.abandoned), (2, 0));
     assert_eq!(stage.queue.counts().await?.waiting, 2);
     Ok(())
 }
@@ -277,17 +278,17 @@ async fn waits_may_be_endless() -> TestResult {
         worker.close_now().await
     };
     let (closed, _) = tokio::join!(worker.close_with(endless), cancel);
-    assert_eq!((closed.given_back, closed.abandoned), (1, 0));
+    assert_eq!((closed.released, closed.abandoned), (1, 0));
     let manual = ManualWorker::new(&stage.client, "q")?;
     let fetched = manual.fetch_within("token", Duration::MAX).await?;
     let job = fetched.ok_or("nothing to fetch")?;
     let again = Ok::<Outcome<()>, _>(Outcome::Release);
-    manual.finish(&job, "token", again, false).await?;
+    manual.finish(&job, "token", again).await?;
     let builder = Worker::builder(&stage.client, "q").max_rate_limit_wait(Duration::MAX);
     let mut events = builder.events();
     let worker = builder.start(limit).await?;
     while let Some(event) = events.next().await {
-        if matches!(event, WorkerEvent::SteppedBack { .. }) {
+        if matches!(event, WorkerEvent::Deferred { .. }) {
             break;
         }
     }

@@ -245,7 +245,7 @@ impl Behind {
     async fn run(&self, result: Result<Value, JobError>) -> TestResult {
         let job = self.worker.fetch("token").await?.ok_or("nothing to run")?;
         self.worker
-            .finish(&job, "token", result.map(Outcome::Done), false)
+            .finish(&job, "token", result.map(Outcome::Done))
             .await?;
         Ok(())
     }

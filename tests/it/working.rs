@@ -134,7 +134,7 @@ async fn jobs_run_in_order_of_priority() -> TestResult {
         stage.add(name, options).await?;
     }
     let worker = Worker::builder(&stage.client, "q")
-        .paused(true)
+        .paused()
         .start(obey)
         .await?;
     let mut events = worker.events();
@@ -222,7 +222,7 @@ async fn many_slots_fill_in_a_few_calls() -> TestResult {
     let before = stage.calls("evalsha").await? + stage.calls("eval").await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(200)
-        .skip_stalled_check(true)
+        .skip_stalled_check()
         .state(Arc::clone(&gate))
         .start(pass)
         .await?;
@@ -292,7 +292,7 @@ async fn overdue_job_without_a_marker_is_found() -> TestResult {
     let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .drain_delay(Duration::from_millis(300))
-        .paused(true)
+        .paused()
         .start(obey)
         .await?;
     stage
@@ -595,7 +595,7 @@ async fn unread_events_are_bounded() -> TestResult {
     let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(50)
-        .paused(true)
+        .paused()
         .start(obey)
         .await?;
     let mut events = worker.events();

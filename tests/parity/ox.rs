@@ -122,10 +122,12 @@ impl Ox {
             End::WaitForChildren => Ok(Outcome::WaitForChildren),
             End::RateLimited(wait) => Ok(Outcome::RateLimited(Duration::from_millis(*wait))),
         };
-        let ended = self
-            .worker(place)?
-            .finish(&record, token, result, fetch_next)
-            .await;
+        let worker = self.worker(place)?;
+        let ended = if fetch_next {
+            worker.finish_and_fetch(&record, token, result).await
+        } else {
+            worker.finish(&record, token, result).await.map(|()| None)
+        };
         match ended {
             Ok(next) => self.hold(place, next),
             Err(error) => {

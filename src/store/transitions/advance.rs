@@ -113,7 +113,7 @@ pub(crate) enum Next {
     /// The rate limit is reached for this long.
     Limited(Duration),
     /// The queue is paused or at its global concurrency.
-    Closed,
+    Blocked,
     /// Nothing is ready before this time.
     At(Timestamp),
     /// Nothing is ready.
@@ -191,7 +191,7 @@ impl Transition for Advance<'_> {
         let next = match next.as_str() {
             "more" => Next::More,
             "limited" => Next::Limited(Duration::from_millis(u64::try_from(value).unwrap_or(0))),
-            "closed" => Next::Closed,
+            "closed" => Next::Blocked,
             "at" => Next::At(Timestamp::from_millis(value)),
             "empty" => Next::Empty,
             "idle" => Next::Idle,

@@ -146,7 +146,7 @@ impl Pump {
         let found = match next {
             Next::Limited(wait) => Found::Limited { sent, wait },
             Next::At(due) => Found::NothingFor(due.since(self.parts.caller.store.clock().now())),
-            Next::Closed | Next::Empty => Found::Nothing,
+            Next::Blocked | Next::Empty => Found::Nothing,
             // Idle: refused results took the places of all jobs to start, and nothing is known.
             Next::More | Next::Idle => Found::More,
         };
@@ -173,7 +173,7 @@ impl Pump {
         match settled {
             Settled::Stored => {
                 match concluded.ended.ending {
-                    Ending::Return | Ending::Release if !self.is_running() => self.given_back += 1,
+                    Ending::Return | Ending::Release if !self.is_running() => self.released += 1,
                     Ending::Postpone { .. } | Ending::Return => {}
                     _ => {
                         self.gate.served();

@@ -185,7 +185,7 @@ async fn late_iterations_are_left_alone() -> TestResult {
     let next = START + 6000;
     scene
         .worker
-        .finish::<u32>(&job, TOKEN, Err(oxbull::JobError::retry("no")), false)
+        .finish::<u32>(&job, TOKEN, Err(oxbull::JobError::retry("no")))
         .await?;
     scene.stays("s", next).await?;
     scene.queue().pause().await?;
@@ -245,7 +245,7 @@ async fn worker_arms_a_lost_schedule_again() -> TestResult {
     let mut events = worker.events();
     let search = async {
         while let Some(event) = events.next().await {
-            if let WorkerEvent::SchedulerRearmed { scheduler, id } = event {
+            if let WorkerEvent::SchedulerRearmed { scheduler, id, .. } = event {
                 return Some((scheduler, id));
             }
         }

@@ -168,7 +168,7 @@ async fn job_of_a_repeatable_is_made_once() -> TestResult {
     scene.at(MINUTE);
     let first = scene.fetch().await?;
     let failed: JobResult<Value> = Err(JobError::retry("later"));
-    scene.worker.finish(&first, TOKEN, failed, false).await?;
+    scene.worker.finish(&first, TOKEN, failed).await?;
     // Its retry starts after the job that it made.
     scene.at(MINUTE + 130_000);
     let (second, third) = (scene.fetch().await?, scene.fetch().await?);
@@ -312,7 +312,7 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
             let event = tokio::time::timeout(DEADLINE, events.next()).await?;
             match event.ok_or("it ended")? {
                 // The check of schedulers has its own words for the second, and may come first.
-                WorkerEvent::Trouble { message } if message.starts_with(&named) => break,
+                WorkerEvent::Trouble { message, .. } if message.starts_with(&named) => break,
                 WorkerEvent::Completed { id, .. } => return Err(format!("{id} was silent").into()),
                 _ => {}
             }

@@ -60,7 +60,7 @@ async fn overlapping_iteration_is_passed_over() -> TestResult {
     assert_eq!(skipped.return_value()?, Some(said));
     scene
         .worker
-        .finish(&running, "first", Ok(Outcome::Done(1)), false)
+        .finish(&running, "first", Ok(Outcome::Done(1)))
         .await?;
     scene.at(START + 2000);
     scene.run("s", START + 2000).await
@@ -161,7 +161,7 @@ async fn worker_tells_of_skipped_iterations() -> TestResult {
     let mut skipped = Vec::new();
     while skipped.len() < 2 {
         let event = tokio::time::timeout(DEADLINE, events.next()).await?;
-        if let WorkerEvent::Skipped { id, running } = event.ok_or("it ended")? {
+        if let WorkerEvent::Skipped { id, running, .. } = event.ok_or("it ended")? {
             skipped.push((id, running));
         }
     }
@@ -181,7 +181,7 @@ async fn iteration_started_with_an_end_is_carried_on_too() -> TestResult {
     }
     let first = scene.fetch().await?;
     let done = Ok(Outcome::Done(1));
-    let second = scene.worker.finish(&first, TOKEN, done, true).await?;
+    let second = scene.worker.finish_and_fetch(&first, TOKEN, done).await?;
     let second = second.ok_or("nothing is ready")?;
     assert_eq!(
         (first.id, &second.id),

@@ -57,7 +57,7 @@ async fn troubles(slot: i64) -> TestResult<Vec<String>> {
     let mut troubles = Vec::new();
     loop {
         match events.next().await.ok_or("it ended without a word")? {
-            WorkerEvent::Trouble { message } => troubles.push(message.to_string()),
+            WorkerEvent::Trouble { message, .. } => troubles.push(message.to_string()),
             WorkerEvent::Closed => return Ok(troubles),
             _ => {}
         }

@@ -64,9 +64,9 @@ impl Play {
         });
         let mut builder = Worker::builder(client, &place.queue)
             .prefix(&place.prefix)
-            .skip_stalled_check(true)
+            .skip_stalled_check()
             // Nothing must happen before somebody listens.
-            .paused(true);
+            .paused();
         for (name, value) in place.options.as_object().into_iter().flatten() {
             builder = match name.as_str() {
                 "name" => builder.name(text(value)?),

@@ -187,16 +187,16 @@ impl Program {
             server.stop(HEALTH_GRACE).await;
         }
         self.client.close().await;
-        let (given_back, abandoned) = (closed.given_back, closed.abandoned);
+        let (released, abandoned) = (closed.released, closed.abandoned);
         if abandoned > 0 {
             tracing::warn!(
                 queue,
-                given_back,
+                released,
                 abandoned,
                 "stopped; the abandoned jobs run elsewhere once their locks have expired"
             );
         } else {
-            tracing::info!(queue, given_back, "stopped");
+            tracing::info!(queue, released, "stopped");
         }
         Ok(())
     }

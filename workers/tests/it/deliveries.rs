@@ -353,7 +353,7 @@ async fn places_of_those_that_will_not_come_are_passed_over() -> TestResult {
     stage.add("broken", &failed).await?;
     let job = manual.fetch("token").await?.unwrap();
     let end = Err(oxbull::JobError::fatal("for the test"));
-    manual.finish::<Value>(&job, "token", end, false).await?;
+    manual.finish::<Value>(&job, "token", end).await?;
     // The lost one's place is older than a delivery may take to come.
     let turns = format!("webhook:{{{ACCOUNT}}}:turns:5");
     stage.server.cli(&["ZADD", &turns, "1000", "lost"]).await?;

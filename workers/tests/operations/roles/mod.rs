@@ -146,12 +146,7 @@ async fn operator_has_what_it_needs_and_no_more() -> TestResult {
         let worker = ManualWorker::new(&client, queue)?;
         let job = worker.fetch("t").await?.ok_or("nothing to fetch")?;
         worker
-            .finish(
-                &job,
-                "t",
-                Err::<Outcome<Value>, _>(JobError::fatal("no")),
-                false,
-            )
+            .finish(&job, "t", Err::<Outcome<Value>, _>(JobError::fatal("no")))
             .await?;
         fill(&site, queue).await?;
     }

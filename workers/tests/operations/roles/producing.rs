@@ -17,9 +17,7 @@ pub(super) async fn prepare(site: &Site) -> TestResult<JobId> {
     let done = queue.add("done", &json!({})).await?.id;
     let worker = ManualWorker::new(&client, POSTS)?;
     let job = worker.fetch("t").await?.ok_or("nothing to fetch")?;
-    worker
-        .finish(&job, "t", Ok(Outcome::Done(1)), false)
-        .await?;
+    worker.finish(&job, "t", Ok(Outcome::Done(1))).await?;
     queue.add_with("alone", &json!({}), alone()).await?;
     worker.fetch("t").await?.ok_or("nothing to fetch")?;
     client.close().await;
