@@ -1,53 +1,12 @@
 //! One clock per client: wall time aligned with the Redis server.
 
+mod timestamp;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-/// Milliseconds since the Unix epoch, the unit of every stored time (`docs/protocol.md`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Timestamp(i64);
-
-impl Timestamp {
-    /// Wraps milliseconds since the epoch.
-    pub const fn from_millis(millis: i64) -> Self {
-        Self(millis)
-    }
-
-    /// Returns milliseconds since the epoch.
-    pub const fn as_millis(self) -> i64 {
-        self.0
-    }
-
-    /// Returns the time from `earlier` to `self`, zero when there is none.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
-    }
-}
-
-impl std::ops::Add<Duration> for Timestamp {
-    type Output = Self;
-
-    fn add(self, delta: Duration) -> Self {
-        Self(
-            self.0
-                .saturating_add(i64::try_from(delta.as_millis()).unwrap_or(i64::MAX)),
-        )
-    }
-}
-
-/// Returns the time after a wait that may be as long as a `Duration` can say.
-pub(crate) fn after(start: tokio::time::Instant, wait: Duration) -> tokio::time::Instant {
-    // Later than anybody waits, and far from what the platform's clock can count.
-    const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
-    start + wait.min(NEVER)
-}
-
-impl std::fmt::Display for Timestamp {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
+pub use timestamp::Timestamp;
 
 /// Differences up to this are taken for measuring noise, so that clocks of one host stay equal.
 const NOISE: i64 = 50;
@@ -56,44 +15,53 @@ const NOISE: i64 = 50;
 ///
 /// Different machines compare each other's timestamps through Redis, so the clock follows the
 /// server's: the client measures the offset when it connects and keeps it fresh. Cloning gives
-/// another handle of the same clock.
+/// another handle of the same clock. With the feature `testing`, tests can set and move it.
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
+    /// How far the server's clock is ahead, in milliseconds.
     offset: Arc<AtomicI64>,
-    shift: Arc<AtomicI64>,
-    /// The time at which a test stopped the clock; 0: it runs.
-    stopped: Arc<AtomicI64>,
+    #[cfg(any(test, feature = "testing"))]
+    moved: Arc<Moved>,
+}
+
+/// What a test has done to a clock.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Debug)]
+struct Moved {
+    /// How far it is ahead of the server's clock, in milliseconds.
+    ahead: AtomicI64,
+    /// The time at which it stands still, in milliseconds since the epoch, or [`RUNS`].
+    stopped: AtomicI64,
+}
+
+#[cfg(any(test, feature = "testing"))]
+const RUNS: i64 = i64::MIN;
+
+#[cfg(any(test, feature = "testing"))]
+impl Default for Moved {
+    fn default() -> Self {
+        Self {
+            ahead: AtomicI64::new(0),
+            stopped: AtomicI64::new(RUNS),
+        }
+    }
 }
 
 impl Clock {
     /// Returns the current server-aligned time.
     pub fn now(&self) -> Timestamp {
-        match self.stopped.load(Ordering::Relaxed) {
-            0 => Timestamp(
-                wall_millis()
-                    .saturating_add(self.offset.load(Ordering::Relaxed))
-                    .saturating_add(self.shift.load(Ordering::Relaxed)),
-            ),
-            stopped => Timestamp(stopped),
-        }
-    }
-
-    /// Moves this clock by `millis` for tests: time travel for delays, backoff and limits that
-    /// this client writes or compares. Server-side expiry does not move.
-    pub fn advance(&self, millis: i64) {
-        self.shift.fetch_add(millis, Ordering::Relaxed);
-    }
-
-    /// Stops the clock at `at`, so that a test knows every time that is written.
-    #[doc(hidden)]
-    pub fn stop_at(&self, at: Timestamp) {
-        self.stopped.store(at.as_millis(), Ordering::Relaxed);
+        let offset = self.offset.load(Ordering::Relaxed);
+        let aligned = wall_millis().saturating_add(offset);
+        #[cfg(any(test, feature = "testing"))]
+        let aligned = self.moved.apply(aligned);
+        Timestamp::from_millis(aligned)
     }
 
     /// Adopts a measurement of the server's clock taken `round_trip` around `server`.
     pub(crate) fn align(&self, server: Timestamp, round_trip: Duration) {
         let half = i64::try_from(round_trip.as_millis() / 2).unwrap_or(0);
-        let offset = server.0.saturating_add(half).saturating_sub(wall_millis());
+        let measured = server.as_millis().saturating_add(half);
+        let offset = measured.saturating_sub(wall_millis());
         let offset = if offset.abs() <= NOISE + half {
             0
         } else {
@@ -103,15 +71,76 @@ impl Clock {
     }
 }
 
+/// For tests of an application, with the feature `testing`.
+///
+/// What moves is every time that this client, its queues and its workers write and compare: delays,
+/// backoff, limits, expiry that is stored. What the server does by itself, such as the expiry of
+/// keys, does not move, and neither do the waits of this process.
+///
+/// # Examples
+///
+/// ```
+/// use oxbull::testing;
+/// use oxbull::Timestamp;
+/// use std::time::Duration;
+///
+/// let client = testing::unconnected_client();
+/// let clock = client.clock();
+/// clock.set(Timestamp::from_millis(1_795_408_930_777));
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(clock.now(), Timestamp::from_millis(1_795_408_990_777));
+/// ```
+#[cfg(any(test, feature = "testing"))]
+impl Clock {
+    /// Sets the clock, and stops it there: it stands until it is set or moved.
+    pub fn set(&self, at: Timestamp) {
+        self.moved.stopped.store(at.as_millis(), Ordering::Relaxed);
+    }
+
+    /// Moves the clock forwards.
+    pub fn advance(&self, by: Duration) {
+        self.moved
+            .shift(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+    }
+
+    /// Moves the clock back.
+    pub fn rewind(&self, by: Duration) {
+        self.moved
+            .shift(-i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+    }
+}
+
+#[cfg(any(test, feature = "testing"))]
+impl Moved {
+    fn apply(&self, aligned: i64) -> i64 {
+        match self.stopped.load(Ordering::Relaxed) {
+            RUNS => aligned.saturating_add(self.ahead.load(Ordering::Relaxed)),
+            stopped => stopped,
+        }
+    }
+
+    fn shift(&self, millis: i64) {
+        match self.stopped.load(Ordering::Relaxed) {
+            RUNS => self.ahead.fetch_add(millis, Ordering::Relaxed),
+            _ => self.stopped.fetch_add(millis, Ordering::Relaxed),
+        };
+    }
+}
+
 /// Reads the machine's clock.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
 )]
 fn wall_millis() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+    Timestamp::from(SystemTime::now()).as_millis()
+}
+
+/// Returns the time after a wait that may be as long as a `Duration` can say.
+pub(crate) fn after(start: tokio::time::Instant, wait: Duration) -> tokio::time::Instant {
+    // Later than anybody waits, and far from what the platform's clock can count.
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+    start + wait.min(NEVER)
 }
 
 #[cfg(test)]
@@ -128,7 +157,7 @@ mod tests {
         const HOUR: i64 = 3_600_000;
         for shift in [HOUR, -HOUR] {
             let clock = Clock::default();
-            clock.align(Timestamp(wall() + shift), Duration::ZERO);
+            clock.align(Timestamp::from_millis(wall() + shift), Duration::ZERO);
             assert!((clock.now().as_millis() - wall() - shift).abs() < 1000);
             // A clone is the same clock.
             assert!((clock.clone().now().as_millis() - wall() - shift).abs() < 1000);
@@ -139,24 +168,29 @@ mod tests {
     #[test]
     fn small_differences_are_noise() {
         let clock = Clock::default();
-        clock.align(Timestamp(wall() + 10), Duration::from_millis(20));
+        clock.align(
+            Timestamp::from_millis(wall() + 10),
+            Duration::from_millis(20),
+        );
         assert_eq!(clock.offset.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn clock_that_is_set_stands_until_it_is_moved() {
+        let clock = Clock::default();
+        clock.set(Timestamp::from_millis(1_000));
+        assert_eq!(clock.now(), Timestamp::from_millis(1_000));
+        clock.advance(Duration::from_millis(5));
+        clock.rewind(Duration::from_millis(2));
+        assert_eq!(clock.clone().now(), Timestamp::from_millis(1_003));
     }
 
     /// Tests move the clock, and an alignment keeps them where they are.
     #[test]
     fn moved_clock_stays_moved() {
         let clock = Clock::default();
-        clock.advance(60_000);
-        clock.align(Timestamp(wall()), Duration::ZERO);
+        clock.advance(Duration::from_secs(60));
+        clock.align(Timestamp::from_millis(wall()), Duration::ZERO);
         assert!((clock.now().as_millis() - wall() - 60_000).abs() < 1000);
-    }
-
-    #[test]
-    fn times_do_not_overflow() {
-        let end = Timestamp(i64::MAX) + Duration::MAX;
-        assert_eq!(end.as_millis(), i64::MAX);
-        assert_eq!(Timestamp(1).since(Timestamp(5)), Duration::ZERO);
-        assert_eq!(Timestamp(5).since(Timestamp(1)), Duration::from_millis(4));
     }
 }

@@ -12,8 +12,10 @@ pub mod kv;
 mod metrics;
 mod policy;
 mod queue;
+mod scheduler;
 mod store;
-mod time_zone;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg(feature = "encryption")]
 pub mod vault;
 mod wire;
@@ -22,23 +24,24 @@ mod worker;
 pub use client::{Client, ClientConfig};
 pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
-pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
+pub use events::{EventEntry, PrevState, QueueEvent, QueueEvents, QueueEventsBuilder, RawJson};
 pub use job::{
-    AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, Job, JobError, JobId,
-    JobOptions, JobRecord, JobResult, JobState, Outcome, Overlap, Parent, ParentLink, Prefix,
-    QueueName, Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
+    AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, IfDelayed, Job,
+    JobError, JobId, JobOptions, JobRecord, JobResult, JobState, Outcome, Overlap, Parent,
+    ParentLink, Prefix, QueueName, Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
 };
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;
 pub use queue::{
     AddOutcome, Added, Backlog, DeduplicationOwner, GlobalRateLimit, JobCounts, JobEnd, Logs,
-    NewJob, Queue, QueueBuilder, RateLimitState, RetryOptions, SchedulerOrder, Upserted,
+    NewJob, Queue, QueueBuilder, RateLimitState, RetryOptions,
 };
-pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};
+pub use scheduler::{Rearmed, SchedulerOrder, Upserted};
+pub use wire::{EventFields, EventId};
 pub use worker::{
     Availability, Cancellation, Context, FailedAttempt, Handler, IntoJobResult, JobCall, JobReply,
-    JobService, ManualWorker, RepairedScheduler, ShutdownOptions, ShutdownReport, ShutdownSignals,
-    Worker, WorkerBuilder, WorkerEvent, WorkerEvents, WorkerHealth, WorkerStart, WorkerTrouble,
+    JobService, ManualWorker, ShutdownOptions, ShutdownReport, ShutdownSignals, Worker,
+    WorkerBuilder, WorkerEvent, WorkerEvents, WorkerHealth, WorkerStart, WorkerTrouble,
 };
 
 /// The release of `tower` whose layers [`WorkerBuilder::layer`] takes.

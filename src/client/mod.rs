@@ -140,6 +140,43 @@ impl Client {
         Self::connect(ClientConfig::from_env()?).await
     }
 
+    /// Makes a client that has no server and is closed, for tests of code that is given one.
+    ///
+    /// # Errors
+    /// None, as long as the default configuration is valid.
+    #[cfg(feature = "testing")]
+    pub(crate) fn unconnected() -> Result<Self> {
+        let settings = Settings::new(ClientConfig::new(), Purpose::Queues, Clock::default())?;
+        let settings = Arc::new(settings);
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let usage = Use {
+            name: None,
+            main: true,
+            patience: None,
+        };
+        let main = Connection::new(
+            Arc::clone(&settings),
+            usage,
+            stop.child_token(),
+            tasks.clone(),
+        );
+        main.kill();
+        stop.cancel();
+        Ok(Self {
+            shared: Arc::new(Shared {
+                server: Arc::new(ServerInfo::unknown()),
+                settings,
+                main,
+                cache: OnceLock::new(),
+                cache_settings: None,
+                stop,
+                tasks,
+                extensions: Mutex::default(),
+            }),
+        })
+    }
+
     /// Returns the clock that follows the server's.
     pub fn clock(&self) -> &Clock {
         &self.shared.settings.clock

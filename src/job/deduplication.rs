@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::job::id::{ID_MAX, check_text};
+use crate::job::id::ID_MAX;
+use crate::job::name::check_text;
 use crate::job::options::MILLIS_MAX;
 
 /// Keeps the adds of one purpose to one job (`docs/protocol.md#deduplication`).
@@ -22,7 +23,7 @@ use crate::job::options::MILLIS_MAX;
 /// use oxbull::{Deduplication, JobOptions};
 ///
 /// // One refresh per account at a time; the last one asked for during a run follows it.
-/// let refresh = Deduplication::new("refresh:1842").keep_last_if_active(true);
+/// let refresh = Deduplication::new("refresh:1842").keep_last_if_active();
 /// // At most one mail in ten minutes.
 /// let mail = Deduplication::new("mail:1842").ttl(Duration::from_secs(600));
 /// // Five seconds after the last key was pressed.
@@ -32,17 +33,24 @@ use crate::job::options::MILLIS_MAX;
 /// # let _ = (refresh, mail, save);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Deduplication {
-    pub(crate) id: String,
-    pub(crate) ttl: Option<Duration>,
-    pub(crate) extend: bool,
-    pub(crate) if_delayed: IfDelayed,
-    pub(crate) keep_last_if_active: bool,
+    /// What names the purpose.
+    pub id: String,
+    /// How long the id is taken; `None`: until its owner ends.
+    pub ttl: Option<Duration>,
+    /// Whether each add starts the `ttl` anew.
+    pub extend: bool,
+    /// What an add does to an owner that is still delayed.
+    pub if_delayed: IfDelayed,
+    /// Whether the last add that arrives while the owner runs is kept, to run after it.
+    pub keep_last_if_active: bool,
 }
 
 /// What an add does to an owner that is still delayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum IfDelayed {
+#[non_exhaustive]
+pub enum IfDelayed {
     /// Nothing.
     #[default]
     Keep,
@@ -70,10 +78,11 @@ impl Deduplication {
         self
     }
 
-    /// Starts the [`ttl`](Self::ttl), which must be set, anew with each add. Default: false.
+    /// Starts the [`ttl`](Self::ttl), which must be set, anew with each add. Default: the first
+    /// add starts it.
     #[must_use]
-    pub fn extend(mut self, extend: bool) -> Self {
-        self.extend = extend;
+    pub fn extend(mut self) -> Self {
+        self.extend = true;
         self
     }
 
@@ -94,16 +103,11 @@ impl Deduplication {
     }
 
     /// Keeps the last add that arrives while the owner runs, to run after it. Not together with
-    /// [`ttl`](Self::ttl). Default: false.
+    /// [`ttl`](Self::ttl). Default: it stores nothing, as any other.
     #[must_use]
-    pub fn keep_last_if_active(mut self, keep: bool) -> Self {
-        self.keep_last_if_active = keep;
+    pub fn keep_last_if_active(mut self) -> Self {
+        self.keep_last_if_active = true;
         self
-    }
-
-    /// Returns the deduplication id.
-    pub fn id(&self) -> &str {
-        &self.id
     }
 
     /// Checks what adds may ask for.
@@ -143,11 +147,8 @@ mod tests {
             ("deduplication ttl", new().ttl(Duration::ZERO)),
             ("deduplication ttl", new().ttl(Duration::from_micros(1500))),
             ("deduplication ttl", new().ttl(Duration::MAX)),
-            (
-                "deduplication ttl",
-                new().ttl(second).keep_last_if_active(true),
-            ),
-            ("deduplication extend", new().extend(true)),
+            ("deduplication ttl", new().ttl(second).keep_last_if_active()),
+            ("deduplication extend", new().extend()),
         ] {
             match bad.check() {
                 Err(Error::Invalid { field: named, .. }) => assert_eq!(named, field),
@@ -157,10 +158,10 @@ mod tests {
         for good in [
             new(),
             Deduplication::new("a:b:c:d ü"),
-            new().ttl(second).extend(true).replace(),
+            new().ttl(second).extend().replace(),
             new().ttl(second).reschedule(),
-            new().keep_last_if_active(true).replace(),
-            new().keep_last_if_active(true).reschedule(),
+            new().keep_last_if_active().replace(),
+            new().keep_last_if_active().reschedule(),
         ] {
             assert!(good.check().is_ok(), "{good:?}");
         }

@@ -1,15 +1,18 @@
-//! Checked names: queues, key prefixes and job ids.
+//! Ids of jobs.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
+use std::convert::Infallible;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest queue name and prefix, in bytes.
-const NAME_MAX: usize = 128;
+use crate::error::{Error, Result};
+use crate::job::name::check_text;
+
 /// Longest job id that this crate creates, in bytes.
 pub(super) const ID_MAX: usize = 512;
 
@@ -51,99 +54,15 @@ const SUBKEYS: &[&str] = &[
     "unsuccessful",
 ];
 
-pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Result<()> {
-    if text.is_empty() {
-        return Err(Error::invalid(field, "must not be empty"));
-    }
-    if text.len() > max {
-        return Err(Error::invalid(
-            field,
-            format!("must not be longer than {max} bytes"),
-        ));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(Error::invalid(field, "must not contain control characters"));
-    }
-    Ok(())
-}
-
-/// The name of a queue: not empty, no `:` (`docs/protocol.md#key-names`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueName(Arc<str>);
-
-impl QueueName {
-    /// Checks and wraps a queue name.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] when the name is empty, longer than 128 bytes, or contains `:` or
-    /// control characters.
-    pub fn new(name: impl AsRef<str>) -> Result<Self> {
-        let name = name.as_ref();
-        if name.is_empty() {
-            return Err(Error::invalid("queue name", "must be provided"));
-        }
-        if name.contains(':') {
-            return Err(Error::invalid("queue name", "cannot contain :"));
-        }
-        check_text("queue name", name, NAME_MAX)?;
-        Ok(Self(name.into()))
-    }
-
-    /// Wraps a name that is checked before it is used.
-    pub(crate) fn unchecked(name: &str) -> Self {
-        Self(name.into())
-    }
-
-    /// Returns the name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for QueueName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The first part of every key of a queue, `bull` by default; may carry a hash tag such as
-/// `{bull}` (`docs/protocol.md#key-names`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix(Arc<str>);
-
-impl Prefix {
-    /// Checks and wraps a prefix.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] when the prefix is empty, longer than 128 bytes, or contains control
-    /// characters.
-    pub fn new(prefix: impl AsRef<str>) -> Result<Self> {
-        let prefix = prefix.as_ref();
-        check_text("prefix", prefix, NAME_MAX)?;
-        Ok(Self(prefix.into()))
-    }
-
-    /// Returns the prefix as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for Prefix {
-    fn default() -> Self {
-        Self("bull".into())
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// The id of a job within its queue.
+///
+/// Text converts into the id of a job that exists ([`existing`](Self::existing)), because the ids
+/// that Redis counts (`42`) are none that a caller may choose. Whatever adds a job applies the rules
+/// for new ids ([`new`](Self::new)).
+///
+/// JavaScript can make ids that are no UTF-8, by cutting text inside a surrogate pair. Ids compare,
+/// order and hash by the bytes that Redis has; as text, in `Display` and in JSON such bytes read as
+/// U+FFFD, so that an id of that kind does not survive a trip through text.
 ///
 /// # Examples
 ///
@@ -197,8 +116,7 @@ impl JobId {
         Self(Repr::Text(id.as_ref().into()))
     }
 
-    /// Wraps the id of a job that exists already, as Redis has it: JavaScript can make ids that
-    /// are no UTF-8, by cutting text inside a surrogate pair.
+    /// Wraps the id of a job that exists already, as Redis has it: the bytes may be no UTF-8.
     pub fn from_bytes(id: impl AsRef<[u8]>) -> Self {
         let id = id.as_ref();
         Self(match String::from_utf8_lossy(id) {
@@ -300,6 +218,73 @@ impl fmt::Debug for JobId {
 impl AsRef<str> for JobId {
     fn as_ref(&self) -> &str {
         self.as_str()
+    }
+}
+
+impl AsRef<[u8]> for JobId {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// Finds ids in maps by their bytes. There is no `Borrow<str>`, since different ids may read alike.
+impl Borrow<[u8]> for JobId {
+    fn borrow(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// The id of a job that exists, as [`JobId::existing`].
+impl From<&str> for JobId {
+    fn from(id: &str) -> Self {
+        Self::existing(id)
+    }
+}
+
+/// The id of a job that exists, as [`JobId::existing`].
+impl From<String> for JobId {
+    fn from(id: String) -> Self {
+        Self(Repr::Text(id.into()))
+    }
+}
+
+impl From<&Self> for JobId {
+    fn from(id: &Self) -> Self {
+        id.clone()
+    }
+}
+
+/// The id of a job that exists, as [`JobId::existing`].
+impl FromStr for JobId {
+    type Err = Infallible;
+
+    fn from_str(id: &str) -> Result<Self, Infallible> {
+        Ok(Self::existing(id))
+    }
+}
+
+impl PartialEq<str> for JobId {
+    fn eq(&self, other: &str) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for JobId {
+    fn eq(&self, other: &&str) -> bool {
+        self == *other
+    }
+}
+
+impl Serialize for JobId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// The id of a job that exists, as [`JobId::existing`].
+impl<'de> Deserialize<'de> for JobId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::from)
     }
 }
 
@@ -407,13 +392,28 @@ mod tests {
         assert_eq!(size_of::<JobId>(), size_of::<Arc<str>>());
     }
 
+    /// What a dashboard gets of a queue comes back as the id of the same job, the counter's too.
     #[test]
-    fn queue_names_and_prefixes_are_checked() {
-        assert!(QueueName::new("a b").is_ok());
-        assert!(QueueName::new("").is_err());
-        assert!(QueueName::new("a:b").is_err());
-        assert!(Prefix::new("{bull}").is_ok());
-        assert!(Prefix::new("my:app").is_ok());
-        assert!(Prefix::new("").is_err());
+    fn ids_survive_a_trip_through_text_and_json() {
+        for id in ["42", "post-1842", "repeat:x:1", "é\n"] {
+            let id = JobId::existing(id);
+            assert_eq!(id.to_string().parse::<JobId>().unwrap(), id);
+            let json = serde_json::to_string(&id).unwrap();
+            assert_eq!(serde_json::from_str::<JobId>(&json).unwrap(), id);
+        }
+        assert!(serde_json::from_str::<JobId>("42").is_err());
+        let cut = JobId::from_bytes(b"a\xed\xa0\xbd");
+        let shown = serde_json::to_value(&cut).unwrap();
+        assert_eq!(shown, "a\u{fffd}\u{fffd}\u{fffd}");
+        assert_ne!(JobId::from(cut.as_str()), cut);
+    }
+
+    #[test]
+    fn ids_are_found_in_maps_by_their_bytes() {
+        let ids = std::collections::HashSet::from([JobId::from("42"), JobId::from_bytes(b"\xff")]);
+        assert!(ids.contains("42".as_bytes()));
+        assert!(ids.contains(b"\xff".as_slice()));
+        assert!(!ids.contains("\u{fffd}".as_bytes()));
+        assert_eq!(JobId::from("42"), "42");
     }
 }

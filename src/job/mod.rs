@@ -4,6 +4,7 @@
 mod active;
 mod deduplication;
 mod id;
+mod name;
 mod options;
 mod outcome;
 mod record;
@@ -13,9 +14,9 @@ mod state;
 
 pub use active::Job;
 pub(crate) use active::{Action, Actions};
-pub use deduplication::Deduplication;
-pub(crate) use deduplication::IfDelayed;
-pub use id::{JobId, Prefix, QueueName};
+pub use deduplication::{Deduplication, IfDelayed};
+pub use id::JobId;
+pub use name::{Prefix, QueueName};
 pub(crate) use options::PRIORITY_MAX;
 pub use options::{Backoff, BackoffKind, ChildPolicy, JobOptions, Parent, Retention, Telemetry};
 pub use outcome::{AttemptError, JobError, JobResult, Outcome};

@@ -90,11 +90,11 @@ impl JobOptions {
         self
     }
 
-    /// Makes the job the next to run instead of the last. Default: false. Ignored for jobs with
-    /// a delay or a priority.
+    /// Makes the job the next to run. Default: the last. Ignored for jobs with a delay or a
+    /// priority.
     #[must_use]
-    pub fn lifo(mut self, lifo: bool) -> Self {
-        self.lifo = Some(lifo);
+    pub fn lifo(mut self) -> Self {
+        self.lifo = Some(true);
         self
     }
 
@@ -110,11 +110,6 @@ impl JobOptions {
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.backoff = Some(backoff);
         self
-    }
-
-    /// Returns the length that the job gives its backoff, for a [custom](Backoff::custom) strategy.
-    pub fn backoff_delay(&self) -> Option<Duration> {
-        self.backoff.as_ref()?.delay
     }
 
     /// Says what happens to the job once it has completed. Default: the worker's setting, else
@@ -445,13 +440,8 @@ impl Telemetry {
 
     /// Asks workers not to continue the producer's trace.
     #[must_use]
-    pub fn omit_context(mut self, omit: bool) -> Self {
-        self.omit_context = Some(omit);
+    pub fn omit_context(mut self) -> Self {
+        self.omit_context = Some(true);
         self
-    }
-
-    /// Returns the carried text.
-    pub fn metadata(&self) -> Option<&str> {
-        self.metadata.as_deref()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 
@@ -36,10 +37,10 @@ pub struct JobRecord {
     pub unknown_options: Option<String>,
     /// When the job was added, or the time its producer chose.
     pub timestamp: Timestamp,
-    /// The delay of the job's last move to delayed, in milliseconds.
-    pub delay: i64,
+    /// The delay of the job's last move to delayed.
+    pub delay: Duration,
     /// The job's priority; 0: none.
-    pub priority: i64,
+    pub priority: u32,
     /// When the job was last started.
     pub processed_on: Option<Timestamp>,
     /// When the job ended.
@@ -109,7 +110,7 @@ impl JobRecord {
             options: JobOptions::new(),
             unknown_options: None,
             timestamp: Timestamp::default(),
-            delay: 0,
+            delay: Duration::ZERO,
             priority: 0,
             processed_on: None,
             finished_on: None,

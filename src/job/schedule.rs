@@ -17,17 +17,28 @@ use crate::clock::Timestamp;
 /// # let _ = (nightly, often);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Schedule {
-    pub(crate) recurrence: Recurrence,
-    pub(crate) time_zone: Option<String>,
-    pub(crate) start: Option<Timestamp>,
-    pub(crate) end: Option<Timestamp>,
-    pub(crate) limit: Option<u64>,
-    pub(crate) offset: Option<Duration>,
-    pub(crate) immediately: bool,
-    pub(crate) hash_seed: Option<String>,
-    pub(crate) overlap: Overlap,
-    pub(crate) catch_up: CatchUp,
+    /// What makes it repeat.
+    pub recurrence: Recurrence,
+    /// The time zone of its pattern; `None`: that of each process that computes a run.
+    pub time_zone: Option<String>,
+    /// No iteration is made before this time.
+    pub start: Option<Timestamp>,
+    /// When it ends.
+    pub end: Option<Timestamp>,
+    /// After how many iterations it ends.
+    pub limit: Option<u64>,
+    /// The shift of its interval from the multiples of it since the epoch.
+    pub offset: Option<Duration>,
+    /// Whether the first iteration is made at once.
+    pub immediately: bool,
+    /// What fixes the `H` of its pattern.
+    pub hash_seed: Option<String>,
+    /// Whether iterations may overlap.
+    pub overlap: Overlap,
+    /// What happens to missed runs.
+    pub catch_up: CatchUp,
 }
 
 /// What makes a schedule repeat.
@@ -139,10 +150,10 @@ impl Schedule {
     }
 
     /// Makes the first iteration now, whatever the pattern says. An interval without a start or an
-    /// offset begins now anyway. Default: false.
+    /// offset begins now anyway. Default: the first run that the pattern or offset gives.
     #[must_use]
-    pub fn immediately(mut self, immediately: bool) -> Self {
-        self.immediately = immediately;
+    pub fn immediately(mut self) -> Self {
+        self.immediately = true;
         self
     }
 

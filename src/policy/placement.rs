@@ -52,10 +52,10 @@ mod tests {
         /// Only the most specific option decides, whatever else is set.
         #[test]
         fn delay_beats_priority_beats_lifo(delay in 0u64..3, priority in 0u32..3, lifo: bool) {
-            let options = JobOptions::new()
+            let mut options = JobOptions::new()
                 .delay(Duration::from_millis(delay))
-                .priority(priority)
-                .lifo(lifo);
+                .priority(priority);
+            options.lifo = Some(lifo);
             let expected = match (delay, priority, lifo) {
                 (1.., _, _) => Placement::Delayed,
                 (0, 1.., _) => Placement::Prioritized,

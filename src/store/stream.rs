@@ -26,17 +26,17 @@ pub(crate) struct RawEvent {
 
 /// Entries that were removed before they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct StreamGap {
+pub(crate) struct Hole {
     /// Where the reader goes on.
     pub(crate) at: EventId,
     /// How many entries are missing, where the server can tell.
     pub(crate) missed: Option<u64>,
 }
 
-/// What one read brought; the gap, if any, is before the entries.
+/// What one read brought; the hole, if any, is before the entries.
 #[derive(Debug, Default)]
 pub(crate) struct EventBatch {
-    pub(crate) gap: Option<StreamGap>,
+    pub(crate) hole: Option<Hole>,
     pub(crate) events: Vec<RawEvent>,
 }
 
@@ -134,17 +134,17 @@ impl EventReader {
             .connection
             .xread(&self.key, &after, self.count, READ_MAX);
         let [before, fresh, behind] = Box::pin(reading).await?;
-        // Streams are trimmed from their old end: an entry up to here guarantees that everything after it is there.
+        // Streams are trimmed from their old end: an entry up to here vouches for all after it.
         // An idle reader looks all the same: a new stream may have ids that it will never reach.
         let before = !reply::items(before, "XRANGE")?.is_empty();
         let behind = !reply::items(behind, "XRANGE")?.is_empty();
         let events = fresh_events(fresh)?;
         let begins = self.position == EventId::START && self.ordinal.is_none();
-        let gap = if before && behind && !events.is_empty() || begins {
+        let hole = if before && behind && !events.is_empty() || begins {
             None
         } else {
             let state = self.store.stream_state().await?;
-            self.find_gap(&state, &events, (before, behind))
+            self.survey(&state, &events, (before, behind))
         };
         if let Some(last) = events.last() {
             self.position = last.id;
@@ -154,18 +154,18 @@ impl EventReader {
             let each = (bytes / events.len()).max(1);
             self.count = (BATCH_BYTES / each).clamp(1, BATCH);
         }
-        Ok(EventBatch { gap, events })
+        Ok(EventBatch { hole, events })
     }
 
-    /// Finds out whether entries were removed unread, where no entry up to the position guarantees that
+    /// Finds out whether entries were removed unread, where no entry up to the position vouches
     /// for them: there was one `before` the read, or one `behind` it when it ended. Moves the
     /// position where waiting at it would be in vain.
-    fn find_gap(
+    fn survey(
         &mut self,
         state: &StreamState,
         events: &[RawEvent],
         (before, behind): (bool, bool),
-    ) -> Option<StreamGap> {
+    ) -> Option<Hole> {
         if !state.exists {
             let lost = self.position != EventId::START && events.is_empty();
             if events.is_empty() {
@@ -173,13 +173,13 @@ impl EventReader {
                 self.position = EventId::START;
                 self.ordinal = Some(0);
             }
-            return lost.then_some(self.gap(None));
+            return lost.then_some(self.hole(None));
         }
         if state.last < self.position {
             // Another stream has taken its place, and its ids are smaller.
             self.position = EventId::START;
             self.ordinal = state.gone;
-            return Some(self.gap(None));
+            return Some(self.hole(None));
         }
         let read = u64::try_from(events.len()).unwrap_or(u64::MAX);
         if let (Some(ordinal), Some(added), Some(gone)) = (self.ordinal, state.added, state.gone)
@@ -188,7 +188,7 @@ impl EventReader {
         {
             // Another stream: it has had fewer entries, or has them all and not those we know.
             self.ordinal = Some(gone);
-            return Some(self.gap(None));
+            return Some(self.hole(None));
         }
         if state.last == self.position {
             self.ordinal = state.added;
@@ -212,11 +212,11 @@ impl EventReader {
             let whole = events.first().map(|event| event.id) == state.first;
             self.ordinal = state.gone.filter(|_| whole);
         }
-        Some(self.gap(missed))
+        Some(self.hole(missed))
     }
 
-    fn gap(&self, missed: Option<u64>) -> StreamGap {
-        StreamGap {
+    fn hole(&self, missed: Option<u64>) -> Hole {
+        Hole {
             at: self.position,
             missed,
         }

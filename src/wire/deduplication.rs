@@ -83,9 +83,9 @@ mod tests {
         );
         let all = Deduplication::new("dd")
             .ttl(Duration::from_millis(300))
-            .extend(true)
+            .extend()
             .replace()
-            .keep_last_if_active(true);
+            .keep_last_if_active();
         assert_eq!(
             stored(all)["de"],
             json!({ "id": "dd", "ttl": 300, "extend": true, "replace": true,
@@ -109,9 +109,7 @@ mod tests {
         let decoded = decode_options(
             r#"{"de":{"id":7,"ttl":"5000","extend":1,"replace":null,"later":{"a":1}},"new":2}"#,
         );
-        let known = Deduplication::new("7")
-            .ttl(Duration::from_secs(5))
-            .extend(true);
+        let known = Deduplication::new("7").ttl(Duration::from_secs(5)).extend();
         assert_eq!(decoded.known.deduplication, Some(known));
         let unknown: Value = serde_json::from_str(&decoded.unknown.unwrap()).unwrap();
         assert_eq!(unknown, json!({ "de": { "later": { "a": 1 } }, "new": 2 }));
@@ -143,9 +141,9 @@ mod tests {
                 IfDelayed::Keep, IfDelayed::Replace, IfDelayed::Reschedule,
             ]),
         ) {
-            let mut deduplication = Deduplication::new(id)
-                .extend(extend)
-                .keep_last_if_active(keep);
+            let mut deduplication = Deduplication::new(id);
+            deduplication.extend = extend;
+            deduplication.keep_last_if_active = keep;
             deduplication.ttl = ttl.map(Duration::from_millis);
             deduplication.if_delayed = if_delayed;
             let options = JobOptions::new().attempts(0).deduplication(deduplication);

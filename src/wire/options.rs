@@ -205,7 +205,7 @@ mod tests {
     fn options_are_stored_under_the_names_of_the_protocol() {
         let options = JobOptions::new()
             .keep_logs(7)
-            .telemetry(Telemetry::new("m").omit_context(true))
+            .telemetry(Telemetry::new("m").omit_context())
             .backoff(Backoff::fixed(Duration::from_secs(1)))
             .remove_on_complete(Retention::KeepLast(100))
             .remove_on_fail(Retention::Bounded {

@@ -1,5 +1,7 @@
 //! The job hash (`docs/protocol.md#job-hash`).
 
+use std::time::Duration;
+
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -48,8 +50,11 @@ pub(crate) fn decode_record(
             b"timestamp" => {
                 job.timestamp = Timestamp::from_millis(whole(&mut job, "timestamp", &text));
             }
-            b"delay" => job.delay = whole(&mut job, "delay", &text),
-            b"priority" => job.priority = whole(&mut job, "priority", &text),
+            b"delay" => {
+                let millis = whole(&mut job, "delay", &text);
+                job.delay = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+            }
+            b"priority" => job.priority = count(&mut job, "priority", &text),
             b"processedOn" => job.processed_on = instant(&mut job, "processedOn", &text),
             b"finishedOn" => job.finished_on = instant(&mut job, "finishedOn", &text),
             b"ats" => job.attempts_started = count(&mut job, "ats", &text),

@@ -18,7 +18,6 @@ mod marker;
 mod options;
 mod panic;
 mod pump;
-mod schedules;
 mod vitals;
 
 use std::sync::Arc;
@@ -38,7 +37,6 @@ pub use events::{WorkerEvent, WorkerEvents};
 pub use handler::{Cancellation, Context, Handler, IntoJobResult, JobCall, JobReply, JobService};
 pub use manual::{Availability, ManualWorker};
 pub use options::ShutdownOptions;
-pub use schedules::RepairedScheduler;
 
 use events::Announcer;
 use pump::{Command, Status};

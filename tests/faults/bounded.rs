@@ -297,7 +297,7 @@ async fn busy(b: &MeteredQueue) -> TestResult {
     for owner in [1, 50_000, 99_999] {
         b.fill(1, &format!("redis.call('SET', B .. 'de:k', 'a{owner}')"))
             .await?;
-        let dedup = Deduplication::new("k").keep_last_if_active(true);
+        let dedup = Deduplication::new("k").keep_last_if_active();
         let options = JobOptions::new().deduplication(dedup);
         b.queue.add_with("n", &json!({}), options).await?;
     }
@@ -372,8 +372,8 @@ async fn schedules(b: &MeteredQueue) -> TestResult {
         redis.call('XADD', B .. 'events', '*', 'event', 'active', 'jobId', i, 'prev', 'waiting')"
     );
     b.fill(MANY, &all).await?;
-    let repaired = b.worker.check_schedulers(Duration::from_secs(1)).await?;
-    assert_eq!(repaired.len(), MANY / 500);
+    let rearmed = b.worker.check_schedulers(Duration::from_secs(1)).await?;
+    assert_eq!(rearmed.len(), MANY / 500);
     b.fill(MANY, "redis.call('LPUSH', B .. 'wait', 'w' .. i)")
         .await?;
     b.fill(50_000, "redis.call('RPUSH', B .. 'wait', 'v' .. i)")

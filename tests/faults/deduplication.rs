@@ -144,7 +144,7 @@ fn delayed(deduplication: Deduplication) -> JobOptions {
 }
 
 fn keep() -> JobOptions {
-    JobOptions::new().deduplication(key().keep_last_if_active(true))
+    JobOptions::new().deduplication(key().keep_last_if_active())
 }
 
 #[tokio::test]

@@ -266,9 +266,9 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
     let check = site
         .proxy()
         .add(Rule::drop_reply(first("check_schedulers")).nth(1));
-    let repair = site
+    let rearm = site
         .proxy()
-        .add(Rule::drop_reply(first("repair_scheduler")).nth(1));
+        .add(Rule::drop_reply(first("rearm_scheduler")).nth(1));
     let worker = site.worker().start(work).await?;
     eventually(DEADLINE, async || {
         let counts = site
@@ -282,7 +282,7 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
     })
     .await?;
     worker.close().await;
-    assert_eq!((check.fired(), repair.fired()), (1, 1));
+    assert_eq!((check.fired(), rearm.fired()), (1, 1));
     assert_eq!(made(&site).await?.len(), 1);
 
     let lost = site
@@ -307,7 +307,7 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
     let other = site.other_client().await?;
     let counts = Queue::<Work>::open(&other, &site.name).await?;
     let every = Schedule::every(Duration::from_secs(3600));
-    let at_once = Schedule::cron("0 0 1 1 *").immediately(true);
+    let at_once = Schedule::cron("0 0 1 1 *").immediately();
     // From here on the script is known to the server, and its hash to the rules.
     let learn = Rule::delay(Duration::ZERO, runs("upsert_scheduler"));
     let learn = site.proxy().add(learn);

@@ -102,7 +102,7 @@ fn mode(n: usize) -> (Deduplication, Value) {
     match n % 3 {
         0 => (ours, json!({ "id": id })),
         1 => (
-            ours.keep_last_if_active(true),
+            ours.keep_last_if_active(),
             json!({ "id": id, "keepLastIfActive": true }),
         ),
         _ => (ours.replace(), json!({ "id": id, "replace": true })),

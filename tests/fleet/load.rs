@@ -95,7 +95,7 @@ fn plan(kind: usize, index: usize) -> Plan {
             json!({ "attempts": 5 }),
             options().attempts(5),
         ),
-        8 => ("ok", DONE, json!({ "lifo": true }), options().lifo(true)),
+        8 => ("ok", DONE, json!({ "lifo": true }), options().lifo()),
         9 => (
             "ok",
             removed,

@@ -271,7 +271,7 @@ async fn manual_workers_ask_strategies() -> TestResult {
     let failed = Err::<Outcome<()>, _>(JobError::retry("boom"));
     worker.finish(&job, "token", failed).await?;
     assert_eq!(stage.queue.state(&id).await?, Some(JobState::Delayed));
-    assert_eq!(stage.job(&id).await?.delay, 60_000);
+    assert_eq!(stage.job(&id).await?.delay, Duration::from_secs(60));
     Ok(())
 }
 

@@ -26,9 +26,9 @@ async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
     queue.add("old", &json!({})).await?;
     let later = JobOptions::new().delay(MINUTE);
     let later = queue.add_with("later", &json!({}), later).await?.id;
-    clock.advance(30_000);
+    clock.advance(Duration::from_secs(30));
     assert_eq!(minutes(&queue.backlog().await?), (Some(0), None));
-    clock.advance(90_500);
+    clock.advance(Duration::from_millis(90_500));
     let backlog = queue.backlog().await?;
     assert_eq!(minutes(&backlog), (Some(2), Some(1)));
     assert_eq!(backlog.counts.of(JobState::Waiting), 1);
@@ -49,7 +49,7 @@ async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
     assert_eq!(minutes(&queue.backlog().await?), (Some(0), None));
     let first = JobOptions::new().priority(1);
     queue.add_with("first", &json!({}), first).await?;
-    clock.advance(180_500);
+    clock.advance(Duration::from_millis(180_500));
     assert!(queue.remove(&later).await?);
     assert_eq!(minutes(&queue.backlog().await?), (Some(3), None));
     Ok(())

@@ -50,7 +50,7 @@ async fn each_add_tells_what_happened() -> TestResult {
         stage.job(&id("b")).await?.deduplication_id.as_deref(),
         Some("k")
     );
-    let keep = || key().keep_last_if_active(true);
+    let keep = || key().keep_last_if_active();
     assert_eq!(
         add("c", options("c", keep())).await?,
         told("b", AddOutcome::Deduplicated)
@@ -123,7 +123,7 @@ async fn deduplication_is_checked_before_anything_is_sent() -> TestResult {
         ("deduplication id", new(Deduplication::new("a\0b"))),
         ("deduplication ttl", new(key().ttl(Duration::ZERO))),
         ("deduplication ttl", new(key().ttl(Duration::from_nanos(1)))),
-        ("deduplication extend", new(key().extend(true))),
+        ("deduplication extend", new(key().extend())),
         ("deduplication", new(key()).parent(parent)),
     ] {
         match stage.queue.add_with("job", &json!(1), options).await {
@@ -206,7 +206,7 @@ async fn owners_are_named_and_ids_freed() -> TestResult {
 #[tokio::test]
 async fn owner_that_vanished_does_not_block_its_id() -> TestResult {
     let stage = Fixture::start().await?;
-    let keep = || key().keep_last_if_active(true);
+    let keep = || key().keep_last_if_active();
     for id in ["a", "b"] {
         let added = stage
             .queue
@@ -232,7 +232,7 @@ async fn owner_that_vanished_does_not_block_its_id() -> TestResult {
 #[tokio::test]
 async fn unknown_options_of_a_kept_add_survive() -> TestResult {
     let stage = Fixture::start().await?;
-    let keep = key().keep_last_if_active(true);
+    let keep = key().keep_last_if_active();
     stage
         .queue
         .add_with("own", &json!(1), options("own", keep))

@@ -76,7 +76,7 @@ impl App {
         Fut: Future<Output = Response> + Send,
     {
         let client = Client::connect(ClientConfig::from_url(url)?).await?;
-        client.clock().stop_at(Timestamp::from_millis(START));
+        client.clock().set(Timestamp::from_millis(START));
         let layer = CacheLayer::new(&client.cache(), options)?;
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&runs);
@@ -117,7 +117,7 @@ impl App {
     /// Moves the clock to so many seconds after the start.
     fn later(&self, seconds: i64) {
         let at = Timestamp::from_millis(START + seconds * 1_000);
-        self.client.clock().stop_at(at);
+        self.client.clock().set(at);
     }
 
     fn runs(&self) -> usize {

@@ -24,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 async fn limiter(url: &str, limit: RateLimit) -> TestResult<(Client, RateLimiter)> {
     let client = Client::connect(ClientConfig::from_url(url)?).await?;
-    client.clock().stop_at(Timestamp::from_millis(START + 500));
+    client.clock().set(Timestamp::from_millis(START + 500));
     let limiter = client.kv().rate_limiter(limit)?;
     Ok((client, limiter))
 }

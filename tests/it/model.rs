@@ -113,10 +113,8 @@ async fn play(
             lifo,
             attempts,
         } => {
-            let mut options = JobOptions::new()
-                .priority(*priority)
-                .lifo(*lifo)
-                .attempts(*attempts);
+            let mut options = JobOptions::new().priority(*priority).attempts(*attempts);
+            options.lifo = Some(*lifo);
             if *delay {
                 options = options.delay(Duration::from_secs(3600));
             }

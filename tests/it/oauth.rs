@@ -134,12 +134,11 @@ async fn expired_and_forged_states_are_told_apart() -> TestResult {
     let mixed_up = other.take(state, BROWSER).await;
     assert!(matches!(mixed_up, Err(StateError::Forged)), "{mixed_up:?}");
 
-    let ttl = i64::try_from(STATE_TTL.as_millis())?;
-    stage.client.clock().advance(ttl);
+    stage.client.clock().advance(STATE_TTL);
     let late = states.take(state, BROWSER).await;
     assert!(matches!(late, Err(StateError::Expired)), "{late:?}");
     assert_eq!(scripts().await?, 0, "Redis was not asked");
-    stage.client.clock().advance(-5_000);
+    stage.client.clock().rewind(Duration::from_secs(5));
     states.take(state, BROWSER).await?;
     Ok(())
 }
@@ -286,7 +285,7 @@ async fn odd_input_is_refused() -> TestResult {
     let short = states.ttl(Duration::from_secs(60));
     let issued = short.issue(BROWSER, None).await?;
     assert!(stage.server.int(&["PTTL", &key_of(issued.state())]).await? <= 60_000);
-    stage.client.clock().advance(60_000);
+    stage.client.clock().advance(Duration::from_secs(60));
     let late = short.take(issued.state(), BROWSER).await;
     assert!(matches!(late, Err(StateError::Expired)), "{late:?}");
     Ok(())

@@ -158,7 +158,7 @@ async fn jobs_can_be_changed() -> TestResult {
     let later = JobOptions::new().delay(Duration::from_secs(60)).priority(3);
     let id = stage.add("late", later).await?;
     queue.change_delay(&id, Duration::from_secs(90)).await?;
-    assert_eq!(stage.job(&id).await?.delay, 90_000);
+    assert_eq!(stage.job(&id).await?.delay, Duration::from_secs(90));
     queue.promote(&id).await?;
     assert_eq!(queue.state(&id).await?, Some(JobState::Prioritized));
     queue.change_priority(&id, 0, false).await?;

@@ -24,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 async fn client(server: &RedisServer) -> oxbull::Result<Client> {
     let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
-    client.clock().stop_at(Timestamp::from_millis(START));
+    client.clock().set(Timestamp::from_millis(START));
     Ok(client)
 }
 
@@ -41,7 +41,7 @@ async fn fixed_window_counts_under_the_minutes_key() -> TestResult {
         .kv()
         .rate_limiter(RateLimit::fixed_window(3, MINUTE))?;
     let at = START + 20_000;
-    client.clock().stop_at(Timestamp::from_millis(at));
+    client.clock().set(Timestamp::from_millis(at));
     let key = format!("ratelimit:publish:7:{}", at / 60_000);
 
     let first = limiter.take("publish", "7").await?;
@@ -63,9 +63,7 @@ async fn fixed_window_counts_under_the_minutes_key() -> TestResult {
 
     assert!(limiter.take("publish", "8").await?.allowed);
     assert!(limiter.take("login", "7").await?.allowed);
-    client
-        .clock()
-        .stop_at(Timestamp::from_millis(START + 60_000));
+    client.clock().set(Timestamp::from_millis(START + 60_000));
     assert!(limiter.take("publish", "7").await?.allowed);
     Ok(())
 }
@@ -206,7 +204,7 @@ async fn lost_answer_is_counted_at_least_once() -> TestResult {
     let server = RedisServer::start().await?;
     let proxy = Proxy::start(server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
-    client.clock().stop_at(Timestamp::from_millis(START));
+    client.clock().set(Timestamp::from_millis(START));
     let limiter = client
         .kv()
         .rate_limiter(RateLimit::sliding_window(5, MINUTE))?;
@@ -228,7 +226,7 @@ async fn hold_off_reaches_every_client_and_is_never_shortened() -> TestResult {
     assert_eq!(other.kv().held_until("account-7").await?, Some(at(60)));
     assert_eq!(other.kv().held_until("account-8").await?, None);
     assert_eq!(other.kv().hold_off("account-7", at(90)).await?, at(90));
-    other.clock().stop_at(at(90));
+    other.clock().set(at(90));
     assert_eq!(
         other.kv().held_until("account-7").await?,
         None,
@@ -275,7 +273,7 @@ async fn fifty_clients_never_pass_a_limit_together() -> TestResult {
             for (index, client) in clients.iter().enumerate() {
                 // Up to 49 ms apart, which the alignment of clocks takes for noise.
                 let at = START + step * 1_237 + i64::try_from(index)?;
-                client.clock().stop_at(Timestamp::from_millis(at));
+                client.clock().set(Timestamp::from_millis(at));
                 times.push(at);
             }
             let calls = limiters.iter().map(|limiter| limiter.take("e", "u"));
@@ -490,7 +488,7 @@ async fn replay(
     let mut now = START;
     let mut named = 0;
     for step in history {
-        client.clock().stop_at(Timestamp::from_millis(now));
+        client.clock().set(Timestamp::from_millis(now));
         let (cost, peek) = match step {
             Step::Take(cost) => (*cost, false),
             Step::Peek => (1, true),

@@ -1,6 +1,6 @@
 //! Job schedulers beyond what parity compares: what is refused, and what is read.
 
-mod repairs;
+mod healing;
 mod repeatables;
 mod running;
 mod zones;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use oxbull::{
     CatchUp, Deduplication, Error, JobId, JobOptions, JobRecord, JobState, ManualWorker, NewJob,
-    Outcome, Overlap, Parent, Queue, Recurrence, Refusal, RepairedScheduler, Result, Schedule,
+    Outcome, Overlap, Parent, Queue, Rearmed, Recurrence, Refusal, Result, Schedule,
     SchedulerOrder, Timestamp, Worker, WorkerEvent,
 };
 use oxbull_fixture::{Fixture, obey};
@@ -38,7 +38,7 @@ impl Scene {
 
     fn at(&self, millis: i64) {
         let at = Timestamp::from_millis(millis);
-        self.stage.client.clock().stop_at(at);
+        self.stage.client.clock().set(at);
     }
 
     fn queue(&self) -> &Queue<Value> {
@@ -84,23 +84,23 @@ impl Scene {
     }
 
     /// Checks all schedulers, whenever the last check was.
-    async fn check(&self) -> TestResult<Vec<RepairedScheduler>> {
+    async fn check(&self) -> TestResult<Vec<Rearmed>> {
         self.redis(&["DEL", "stalled-check:schedulers"]).await?;
         Ok(self.worker.check_schedulers(DEADLINE).await?)
     }
 
-    /// Checks that exactly this iteration is repaired, and only once.
-    async fn repairs(&self, id: &str, slot: i64) -> TestResult {
-        let repaired = self.check().await?;
-        let repaired: Vec<_> = repaired
+    /// Checks that exactly this iteration is armed again, and that it is once.
+    async fn heals(&self, id: &str, slot: i64) -> TestResult {
+        let rearmed = self.check().await?;
+        let healed: Vec<_> = rearmed
             .iter()
             .map(|r| (r.scheduler.as_str(), &r.id))
             .collect();
-        assert_eq!(repaired, [(id, &iteration(id, slot))]);
+        assert_eq!(healed, [(id, &iteration(id, slot))]);
         self.stays(id, slot).await
     }
 
-    /// Checks that nothing is repaired, and that this is the scheduler's iteration.
+    /// Checks that nothing is armed again, and that this is the scheduler's iteration.
     async fn stays(&self, id: &str, slot: i64) -> TestResult {
         assert_eq!(self.check().await?, []);
         let record = self.queue().scheduler(id).await?.ok_or("it is gone")?;
@@ -318,7 +318,7 @@ async fn refused_upsert_changes_nothing() -> TestResult {
         scene.redis(&["HSETNX", id.as_str(), "name", "old"]).await?;
     }
     let template = NewJob::new("n", json!({}));
-    let now = minutely().immediately(true);
+    let now = minutely().immediately();
     let refused = scene.queue().upsert_scheduler("s", &now, template).await;
     // The slot after `now` is the pending one, which is free once it is taken back.
     assert_eq!(refused?.ok_or("no run")?.id, first);
@@ -446,7 +446,7 @@ async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
     assert!(problem("list").contains("WRONGTYPE"), "{}", problem("list"));
     // They are reported, not armed, and keep none from being armed.
     scene.delete(&iteration("good", MINUTE)).await?;
-    scene.repairs("good", MINUTE).await?;
+    scene.heals("good", MINUTE).await?;
     assert_eq!(scene.queue().scheduler_count().await?, 9);
     Ok(())
 }

@@ -108,13 +108,13 @@ async fn session_lives_while_it_is_used() -> TestResult {
 
     stage.server.cli(&["PEXPIRE", &key, "600000"]).await?;
     let wrote = stage.calls("hset").await?;
-    stage.client.clock().advance(59_000);
+    stage.client.clock().advance(Duration::from_secs(59));
     let mut session = sessions.load::<Value>(&token).await?.ok_or("no session")?;
     assert!(!sessions.touch(&mut session).await?, "a use was just noted");
     assert!(pttl(&key).await? <= 600_000);
     assert_eq!(stage.calls("hset").await?, wrote);
 
-    stage.client.clock().advance(2_000);
+    stage.client.clock().advance(Duration::from_secs(2));
     let before = session.ends();
     assert!(sessions.touch(&mut session).await?);
     assert_eq!(
@@ -138,9 +138,12 @@ async fn session_lives_while_it_is_used() -> TestResult {
 async fn unused_session_ends() -> TestResult {
     let (stage, sessions) = start().await?;
     let (token, mut session) = sessions.create(&user("7"), json!(1)).await?;
-    stage.client.clock().advance(30 * MINUTE - 5_000);
+    stage
+        .client
+        .clock()
+        .advance(Duration::from_secs(30 * 60 - 5));
     assert!(is_in(&sessions, &token).await?);
-    stage.client.clock().advance(5_000);
+    stage.client.clock().advance(Duration::from_secs(5));
     assert_eq!(stage.server.int(&["EXISTS", &key_of(&session)]).await?, 1);
     assert!(!is_in(&sessions, &token).await?);
     assert!(matches!(
@@ -171,7 +174,7 @@ async fn session_ends_for_good() -> TestResult {
         Duration::from_secs(12 * 3600)
     );
     for _ in 0..35 {
-        stage.client.clock().advance(20 * MINUTE);
+        stage.client.clock().advance(Duration::from_secs(20 * 60));
         assert!(sessions.touch(&mut session).await?);
     }
     let token = sessions.rotate(&mut session).await?;
@@ -184,7 +187,7 @@ async fn session_ends_for_good() -> TestResult {
     stage.server.cli(&["HSET", &key, "ends", &later]).await?;
     stage.server.cli(&["PERSIST", &key]).await?;
     assert!(is_in(&sessions, &token).await?);
-    stage.client.clock().advance(20 * MINUTE);
+    stage.client.clock().advance(Duration::from_secs(20 * 60));
     assert!(!is_in(&sessions, &token).await?);
     Ok(())
 }
@@ -213,11 +216,11 @@ async fn ended_sessions_leave_nothing_behind() -> TestResult {
 async fn index_cleans_itself() -> TestResult {
     let (stage, sessions) = start().await?;
     sessions.create(&user("7"), json!(1)).await?;
-    stage.client.clock().advance(20 * MINUTE);
+    stage.client.clock().advance(Duration::from_secs(20 * 60));
     let (_, kept) = sessions.create(&user("7"), json!(2)).await?;
     let card = || async { stage.server.int(&["ZCARD", "session:7"]).await };
     assert_eq!(card().await?, 2);
-    stage.client.clock().advance(15 * MINUTE);
+    stage.client.clock().advance(Duration::from_secs(15 * 60));
     sessions.create(&user("7"), json!(3)).await?;
     assert_eq!(card().await?, 2, "the first one's time is over");
     stage.server.cli(&["DEL", &key_of(&kept)]).await?;
@@ -233,7 +236,7 @@ async fn rotation_replaces_the_token() -> TestResult {
     let (old, mut session) = sessions.create(&user("7"), json!(1)).await?;
     let (until, before) = (session.until(), session.id().clone());
     *session.data_mut() = json!("admin");
-    stage.client.clock().advance(MINUTE);
+    stage.client.clock().advance(Duration::from_secs(60));
     let new = sessions.rotate(&mut session).await?;
     assert_ne!(session.id(), &before);
     assert!(!is_in(&sessions, &old).await?);
@@ -316,7 +319,7 @@ async fn destroyed_session_stays_gone() -> TestResult {
     assert!(sessions.destroy(session.user(), session.id()).await?);
     assert!(!sessions.destroy(session.user(), session.id()).await?);
     assert!(!is_in(&sessions, &token).await?);
-    stage.client.clock().advance(2 * MINUTE);
+    stage.client.clock().advance(Duration::from_secs(2 * 60));
     assert!(matches!(
         sessions.touch(&mut session).await,
         Err(SessionError::Gone)
@@ -404,7 +407,7 @@ async fn sessions_of_a_user_are_limited() -> TestResult {
     let mut all = Vec::new();
     for n in 0..3 {
         all.push(sessions.create(&user("7"), json!(n)).await?);
-        stage.client.clock().advance(2 * MINUTE);
+        stage.client.clock().advance(Duration::from_secs(2 * 60));
     }
     assert!(sessions.touch(&mut all[0].1).await?);
     let (newest, _) = sessions.create(&user("7"), json!(3)).await?;
@@ -421,7 +424,7 @@ async fn sessions_of_a_user_are_limited() -> TestResult {
     let refused = strict.create(&user("7"), json!(4)).await;
     assert!(matches!(refused, Err(SessionError::Full)), "{refused:?}");
     assert_eq!(stage.server.int(&["ZCARD", "session:7"]).await?, 3);
-    stage.client.clock().advance(31 * MINUTE);
+    stage.client.clock().advance(Duration::from_secs(31 * 60));
     assert!(
         strict.create(&user("7"), json!(4)).await.is_ok(),
         "the others have ended"
@@ -556,7 +559,7 @@ async fn sessions_move_to_the_active_key() -> TestResult {
         "{unknown:?}"
     );
 
-    stage.client.clock().advance(10 * MINUTE);
+    stage.client.clock().advance(Duration::from_secs(10 * 60));
     stage
         .server
         .cli(&["PEXPIRE", &key_of(&session), "500000"])
@@ -626,7 +629,7 @@ async fn missing_server_is_a_typed_error() -> TestResult {
 async fn odd_keys_are_left_alone() -> TestResult {
     let (stage, sessions) = start().await?;
     let (token, mut session) = sessions.create(&user("7"), json!(1)).await?;
-    stage.client.clock().advance(2 * MINUTE);
+    stage.client.clock().advance(Duration::from_secs(2 * 60));
     stage.server.cli(&["SET", "session:7", "odd"]).await?;
     let before = stage
         .server

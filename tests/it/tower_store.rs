@@ -1,6 +1,7 @@
 //! Sessions behind the `tower-sessions` middleware, in an axum application.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -186,7 +187,7 @@ async fn user_of_the_middleware_is_known_by_the_index() -> TestResult {
     ];
     for browser in &mut browsers {
         browser.get("/login/7").await?;
-        stage.client.clock().advance(1000);
+        stage.client.clock().advance(Duration::from_secs(1));
     }
     assert_eq!(
         browsers[0].get("/who").await?,
@@ -278,7 +279,7 @@ async fn session_of_the_middleware_ends() -> TestResult {
     let now = stage.client.clock().now();
     let mut record = record(&[("visits", json!(1))]);
     store.create(&mut record).await?;
-    stage.client.clock().advance(HOUR - 30_000);
+    stage.client.clock().advance(Duration::from_secs(3600 - 30));
     assert!(store.load(&record.id).await?.is_some());
     record.expiry_date += time::Duration::days(30);
     store.save(&record).await?;
@@ -286,7 +287,7 @@ async fn session_of_the_middleware_ends() -> TestResult {
     let ends = i128::from(now.as_millis() + 12 * HOUR);
     let at = loaded.expiry_date.unix_timestamp_nanos() / 1_000_000;
     assert!((ends..ends + 30_000).contains(&at), "{at} {ends}");
-    stage.client.clock().advance(12 * HOUR);
+    stage.client.clock().advance(Duration::from_secs(12 * 3600));
     assert!(store.load(&record.id).await?.is_none());
     Ok(())
 }

@@ -129,7 +129,7 @@ async fn jobs_run_in_order_of_priority() -> TestResult {
         ("first", JobOptions::new()),
         ("p2", JobOptions::new().priority(2)),
         ("second", JobOptions::new()),
-        ("lifo", JobOptions::new().lifo(true)),
+        ("lifo", JobOptions::new().lifo()),
     ] {
         stage.add(name, options).await?;
     }

@@ -133,10 +133,7 @@ impl Player {
 
     async fn set_clock(&mut self, now: i64) -> TestResult {
         self.now = now;
-        self.stage
-            .client
-            .clock()
-            .stop_at(Timestamp::from_millis(now));
+        self.stage.client.clock().set(Timestamp::from_millis(now));
         self.stage
             .peer
             .call("clock.set", json!({ "ms": now }))

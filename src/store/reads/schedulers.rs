@@ -17,22 +17,18 @@ impl Store {
         pipe.cmd("ZSCORE").arg(self.keys.key("repeat")).arg(id);
         pipe.cmd("HGETALL").arg(self.keys.scheduler(id));
         let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
-        let (Some(occurrence), Some(fields)) = (answers.next(), answers.next()) else {
+        let (Some(slot), Some(fields)) = (answers.next(), answers.next()) else {
             return Err(reply::unexpected(WHAT));
         };
-        if occurrence == Value::Nil {
+        if slot == Value::Nil {
             return Ok(None);
         }
         let fields = reply::fields(fields, WHAT)?;
-        let occurrence = reply::score(&occurrence, WHAT)?;
-        Ok(Some(wire::decode_scheduler(
-            id.to_owned(),
-            occurrence,
-            fields,
-        )))
+        let slot = reply::score(&slot, WHAT)?;
+        Ok(Some(wire::decode_scheduler(id.to_owned(), slot, fields)))
     }
 
-    /// Reads schedulers by their occurrences, in two round trips however many there are; indexes as in
+    /// Reads schedulers by their slots, in two round trips however many there are; indexes as in
     /// LRANGE.
     pub(crate) async fn schedulers(
         &self,
@@ -50,10 +46,10 @@ impl Store {
         let mut members = reply::items(members, WHAT)?.into_iter();
         let mut listed = Vec::new();
         let mut pipe = redis::pipe();
-        while let (Some(id), Some(occurrence)) = (members.next(), members.next()) {
+        while let (Some(id), Some(slot)) = (members.next(), members.next()) {
             let id = reply::text(id, WHAT)?;
             pipe.cmd("HGETALL").arg(self.keys.scheduler(&id));
-            listed.push((id, reply::score(&occurrence, WHAT)?));
+            listed.push((id, reply::score(&slot, WHAT)?));
         }
         if listed.is_empty() {
             return Ok(Vec::new());
@@ -65,13 +61,13 @@ impl Store {
         listed
             .into_iter()
             .zip(definitions)
-            .map(|((id, occurrence), definition)| match definition {
+            .map(|((id, slot), definition)| match definition {
                 Ok(fields) => {
                     let fields = reply::fields(fields, WHAT)?;
-                    Ok(wire::decode_scheduler(id, occurrence, fields))
+                    Ok(wire::decode_scheduler(id, slot, fields))
                 }
                 // One key of the wrong type must not hide the others.
-                Err(crate::error::Error::Server(error)) => Ok(unreadable(id, occurrence, &error)),
+                Err(crate::error::Error::Server(error)) => Ok(unreadable(id, slot, &error)),
                 Err(error) => Err(error),
             })
             .collect()
@@ -86,8 +82,8 @@ impl Store {
     }
 }
 
-fn unreadable(id: String, occurrence: Timestamp, error: &str) -> SchedulerRecord {
-    let mut record = wire::decode_scheduler(id, occurrence, []);
+fn unreadable(id: String, slot: Timestamp, error: &str) -> SchedulerRecord {
+    let mut record = wire::decode_scheduler(id, slot, []);
     record.problems = vec![format!("definition: {error}")];
     record
 }

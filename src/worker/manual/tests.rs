@@ -31,7 +31,7 @@ fn scene() -> Vec<(&'static str, JobOptions)> {
         ("fail-1", plain()),
         ("fail-removed", plain().remove_on_fail(Retention::Remove)),
         ("fail-retry-1", tried()),
-        ("fail-retry-2", tried().lifo(true)),
+        ("fail-retry-2", tried().lifo()),
         ("fail-retry-3", tried().priority(2)),
         ("fail-retry-4", tried().priority(2)),
         ("fail-backoff-1", tried().backoff(wait.clone())),
@@ -132,7 +132,7 @@ async fn many_results_at_once_leave_what_they_leave_one_by_one() -> TestResult {
     let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
     client
         .clock()
-        .stop_at(Timestamp::from_millis(1_700_000_000_000));
+        .set(Timestamp::from_millis(1_700_000_000_000));
     let (worker, ended) = play(&client, "single").await?;
     for result in ended {
         worker.advance(&[&result.ended], TOKEN, 0).await?;

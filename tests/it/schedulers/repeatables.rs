@@ -139,7 +139,10 @@ async fn repeatable_of_bullmq_4_is_carried_on_as_bullmq_5_does() -> TestResult {
         let made = scene.queue().job(&JobId::existing(next.as_str())).await?;
         let made = made.ok_or(format!("{next} is not there"))?;
         assert_eq!(
-            (made.delay, made.data::<Value>()?),
+            (
+                i64::try_from(made.delay.as_millis())?,
+                made.data::<Value>()?
+            ),
             (due, json!({ "x": 1 }))
         );
         assert_eq!(made.name, "rep");
@@ -307,7 +310,7 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
         let mut events = worker.events();
         cli(&["LPUSH", "bull:q:wait", id]).await?;
         cli(&["ZADD", "bull:q:marker", "0", "0"]).await?;
-        let named = format!("scheduler {key} was not advanced by job {id}: ");
+        let named = format!("scheduler {key} was not carried on by job {id}: ");
         loop {
             let event = tokio::time::timeout(DEADLINE, events.next()).await?;
             match event.ok_or("it ended")? {

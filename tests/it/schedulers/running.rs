@@ -216,12 +216,12 @@ async fn runs_come_when_the_preview_says() -> TestResult {
             .offset(offset(1))
             .catch_up(CatchUp::All)
             .limit(3),
-        every(7_000).immediately(true),
+        every(7_000).immediately(),
         every(3_600_000).offset(offset(1_800_000)).end(time(60_000)),
         minutely().start(time(40_000)).limit(3),
-        minutely().immediately(true).end(time(100_000)),
+        minutely().immediately().end(time(100_000)),
         minutely().end(time(100_000)).catch_up(CatchUp::All),
-        nightly().immediately(true),
+        nightly().immediately(),
         nightly().limit(1),
     ];
     for (n, schedule) in schedules.iter().enumerate() {

@@ -19,7 +19,10 @@ pub(super) fn options(opts: &Value) -> TestResult<JobOptions> {
             "jobId" => options.id(JobId::new(text(value)?)?),
             "delay" => options.delay(millis(value)?),
             "priority" => options.priority(u32::try_from(number(value)?)?),
-            "lifo" => options.lifo(value == true),
+            "lifo" => {
+                options.lifo = Some(value == true);
+                options
+            }
             "attempts" => options.attempts(u32::try_from(number(value)?)?),
             "backoff" => options.backoff(backoff(value)?),
             "removeOnComplete" => options.remove_on_complete(retention(value)?),
@@ -36,10 +39,9 @@ pub(super) fn options(opts: &Value) -> TestResult<JobOptions> {
                     Some(metadata) => Telemetry::new(metadata),
                     None => Telemetry::default(),
                 };
-                options.telemetry(match value["omitContext"].as_bool() {
-                    Some(omit) => telemetry.omit_context(omit),
-                    None => telemetry,
-                })
+                let mut telemetry = telemetry;
+                telemetry.omit_context = value["omitContext"].as_bool();
+                options.telemetry(telemetry)
             }
             _ => {
                 match name.as_str() {
@@ -65,9 +67,9 @@ pub(super) fn options(opts: &Value) -> TestResult<JobOptions> {
 
 fn deduplication(value: &Value) -> TestResult<Deduplication> {
     let set = |name: &str| value[name] == true;
-    let deduplication = Deduplication::new(text(&value["id"])?)
-        .extend(set("extend"))
-        .keep_last_if_active(set("keepLastIfActive"));
+    let mut deduplication = Deduplication::new(text(&value["id"])?);
+    deduplication.extend = set("extend");
+    deduplication.keep_last_if_active = set("keepLastIfActive");
     let deduplication = match (set("replace"), set("reschedule")) {
         (true, _) => deduplication.replace(),
         (false, true) => deduplication.reschedule(),
@@ -94,7 +96,10 @@ pub(super) fn schedule(repeat: &Value) -> TestResult<Schedule> {
             "startDate" => schedule.start(at()?),
             "endDate" => schedule.end(at()?),
             "offset" => schedule.offset(millis(value)?),
-            "immediately" => schedule.immediately(value == true),
+            "immediately" => {
+                schedule.immediately = value == true;
+                schedule
+            }
             "hashSeed" => schedule.hash_seed(text(value)?),
             _ => return Err(format!("no such repeat option: {name}").into()),
         };

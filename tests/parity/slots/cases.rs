@@ -424,7 +424,7 @@ pub(super) fn all() -> Vec<Case> {
 fn limits() -> Vec<Case> {
     let hour = BASE - BASE.rem_euclid(HOUR) + HOUR; // 11:00
     let cron = |pattern| Case::cron(pattern, "UTC", BASE);
-    let at_once = |case: Case| case.with("immediately", true.into(), |s| s.immediately(true));
+    let at_once = |case: Case| case.with("immediately", true.into(), oxbull::Schedule::immediately);
     vec![
         cron("* * * * *").start(hour).count(2),
         cron("* * * * *").start(hour - 1).count(2),

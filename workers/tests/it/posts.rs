@@ -171,7 +171,7 @@ async fn waits_are_delays_that_grow() -> TestResult {
     for _ in 0..5 {
         let job = reaches(&desk.queue, &id, JobState::Delayed).await?;
         assert_eq!(job.attempts_made, 0);
-        delays.push(job.delay / 3_600_000);
+        delays.push(job.delay.as_secs() / 3600);
         desk.queue.promote(&id).await?;
     }
     assert_eq!(delays, [1, 2, 4, 4, 4]);
@@ -425,7 +425,10 @@ async fn used_up_quota_puts_posts_off() -> TestResult {
     reaches(&desk.queue, &first, JobState::Completed).await?;
     let second = desk.add(&shoes()).await?;
     let job = reaches(&desk.queue, &second, JobState::Delayed).await?;
-    assert_eq!((job.attempts_made, job.delay), (0, 900_000));
+    assert_eq!(
+        (job.attempts_made, job.delay),
+        (0, Duration::from_secs(900))
+    );
     // It looks again before it makes anything.
     assert!(desk.end_hold(LimitScope::Publishing).await?);
     desk.queue.promote(&second).await?;

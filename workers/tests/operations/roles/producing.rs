@@ -26,7 +26,7 @@ pub(super) async fn prepare(site: &Site) -> TestResult<JobId> {
 
 /// Its adds are kept to the last one while one of them runs.
 fn alone() -> JobOptions {
-    let alone = Deduplication::new("alone").keep_last_if_active(true);
+    let alone = Deduplication::new("alone").keep_last_if_active();
     JobOptions::new().deduplication(alone)
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn rust_produces(client: &Client, done: &JobId) -> TestResult {
     let first = JobOptions::new().priority(3);
     let prioritized = queue.add_with("post", &data, first).await?.id;
     queue
-        .add_with("post", &data, JobOptions::new().lifo(true))
+        .add_with("post", &data, JobOptions::new().lifo())
         .await?;
     let once = queue
         .add_once("post", &data, JobOptions::new().attempts(3))
@@ -74,11 +74,8 @@ pub(super) async fn rust_produces(client: &Client, done: &JobId) -> TestResult {
     for of in [
         Deduplication::new("simple"),
         Deduplication::new("throttle").ttl(LATER),
-        Deduplication::new("debounce")
-            .ttl(LATER)
-            .extend(true)
-            .replace(),
-        Deduplication::new("last").keep_last_if_active(true),
+        Deduplication::new("debounce").ttl(LATER).extend().replace(),
+        Deduplication::new("last").keep_last_if_active(),
     ] {
         for _ in 0..2 {
             queue.add_with("post", &data, owned(of.clone())).await?;

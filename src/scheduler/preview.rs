@@ -4,7 +4,8 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::Schedule;
 use crate::policy::next_run::{self, Moment, Previous};
-use crate::time_zone;
+
+use super::local_zone::local_zone;
 
 impl Schedule {
     /// Lists the next `count` runs of this schedule if it were set up at `from` and every run were
@@ -34,24 +35,21 @@ impl Schedule {
     /// # Ok::<(), oxbull::Error>(())
     /// ```
     pub fn preview(&self, from: Timestamp, count: usize) -> Result<Vec<Timestamp>> {
-        let local_zone = time_zone::local();
+        let local_zone = local_zone();
         let moment = |now| Moment {
             now,
             local_zone: &local_zone,
             random: fastrand::u32(..),
         };
         let mut runs = Vec::new();
-        let mut next = next_run::first_occurrence(self, &moment(from))?;
+        let mut next = next_run::first_slot(self, &moment(from))?;
         for made in 1.. {
-            let Some(occurrence) = next.filter(|_| runs.len() < count) else {
+            let Some(slot) = next.filter(|_| runs.len() < count) else {
                 break;
             };
-            runs.push(occurrence);
-            let previous = Previous {
-                occurrence,
-                count: made,
-            };
-            next = next_run::next_occurrence(self, &moment(occurrence), previous)?;
+            runs.push(slot);
+            let previous = Previous { slot, count: made };
+            next = next_run::next_slot(self, &moment(slot), previous)?;
         }
         Ok(runs)
     }
