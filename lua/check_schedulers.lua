@@ -6,7 +6,7 @@
   ARGV    1 now (ms)   2 interval (ms)   3 how many schedulers to pass over (0: begin a check)
           4 how many to look at
   Returns {how many to pass over next (0: the check has ended), finds}
-          finds: scheduler id, slot (ms), state of the iteration (finished, gone or stranded),
+          finds: scheduler id, occurrence (ms), state of the iteration (finished, gone or stranded),
           definition, opts of the iteration (JSON, empty: none), ...
   Emits   nothing
   Uses    scheduler
@@ -20,11 +20,11 @@ if from == 0 and not redis.call('SET', B .. 'stalled-check:schedulers', ARGV[1],
   return { 0, {} }
 end
 local finds = {}
--- The latest come first: those that are armed again move ahead of what is still to be looked at.
+-- The latest come first: those that are repaired move ahead of what is still to be looked at.
 local page = redis.call('ZREVRANGE', B .. 'repeat', from, from + size - 1, 'WITHSCORES')
 for i = 1, #page, 2 do
-  local scheduler, slot = page[i], tonumber(page[i + 1])
-  local id = iteration_id(scheduler, slot)
+  local scheduler, occurrence = page[i], tonumber(page[i + 1])
+  local id = iteration_id(scheduler, occurrence)
   local state = iteration_state(B, id)
   if state ~= 'live' then
     local definition = redis.pcall('HGETALL', B .. 'repeat:' .. scheduler)
@@ -41,7 +41,7 @@ for i = 1, #page, 2 do
     if not repeatable and not (ends and now > ends and not missed) then
       -- Keys of the wrong type must not keep the others from being checked.
       local opts = redis.pcall('HGET', B .. id, 'opts')
-      for _, value in ipairs({ scheduler, whole(slot), state, definition.err and {} or definition,
+      for _, value in ipairs({ scheduler, whole(occurrence), state, definition.err and {} or definition,
         type(opts) == 'string' and opts or '' }) do
         finds[#finds + 1] = value
       end

@@ -12,7 +12,7 @@
               parent, then: parent key   parent link (JSON)
               dedup, then: <modes>:<ttl in ms>:<deduplication id>, with the modes e (extend),
               r (replace), s (reschedule), k (keep last if active)
-          and, with `after`, per job that the events up to it tell of:
+          and, with `after`, per job that the events up to it report:
             id   added, replaced or owner   the other id   deduplication id
   Returns {} when too many events have come after `after` for one call: nothing has changed. Else per job code and id, with the codes 3 and 4 another id:
           0 added, now or by the earlier execution: the job
@@ -24,7 +24,7 @@
   Emits   added, then waiting, delayed or waiting-children; duplicated for an existing id;
           deduplicated, then delayed for an owner that is rescheduled; removed and deduplicated
           before the added of a job that replaces another
-  Uses    codes, events, gate, marker, place, job, parent, dedup, dedup_add, told
+  Uses    codes, events, gate, marker, place, job, parent, dedup, dedup_add, replay
 ]]
 local B = KEYS[1]
 local after = ARGV[1]
@@ -69,13 +69,13 @@ end
 if dedups then
   dedups.check_states(B)
 end
-local told = {}
+local history = {}
 if again then
   for i = at + 1, #ARGV, 4 do
     local kind, other = ARGV[i + 1], ARGV[i + 2]
-    told[ARGV[i]] = kind == 'added' and {} or { [kind] = other, dedup = ARGV[i + 3] }
+    history[ARGV[i]] = kind == 'added' and {} or { [kind] = other, dedup = ARGV[i + 3] }
   end
-  if not read_told(B, after, told) then
+  if not read_history(B, after, history) then
     return {}
   end
 end
@@ -98,20 +98,20 @@ end
 local function find_earlier(at, id, parent_key, dedup)
   local job_key = B .. id
   local exists = redis.call('EXISTS', job_key) == 1
-  local story = told[id]
-  if story and dedup and (not story.dedup or story.dedup == dedup.id) then
-    if story.replaced then
-      return REPLACED, id, story.replaced
-    elseif not story.owner then
+  local past = history[id]
+  if past and dedup and (not past.dedup or past.dedup == dedup.id) then
+    if past.replaced then
+      return REPLACED, id, past.replaced
+    elseif not past.owner then
       return ADDED, id
     elseif dedup.keep_last and (exists or redis.call('HGET', B .. 'dn:' .. dedup.id, 'jid') == id) then
-      return KEPT_LAST, story.owner, id
+      return KEPT_LAST, past.owner, id
     end
-    return DEDUPLICATED, story.owner
+    return DEDUPLICATED, past.owner
   end
   if not exists then
     -- Added, ended and removed since, where the events say so: it must not run again.
-    if story and not dedup and not story.dedup then
+    if past and not dedup and not past.dedup then
       return ADDED, id
     end
     return nil

@@ -4,15 +4,15 @@
   current iteration makes one, so a repetition, a retry or a second worker makes no other.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 scheduler id   2 id of the activated job   3 now (ms)
-          4 slot of the pattern after now (ms, empty: none)
-          5 slot of the pattern after the activated one, be it past (ms, empty: none)
+          4 occurrence of the pattern after now (ms, empty: none)
+          5 occurrence of the pattern after the activated one, be it past (ms, empty: none)
           6 interval (ms, empty: none) and   7 offset (ms), where the definition has none
           8 end of an interval's runs (ms, empty: none)
           9 opts of the iteration (JSON, without jobId, delay and prevMillis; empty: make none)
           10 priority   11 lifo: 1 or 0   12 deduplication id (empty: none)
   Returns {outcome, id, running}
           outcome: made (id) | none: not the current iteration of its scheduler | ended: there is no
-          further slot, or none was to be made | duplicate: a job with that id (id) exists
+          further occurrence, or none was to be made | duplicate: a job with that id (id) exists
           | unknown: the scheduler is not there, or does not make such ids
           | repeatable: of BullMQ 4, which next_repeatable carries on
           running: an earlier iteration that runs, where the definition lets none overlap
@@ -53,33 +53,33 @@ if not count and is_repeatable_key(scheduler) then
   return { 'repeatable', '', '' }
 end
 if activated ~= iteration_id(scheduler, last) then
-  local slot = string.match(activated, '^%d+$', #iteration_id(scheduler, 0))
-  local own = slot and activated == iteration_id(scheduler, tonumber(slot))
+  local occurrence = string.match(activated, '^%d+$', #iteration_id(scheduler, 0))
+  local own = occurrence and activated == iteration_id(scheduler, tonumber(occurrence))
   return { own and 'none' or 'unknown', '', running() }
 end
 if ARGV[9] == '' then
   return { 'ended', '', running() }
 end
 local every = tonumber(fields[4] or ARGV[6])
-local slot, all, ends = nil, fields[6] == 'all', tonumber(ARGV[8])
+local occurrence, all, ends = nil, fields[6] == 'all', tonumber(ARGV[8])
 if every and every <= 0 then
   every = nil
 end
 if every then
   local offset = tonumber(fields[5] or ARGV[7])
-  slot = math.floor(following_slot(every, offset, now, last, all))
+  occurrence = math.floor(following_occurrence(every, offset, now, last, all))
   -- The end stops the making, so that the last run may be later than it; a run that is made up
   -- for belongs to its own time.
-  if ends and (all and slot or now) > ends then
-    slot = nil
+  if ends and (all and occurrence or now) > ends then
+    occurrence = nil
   end
 else
-  slot = tonumber(all and ARGV[5] or ARGV[4])
+  occurrence = tonumber(all and ARGV[5] or ARGV[4])
 end
-if not slot then
+if not occurrence then
   return { 'ended', '', running() }
 end
-local id = iteration_id(scheduler, slot)
+local id = iteration_id(scheduler, occurrence)
 if redis.call('EXISTS', B .. id) == 1 then
   emit(B, 'duplicated', 'jobId', id)
   return { 'duplicate', id, running() }
@@ -92,9 +92,9 @@ if inherited and inherited ~= '{}' then
   data = inherited
   redis.call('HSET', definition, 'data', data)
 end
-redis.call('ZADD', B .. 'repeat', whole(slot), scheduler)
+redis.call('ZADD', B .. 'repeat', whole(occurrence), scheduler)
 redis.call('HINCRBY', definition, 'ic', 1)
-add_iteration(B, scheduler, slot, {
+add_iteration(B, scheduler, occurrence, {
   name = name,
   data = data or '{}',
   opts = ARGV[9],

@@ -18,7 +18,7 @@ if not last then
 end
 local id = iteration_id(scheduler, last)
 if is_repeatable_key(scheduler) and redis.call('EXISTS', B .. id) == 0 then
-  -- The id of a repeatable job's next job has a hash; an offset lets it be due after its slot.
+  -- The id of a repeatable job's next job has a hash; an offset lets it be due after its occurrence.
   local until_next = tonumber(string.match(scheduler, ':(%d+)$')) or 1
   local ids = redis.call('ZREVRANGEBYSCORE', B .. 'delayed', (last + until_next) * 4096 - 1, last * 4096,
     'LIMIT', 0, SEARCH_MAX)

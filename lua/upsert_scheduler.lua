@@ -3,23 +3,23 @@
   Writes a scheduler's definition and makes its iteration. A pending iteration of an earlier
   definition is taken back for it.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 scheduler id   2 now (ms)   3 slot of the pattern (ms, empty: an interval)
-          4 slot after that (ms, empty: none)   5 interval (ms, empty: a pattern)
-          6 start (ms, empty: none)   7 offset (ms, 0: none)   8 make up for missed slots: 1 or 0
+  ARGV    1 scheduler id   2 now (ms)   3 occurrence of the pattern (ms, empty: an interval)
+          4 occurrence after that (ms, empty: none)   5 interval (ms, empty: a pattern)
+          6 start (ms, empty: none)   7 offset (ms, 0: none)   8 make up for missed occurrences: 1 or 0
           9 name   10 data (JSON, empty: none)   11 opts of the iteration (JSON, without jobId,
           delay and prevMillis)   12 priority   13 lifo: 1 or 0   14 deduplication id (empty: none)
           15 after: when this very call may have been executed before, the id of the event up to which
           the caller has read what became of it; else empty
-          16 the first slot (ms) whose iteration was added, by the events up to that one (empty: none)
+          16 the first occurrence (ms) whose iteration was added, by the events up to that one (empty: none)
           then the definition's other fields and values
-  Returns {iteration id, slot}, or a refusal: ITERATION_EXISTS, SLOTS_TAKEN
+  Returns {iteration id, occurrence}, or a refusal: ITERATION_EXISTS, OCCURRENCES_TAKEN
           {} when too many events have come after `after` for one call: nothing has changed
           after an earlier execution the iteration that it made, be it over by now
   Emits   added, then waiting or delayed; nothing for the iteration that is taken back
-  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, told, scheduler
+  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, replay, scheduler
 ]]
 local B, scheduler, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local slot, later, every = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local occurrence, later, every = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local start, offset, all = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local after, definition = ARGV[15], B .. 'repeat:' .. scheduler
 local fields = { 'name', ARGV[9], unpack(ARGV, 17) }
@@ -54,11 +54,11 @@ local function made_before()
   if next(left) then
     return nil
   end
-  local told, first = read_told(B, after, {}), tonumber(ARGV[16])
-  if not told then
+  local history, first = read_history(B, after, {}), tonumber(ARGV[16])
+  if not history then
     return false
   end
-  for id in pairs(told) do
+  for id in pairs(history) do
     local added = tonumber(string.match(id, '^%d+$', #iteration_id(scheduler, 0)))
     if added and id == iteration_id(scheduler, added) and (not first or added < first) then
       first = added
@@ -102,33 +102,33 @@ end
 if every then
   local same = last and tonumber(known[1]) == every
   if place and same then
-    slot = last
+    occurrence = last
   else
     if same then
-      slot = following_slot(every, offset, now, last, all)
+      occurrence = following_occurrence(every, offset, now, last, all)
     else
-      slot = first_slot(every, offset, now, start)
+      occurrence = first_occurrence(every, offset, now, start)
     end
-    if taken(slot) then
-      slot = free_slot(B, scheduler, slot, every)
-      if not slot then
-        return SLOTS_TAKEN
+    if taken(occurrence) then
+      occurrence = free_occurrence(B, scheduler, occurrence, every)
+      if not occurrence then
+        return OCCURRENCES_TAKEN
       end
     end
   end
-elseif taken(slot) then
-  -- The slot has had its iteration, and the one after it was pending: that one is made again.
+elseif taken(occurrence) then
+  -- The occurrence has had its iteration, and the one after it was pending: that one is made again.
   if not place or not later or taken(later) then
     return ITERATION_EXISTS
   end
-  slot = later
+  occurrence = later
 end
 
 if offset == 0 then
   if place and known[3] then
     offset = tonumber(known[3]) or 0
   elseif every then
-    offset = slot % every
+    offset = occurrence % every
   end
 end
 if place then
@@ -141,10 +141,10 @@ if place then
   end
   remove_hard(B, pending)
 end
-redis.call('ZADD', B .. 'repeat', whole(slot), scheduler)
+redis.call('ZADD', B .. 'repeat', whole(occurrence), scheduler)
 redis.call('DEL', definition)
 redis.call('HSET', definition, 'ic', known[2] or 1, 'offset', whole(offset), unpack(fields))
-local id = add_iteration(B, scheduler, slot, {
+local id = add_iteration(B, scheduler, occurrence, {
   name = ARGV[9],
   data = ARGV[10] ~= '' and ARGV[10] or '{}',
   opts = ARGV[11],
@@ -153,4 +153,4 @@ local id = add_iteration(B, scheduler, slot, {
   deduplication = ARGV[14],
   pattern = not every,
 }, now)
-return { id, whole(slot) }
+return { id, whole(occurrence) }

@@ -261,12 +261,12 @@ pub enum Refusal {
     /// -9: a child that must not fail has failed.
     #[error("the job has at least one failed child")]
     FailedChildren,
-    /// -10: the slot of a scheduler's pattern has had its iteration, whose job still exists.
+    /// -10: the occurrence of a scheduler's pattern has had its iteration, whose job still exists.
     #[error("the iteration exists already")]
     IterationExists,
-    /// -11: the slots to come of a scheduler's interval have jobs already.
+    /// -11: the occurrences to come of a scheduler's interval have jobs already.
     #[error("the next iterations exist already")]
-    SlotsTaken,
+    OccurrencesTaken,
     /// -20: the job, or a child that would be removed with it, is locked by a worker.
     #[error("the job is locked by a worker")]
     Locked,
@@ -295,7 +295,7 @@ impl Refusal {
             Self::SchedulerOwned => -8,
             Self::FailedChildren => -9,
             Self::IterationExists => -10,
-            Self::SlotsTaken => -11,
+            Self::OccurrencesTaken => -11,
             Self::Locked => -20,
             Self::Unknown(code) => code,
         }
@@ -314,7 +314,7 @@ impl Refusal {
             -8 => Self::SchedulerOwned,
             -9 => Self::FailedChildren,
             -10 => Self::IterationExists,
-            -11 => Self::SlotsTaken,
+            -11 => Self::OccurrencesTaken,
             -20 => Self::Locked,
             other => Self::Unknown(other),
         }

@@ -12,10 +12,10 @@ pub mod kv;
 mod metrics;
 mod policy;
 mod queue;
-mod scheduler;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod time_zone;
 #[cfg(feature = "encryption")]
 pub mod vault;
 mod wire;
@@ -24,7 +24,7 @@ mod worker;
 pub use client::{Client, ClientConfig};
 pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
-pub use events::{EventEntry, PrevState, QueueEvent, QueueEvents, QueueEventsBuilder, RawJson};
+pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
 pub use job::{
     AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, IfDelayed, Job,
     JobError, JobId, JobOptions, JobRecord, JobResult, JobState, Outcome, Overlap, Parent,
@@ -34,14 +34,13 @@ pub use job::{
 pub use metrics::describe_metrics;
 pub use queue::{
     AddOutcome, Added, Backlog, DeduplicationOwner, GlobalRateLimit, JobCounts, JobEnd, Logs,
-    NewJob, Queue, QueueBuilder, RateLimitState, RetryOptions,
+    NewJob, Queue, QueueBuilder, RateLimitState, RetryOptions, SchedulerOrder, Upserted,
 };
-pub use scheduler::{Rearmed, SchedulerOrder, Upserted};
-pub use wire::{EventFields, EventId};
+pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};
 pub use worker::{
     Availability, Cancellation, Context, FailedAttempt, Handler, IntoJobResult, JobCall, JobReply,
-    JobService, ManualWorker, ShutdownOptions, ShutdownReport, ShutdownSignals, Worker,
-    WorkerBuilder, WorkerEvent, WorkerEvents, WorkerHealth, WorkerStart, WorkerTrouble,
+    JobService, ManualWorker, RepairedScheduler, ShutdownOptions, ShutdownReport, ShutdownSignals,
+    Worker, WorkerBuilder, WorkerEvent, WorkerEvents, WorkerHealth, WorkerStart, WorkerTrouble,
 };
 
 /// The release of `tower` whose layers [`WorkerBuilder::layer`] takes.

@@ -1,7 +1,7 @@
--- Job schedulers: slots, iterations and what became of them (docs/protocol.md#scheduler-keys).
+-- Job schedulers: occurrences, iterations and what became of them (docs/protocol.md#scheduler-keys).
 
--- How many slots further an interval looks for one whose id is free.
-local SLOT_TRIES = 32
+-- How many occurrences further an interval looks for one whose id is free.
+local OCCURRENCE_TRIES = 32
 -- Longer lists are not searched for an iteration; it counts as being in them.
 local SEARCH_MAX = 1000
 
@@ -9,8 +9,8 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
-local function iteration_id(scheduler, slot)
-  return 'repeat:' .. scheduler .. ':' .. whole(slot)
+local function iteration_id(scheduler, occurrence)
+  return 'repeat:' .. scheduler .. ':' .. whole(occurrence)
 end
 
 -- Says whether a member of the `repeat` set has the form that 4.x makes of a repeatable job's name,
@@ -19,34 +19,34 @@ local function is_repeatable_key(key)
   return string.match(key, ':.*:.*:.*:') ~= nil
 end
 
--- The slot of an interval's first iteration.
-local function first_slot(every, offset, now, start)
+-- The occurrence of an interval's first iteration.
+local function first_occurrence(every, offset, now, start)
   if start then
     return math.max(start, now)
   end
   if offset == 0 then
     return now
   end
-  local slot = now - now % every + offset
-  return slot > now and slot or slot + every
+  local occurrence = now - now % every + offset
+  return occurrence > now and occurrence or occurrence + every
 end
 
--- The slot after `last`. Slots that were missed are passed over, unless all are made up for.
-local function following_slot(every, offset, now, last, all)
+-- The occurrence after `last`. Occurrences that were missed are passed over, unless all are made up for.
+local function following_occurrence(every, offset, now, last, all)
   if all or last + every >= now then
     return last + every
   end
-  local slot = now - now % every + offset
-  return slot > now and slot or slot + every
+  local occurrence = now - now % every + offset
+  return occurrence > now and occurrence or occurrence + every
 end
 
--- The first slot from `slot` on whose id is free, or nil.
-local function free_slot(B, scheduler, slot, every)
-  for _ = 0, SLOT_TRIES do
-    if redis.call('EXISTS', B .. iteration_id(scheduler, slot)) == 0 then
-      return slot
+-- The first occurrence from `occurrence` on whose id is free, or nil.
+local function free_occurrence(B, scheduler, occurrence, every)
+  for _ = 0, OCCURRENCE_TRIES do
+    if redis.call('EXISTS', B .. iteration_id(scheduler, occurrence)) == 0 then
+      return occurrence
     end
-    slot = slot + every
+    occurrence = occurrence + every
   end
   return nil
 end
@@ -62,15 +62,15 @@ local function check_iteration_keys(B)
   redis.call('GET', B .. 'id')
 end
 
--- Stores and queues the iteration of a slot. job: name, data, opts (without jobId, delay and
+-- Stores and queues the iteration of an occurrence. job: name, data, opts (without jobId, delay and
 -- prevMillis), priority, lifo, deduplication (empty: none), pattern (whether it follows one), and of a
 -- repeatable job its id and when it is due.
-local function add_iteration(B, scheduler, slot, job, now)
-  local id, due = job.id or iteration_id(scheduler, slot), job.due or slot
+local function add_iteration(B, scheduler, occurrence, job, now)
+  local id, due = job.id or iteration_id(scheduler, occurrence), job.due or occurrence
   local delay = math.max(due - now, 0)
   local own = '{"jobId":' .. cjson.encode(id) .. ',"delay":' .. whole(delay) .. ','
   if job.pattern then
-    own = own .. '"prevMillis":' .. whole(slot) .. ','
+    own = own .. '"prevMillis":' .. whole(occurrence) .. ','
   end
   redis.call('INCR', B .. 'id')
   redis.call('HSET', B .. id, 'name', job.name, 'data', job.data, 'opts', own .. string.sub(job.opts, 2),

@@ -1,7 +1,5 @@
 //! A queue's event stream: what every process of the queue did, as typed events.
 
-mod event;
-
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -14,9 +12,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{Prefix, QueueName};
 use crate::store::{EventBatch, EventReader, RawEvent, Store, StreamStart};
-use crate::wire::{EventFields, EventId};
-
-pub use event::{PrevState, QueueEvent, RawJson};
+use crate::wire::{EventFields, EventId, QueueEvent};
 
 /// How many batches may wait for a slow consumer. With the one it consumes, two batches of at
 /// most 256 entries, or of about a megabyte, are in memory.
@@ -151,7 +147,7 @@ async fn forward(
                 return;
             };
             match reader.read().await {
-                Ok(batch) if batch.hole.is_none() && batch.events.is_empty() => {}
+                Ok(batch) if batch.gap.is_none() && batch.events.is_empty() => {}
                 Ok(batch) => place.send(Ok(batch)),
                 Err(Error::Closed) => return,
                 Err(error) => return place.send(Err(error)),
@@ -213,13 +209,11 @@ impl Stream for QueueEvents {
             match ready!(this.batches.poll_recv(cx)) {
                 Some(Ok(batch)) => {
                     this.pending = batch.events.into_iter();
-                    if let Some(hole) = batch.hole {
-                        this.last = hole.at;
+                    if let Some(gap) = batch.gap {
+                        this.last = gap.at;
                         return Poll::Ready(Some(Ok(EventEntry {
-                            id: hole.at,
-                            event: QueueEvent::Gap {
-                                missed: hole.missed,
-                            },
+                            id: gap.at,
+                            event: QueueEvent::Gap { missed: gap.missed },
                             extra: EventFields::default(),
                         })));
                     }

@@ -15,7 +15,7 @@ use crate::json;
 ///
 /// What does not decode is named in [`problems`](Self::problems): such a scheduler is listed
 /// all the same. Its iterations carry it on as long as they can be read themselves, but should it
-/// lose its pending one, it is not armed again until it is upserted.
+/// lose its pending one, it is not repaired until it is upserted.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SchedulerRecord {

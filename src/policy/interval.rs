@@ -1,6 +1,6 @@
-//! The slots of a fixed interval (`docs/protocol.md#interval-slots`).
+//! The occurrences of a fixed interval (`docs/protocol.md#interval-slots`).
 //!
-//! `lua/` decides them in Redis, where the last slot is; this is the model that its answer is
+//! `lua/` decides them in Redis, where the last occurrence is; this is the model that its answer is
 //! tested against, and what previews are made of.
 
 use crate::clock::Timestamp;
@@ -23,7 +23,7 @@ impl Interval {
         }
     }
 
-    /// The slot of a scheduler that has none yet, or whose interval changed.
+    /// The occurrence of a scheduler that has none yet, or whose interval changed.
     pub(crate) fn first(self, start: Option<Timestamp>, now: Timestamp) -> Timestamp {
         match start {
             Some(start) => start.max(now),
@@ -32,7 +32,7 @@ impl Interval {
         }
     }
 
-    /// The slot after `last`.
+    /// The occurrence after `last`.
     pub(crate) fn after(self, last: Timestamp, now: Timestamp, catch_up: CatchUp) -> Timestamp {
         let next = Timestamp::from_millis(last.as_millis().saturating_add(self.every));
         match catch_up {
@@ -44,13 +44,13 @@ impl Interval {
     /// The first of the shifted multiples after `now`, counting from the multiple before it.
     fn on_grid_after(self, now: Timestamp) -> Timestamp {
         let now = now.as_millis();
-        let slot = now
+        let occurrence = now
             .saturating_sub(now.rem_euclid(self.every))
             .saturating_add(self.offset);
-        Timestamp::from_millis(if slot > now {
-            slot
+        Timestamp::from_millis(if occurrence > now {
+            occurrence
         } else {
-            slot.saturating_add(self.every)
+            occurrence.saturating_add(self.every)
         })
     }
 }
@@ -67,10 +67,10 @@ mod tests {
 
     /// The numbers of the specification's check.
     #[test]
-    fn slots_are_those_of_the_protocol() {
+    fn occurrences_are_those_of_the_protocol() {
         let first = |every, offset, start: Option<i64>, now| {
-            let slot = Interval::new(every, offset).first(start.map(at), at(now));
-            slot.as_millis()
+            let occurrence = Interval::new(every, offset).first(start.map(at), at(now));
+            occurrence.as_millis()
         };
         let now = 1_795_409_018_149;
         assert_eq!(first(60_000, 10_000, None, now), 1_795_409_050_000);
@@ -107,24 +107,24 @@ mod tests {
             }
         }
 
-        /// Making up for everything leaves no slot out, whatever the time is.
+        /// Making up for everything leaves no occurrence out, whatever the time is.
         #[test]
         fn all_runs_are_one_interval_apart(every in 1i64..10_000_000, last: u32, now: u32) {
             let next = Interval::new(every, 7).after(at(last.into()), at(now.into()), CatchUp::All);
             prop_assert_eq!(next.as_millis(), i64::from(last) + every);
         }
 
-        /// A first slot is never in the past, and within an interval where there is an offset.
+        /// A first occurrence is never in the past, and within an interval where there is an offset.
         #[test]
-        fn first_slots_are_not_in_the_past(
+        fn first_occurrences_are_not_in_the_past(
             every in 1i64..10_000_000, offset in 0i64..10_000_000, now in 0i64..2_000_000_000_000,
             start in proptest::option::of(0i64..2_000_000_000_000),
         ) {
             let interval = Interval::new(every, offset % every);
-            let slot = interval.first(start.map(at), at(now));
-            prop_assert!(slot >= at(now));
+            let occurrence = interval.first(start.map(at), at(now));
+            prop_assert!(occurrence >= at(now));
             if start.is_none() {
-                prop_assert!(slot.as_millis() <= now + every);
+                prop_assert!(occurrence.as_millis() <= now + every);
             }
         }
     }

@@ -67,13 +67,16 @@ pub(crate) fn check(schedule: &Schedule, moment: &Moment<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The slot that an upsert begins with: of a pattern the next one, of an interval the one of a
+/// The occurrence that an upsert begins with: of a pattern the next one, of an interval the one of a
 /// scheduler that is new (Redis decides whether it is). `None`: there is none, and BullMQ
 /// writes nothing then.
 ///
 /// # Errors
 /// Those of [`check`].
-pub(crate) fn first_slot(schedule: &Schedule, moment: &Moment<'_>) -> Result<Option<Timestamp>> {
+pub(crate) fn first_occurrence(
+    schedule: &Schedule,
+    moment: &Moment<'_>,
+) -> Result<Option<Timestamp>> {
     check(schedule, moment)?;
     match &schedule.recurrence {
         Recurrence::Every(_) => {
@@ -81,24 +84,24 @@ pub(crate) fn first_slot(schedule: &Schedule, moment: &Moment<'_>) -> Result<Opt
             Ok(interval.map(|interval| interval.first(schedule.start, moment.now)))
         }
         Recurrence::Cron(_) if schedule.immediately => Ok(Some(moment.now)),
-        Recurrence::Cron(pattern) => cron_slot(schedule, pattern, moment, moment.now),
+        Recurrence::Cron(pattern) => cron_occurrence(schedule, pattern, moment, moment.now),
     }
 }
 
 /// The iteration that was activated, and what is stored of its scheduler.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Previous {
-    /// Its slot; for a pattern the job's `prevMillis`, for an interval the scheduler's score.
-    pub(crate) slot: Timestamp,
+    /// Its occurrence; for a pattern the job's `prevMillis`, for an interval the scheduler's score.
+    pub(crate) occurrence: Timestamp,
     /// Its number since the latest upsert: the job's `repeat.count`.
     pub(crate) count: u64,
 }
 
-/// The slot after an iteration; `None` ends the chain.
+/// The occurrence after an iteration; `None` ends the chain.
 ///
 /// # Errors
 /// The stored pattern or time zone is not valid.
-pub(crate) fn next_slot(
+pub(crate) fn next_occurrence(
     schedule: &Schedule,
     moment: &Moment<'_>,
     previous: Previous,
@@ -110,30 +113,35 @@ pub(crate) fn next_slot(
     }
     match &schedule.recurrence {
         Recurrence::Every(_) => {
-            let slot = interval(schedule)
-                .map(|interval| interval.after(previous.slot, moment.now, schedule.catch_up));
+            let occurrence = interval(schedule)
+                .map(|interval| interval.after(previous.occurrence, moment.now, schedule.catch_up));
             // Compat: BullMQ looks at the end only when it makes an iteration, so that of an
             // interval the last one may be up to one interval late.
             let all = schedule.catch_up == CatchUp::All;
-            Ok(slot.filter(|slot| !all || schedule.end.is_none_or(|end| *slot <= end)))
+            Ok(occurrence
+                .filter(|occurrence| !all || schedule.end.is_none_or(|end| *occurrence <= end)))
         }
         Recurrence::Cron(pattern) => {
             let base = match schedule.catch_up {
-                CatchUp::Latest => previous.slot.max(moment.now),
-                CatchUp::All => previous.slot,
+                CatchUp::Latest => previous.occurrence.max(moment.now),
+                CatchUp::All => previous.occurrence,
             };
-            cron_slot(schedule, pattern, moment, base)
+            cron_occurrence(schedule, pattern, moment, base)
         }
     }
 }
 
-/// Says whether a pattern has a slot, by this process's time zone and zone data. True where that
+/// Says whether a pattern has an occurrence, by this process's time zone and zone data. True where that
 /// cannot be told: for intervals, and for an `H` that is drawn anew each time.
 ///
 /// # Errors
 /// The stored pattern or time zone is not valid.
-pub(crate) fn has_slot(schedule: &Schedule, moment: &Moment<'_>, slot: Timestamp) -> Result<bool> {
-    // Around changes of clocks the slot that a walk finds depends on where it begins.
+pub(crate) fn has_occurrence(
+    schedule: &Schedule,
+    moment: &Moment<'_>,
+    occurrence: Timestamp,
+) -> Result<bool> {
+    // Around changes of clocks the occurrence that a walk finds depends on where it begins.
     const LEADS: [i64; 4] = [1_000, 1_800_000, 3_601_000, 7_200_000];
     let Recurrence::Cron(pattern) = &schedule.recurrence else {
         return Ok(true);
@@ -142,8 +150,8 @@ pub(crate) fn has_slot(schedule: &Schedule, moment: &Moment<'_>, slot: Timestamp
         return Ok(true);
     }
     for lead in LEADS {
-        let base = Timestamp::from_millis(slot.as_millis().saturating_sub(lead));
-        if cron_slot(schedule, pattern, moment, base)? == Some(slot) {
+        let base = Timestamp::from_millis(occurrence.as_millis().saturating_sub(lead));
+        if cron_occurrence(schedule, pattern, moment, base)? == Some(occurrence) {
             return Ok(true);
         }
     }
@@ -165,7 +173,7 @@ fn interval(schedule: &Schedule) -> Option<Interval> {
     Some(Interval::new(millis(every), millis(offset)))
 }
 
-fn cron_slot(
+fn cron_occurrence(
     schedule: &Schedule,
     pattern: &str,
     moment: &Moment<'_>,
@@ -173,10 +181,10 @@ fn cron_slot(
 ) -> Result<Option<Timestamp>> {
     let zone = zone(schedule, moment)?;
     let base = schedule.start.map_or(base, |start| base.max(start));
-    let slot = cron(schedule, pattern, moment)?
+    let occurrence = cron(schedule, pattern, moment)?
         .next_after(base.as_millis(), &zone)
         .map(Timestamp::from_millis);
-    Ok(slot.filter(|slot| schedule.end.is_none_or(|end| *slot <= end)))
+    Ok(occurrence.filter(|occurrence| schedule.end.is_none_or(|end| *occurrence <= end)))
 }
 
 const NEITHER: &str = "Either .pattern or .every options must be defined for this repeatable job";
@@ -244,15 +252,15 @@ mod tests {
         }
     }
 
-    fn previous(slot: i64, count: u64) -> Previous {
+    fn previous(occurrence: i64, count: u64) -> Previous {
         Previous {
-            slot: at(slot),
+            occurrence: at(occurrence),
             count,
         }
     }
 
-    fn next(schedule: &Schedule, now: i64, slot: i64, count: u64) -> Option<i64> {
-        next_slot(schedule, &moment(now), previous(slot, count))
+    fn next(schedule: &Schedule, now: i64, occurrence: i64, count: u64) -> Option<i64> {
+        next_occurrence(schedule, &moment(now), previous(occurrence, count))
             .unwrap()
             .map(Timestamp::as_millis)
     }
@@ -261,29 +269,32 @@ mod tests {
     #[test]
     fn missed_runs_are_passed_over_or_made_up_for() {
         let minute = NOW - NOW.rem_euclid(MINUTE);
-        let slot = minute - 10 * MINUTE;
+        let occurrence = minute - 10 * MINUTE;
         for schedule in [
             Schedule::cron("* * * * *"),
             Schedule::every(Duration::from_secs(60)),
         ] {
-            assert_eq!(next(&schedule, NOW, slot, 1), Some(minute + MINUTE));
+            assert_eq!(next(&schedule, NOW, occurrence, 1), Some(minute + MINUTE));
             let all = schedule.catch_up(CatchUp::All);
-            assert_eq!(next(&all, NOW, slot, 1), Some(slot + MINUTE));
+            assert_eq!(next(&all, NOW, occurrence, 1), Some(occurrence + MINUTE));
         }
     }
 
-    /// An iteration that was promoted before its time still has the slot after it as successor.
+    /// An iteration that was promoted before its time still has the occurrence after it as successor.
     #[test]
-    fn early_iteration_does_not_repeat_its_slot() {
-        let slot = NOW - NOW.rem_euclid(MINUTE) + 30 * MINUTE;
+    fn early_iteration_does_not_repeat_its_occurrence() {
+        let occurrence = NOW - NOW.rem_euclid(MINUTE) + 30 * MINUTE;
         let schedule = Schedule::cron("*/10 * * * *");
-        assert_eq!(next(&schedule, NOW, slot, 1), Some(slot + 10 * MINUTE));
+        assert_eq!(
+            next(&schedule, NOW, occurrence, 1),
+            Some(occurrence + 10 * MINUTE)
+        );
     }
 
     /// What one process computes, another with the same zone data recognises, changes of clocks
-    /// included; an hour beside it is no slot.
+    /// included; an hour beside it is no occurrence.
     #[test]
-    fn slots_are_recognised_by_whoever_has_the_same_zone_data() {
+    fn occurrences_are_recognised_by_whoever_has_the_same_zone_data() {
         const YEAR: i64 = 366 * 24 * 60 * MINUTE;
         for zone in [
             "UTC",
@@ -310,25 +321,26 @@ mod tests {
                 for begin in [NOW - 8 * YEAR, NOW] {
                     let mut base = begin;
                     while base < begin + YEAR {
-                        let Some(slot) = next(&schedule, base, base, 1) else {
+                        let Some(occurrence) = next(&schedule, base, base, 1) else {
                             break;
                         };
-                        let here = has_slot(&schedule, &moment(base), at(slot)).unwrap();
-                        assert!(here, "{pattern} in {zone} has {slot}");
-                        base = slot;
+                        let here =
+                            has_occurrence(&schedule, &moment(base), at(occurrence)).unwrap();
+                        assert!(here, "{pattern} in {zone} has {occurrence}");
+                        base = occurrence;
                     }
                 }
             }
             let nine = Schedule::cron("0 9 * * *").time_zone(zone);
-            let slot = next(&nine, NOW, NOW, 1).unwrap();
-            let beside = at(slot + 60 * MINUTE);
-            assert!(!has_slot(&nine, &moment(NOW), beside).unwrap());
+            let occurrence = next(&nine, NOW, NOW, 1).unwrap();
+            let beside = at(occurrence + 60 * MINUTE);
+            assert!(!has_occurrence(&nine, &moment(NOW), beside).unwrap());
         }
         // Nothing can be said of these.
         let drawn = Schedule::cron("H H * * *");
-        assert!(has_slot(&drawn, &moment(NOW), at(NOW)).unwrap());
+        assert!(has_occurrence(&drawn, &moment(NOW), at(NOW)).unwrap());
         assert!(
-            has_slot(
+            has_occurrence(
                 &Schedule::every(Duration::from_secs(7)),
                 &moment(NOW),
                 at(1)
@@ -340,24 +352,27 @@ mod tests {
     /// The limit counts iterations, and the end is the last moment of one.
     #[test]
     fn limit_and_end_end_the_chain() {
-        let slot = NOW - NOW.rem_euclid(MINUTE);
+        let occurrence = NOW - NOW.rem_euclid(MINUTE);
         let every = Schedule::every(Duration::from_secs(60));
         let limited = every.clone().limit(3);
-        assert!(next(&limited, NOW, slot, 2).is_some());
-        assert_eq!(next(&limited, NOW, slot, 3), None);
+        assert!(next(&limited, NOW, occurrence, 2).is_some());
+        assert_eq!(next(&limited, NOW, occurrence, 3), None);
 
         // Of an interval, the last one may come after the end, as long as the one before did not.
         let ending = every.end(at(NOW));
-        assert_eq!(next(&ending, NOW, slot, 1), Some(slot + MINUTE));
-        assert_eq!(next(&ending, NOW + 1, slot, 1), None);
-        let pattern = Schedule::cron("* * * * *").end(at(slot + MINUTE));
-        assert_eq!(next(&pattern, NOW, slot, 1), Some(slot + MINUTE));
-        assert_eq!(next(&pattern, NOW, slot + MINUTE, 2), None);
+        assert_eq!(next(&ending, NOW, occurrence, 1), Some(occurrence + MINUTE));
+        assert_eq!(next(&ending, NOW + 1, occurrence, 1), None);
+        let pattern = Schedule::cron("* * * * *").end(at(occurrence + MINUTE));
+        assert_eq!(
+            next(&pattern, NOW, occurrence, 1),
+            Some(occurrence + MINUTE)
+        );
+        assert_eq!(next(&pattern, NOW, occurrence + MINUTE, 2), None);
         // What was missed is made up for even after the end, but not beyond it.
         let all = pattern.catch_up(CatchUp::All);
-        let late = slot + 10 * MINUTE;
-        assert_eq!(next(&all, late, slot, 1), Some(slot + MINUTE));
-        assert_eq!(next(&all, late, slot + MINUTE, 2), None);
+        let late = occurrence + 10 * MINUTE;
+        assert_eq!(next(&all, late, occurrence, 1), Some(occurrence + MINUTE));
+        assert_eq!(next(&all, late, occurrence + MINUTE, 2), None);
     }
 
     /// Errors carry the words that users look for, and name the option.

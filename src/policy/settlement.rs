@@ -276,7 +276,7 @@ pub(crate) fn after_refusal(job: &JobId, ending: &Ending, refusal: Refusal) -> A
         | Refusal::ParentConflict
         | Refusal::SchedulerOwned
         | Refusal::IterationExists
-        | Refusal::SlotsTaken
+        | Refusal::OccurrencesTaken
         | Refusal::Locked
         | Refusal::Unknown(_) => AfterRefusal::Lost,
     }

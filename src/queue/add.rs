@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use super::{Queue, encode, feed};
+use super::{Queue, batcher, encode};
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions};
 use crate::policy::Placement;
@@ -114,7 +114,7 @@ impl<D> Queue<D> {
         D: Serialize,
     {
         let job = self.prepare(name.into(), data, options)?;
-        added(self.feed.add(job).await?)
+        added(self.batcher.add(job).await?)
     }
 
     /// Adds a job that is not added twice, whatever happens to the connection: it gets a unique id
@@ -167,8 +167,8 @@ impl<D> Queue<D> {
         // One call after the other: a call that is repeated, after a lost script or connection,
         // would otherwise come behind the next one, and its jobs behind those given later.
         while !waiting.is_empty() {
-            let batch = feed::cut(&mut waiting, NewRecord::size);
-            let results = feed::enqueue(self.store(), batch).await;
+            let batch = batcher::cut(&mut waiting, NewRecord::size);
+            let results = batcher::enqueue(self.store(), batch).await;
             outcomes.extend(results.into_iter().map(|outcome| added(outcome?)));
         }
         Ok(outcomes)

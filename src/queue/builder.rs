@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::client::Client;
 use crate::error::Result;
 use crate::job::{JobOptions, Prefix, QueueName};
-use crate::queue::feed::Feed;
-use crate::queue::waiting::Hub;
+use crate::queue::batcher::Batcher;
+use crate::queue::waiting::Watcher;
 use crate::queue::{Queue, Shared};
 use crate::store::Store;
 
@@ -89,9 +89,9 @@ impl<D> QueueBuilder<D> {
             store.write_meta(self.event_cap, VERSION).await?;
         }
         Ok(Queue {
-            feed: Feed::new(store.clone()),
+            batcher: Batcher::new(store.clone()),
             shared: Arc::new(Shared {
-                hub: Hub::of(&self.client, &store),
+                watcher: Watcher::of(&self.client, &store),
                 client: self.client,
                 store,
                 name,

@@ -4,11 +4,11 @@
 
 mod keys;
 mod reads;
+mod replay;
 mod reply;
 mod script;
 mod settle;
 mod stream;
-mod told;
 mod transitions;
 
 use std::sync::Arc;
@@ -23,32 +23,32 @@ use crate::job::{JobId, Prefix, QueueName};
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
 pub use reads::limits::RateLimitState;
+pub(crate) use replay::{AddHistory, PastAdd, Starts};
 pub(crate) use script::lua;
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
-pub(crate) use told::{EnqueueAgain, Starts, Story, Told, UpsertAgain};
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{Advance, Advanced, Ended, FinishCode, Next, Trim};
 pub(crate) use transitions::change_delay::ChangeDelay;
 pub(crate) use transitions::change_priority::ChangePriority;
 pub(crate) use transitions::change_settings::ChangeSettings;
-pub(crate) use transitions::check_schedulers::{CheckSchedulers, Halted, IterationState};
+pub(crate) use transitions::check_schedulers::{CheckSchedulers, IterationState, StoppedScheduler};
 pub(crate) use transitions::drain::{Drain, Drainable};
 pub(crate) use transitions::enqueue::{Enqueue, EnqueueCode, Enqueued, NewRecord};
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
 pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate, RateLimit};
-pub(crate) use transitions::next_iteration::{Made, NextIteration, PatternSlots, Successor};
+pub(crate) use transitions::next_iteration::{Made, NextIteration, PatternOccurrences, Successor};
 pub(crate) use transitions::next_repeatable::{NextJob, NextRepeatable};
 pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
-pub(crate) use transitions::rearm_scheduler::{RearmScheduler, RearmedAs};
 pub(crate) use transitions::recover_stalled::RecoverStalled;
 pub(crate) use transitions::release_deduplication::ReleaseDeduplication;
 pub(crate) use transitions::remove_scheduler::RemoveScheduler;
+pub(crate) use transitions::repair_scheduler::{Repair, RepairScheduler};
 pub(crate) use transitions::retry_job::RetryJob;
 pub(crate) use transitions::trim_finished::TrimFinished;
 pub(crate) use transitions::update::{UpdateData, UpdateProgress};
-pub(crate) use transitions::upsert_scheduler::{FirstSlot, UpsertScheduler};
+pub(crate) use transitions::upsert_scheduler::{FirstOccurrence, UpsertScheduler};
 pub(crate) use transitions::wake::Wake;
 
 /// The value of a job's lock: who holds it, and since which call.

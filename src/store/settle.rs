@@ -1,43 +1,110 @@
-//! Finding out what became of a request whose answer was lost, by asking again.
+//! Calls whose outcome is settled: after a lost answer the script is asked again, in a form that
+//! recognises its earlier execution, until the outcome is known.
 //!
-//! That is for scripts that recognise what their earlier execution did: adds with an id of their
-//! own, upserts of schedulers. Results of attempts are settled by `worker::call`, which never
-//! gives up while their job's lock may last; what goes on being asked is the same
-//! ([`CallError::may_pass`]).
+//! That holds for adds with an id of their own and for upserts of schedulers. Results of attempts are
+//! settled by the worker, which does not give up while a job's lock may last; which errors are worth
+//! asking again is one decision for both ([`CallError::may_pass`]).
 
 use std::time::Duration;
 
 use crate::client::CallError;
-use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result, SharedError};
+use crate::job::JobId;
+use crate::store::replay::{EnqueueReplay, UpsertReplay};
+use crate::store::{Enqueue, Enqueued, NewRecord, Store, UpsertScheduler, reply};
 
-/// How long is asked: Redis comes back from a restart or a failover in that time, and a caller
-/// waits no longer.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a call is repeated: Redis comes back from a restart or a failover in that time, and a
+/// caller waits no longer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// How far our clock may be ahead of the server's, in milliseconds.
+const CLOCK_ERROR: i64 = 100;
 
-/// A request in the form that recognises its earlier execution.
-pub(crate) trait Again {
-    /// What it tells.
+/// A call in the form that recognises its earlier execution.
+pub(super) trait Replay {
+    /// What the call returns.
     type Reply;
 
-    /// Asks.
-    fn ask(&mut self, store: &Store)
-    -> impl Future<Output = Result<Self::Reply, CallError>> + Send;
+    /// Makes the call once.
+    fn call(
+        &mut self,
+        store: &Store,
+    ) -> impl Future<Output = Result<Self::Reply, CallError>> + Send;
 }
 
 impl Store {
-    /// Asks again for a request, in the form that recognises its earlier execution, whose answer
-    /// was lost; until there is one, for up to 30 s.
+    /// Stores and queues jobs in one call. Returns the outcome of each, in order.
+    ///
+    /// After a lost answer, jobs with an id of their own are asked for again. The others end as
+    /// [`Error::Indeterminate`], because asking again could store them twice.
+    pub(crate) async fn enqueue(&self, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
+        let since = earliest_event(self.clock().now());
+        let call = Enqueue {
+            jobs: &jobs,
+            history: None,
+        };
+        let lost = match self.attempt(&call).await {
+            Ok(Some(outcomes)) => return outcomes.into_iter().map(Ok).collect(),
+            Ok(None) => return repeat_error(reply::unexpected("enqueue"), jobs.len()),
+            Err(CallError::Unknown(error)) => error,
+            Err(CallError::NotExecuted(error) | CallError::Answered(error)) => {
+                return repeat_error(error, jobs.len());
+            }
+        };
+        let mut outcomes = repeat_error(lost, jobs.len());
+        let (jobs, places): (Vec<_>, Vec<_>) = jobs
+            .into_iter()
+            .enumerate()
+            .filter(|(_, job)| job.id.is_some())
+            .map(|(place, job)| (job, place))
+            .unzip();
+        if jobs.is_empty() {
+            return outcomes;
+        }
+        let replay = EnqueueReplay { jobs: &jobs, since };
+        let settled = match self.settle(replay).await {
+            Ok(settled) => settled.into_iter().map(Ok).collect(),
+            Err(error) => repeat_error(error, places.len()),
+        };
+        for (place, settled) in places.into_iter().zip(settled) {
+            if let Some(outcome) = outcomes.get_mut(place) {
+                *outcome = settled;
+            }
+        }
+        outcomes
+    }
+
+    /// Writes a scheduler's definition and makes its iteration. Returns the iteration and its
+    /// occurrence.
     ///
     /// # Errors
     ///
-    /// What the script itself declines. Every other error says nothing about the earlier
-    /// execution, so that the outcome stays [`Error::Indeterminate`]; those that do not pass by
-    /// themselves, and a closed client, end the asking at once.
-    pub(crate) async fn settle<A: Again>(&self, mut again: A) -> Result<A::Reply> {
-        let mut retry = self.connection().retry().within(PATIENCE);
+    /// [`Error::Refused`]; connection errors; [`Error::Indeterminate`] when the outcome could not be
+    /// settled.
+    pub(crate) async fn upsert_scheduler(
+        &self,
+        upsert: &mut UpsertScheduler<'_>,
+    ) -> Result<(JobId, Timestamp)> {
+        let since = earliest_event(upsert.now);
+        match self.attempt(&*upsert).await {
+            Ok(Some(made)) => Ok(made),
+            Ok(None) => Err(reply::unexpected("upsert_scheduler")),
+            Err(CallError::Unknown(_)) => self.settle(UpsertReplay { upsert, since }).await,
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Repeats a call whose answer was lost until there is an answer, for up to 30 s.
+    ///
+    /// # Errors
+    ///
+    /// What the script itself refuses. Every other error says nothing about the earlier execution,
+    /// so that the outcome stays [`Error::Indeterminate`]; those that do not pass by themselves, and
+    /// a closed client, end the attempts at once.
+    async fn settle<R: Replay>(&self, mut replay: R) -> Result<R::Reply> {
+        let mut retry = self.connection().retry().within(TIMEOUT);
         loop {
-            let error = match again.ask(self).await {
+            let error = match replay.call(self).await {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
             };
@@ -54,4 +121,15 @@ impl Store {
             }
         }
     }
+}
+
+/// The earliest time, by the server's clock, that an event of a call made now can have.
+fn earliest_event(now: Timestamp) -> Timestamp {
+    Timestamp::from_millis(now.as_millis().saturating_sub(CLOCK_ERROR))
+}
+
+/// Gives every job of a failed call its own copy of the error.
+fn repeat_error<T>(error: Error, count: usize) -> Vec<Result<T>> {
+    let shared = SharedError::new(error);
+    (0..count).map(|_| Err(shared.copy())).collect()
 }

@@ -26,17 +26,17 @@ pub(crate) struct RawEvent {
 
 /// Entries that were removed before they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hole {
+pub(crate) struct StreamGap {
     /// Where the reader goes on.
     pub(crate) at: EventId,
     /// How many entries are missing, where the server can tell.
     pub(crate) missed: Option<u64>,
 }
 
-/// What one read brought; the hole, if any, is before the entries.
+/// What one read brought; the gap, if any, is before the entries.
 #[derive(Debug, Default)]
 pub(crate) struct EventBatch {
-    pub(crate) hole: Option<Hole>,
+    pub(crate) gap: Option<StreamGap>,
     pub(crate) events: Vec<RawEvent>,
 }
 
@@ -134,17 +134,17 @@ impl EventReader {
             .connection
             .xread(&self.key, &after, self.count, READ_MAX);
         let [before, fresh, behind] = Box::pin(reading).await?;
-        // Streams are trimmed from their old end: an entry up to here vouches for all after it.
+        // Streams are trimmed from their old end: an entry up to here guarantees that everything after it is there.
         // An idle reader looks all the same: a new stream may have ids that it will never reach.
         let before = !reply::items(before, "XRANGE")?.is_empty();
         let behind = !reply::items(behind, "XRANGE")?.is_empty();
         let events = fresh_events(fresh)?;
         let begins = self.position == EventId::START && self.ordinal.is_none();
-        let hole = if before && behind && !events.is_empty() || begins {
+        let gap = if before && behind && !events.is_empty() || begins {
             None
         } else {
             let state = self.store.stream_state().await?;
-            self.survey(&state, &events, (before, behind))
+            self.find_gap(&state, &events, (before, behind))
         };
         if let Some(last) = events.last() {
             self.position = last.id;
@@ -154,18 +154,18 @@ impl EventReader {
             let each = (bytes / events.len()).max(1);
             self.count = (BATCH_BYTES / each).clamp(1, BATCH);
         }
-        Ok(EventBatch { hole, events })
+        Ok(EventBatch { gap, events })
     }
 
-    /// Finds out whether entries were removed unread, where no entry up to the position vouches
+    /// Finds out whether entries were removed unread, where no entry up to the position guarantees that
     /// for them: there was one `before` the read, or one `behind` it when it ended. Moves the
     /// position where waiting at it would be in vain.
-    fn survey(
+    fn find_gap(
         &mut self,
         state: &StreamState,
         events: &[RawEvent],
         (before, behind): (bool, bool),
-    ) -> Option<Hole> {
+    ) -> Option<StreamGap> {
         if !state.exists {
             let lost = self.position != EventId::START && events.is_empty();
             if events.is_empty() {
@@ -173,13 +173,13 @@ impl EventReader {
                 self.position = EventId::START;
                 self.ordinal = Some(0);
             }
-            return lost.then_some(self.hole(None));
+            return lost.then_some(self.gap(None));
         }
         if state.last < self.position {
             // Another stream has taken its place, and its ids are smaller.
             self.position = EventId::START;
             self.ordinal = state.gone;
-            return Some(self.hole(None));
+            return Some(self.gap(None));
         }
         let read = u64::try_from(events.len()).unwrap_or(u64::MAX);
         if let (Some(ordinal), Some(added), Some(gone)) = (self.ordinal, state.added, state.gone)
@@ -188,7 +188,7 @@ impl EventReader {
         {
             // Another stream: it has had fewer entries, or has them all and not those we know.
             self.ordinal = Some(gone);
-            return Some(self.hole(None));
+            return Some(self.gap(None));
         }
         if state.last == self.position {
             self.ordinal = state.added;
@@ -212,11 +212,11 @@ impl EventReader {
             let whole = events.first().map(|event| event.id) == state.first;
             self.ordinal = state.gone.filter(|_| whole);
         }
-        Some(self.hole(missed))
+        Some(self.gap(missed))
     }
 
-    fn hole(&self, missed: Option<u64>) -> Hole {
-        Hole {
+    fn gap(&self, missed: Option<u64>) -> StreamGap {
+        StreamGap {
             at: self.position,
             missed,
         }

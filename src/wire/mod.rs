@@ -8,8 +8,8 @@ mod record;
 mod repeatable;
 mod scheduler;
 
-pub(crate) use event::is_reserved_event;
-pub use event::{EventFields, EventId};
+pub use event::{EventFields, EventId, PrevState, QueueEvent, RawJson};
+pub(crate) use event::{StreamEvent, is_reserved_event};
 pub(crate) use options::{encode_options, parent_link};
 pub(crate) use record::decode_record;
 pub(crate) use repeatable::{IterationId, scheduler_of};

@@ -24,27 +24,27 @@ pub(crate) fn scheduler_of(job: &JobRecord) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(current.key(&job.name)))
 }
 
-/// What the id of an iteration says: `repeat:<origin>:<slot>`.
+/// What the id of an iteration says: `repeat:<origin>:<occurrence>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IterationId<'a> {
     /// The scheduler's id, or the hash that stands for a repeatable job.
     origin: &'a str,
-    pub(crate) slot: Timestamp,
+    pub(crate) occurrence: Timestamp,
 }
 
 impl<'a> IterationId<'a> {
     pub(crate) fn of(id: &'a JobId) -> Option<Self> {
-        let (origin, slot) = id.as_str().strip_prefix("repeat:")?.rsplit_once(':')?;
+        let (origin, occurrence) = id.as_str().strip_prefix("repeat:")?.rsplit_once(':')?;
         Some(Self {
             origin,
-            slot: Timestamp::from_millis(slot.parse().ok()?),
+            occurrence: Timestamp::from_millis(occurrence.parse().ok()?),
         })
     }
 
     /// The id of the next job of a repeatable job, as BullMQ 5.81 makes it: two workers that make
     /// the same job must give it the same id. The hash of a worker that is set to another
     /// algorithm than MD5 cannot be computed, but it stays the same.
-    pub(crate) fn next_repeatable(self, name: &str, key: &str, slot: Timestamp) -> JobId {
+    pub(crate) fn next_repeatable(self, name: &str, key: &str, occurrence: Timestamp) -> JobId {
         let hash = self.origin;
         let other_algorithm = hash.len() > 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
         let origin = if other_algorithm {
@@ -53,7 +53,7 @@ impl<'a> IterationId<'a> {
             let key = format!("{:x}", md5::compute(key));
             format!("{:x}", md5::compute(format!("{name}{key}")))
         };
-        JobId::existing(format!("repeat:{origin}:{slot}"))
+        JobId::existing(format!("repeat:{origin}:{occurrence}"))
     }
 }
 
@@ -78,7 +78,7 @@ impl Repetition {
         format!("{name}:{id}:{end}:{zone}:{last}")
     }
 
-    /// How much later than its slot a job of a repeatable job is due (ms; may be negative).
+    /// How much later than its occurrence a job of a repeatable job is due (ms; may be negative).
     pub(crate) fn repeatable_offset(&self) -> i64 {
         let offset = self.repeat.get("offset");
         offset.and_then(finite).map_or(0, whole)

@@ -172,7 +172,7 @@ pub(crate) struct Repetition {
     pub(crate) schedule: Schedule,
     /// Which iteration it is, counted from the latest upsert.
     pub(crate) count: u64,
-    /// Its slot, where it follows a pattern.
+    /// Its occurrence, where it follows a pattern.
     pub(crate) previous: Option<Timestamp>,
     options: Map<String, Value>,
     pub(super) repeat: Map<String, Value>,
@@ -317,8 +317,8 @@ pub(crate) fn is_legacy_key(id: &str) -> bool {
     digits(end) && !rest.is_empty() && (rest.contains(' ') || digits(rest))
 }
 
-/// The latest slot there can be: Lua knows no greater whole number.
-const SLOT_MAX: i64 = 1 << 53;
+/// The latest occurrence there can be: Lua knows no greater whole number.
+const OCCURRENCE_MAX: i64 = 1 << 53;
 
 /// Decodes a definition. Never fails: what cannot be understood is named in the record's problems.
 pub(crate) fn decode_scheduler(
@@ -346,7 +346,7 @@ pub(crate) fn decode_scheduler(
         unknown: std::collections::BTreeMap::new(),
         problems: Vec::new(),
     };
-    if !(0..=SLOT_MAX).contains(&next.as_millis()) {
+    if !(0..=OCCURRENCE_MAX).contains(&next.as_millis()) {
         record.problems.push("next: is no time".to_owned());
     }
     let mut empty = true;

@@ -107,7 +107,7 @@ pub enum WorkerEvent {
     /// A scheduler without an iteration to come has got one again. That its job was deleted or
     /// ended without a successor is worth a look.
     #[non_exhaustive]
-    SchedulerRearmed {
+    SchedulerRepaired {
         /// The scheduler.
         scheduler: Arc<str>,
         /// Its new iteration.

@@ -1,4 +1,4 @@
-//! The first step of an attempt at a scheduler's iteration: the schedule is carried on before the
+//! The first step of an attempt at a scheduler's iteration: the schedule is advanced before the
 //! handler runs, so that it never depends on how the attempt ends.
 
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::client::{Throttle, Waits};
 use crate::error::{Chain, Error, Result};
 use crate::job::{JobId, JobRecord};
 use crate::policy::AttemptEnd;
-use crate::scheduler::{Carried, carry_on};
 use crate::store::{ExtendLocks, LockToken, Store};
 use crate::wire::scheduler_of;
 use crate::worker::events::{Announcer, WorkerEvent};
 use crate::worker::execute::{Canceller, Cause};
+use crate::worker::schedules::{self, Advance};
 
-/// Carries schedules on for one worker.
+/// Advances schedules for one worker.
 #[derive(Clone)]
 pub(super) struct Iterations {
     pub(super) store: Store,
@@ -45,15 +45,14 @@ impl Iterations {
             return Ok(None);
         };
         // Few jobs are iterations: the others' attempts need not have room for this.
-        match Box::pin(self.carry_on(job, &scheduler, token, cancellation)).await? {
-            Ok(carried) => {
-                let Carried {
-                    problem,
-                    doubt,
-                    running,
-                } = carried;
-                for odd in [problem, doubt].into_iter().flatten() {
-                    self.report(&odd);
+        match Box::pin(self.advance(job, &scheduler, token, cancellation)).await? {
+            Ok(Advance {
+                problem,
+                mismatch,
+                running,
+            }) => {
+                for problem in [problem, mismatch].into_iter().flatten() {
+                    self.report(&problem);
                 }
                 Ok(running.map(|running| {
                     self.skip(job, &running);
@@ -63,7 +62,7 @@ impl Iterations {
             // The job runs: it can do no better by waiting, and the keeper's check tries again.
             Err(error) => {
                 self.report(&format!(
-                    "scheduler {scheduler} was not carried on by job {}: {}",
+                    "scheduler {scheduler} was not advanced by job {}: {}",
                     job.id,
                     Chain(&error)
                 ));
@@ -73,21 +72,21 @@ impl Iterations {
     }
 
     /// Takes the step until Redis answers it, or the attempt is cancelled.
-    async fn carry_on(
+    async fn advance(
         &self,
         job: &JobRecord,
         scheduler: &str,
         token: &LockToken,
         cancellation: &Canceller,
-    ) -> Result<Result<Carried>, Cause> {
+    ) -> Result<Result<Advance>, Cause> {
         let since = Instant::now();
         let mut waits = Waits::new();
         loop {
-            let carried = carry_on(&self.store, job, scheduler).await;
+            let advanced = schedules::advance(&self.store, job, scheduler).await;
             if let Some(cause) = cancellation.cancelled() {
                 return Err(cause);
             }
-            match carried {
+            match advanced {
                 Err(error) if error.is_transient() => {}
                 settled if since.elapsed() < self.lock_duration / 3 => return Ok(settled),
                 // With the lock goes the right to start. After an outage it may have expired
@@ -134,8 +133,8 @@ pub(super) fn skipped(running: &JobId) -> String {
     json!({ "skipped": format!("{running} still runs") }).to_string()
 }
 
-/// Carries on the schedule of a job fetched by hand. Returns the iteration in whose way it is.
-pub(super) async fn carry_on_by_hand(
+/// Advances the schedule of a job fetched by hand. Returns the iteration in whose way it is.
+pub(super) async fn advance_by_hand(
     store: &Store,
     job: &JobRecord,
     patience: Duration,
@@ -145,14 +144,14 @@ pub(super) async fn carry_on_by_hand(
     };
     let mut retry = store.connection().retry().within(patience);
     loop {
-        let error = match carry_on(store, job, &scheduler).await {
-            Ok(Carried {
+        let error = match schedules::advance(store, job, &scheduler).await {
+            Ok(Advance {
                 problem,
-                doubt,
+                mismatch,
                 running,
             }) => {
-                for odd in [problem, doubt].into_iter().flatten() {
-                    tracing::warn!(queue = store.keys().qualified(), "{odd}");
+                for problem in [problem, mismatch].into_iter().flatten() {
+                    tracing::warn!(queue = store.keys().qualified(), "{problem}");
                 }
                 return Ok(running);
             }
@@ -160,7 +159,7 @@ pub(super) async fn carry_on_by_hand(
         };
         if !error.is_transient() {
             let error = Chain(&error);
-            tracing::warn!(queue = store.keys().qualified(), %scheduler, %error, "scheduler was not carried on");
+            tracing::warn!(queue = store.keys().qualified(), %scheduler, %error, "scheduler was not advanced");
             return Ok(None);
         }
         if !retry.pause().await {

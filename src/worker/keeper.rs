@@ -14,12 +14,12 @@ use crate::clock::after;
 use crate::error::{Chain, Error, Result};
 use crate::job::JobId;
 use crate::metrics;
-use crate::scheduler::{Rearmed, heal};
 use crate::store::{ExtendLocks, RecoverStalled, Store};
 use crate::worker::attempt::Activation;
 use crate::worker::events::{Announcer, WorkerEvent};
 use crate::worker::execute::{Canceller, Cause};
 use crate::worker::options::WorkerOptions;
+use crate::worker::schedules::{RepairedScheduler, repair};
 use crate::worker::vitals::Vitals;
 
 /// How long the start of a worker waits for the connection that carries its name.
@@ -142,8 +142,8 @@ impl Keeper {
             recoveries: Throttle::default(),
             failures: Throttle::default(),
             ghosts: Throttle::default(),
-            rearmed: Throttle::default(),
-            halted: Throttle::default(),
+            repaired: Throttle::default(),
+            unrepaired: Throttle::default(),
         };
         let stopped = stop.clone();
         std::thread::Builder::new()
@@ -203,8 +203,8 @@ struct Task {
     recoveries: Throttle,
     failures: Throttle,
     ghosts: Throttle,
-    rearmed: Throttle,
-    halted: Throttle,
+    repaired: Throttle,
+    unrepaired: Throttle,
 }
 
 impl Task {
@@ -309,7 +309,7 @@ impl Task {
                     if continued > 0 {
                         continue;
                     }
-                    self.heal().await;
+                    self.repair_schedulers().await;
                     checked.wait
                 }
                 Err(error) => {
@@ -361,28 +361,28 @@ impl Task {
         }
     }
 
-    /// Arms schedulers again that have lost their iteration. It has an interval of its own: where
+    /// Repairs schedulers that have lost their iteration. It has an interval of its own: where
     /// BullMQ's workers always are the first to look for stalled jobs, nobody else would do this.
-    async fn heal(&self) {
-        match heal(&self.store, self.stalled_interval).await {
-            Ok(healed) => {
-                for Rearmed { scheduler, id } in healed.rearmed {
-                    if let Some(skipped) = self.rearmed.admit() {
+    async fn repair_schedulers(&self) {
+        match repair(&self.store, self.stalled_interval).await {
+            Ok(repairs) => {
+                for RepairedScheduler { scheduler, id } in repairs.repaired {
+                    if let Some(skipped) = self.repaired.admit() {
                         tracing::warn!(
                             queue = &*self.queue,
                             scheduler,
                             job = %id,
                             skipped,
-                            "scheduler had no iteration to come and was armed again"
+                            "scheduler had no iteration to come and was repaired"
                         );
                     }
-                    self.events.tell(|| WorkerEvent::SchedulerRearmed {
+                    self.events.tell(|| WorkerEvent::SchedulerRepaired {
                         scheduler: scheduler.into(),
                         id,
                     });
                 }
-                for problem in healed.problems {
-                    if let Some(skipped) = self.halted.admit() {
+                for problem in repairs.problems {
+                    if let Some(skipped) = self.unrepaired.admit() {
                         tracing::warn!(queue = &*self.queue, skipped, "{problem}");
                         self.events.tell(|| WorkerEvent::Trouble {
                             message: problem.into(),

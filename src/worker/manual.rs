@@ -12,16 +12,16 @@ use crate::clock::after;
 use crate::error::{Error, Refusal, Result};
 use crate::job::{JobError, JobId, JobRecord, Outcome, Prefix, QueueName, Retention};
 use crate::policy::{AttemptEnd, WorkerRules};
-use crate::scheduler::{Rearmed, heal};
 use crate::store::{
     Advance, Ended, ExtendLocks, FinishCode, LimitRate, LockToken, Next, RateLimit, RecoverStalled,
     Store, TrimFinished,
 };
 use crate::worker::attempt::{Attempt, Conclude, Concluded};
 use crate::worker::backoff::{FailedAttempt, Strategies};
-use crate::worker::iteration::{carry_on_by_hand, skipped};
+use crate::worker::iteration::{advance_by_hand, skipped};
 use crate::worker::marker::{Markers, Member};
 use crate::worker::options::LOCK_MAX;
+use crate::worker::schedules::{RepairedScheduler, repair};
 
 /// How long a waiting fetch relies on wake-ups before it looks for itself.
 const DRAIN_DELAY: Duration = Duration::from_secs(5);
@@ -200,7 +200,7 @@ impl ManualWorker {
     ///
     /// [`Error::Indeterminate`] when the answer was lost: a job may then be active under the
     /// token until its lock expires. The same when it is a scheduler's iteration and the schedule
-    /// could not be carried on within half of the lock. Other connection errors.
+    /// could not be advanced within half of the lock. Other connection errors.
     pub async fn fetch(&self, token: &str) -> Result<Option<JobRecord>> {
         Ok(Box::pin(self.step(Vec::new(), token, 1)).await?.0)
     }
@@ -361,8 +361,8 @@ impl ManualWorker {
                 return Ok((None, next));
             };
             let patience = self.lock_duration / 2;
-            let carried = Box::pin(carry_on_by_hand(&self.store, &job, patience));
-            let Some(running) = carried.await? else {
+            let advanced = Box::pin(advance_by_hand(&self.store, &job, patience));
+            let Some(running) = advanced.await? else {
                 return Ok((Some(job), next));
             };
             let end = AttemptEnd::Skipped(skipped(&running));
@@ -479,17 +479,17 @@ impl ManualWorker {
 
     /// Gives an iteration to each scheduler that has none to come, because its job was deleted or
     /// ended without a successor; a schedule that has ended stays so. Does nothing when a worker
-    /// has checked the queue's schedulers within `interval`. Returns what was armed again.
+    /// has checked the queue's schedulers within `interval`. Returns what was repaired.
     ///
     /// # Errors
     ///
     /// Connection errors. Safe to repeat.
-    pub async fn check_schedulers(&self, interval: Duration) -> Result<Vec<Rearmed>> {
-        let healed = heal(&self.store, interval).await?;
-        for problem in healed.problems {
+    pub async fn check_schedulers(&self, interval: Duration) -> Result<Vec<RepairedScheduler>> {
+        let repairs = repair(&self.store, interval).await?;
+        for problem in repairs.problems {
             tracing::warn!(queue = self.store.keys().qualified(), "{problem}");
         }
-        Ok(healed.rearmed)
+        Ok(repairs.repaired)
     }
 }
 

@@ -18,6 +18,7 @@ mod marker;
 mod options;
 mod panic;
 mod pump;
+mod schedules;
 mod vitals;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub use events::{WorkerEvent, WorkerEvents};
 pub use handler::{Cancellation, Context, Handler, IntoJobResult, JobCall, JobReply, JobService};
 pub use manual::{Availability, ManualWorker};
 pub use options::ShutdownOptions;
+pub use schedules::RepairedScheduler;
 
 use events::Announcer;
 use pump::{Command, Status};

@@ -372,8 +372,8 @@ async fn schedules(b: &MeteredQueue) -> TestResult {
         redis.call('XADD', B .. 'events', '*', 'event', 'active', 'jobId', i, 'prev', 'waiting')"
     );
     b.fill(MANY, &all).await?;
-    let rearmed = b.worker.check_schedulers(Duration::from_secs(1)).await?;
-    assert_eq!(rearmed.len(), MANY / 500);
+    let repaired = b.worker.check_schedulers(Duration::from_secs(1)).await?;
+    assert_eq!(repaired.len(), MANY / 500);
     b.fill(MANY, "redis.call('LPUSH', B .. 'wait', 'w' .. i)")
         .await?;
     b.fill(50_000, "redis.call('RPUSH', B .. 'wait', 'v' .. i)")

@@ -266,9 +266,9 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
     let check = site
         .proxy()
         .add(Rule::drop_reply(first("check_schedulers")).nth(1));
-    let rearm = site
+    let repair = site
         .proxy()
-        .add(Rule::drop_reply(first("rearm_scheduler")).nth(1));
+        .add(Rule::drop_reply(first("repair_scheduler")).nth(1));
     let worker = site.worker().start(work).await?;
     eventually(DEADLINE, async || {
         let counts = site
@@ -282,7 +282,7 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
     })
     .await?;
     worker.close().await;
-    assert_eq!((check.fired(), rearm.fired()), (1, 1));
+    assert_eq!((check.fired(), repair.fired()), (1, 1));
     assert_eq!(made(&site).await?.len(), 1);
 
     let lost = site

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use oxbull::{CatchUp, JobId, JobOptions, ManualWorker, NewJob, Overlap, Rearmed, Schedule};
+use oxbull::{
+    CatchUp, JobId, JobOptions, ManualWorker, NewJob, Overlap, RepairedScheduler, Schedule,
+};
 use oxbull_testkit::{BullMq, DEADLINE, NodePeer, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -28,7 +30,7 @@ async fn started(fleet: &Fleet) -> TestResult<BTreeMap<String, Vec<u64>>> {
 
 /// Looks for lost schedules as often as it can. Returns what it finds: nothing, while every
 /// iteration is in somebody's hands.
-async fn doubts(fleet: &Fleet) -> TestResult<Vec<Rearmed>> {
+async fn doubts(fleet: &Fleet) -> TestResult<Vec<RepairedScheduler>> {
     let checker = ManualWorker::new(&fleet.client, &fleet.name)?;
     let throttle = format!("bull:{}:stalled-check:schedulers", fleet.name);
     loop {

@@ -274,7 +274,7 @@ async fn parents_with_halves_of_surrogate_pairs_are_released() -> TestResult {
     Ok(())
 }
 
-/// A schedule is carried on and healed whatever text its template holds; its jobs run.
+/// A schedule is advanced and repaired whatever text its template holds; its jobs run.
 #[tokio::test]
 async fn schedule_with_halves_of_surrogate_pairs_goes_on() -> TestResult {
     let scene = Scene::start().await?;

@@ -1,6 +1,6 @@
 //! Job schedulers beyond what parity compares: what is refused, and what is read.
 
-mod healing;
+mod repairs;
 mod repeatables;
 mod running;
 mod zones;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use oxbull::{
     CatchUp, Deduplication, Error, JobId, JobOptions, JobRecord, JobState, ManualWorker, NewJob,
-    Outcome, Overlap, Parent, Queue, Rearmed, Recurrence, Refusal, Result, Schedule,
+    Outcome, Overlap, Parent, Queue, Recurrence, Refusal, RepairedScheduler, Result, Schedule,
     SchedulerOrder, Timestamp, Worker, WorkerEvent,
 };
 use oxbull_fixture::{Fixture, obey};
@@ -84,23 +84,23 @@ impl Scene {
     }
 
     /// Checks all schedulers, whenever the last check was.
-    async fn check(&self) -> TestResult<Vec<Rearmed>> {
+    async fn check(&self) -> TestResult<Vec<RepairedScheduler>> {
         self.redis(&["DEL", "stalled-check:schedulers"]).await?;
         Ok(self.worker.check_schedulers(DEADLINE).await?)
     }
 
-    /// Checks that exactly this iteration is armed again, and that it is once.
-    async fn heals(&self, id: &str, slot: i64) -> TestResult {
-        let rearmed = self.check().await?;
-        let healed: Vec<_> = rearmed
+    /// Checks that exactly this iteration is repaired, and only once.
+    async fn repairs(&self, id: &str, slot: i64) -> TestResult {
+        let repaired = self.check().await?;
+        let repaired: Vec<_> = repaired
             .iter()
             .map(|r| (r.scheduler.as_str(), &r.id))
             .collect();
-        assert_eq!(healed, [(id, &iteration(id, slot))]);
+        assert_eq!(repaired, [(id, &iteration(id, slot))]);
         self.stays(id, slot).await
     }
 
-    /// Checks that nothing is armed again, and that this is the scheduler's iteration.
+    /// Checks that nothing is repaired, and that this is the scheduler's iteration.
     async fn stays(&self, id: &str, slot: i64) -> TestResult {
         assert_eq!(self.check().await?, []);
         let record = self.queue().scheduler(id).await?.ok_or("it is gone")?;
@@ -446,7 +446,7 @@ async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
     assert!(problem("list").contains("WRONGTYPE"), "{}", problem("list"));
     // They are reported, not armed, and keep none from being armed.
     scene.delete(&iteration("good", MINUTE)).await?;
-    scene.heals("good", MINUTE).await?;
+    scene.repairs("good", MINUTE).await?;
     assert_eq!(scene.queue().scheduler_count().await?, 9);
     Ok(())
 }

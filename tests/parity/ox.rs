@@ -423,7 +423,7 @@ fn declined(error: Error) -> TestResult<Value> {
         Refusal::SchedulerOwned => refused(-8),
         Refusal::FailedChildren => refused(-9),
         Refusal::IterationExists => refused(-10),
-        Refusal::SlotsTaken => refused(-11),
+        Refusal::OccurrencesTaken => refused(-11),
         _ => return Err(error.into()),
     })
 }

@@ -11,14 +11,18 @@ fn millis(time: &str) -> i64 {
 
 fn next(pattern: &str, zone: &str, base: &str) -> Option<String> {
     let cron = Cron::parse(pattern, Seed::Text("abc")).unwrap();
-    let slot = cron.next_after(millis(base), &Zone::find(zone, "UTC").unwrap())?;
-    Some(jiff::Timestamp::from_millisecond(slot).unwrap().to_string())
+    let occurrence = cron.next_after(millis(base), &Zone::find(zone, "UTC").unwrap())?;
+    Some(
+        jiff::Timestamp::from_millisecond(occurrence)
+            .unwrap()
+            .to_string(),
+    )
 }
 
-/// The slots of the specification's check; `tests/parity` asks BullMQ itself.
+/// The occurrences of the specification's check; `tests/parity` asks BullMQ itself.
 #[test]
 fn patterns_match_when_the_specification_says() {
-    for (pattern, slot) in [
+    for (pattern, occurrence) in [
         ("* * * * *", "2026-01-15T10:21:00Z"),
         ("30 */10 * * * *", "2026-01-15T10:30:30Z"),
         ("0 0 L * *", "2026-01-31T00:00:00Z"),
@@ -32,7 +36,7 @@ fn patterns_match_when_the_specification_says() {
         ("H H * * *", "2026-01-16T00:39:00Z"),
     ] {
         let found = next(pattern, "UTC", "2026-01-15T10:20:30.5Z");
-        assert_eq!(found.as_deref(), Some(slot), "{pattern}");
+        assert_eq!(found.as_deref(), Some(occurrence), "{pattern}");
     }
 }
 
@@ -40,7 +44,7 @@ fn patterns_match_when_the_specification_says() {
 #[test]
 fn changes_of_the_clocks_are_those_of_the_protocol() {
     let new_york = "America/New_York";
-    for (pattern, zone, base, slot) in [
+    for (pattern, zone, base, occurrence) in [
         (
             "30 2 * * *",
             new_york,
@@ -92,7 +96,7 @@ fn changes_of_the_clocks_are_those_of_the_protocol() {
     ] {
         assert_eq!(
             next(pattern, zone, base).as_deref(),
-            Some(slot),
+            Some(occurrence),
             "{pattern} {base}"
         );
     }
@@ -101,8 +105,8 @@ fn changes_of_the_clocks_are_those_of_the_protocol() {
 /// Where clocks go back by half an hour, from 2:00 to 1:30, BullMQ answers 14:00 here: the past.
 #[test]
 fn half_hour_back_does_not_lead_into_the_past() {
-    let slot = next("0 * * * *", "Australia/Lord_Howe", "2024-04-06T14:10:00Z");
-    assert_eq!(slot.as_deref(), Some("2024-04-06T15:30:00Z"));
+    let occurrence = next("0 * * * *", "Australia/Lord_Howe", "2024-04-06T14:10:00Z");
+    assert_eq!(occurrence.as_deref(), Some("2024-04-06T15:30:00Z"));
 }
 
 /// A pattern without a match must cost little: the search is bounded, and stays so.
@@ -152,7 +156,7 @@ fn local_zone_is_the_callers() {
 
 proptest! {
     /// Patterns come from users: whatever they write is parsed or refused, never a panic, and a
-    /// slot is a whole second after its base.
+    /// occurrence is a whole second after its base.
     #[test]
     fn any_pattern_is_parsed_or_refused(
         pattern in prop_oneof!["[0-9*?,/HL# ()a-zA-Z-]{0,40}", "([0-9*,/HL-]{1,6} ){4}[0-9*L#-]{1,4}", any::<String>()],
@@ -163,9 +167,9 @@ proptest! {
     ) {
         if let Ok(cron) = Cron::parse(&pattern, Seed::Random(seed)) {
             let zone = Zone::find("Australia/Lord_Howe", "UTC").unwrap();
-            if let Some(slot) = cron.next_after(base, &zone) {
-                prop_assert!(slot > base);
-                prop_assert_eq!(slot % 1000, 0);
+            if let Some(occurrence) = cron.next_after(base, &zone) {
+                prop_assert!(occurrence > base);
+                prop_assert_eq!(occurrence % 1000, 0);
             }
         }
     }

@@ -17,18 +17,22 @@ impl Store {
         pipe.cmd("ZSCORE").arg(self.keys.key("repeat")).arg(id);
         pipe.cmd("HGETALL").arg(self.keys.scheduler(id));
         let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
-        let (Some(slot), Some(fields)) = (answers.next(), answers.next()) else {
+        let (Some(occurrence), Some(fields)) = (answers.next(), answers.next()) else {
             return Err(reply::unexpected(WHAT));
         };
-        if slot == Value::Nil {
+        if occurrence == Value::Nil {
             return Ok(None);
         }
         let fields = reply::fields(fields, WHAT)?;
-        let slot = reply::score(&slot, WHAT)?;
-        Ok(Some(wire::decode_scheduler(id.to_owned(), slot, fields)))
+        let occurrence = reply::score(&occurrence, WHAT)?;
+        Ok(Some(wire::decode_scheduler(
+            id.to_owned(),
+            occurrence,
+            fields,
+        )))
     }
 
-    /// Reads schedulers by their slots, in two round trips however many there are; indexes as in
+    /// Reads schedulers by their occurrences, in two round trips however many there are; indexes as in
     /// LRANGE.
     pub(crate) async fn schedulers(
         &self,
@@ -46,10 +50,10 @@ impl Store {
         let mut members = reply::items(members, WHAT)?.into_iter();
         let mut listed = Vec::new();
         let mut pipe = redis::pipe();
-        while let (Some(id), Some(slot)) = (members.next(), members.next()) {
+        while let (Some(id), Some(occurrence)) = (members.next(), members.next()) {
             let id = reply::text(id, WHAT)?;
             pipe.cmd("HGETALL").arg(self.keys.scheduler(&id));
-            listed.push((id, reply::score(&slot, WHAT)?));
+            listed.push((id, reply::score(&occurrence, WHAT)?));
         }
         if listed.is_empty() {
             return Ok(Vec::new());
@@ -61,13 +65,13 @@ impl Store {
         listed
             .into_iter()
             .zip(definitions)
-            .map(|((id, slot), definition)| match definition {
+            .map(|((id, occurrence), definition)| match definition {
                 Ok(fields) => {
                     let fields = reply::fields(fields, WHAT)?;
-                    Ok(wire::decode_scheduler(id, slot, fields))
+                    Ok(wire::decode_scheduler(id, occurrence, fields))
                 }
                 // One key of the wrong type must not hide the others.
-                Err(crate::error::Error::Server(error)) => Ok(unreadable(id, slot, &error)),
+                Err(crate::error::Error::Server(error)) => Ok(unreadable(id, occurrence, &error)),
                 Err(error) => Err(error),
             })
             .collect()
@@ -82,8 +86,8 @@ impl Store {
     }
 }
 
-fn unreadable(id: String, slot: Timestamp, error: &str) -> SchedulerRecord {
-    let mut record = wire::decode_scheduler(id, slot, []);
+fn unreadable(id: String, occurrence: Timestamp, error: &str) -> SchedulerRecord {
+    let mut record = wire::decode_scheduler(id, occurrence, []);
     record.problems = vec![format!("definition: {error}")];
     record
 }

@@ -52,7 +52,7 @@ impl IterationState {
 
 /// A scheduler whose current iteration will not run.
 #[derive(Debug)]
-pub(crate) struct Halted {
+pub(crate) struct StoppedScheduler {
     pub(crate) scheduler: SchedulerRecord,
     pub(crate) state: IterationState,
     /// The options of the iteration, where it exists.
@@ -62,7 +62,7 @@ pub(crate) struct Halted {
 /// A page's worth of finds.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    pub(crate) halted: Vec<Halted>,
+    pub(crate) stopped: Vec<StoppedScheduler>,
     /// Where the next page begins; `None` at the end of the check.
     pub(crate) next: Option<u64>,
 }
@@ -86,15 +86,15 @@ impl Transition for CheckSchedulers {
             return Err(reply::unexpected(WHAT));
         };
         let mut finds = reply::items(finds, WHAT)?.into_iter();
-        let mut halted = Vec::new();
-        while let (Some(id), Some(slot), Some(state), Some(definition), Some(options)) = (
+        let mut stopped = Vec::new();
+        while let (Some(id), Some(occurrence), Some(state), Some(definition), Some(options)) = (
             finds.next(),
             finds.next(),
             finds.next(),
             finds.next(),
             finds.next(),
         ) {
-            let slot = reply::score(&slot, WHAT)?;
+            let occurrence = reply::score(&occurrence, WHAT)?;
             let state = match reply::text(state, WHAT)?.as_str() {
                 "finished" => IterationState::Finished,
                 "gone" => IterationState::Gone,
@@ -105,10 +105,10 @@ impl Transition for CheckSchedulers {
                 Value::Nil => None,
                 options => Some(reply::text(options, WHAT)?).filter(|text| !text.is_empty()),
             };
-            halted.push(Halted {
+            stopped.push(StoppedScheduler {
                 scheduler: wire::decode_scheduler(
                     reply::text(id, WHAT)?,
-                    slot,
+                    occurrence,
                     reply::fields(definition, WHAT)?,
                 ),
                 state,
@@ -116,7 +116,7 @@ impl Transition for CheckSchedulers {
             });
         }
         Ok(Checked {
-            halted,
+            stopped,
             next: u64::try_from(reply::int(&next, WHAT)?)
                 .ok()
                 .filter(|next| *next > 0),

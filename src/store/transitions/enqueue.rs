@@ -9,12 +9,13 @@ use crate::job::{Deduplication, IfDelayed, JobId};
 use crate::policy::Placement;
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::{Call, Story, Told, Transition};
+use crate::store::{AddHistory, Call, PastAdd, Transition};
 
 static SCRIPT: Script = lua!(
     "enqueue",
     uses: [
-        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "dedup_add", "told"
+        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "dedup_add",
+        "replay"
     ]
 );
 
@@ -49,8 +50,8 @@ impl NewRecord {
 /// Stores and queues jobs.
 pub(crate) struct Enqueue<'a> {
     pub(crate) jobs: &'a [NewRecord],
-    /// Where this very call may have been executed before: what the events tell about that.
-    pub(crate) told: Option<&'a Told>,
+    /// Where this very call may have been executed before: what the events report about that.
+    pub(crate) history: Option<&'a AddHistory>,
 }
 
 /// What became of one job of the call.
@@ -86,8 +87,8 @@ impl Transition for Enqueue<'_> {
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(
-            self.told
-                .map_or(String::new(), |told| told.after.to_string()),
+            self.history
+                .map_or(String::new(), |history| history.read_to.to_string()),
         )
         .arg(self.jobs.len());
         for job in self.jobs {
@@ -107,14 +108,14 @@ impl Transition for Enqueue<'_> {
                 (None, None) => call.arg(""),
             };
         }
-        for (id, story) in self.told.iter().flat_map(|told| &told.stories) {
-            match story {
-                Story::Added => call.arg(id).arg("added").arg("").arg(""),
-                Story::Replaced {
+        for (id, add) in self.history.iter().flat_map(|history| &history.adds) {
+            match add {
+                PastAdd::Added => call.arg(id).arg("added").arg("").arg(""),
+                PastAdd::Replaced {
                     other,
                     deduplication,
                 } => call.arg(id).arg("replaced").arg(other).arg(deduplication),
-                Story::Owned {
+                PastAdd::Deduplicated {
                     owner,
                     deduplication,
                 } => call.arg(id).arg("owner").arg(owner).arg(deduplication),
@@ -125,7 +126,7 @@ impl Transition for Enqueue<'_> {
     fn read(&self, reply: Value) -> Result<Option<Vec<Enqueued>>> {
         const WHAT: &str = "enqueue";
         let parts = reply::items(reply, WHAT)?;
-        if parts.is_empty() && self.told.is_some() {
+        if parts.is_empty() && self.history.is_some() {
             return Ok(None);
         }
         let mut parts = parts.into_iter();

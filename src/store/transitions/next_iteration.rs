@@ -19,18 +19,18 @@ static SCRIPT: Script = lua!(
     uses: ["events", "gate", "marker", "place", "scheduler"]
 );
 
-/// Slots of a pattern, one of which the script takes.
+/// Occurrences of a pattern, one of which the script takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct PatternSlots {
+pub(crate) struct PatternOccurrences {
     /// The next one to come.
     pub(crate) latest: Option<Timestamp>,
-    /// The one after the slot that is current, be it past.
+    /// The one after the occurrence that is current, be it past.
     pub(crate) following: Option<Timestamp>,
 }
 
 /// An iteration that may be made.
 pub(crate) struct Successor {
-    pub(crate) slots: PatternSlots,
+    pub(crate) occurrences: PatternOccurrences,
     /// The interval, where the definition says nothing.
     pub(crate) every: Option<Duration>,
     pub(crate) offset: Duration,
@@ -54,7 +54,7 @@ pub(crate) enum Made {
     Iteration(JobId),
     /// The activated job is not the current iteration of a scheduler.
     NotCurrent,
-    /// There is no further slot, or none was to be made.
+    /// There is no further occurrence, or none was to be made.
     Ended,
     /// A job of that id exists; the scheduler has no next iteration now.
     Duplicate(JobId),
@@ -97,8 +97,8 @@ impl Transition for NextIteration<'_> {
             .arg(self.activated.as_bytes())
             .arg(self.now.as_millis());
         if let Some(successor) = self.successor {
-            call.arg(optional(successor.slots.latest))
-                .arg(optional(successor.slots.following))
+            call.arg(optional(successor.occurrences.latest))
+                .arg(optional(successor.occurrences.following))
                 .arg(
                     successor
                         .every

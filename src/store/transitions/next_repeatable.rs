@@ -21,7 +21,7 @@ static SCRIPT: Script = lua!(
 /// The next job of a repeatable job.
 pub(crate) struct NextJob {
     pub(crate) id: JobId,
-    pub(crate) slot: Timestamp,
+    pub(crate) occurrence: Timestamp,
     pub(crate) due: Timestamp,
     pub(crate) iteration: Iteration,
 }
@@ -30,8 +30,8 @@ pub(crate) struct NextJob {
 pub(crate) struct NextRepeatable<'a> {
     pub(crate) key: &'a str,
     pub(crate) activated: &'a JobId,
-    /// The slot of the activated job.
-    pub(crate) slot: Timestamp,
+    /// The occurrence of the activated job.
+    pub(crate) occurrence: Timestamp,
     pub(crate) now: Timestamp,
     /// The job; `None` where the schedule is over or unreadable.
     pub(crate) next: Option<&'a NextJob>,
@@ -39,18 +39,18 @@ pub(crate) struct NextRepeatable<'a> {
 
 impl Transition for NextRepeatable<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
-    // The second execution finds a later slot.
+    // The second execution finds a later occurrence.
     const SAFETY: Repeat = Repeat::Safe;
     type Reply = Made;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.key)
             .arg(self.activated.as_bytes())
-            .arg(self.slot.as_millis())
+            .arg(self.occurrence.as_millis())
             .arg(self.now.as_millis());
         if let Some(next) = self.next {
             call.arg(next.id.as_bytes())
-                .arg(next.slot.as_millis())
+                .arg(next.occurrence.as_millis())
                 .arg(next.due.as_millis());
             write_iteration(call, &next.iteration);
         } else {

@@ -16,25 +16,25 @@ use crate::wire::{EventId, Iteration};
 static SCRIPT: Script = lua!(
     "upsert_scheduler",
     uses: [
-        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "told",
+        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "replay",
         "scheduler"
     ]
 );
 
 /// When the first iteration of a schedule is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FirstSlot {
+pub(crate) enum FirstOccurrence {
     /// An interval: the script decides, by what is stored.
     Interval {
         every: Duration,
         start: Option<Timestamp>,
         offset: Duration,
-        /// Whether missed slots are made up for.
+        /// Whether missed occurrences are made up for.
         all: bool,
     },
-    /// A pattern: the slot, and the one after it for the case that the first is taken.
+    /// A pattern: the occurrence, and the one after it for the case that the first is taken.
     Pattern {
-        slot: Timestamp,
+        first: Timestamp,
         later: Option<Timestamp>,
     },
 }
@@ -43,29 +43,29 @@ pub(crate) enum FirstSlot {
 pub(crate) struct UpsertScheduler<'a> {
     pub(crate) scheduler: &'a str,
     pub(crate) now: Timestamp,
-    pub(crate) slot: FirstSlot,
+    pub(crate) occurrence: FirstOccurrence,
     pub(crate) name: &'a str,
     /// JSON text.
     pub(crate) data: Option<&'a str>,
     pub(crate) iteration: &'a Iteration,
     /// Where this very call may have been executed before: the event up to which was read, and
-    /// the first slot whose iteration was added by then.
-    pub(crate) told: Option<(EventId, Option<Timestamp>)>,
+    /// the first occurrence whose iteration was added by then.
+    pub(crate) history: Option<(EventId, Option<Timestamp>)>,
     /// Fields of the definition.
     pub(crate) fields: &'a [(&'static str, String)],
 }
 
 impl Transition for UpsertScheduler<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
-    // With `told` it may be asked again.
+    // With `history` it may be asked again.
     const SAFETY: Repeat = Repeat::Once;
-    /// The iteration and its slot; `None` when more events are to be read first.
+    /// The iteration and its occurrence; `None` when more events are to be read first.
     type Reply = Option<(JobId, Timestamp)>;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.scheduler).arg(self.now.as_millis());
-        match self.slot {
-            FirstSlot::Interval {
+        match self.occurrence {
+            FirstOccurrence::Interval {
                 every,
                 start,
                 offset,
@@ -77,8 +77,8 @@ impl Transition for UpsertScheduler<'_> {
                 .arg(optional(start))
                 .arg(millis(offset))
                 .flag(all),
-            FirstSlot::Pattern { slot, later } => call
-                .arg(slot.as_millis())
+            FirstOccurrence::Pattern { first, later } => call
+                .arg(first.as_millis())
                 .arg(optional(later))
                 .arg("")
                 .arg("")
@@ -89,10 +89,10 @@ impl Transition for UpsertScheduler<'_> {
         .arg(self.data.unwrap_or(""));
         write_iteration(call, self.iteration);
         let after = self
-            .told
+            .history
             .map_or(String::new(), |(after, _)| after.to_string());
         call.arg(after)
-            .arg(optional(self.told.and_then(|(_, first)| first)));
+            .arg(optional(self.history.and_then(|(_, first)| first)));
         for (field, value) in self.fields {
             call.arg(*field).arg(value.as_str());
         }
@@ -107,14 +107,14 @@ impl Transition for UpsertScheduler<'_> {
             });
         }
         let mut parts = reply::items(reply, WHAT)?.into_iter();
-        let (id, slot) = match (parts.next(), parts.next()) {
-            (Some(id), Some(slot)) => (id, slot),
-            (None, _) if self.told.is_some() => return Ok(None),
+        let (id, occurrence) = match (parts.next(), parts.next()) {
+            (Some(id), Some(occurrence)) => (id, occurrence),
+            (None, _) if self.history.is_some() => return Ok(None),
             _ => return Err(reply::unexpected(WHAT)),
         };
         Ok(Some((
             reply::id(id, WHAT)?,
-            Timestamp::from_millis(reply::int(&slot, WHAT)?),
+            Timestamp::from_millis(reply::int(&occurrence, WHAT)?),
         )))
     }
 }

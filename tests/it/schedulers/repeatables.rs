@@ -310,7 +310,7 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
         let mut events = worker.events();
         cli(&["LPUSH", "bull:q:wait", id]).await?;
         cli(&["ZADD", "bull:q:marker", "0", "0"]).await?;
-        let named = format!("scheduler {key} was not carried on by job {id}: ");
+        let named = format!("scheduler {key} was not advanced by job {id}: ");
         loop {
             let event = tokio::time::timeout(DEADLINE, events.next()).await?;
             match event.ok_or("it ended")? {

@@ -1,4 +1,4 @@
-//! Processes with other zone data: their slots are told from one's own.
+//! Processes with other zone data: their occurrences are told from one's own.
 
 use super::*;
 
@@ -66,13 +66,13 @@ async fn troubles(slot: i64) -> TestResult<Vec<String>> {
 
 /// Who has made it may know better or worse: the worker says that they disagree, and where.
 #[tokio::test]
-async fn slot_of_other_zone_data_is_reported() -> TestResult {
+async fn occurrence_of_other_zone_data_is_reported() -> TestResult {
     let told = troubles(EIGHT).await?;
     let version = Schedule::zone_data_version();
     assert_eq!(told.len(), 1, "{told:?}");
     let expected = format!(
-        "job repeat:s:{EIGHT} of scheduler s: its slot {EIGHT} is none of its pattern in \
-         America/Havana, by zone data {version} of this process: "
+        "job repeat:s:{EIGHT} of scheduler s: its occurrence {EIGHT} does not match its pattern in \
+         America/Havana by zone data {version} of this process: "
     );
     assert!(told[0].starts_with(&expected), "{told:?}");
     assert_eq!(troubles(NINE).await?, Vec::<String>::new());

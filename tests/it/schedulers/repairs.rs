@@ -1,4 +1,4 @@
-//! Schedules that have lost their iteration are armed again; those that ended are not.
+//! Schedules that have lost their iteration are repaired; those that ended are not.
 
 use super::*;
 
@@ -20,7 +20,7 @@ async fn deleted_iteration_is_made_again() -> TestResult {
         let before = scene.queue().job(&made).await?.ok_or("it is gone")?;
         scene.stays(id, slot).await?;
         scene.delete(&made).await?;
-        scene.heals(id, slot).await?;
+        scene.repairs(id, slot).await?;
         let again = scene.queue().job(&made).await?.ok_or("it is gone")?;
         assert_eq!(
             (&again.raw_data, &again.name),
@@ -30,7 +30,7 @@ async fn deleted_iteration_is_made_again() -> TestResult {
         // Its time is over: the next one to come.
         scene.delete(&made).await?;
         scene.at(slot + 100_000);
-        scene.heals(id, next).await?;
+        scene.repairs(id, next).await?;
         scene.at(next);
         scene.run(id, next).await?;
         scene.queue().remove_scheduler(id).await?;
@@ -61,7 +61,7 @@ async fn stranded_iteration_is_queued_again() -> TestResult {
     let id = scene.upsert("s", &minutely().limit(5)).await?;
     scene.redis(&["ZREM", "delayed", id.as_str()]).await?;
     scene.at(MINUTE + 500);
-    scene.heals("s", MINUTE).await?;
+    scene.repairs("s", MINUTE).await?;
     scene.run("s", MINUTE).await?;
     let record = scene.queue().scheduler("s").await?.ok_or("it is gone")?;
     assert_eq!(
@@ -84,12 +84,12 @@ async fn halted_schedule_goes_on() -> TestResult {
             .await?;
         scene.run(id, START).await?;
         if id == "every" {
-            scene.heals(id, next + 60_000).await?;
+            scene.repairs(id, next + 60_000).await?;
         } else {
             // A pattern waits for its next free slot.
             scene.stays(id, START).await?;
             scene.at(next + 1);
-            scene.heals(id, next + 60_000).await?;
+            scene.repairs(id, next + 60_000).await?;
         }
         scene.queue().remove_scheduler(id).await?;
         scene.at(START);
@@ -216,7 +216,7 @@ async fn iteration_without_repeat_options_runs_and_its_schedule_goes_on() -> Tes
         .await?;
     scene.run("s", START).await?;
     assert_eq!(scene.queue().counts().await?.delayed, 0);
-    scene.heals("s", START + 60_000).await
+    scene.repairs("s", START + 60_000).await
 }
 
 /// A worker finds by itself that a schedule has lost its iteration, and says so.
@@ -242,7 +242,7 @@ async fn worker_arms_a_lost_schedule_again() -> TestResult {
     let mut events = worker.events();
     let search = async {
         while let Some(event) = events.next().await {
-            if let WorkerEvent::SchedulerRearmed { scheduler, id, .. } = event {
+            if let WorkerEvent::SchedulerRepaired { scheduler, id, .. } = event {
                 return Some((scheduler, id));
             }
         }

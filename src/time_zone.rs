@@ -1,7 +1,7 @@
 //! The process's time zone, as Node.js finds it.
 
 /// Names the zone of patterns without one: `TZ`, or else the machine's, or else UTC.
-pub(crate) fn local_zone() -> String {
+pub(crate) fn local() -> String {
     match std::env::var("TZ") {
         Ok(name) if name.is_empty() => UTC.to_owned(),
         Ok(name) => zone_of(&name).to_owned(),

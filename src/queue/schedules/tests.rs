@@ -1,4 +1,4 @@
-//! Redis decides the slots of an interval, by `lua/lib/scheduler.lua`; previews come from the
+//! Redis decides the occurrences of an interval, by `lua/lib/scheduler.lua`; previews come from the
 //! model. A schedule that is not what its preview says could not be trusted.
 
 use oxbull_testkit::RedisServer;
@@ -9,21 +9,21 @@ use crate::clock::Timestamp;
 use crate::job::CatchUp;
 use crate::policy::interval::Interval;
 
-const FRAGMENT: &str = include_str!("../../lua/lib/scheduler.lua");
+const FRAGMENT: &str = include_str!("../../../lua/lib/scheduler.lua");
 const RUN: &str = "
-    local slots = {}
+    local occurrences = {}
     for i = 1, #ARGV, 5 do
       local every, offset, now = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
       local at = tonumber(ARGV[i + 3])
       if ARGV[i + 4] == 'first' then
-        slots[#slots + 1] = whole(first_slot(every, offset, now, at))
+        occurrences[#occurrences + 1] = whole(first_occurrence(every, offset, now, at))
       else
-        slots[#slots + 1] = whole(following_slot(every, offset, now, at, ARGV[i + 4] == 'all'))
+        occurrences[#occurrences + 1] = whole(following_occurrence(every, offset, now, at, ARGV[i + 4] == 'all'))
       end
     end
-    return slots";
+    return occurrences";
 
-/// One question: which slot comes first, or after another?
+/// One question: which occurrence comes first, or after another?
 #[derive(Debug, Clone)]
 struct Case {
     every: i64,
@@ -102,7 +102,7 @@ fn case() -> impl Strategy<Value = Case> {
 }
 
 #[test]
-fn lua_and_the_model_agree_on_every_slot_of_an_interval() {
+fn lua_and_the_model_agree_on_every_occurrence_of_an_interval() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let server = runtime.block_on(RedisServer::start()).unwrap();
     let script = format!("{FRAGMENT}\n{RUN}");
@@ -111,10 +111,10 @@ fn lua_and_the_model_agree_on_every_slot_of_an_interval() {
         let mut command = vec!["EVAL".to_owned(), script.clone(), "0".to_owned()];
         command.extend(cases.iter().flat_map(Case::arguments));
         let reply = runtime.block_on(server.cli(&command)).unwrap();
-        let slots = reply.texts();
-        prop_assert_eq!(slots.len(), cases.len(), "{:?}", reply);
-        for (case, slot) in cases.iter().zip(slots) {
-            prop_assert_eq!(slot, case.model().to_string(), "{:?}", case);
+        let occurrences = reply.texts();
+        prop_assert_eq!(occurrences.len(), cases.len(), "{:?}", reply);
+        for (case, occurrence) in cases.iter().zip(occurrences) {
+            prop_assert_eq!(occurrence, case.model().to_string(), "{:?}", case);
         }
         Ok(())
     });

@@ -1,11 +1,11 @@
 --[[
-  rearm_scheduler: new -> waiting | prioritized | delayed
+  repair_scheduler: new -> waiting | prioritized | delayed
   Makes an iteration for a scheduler whose current one will not run, unless somebody has meanwhile.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 scheduler id   2 slot (ms) and   3 state of the iteration, as they were found
-          4 now (ms)   5 same: 1 to make the iteration of that slot again, 0 for a later one
-          6 slot of the pattern after now (ms, empty: none)
-          7 slot of the pattern after the one that was found, be it past (ms, empty: none)
+  ARGV    1 scheduler id   2 occurrence (ms) and   3 state of the iteration, as they were found
+          4 now (ms)   5 same: 1 to make the iteration of that occurrence again, 0 for a later one
+          6 occurrence of the pattern after now (ms, empty: none)
+          7 occurrence of the pattern after the one that was found, be it past (ms, empty: none)
           8 opts of the iteration (JSON, without jobId, delay and prevMillis)   9 priority
           10 lifo: 1 or 0   11 deduplication id (empty: none)
           12 after: the id of the newest event that the caller has read (empty: none), and   13 whether
@@ -53,22 +53,22 @@ if same and ARGV[3] == 'gone' then
   end
 end
 
-local slot = last
+local occurrence = last
 if not same then
   if every then
     local offset = tonumber(fields[5]) or 0
-    slot = free_slot(B, scheduler, math.floor(following_slot(every, offset, now, last, all)), every)
+    occurrence = free_occurrence(B, scheduler, math.floor(following_occurrence(every, offset, now, last, all)), every)
     local ends = tonumber(fields[7])
-    if slot and ends and (all and slot or now) > ends then
-      slot = nil
+    if occurrence and ends and (all and occurrence or now) > ends then
+      occurrence = nil
     end
   else
-    slot = tonumber(all and ARGV[7] or ARGV[6])
-    if slot and redis.call('EXISTS', B .. iteration_id(scheduler, slot)) == 1 then
-      slot = nil
+    occurrence = tonumber(all and ARGV[7] or ARGV[6])
+    if occurrence and redis.call('EXISTS', B .. iteration_id(scheduler, occurrence)) == 1 then
+      occurrence = nil
     end
   end
-  if not slot then
+  if not occurrence then
     return {}
   end
 end
@@ -81,8 +81,8 @@ end
 if not fields[2] and data ~= '{}' then
   redis.call('HSET', definition, 'data', data)
 end
-redis.call('ZADD', B .. 'repeat', whole(slot), scheduler)
-local id = add_iteration(B, scheduler, slot, {
+redis.call('ZADD', B .. 'repeat', whole(occurrence), scheduler)
+local id = add_iteration(B, scheduler, occurrence, {
   name = fields[1],
   data = data,
   opts = ARGV[8],

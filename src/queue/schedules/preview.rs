@@ -4,8 +4,7 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::Schedule;
 use crate::policy::next_run::{self, Moment, Previous};
-
-use super::local_zone::local_zone;
+use crate::time_zone;
 
 impl Schedule {
     /// Lists the next `count` runs of this schedule if it were set up at `from` and every run were
@@ -35,21 +34,24 @@ impl Schedule {
     /// # Ok::<(), oxbull::Error>(())
     /// ```
     pub fn preview(&self, from: Timestamp, count: usize) -> Result<Vec<Timestamp>> {
-        let local_zone = local_zone();
+        let local_zone = time_zone::local();
         let moment = |now| Moment {
             now,
             local_zone: &local_zone,
             random: fastrand::u32(..),
         };
         let mut runs = Vec::new();
-        let mut next = next_run::first_slot(self, &moment(from))?;
+        let mut next = next_run::first_occurrence(self, &moment(from))?;
         for made in 1.. {
-            let Some(slot) = next.filter(|_| runs.len() < count) else {
+            let Some(occurrence) = next.filter(|_| runs.len() < count) else {
                 break;
             };
-            runs.push(slot);
-            let previous = Previous { slot, count: made };
-            next = next_run::next_slot(self, &moment(slot), previous)?;
+            runs.push(occurrence);
+            let previous = Previous {
+                occurrence,
+                count: made,
+            };
+            next = next_run::next_occurrence(self, &moment(occurrence), previous)?;
         }
         Ok(runs)
     }

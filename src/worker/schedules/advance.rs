@@ -1,23 +1,24 @@
-//! Carrying a schedule on: the activation of an iteration makes the next one.
+//! Advancing a schedule: the activation of an iteration makes the next one.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::{JobId, JobRecord, Recurrence};
-use crate::scheduler::slots;
 use crate::store::{Made, NextIteration, NextJob, NextRepeatable, Store, Successor};
 use crate::wire::{IterationId, Repetition};
+use crate::worker::schedules::occurrences;
 
-/// What came of the activation of an iteration.
+/// What the activation of an iteration led to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Carried {
-    /// Why the schedule was not carried on although it should be.
-    pub(crate) problem: Option<String>,
-    /// What is odd about the iteration's slot: its maker computes with other zone data.
-    pub(crate) doubt: Option<String>,
+pub(in crate::worker) struct Advance {
+    /// Why the schedule was not advanced although it should be.
+    pub(in crate::worker) problem: Option<String>,
+    /// How the iteration's occurrence differs from what this process computes: another one, with
+    /// other zone data, made it.
+    pub(in crate::worker) mismatch: Option<String>,
     /// An earlier iteration that still runs: this one must not.
-    pub(crate) running: Option<JobId>,
+    pub(in crate::worker) running: Option<JobId>,
 }
 
 /// Makes the iteration that follows an activated job, if the job is the current iteration of a
@@ -26,7 +27,11 @@ pub(crate) struct Carried {
 /// # Errors
 ///
 /// Whatever the store answers; the next iteration may then be there or not.
-pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) -> Result<Carried> {
+pub(in crate::worker) async fn advance(
+    store: &Store,
+    job: &JobRecord,
+    scheduler: &str,
+) -> Result<Advance> {
     let now = store.clock().now();
     let (successor, mut obstacle) = match successor(job, scheduler, now) {
         Ok(successor) => (successor, None),
@@ -42,10 +47,10 @@ pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) ->
         .await?;
     let mut next = followed.next;
     if next == Made::Repeatable {
-        (next, obstacle) = carry_on_repeatable(store, job, scheduler, now).await?;
+        (next, obstacle) = advance_repeatable(store, job, scheduler, now).await?;
     }
-    let doubt = match &next {
-        Made::Iteration(_) => doubt(job, now),
+    let mismatch = match &next {
+        Made::Iteration(_) => mismatch(job, now),
         _ => None,
     };
     let problem = match next {
@@ -57,30 +62,31 @@ pub(crate) async fn carry_on(store: &Store, job: &JobRecord, scheduler: &str) ->
                 .to_owned(),
         ),
     };
-    Ok(Carried {
+    Ok(Advance {
         problem: problem.map(|problem| {
             format!(
-                "scheduler {scheduler} was not carried on by job {}: {problem}",
+                "scheduler {scheduler} was not advanced by job {}: {problem}",
                 job.id
             )
         }),
-        doubt: doubt.map(|doubt| format!("job {} of scheduler {scheduler}: {doubt}", job.id)),
+        mismatch: mismatch
+            .map(|mismatch| format!("job {} of scheduler {scheduler}: {mismatch}", job.id)),
         running: followed.running,
     })
 }
 
-/// Compares the slot of an iteration, which may be another process's, with what this one computes.
-fn doubt(job: &JobRecord, now: Timestamp) -> Option<String> {
+/// Compares the occurrence of an iteration, which may be another process's, with what this one computes.
+fn mismatch(job: &JobRecord, now: Timestamp) -> Option<String> {
     let current = Repetition::of_iteration(&job.raw_options).ok()?;
     // The first one may run at once, off its pattern.
     if current.count <= 1 {
         return None;
     }
-    slots::doubt(&current.schedule, current.previous?, now)
+    occurrences::mismatch(&current.schedule, current.previous?, now)
 }
 
-/// Makes the job that follows one of a repeatable job of BullMQ 4. Says what hindered it.
-async fn carry_on_repeatable(
+/// Makes the job that follows one of a repeatable job of BullMQ 4. Also returns what prevented it.
+async fn advance_repeatable(
     store: &Store,
     job: &JobRecord,
     key: &str,
@@ -97,7 +103,7 @@ async fn carry_on_repeatable(
         .run(&NextRepeatable {
             key,
             activated: &job.id,
-            slot: id.slot,
+            occurrence: id.occurrence,
             now,
             next: next.as_ref(),
         })
@@ -113,12 +119,17 @@ fn next_repeatable(
     now: Timestamp,
 ) -> Result<Option<NextJob>, String> {
     let current = Repetition::of_iteration(&job.raw_options)?;
-    let previous = current.previous.unwrap_or(id.slot);
-    let slot = slots::of_repeatable(&current, previous, now).map_err(|error| error.to_string())?;
-    Ok(slot.map(|slot| NextJob {
-        id: id.next_repeatable(&job.name, key, slot),
-        slot,
-        due: Timestamp::from_millis(slot.as_millis().saturating_add(current.repeatable_offset())),
+    let previous = current.previous.unwrap_or(id.occurrence);
+    let occurrence =
+        occurrences::of_repeatable(&current, previous, now).map_err(|error| error.to_string())?;
+    Ok(occurrence.map(|occurrence| NextJob {
+        id: id.next_repeatable(&job.name, key, occurrence),
+        occurrence,
+        due: Timestamp::from_millis(
+            occurrence
+                .as_millis()
+                .saturating_add(current.repeatable_offset()),
+        ),
         iteration: current.next_repeatable(now),
     }))
 }
@@ -133,14 +144,15 @@ fn successor(
     if current.is_last() {
         return Ok(None);
     }
-    let slots = slots::following(&current.schedule, current.previous.unwrap_or(now), now)
-        .map_err(|error| error.to_string())?;
+    let occurrences =
+        occurrences::following(&current.schedule, current.previous.unwrap_or(now), now)
+            .map_err(|error| error.to_string())?;
     let every = match current.schedule.recurrence {
         Recurrence::Every(every) => Some(every),
         Recurrence::Cron(_) => None,
     };
     Ok(Some(Successor {
-        slots,
+        occurrences,
         every,
         end: current.schedule.end,
         offset: current.schedule.offset.unwrap_or(Duration::ZERO),

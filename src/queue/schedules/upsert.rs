@@ -1,15 +1,15 @@
-//! Creating, replacing, removing and reading job schedulers.
+//! Creating and replacing job schedulers.
 
 use serde::Serialize;
 
-use crate::client::CallError;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobOptions, JobRecord, Schedule, SchedulerRecord};
-use crate::queue::{CLOCK_ERROR, NewJob, Queue};
-use crate::scheduler::{SchedulerOrder, Upserted, slots};
-use crate::store::{FirstSlot, RemoveScheduler, Store, UpsertAgain, UpsertScheduler};
-use crate::wire;
+use crate::job::{CatchUp, JobId, JobOptions, JobRecord, Recurrence, Schedule};
+use crate::policy::next_run::{self, Moment, Previous};
+use crate::queue::schedules::Upserted;
+use crate::queue::{NewJob, Queue};
+use crate::store::{FirstOccurrence, UpsertScheduler};
+use crate::{time_zone, wire};
 
 /// Job schedulers.
 impl<D> Queue<D> {
@@ -30,14 +30,14 @@ impl<D> Queue<D> {
     /// [`Error::Invalid`] for the id, the schedule or the template, and [`Error::Encode`] for the
     /// data; then nothing was sent. [`Error::Refused`] when the iteration's id belongs to a job
     /// that is there already ([`IterationExists`](crate::Refusal::IterationExists),
-    /// [`SlotsTaken`](crate::Refusal::SlotsTaken)): then nothing changed. Connection errors.
+    /// [`OccurrencesTaken`](crate::Refusal::OccurrencesTaken)): then nothing changed. Connection errors.
     ///
     /// Any number of processes may upsert a scheduler at once: it has one pending iteration, the
     /// last writer's. After a lost answer this asks again for up to 30 s, and finds out by the
     /// event stream what its earlier execution did, so that no run comes twice; if the server does
     /// not answer in that time, the client is closed, or the stream was cut, the end is [`Error::Indeterminate`] or what
     /// a second upsert does. A second upsert of your own replaces the pending iteration; where the
-    /// first has started since, its slot may be taken, and a limit counts anew.
+    /// first has started since, its occurrence may be taken, and a limit counts anew.
     ///
     /// # Examples
     ///
@@ -75,91 +75,63 @@ impl<D> Queue<D> {
         };
         options.check()?;
         let data = Self::encode_data(&name, &data, &options)?;
-        let Some(slot) = slots::first(schedule, now)? else {
+        let Some(occurrence) = first_occurrence(schedule, now)? else {
             return Ok(None);
         };
         let iteration = wire::first_iteration(&options, schedule, id, now);
-        let order = UpsertScheduler {
+        let mut upsert = UpsertScheduler {
             scheduler: id,
             now,
-            slot,
+            occurrence,
             name: &name,
             data: Some(data.as_str()).filter(|data| !matches!(*data, "{}" | "null")),
             iteration: &iteration,
-            told: None,
+            history: None,
             fields: &wire::definition_fields(schedule, &options),
         };
-        Box::pin(upsert(self.store(), order)).await.map(Some)
-    }
-
-    /// Deletes a job scheduler and its iteration, unless that waits or runs already: then it is
-    /// the last. Returns whether there was such a scheduler.
-    ///
-    /// # Errors
-    ///
-    /// Connection errors. Safe to repeat after [`Error::Indeterminate`]; the answer is then
-    /// about what the repetition found.
-    pub async fn remove_scheduler(&self, id: impl AsRef<str>) -> Result<bool> {
-        let scheduler = id.as_ref();
-        self.store().run(&RemoveScheduler { scheduler }).await
-    }
-
-    /// Reads a job scheduler; `None` when there is none of that id.
-    ///
-    /// # Errors
-    ///
-    /// Connection errors. What does not decode is named in the record's
-    /// [`problems`](SchedulerRecord::problems).
-    pub async fn scheduler(&self, id: impl AsRef<str>) -> Result<Option<SchedulerRecord>> {
-        self.store().scheduler(id.as_ref()).await
-    }
-
-    /// Reads the job schedulers from number `start` to number `end` of the order, both included;
-    /// negative numbers count from the last (`0, -1` is all of them). It takes two round trips,
-    /// however many there are.
-    ///
-    /// # Errors
-    ///
-    /// As [`scheduler`](Self::scheduler): one that does not decode is listed with the others.
-    pub async fn schedulers(
-        &self,
-        start: i64,
-        end: i64,
-        order: SchedulerOrder,
-    ) -> Result<Vec<SchedulerRecord>> {
-        let latest_first = order == SchedulerOrder::LatestFirst;
-        self.store().schedulers(start, end, latest_first).await
-    }
-
-    /// Counts the job schedulers, repeatable jobs of BullMQ 5 included.
-    ///
-    /// # Errors
-    ///
-    /// Connection errors.
-    pub async fn scheduler_count(&self) -> Result<u64> {
-        self.store().scheduler_count().await
+        let (id, due) = Box::pin(self.store().upsert_scheduler(&mut upsert)).await?;
+        let job = iteration_made(&upsert, id.clone(), due);
+        Ok(Some(Upserted { id, due, job }))
     }
 }
 
-/// Runs an upsert; after a lost answer, asks until it is known what became of it.
-async fn upsert(store: &Store, mut upsert: UpsertScheduler<'_>) -> Result<Upserted> {
-    let since = upsert.now.as_millis().saturating_sub(CLOCK_ERROR);
-    let since = Timestamp::from_millis(since);
-    let (id, due) = match store.upsert_scheduler(&upsert).await {
-        Err(CallError::Unknown(_)) => {
-            let upsert = &mut upsert;
-            store.settle(UpsertAgain { upsert, since }).await?
-        }
-        outcome => outcome?,
+/// Finds the occurrences that the script may choose from for the first iteration; `None` when the
+/// schedule has no run to come. Checks the schedule.
+fn first_occurrence(schedule: &Schedule, now: Timestamp) -> Result<Option<FirstOccurrence>> {
+    let zone = time_zone::local();
+    let moment = Moment {
+        now,
+        local_zone: &zone,
+        random: fastrand::u32(..),
     };
-    let job = made(&upsert, id.clone(), due);
-    Ok(Upserted { id, due, job })
+    let Some(first) = next_run::first_occurrence(schedule, &moment)? else {
+        return Ok(None);
+    };
+    Ok(Some(match schedule.recurrence {
+        Recurrence::Every(every) => FirstOccurrence::Interval {
+            every,
+            start: schedule.start,
+            offset: schedule.offset.unwrap_or_default(),
+            all: schedule.catch_up == CatchUp::All,
+        },
+        Recurrence::Cron(_) => {
+            // Its count does not matter: it is of this schedule's first iteration.
+            let previous = Previous {
+                occurrence: first,
+                count: 0,
+            };
+            FirstOccurrence::Pattern {
+                first,
+                later: next_run::next_occurrence(schedule, &moment, previous)?,
+            }
+        }
+    }))
 }
 
-/// Puts together the iteration that the script has made.
-fn made(upsert: &UpsertScheduler<'_>, id: JobId, due: Timestamp) -> JobRecord {
+/// Rebuilds the iteration as the script has stored it.
+fn iteration_made(upsert: &UpsertScheduler<'_>, id: JobId, due: Timestamp) -> JobRecord {
     let delay = due.since(upsert.now).as_millis().to_string();
-    let previous = matches!(upsert.slot, FirstSlot::Pattern { .. }).then_some(due);
+    let previous = matches!(upsert.occurrence, FirstOccurrence::Pattern { .. }).then_some(due);
     let fields = [
         ("name", upsert.name.to_owned()),
         ("data", upsert.data.unwrap_or("{}").to_owned()),

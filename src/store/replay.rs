@@ -1,94 +1,114 @@
-//! What the event stream tells, read page by page where a script would hold up the server: what an
-//! earlier execution of a call did, and whether an iteration has started.
+//! What the event stream reports about earlier calls: what a call whose answer was lost has done, and
+//! whether an iteration has started. It is read page by page by the client, because a script that reads
+//! so much would hold up the server.
 
 use std::collections::{HashMap, HashSet};
 
 use redis::Value;
 
-use super::settle::Again;
+use super::settle::Replay;
 use super::stream::{RawEvent, event};
 use super::{Enqueue, Enqueued, NewRecord, Store, UpsertScheduler, reply};
 use crate::client::{CallError, Repeat};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::JobId;
-use crate::wire::EventId;
+use crate::wire::{EventId, StreamEvent};
 
-/// How many entries one read brings.
+/// How many entries one read returns.
 const PAGE: usize = 500;
 /// How many of the newest entries are searched for the start of an iteration.
 const NEWEST: usize = 5_000;
 /// How often a call is made whose reader had not kept up with the events.
 const TRIES: usize = 50;
 
-/// What became of the adds of a call, by the events up to one of them.
+/// What became of the adds of an earlier call, by the events up to one of them.
 #[derive(Debug)]
-pub(crate) struct Told {
-    /// The event up to which was read.
-    pub(crate) after: EventId,
-    /// What is told of the jobs that were asked for: the first event of each counts.
-    pub(crate) stories: HashMap<String, Story>,
+pub(crate) struct AddHistory {
+    /// The event up to which the stream was read.
+    pub(crate) read_to: EventId,
+    /// The earlier add of each job that was asked for: the first event about it counts.
+    pub(crate) adds: HashMap<String, PastAdd>,
 }
 
-/// What an event tells of an add.
+/// What an event reports about an add.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Story {
+pub(crate) enum PastAdd {
     /// The job was added.
     Added,
-    /// It took the place of another job.
+    /// It replaced another job.
     Replaced {
         other: String,
         deduplication: String,
     },
     /// It was not added: another job owns the deduplication id.
-    Owned {
+    Deduplicated {
         owner: String,
         deduplication: String,
     },
 }
 
-impl Told {
+impl AddHistory {
     /// Begins with the events of a time.
     fn since(since: Timestamp) -> Self {
-        let before = u64::try_from(since.as_millis())
-            .unwrap_or(0)
-            .saturating_sub(1);
         Self {
-            after: EventId::new(before, u64::MAX),
-            stories: HashMap::new(),
+            read_to: before(since),
+            adds: HashMap::new(),
         }
     }
 
-    fn take(&mut self, event: &RawEvent, asked: impl Fn(&str) -> bool) {
-        let field = |name| event.fields.get(name);
-        let mut tell = |id: &str, story: Story| {
+    /// Records what an event reports about the jobs that were `asked` for.
+    fn record(&mut self, event: &RawEvent, asked: impl Fn(&str) -> bool) {
+        let mut record = |id: &str, add: PastAdd| {
             if asked(id) {
-                self.stories.entry(id.to_owned()).or_insert(story);
+                self.adds.entry(id.to_owned()).or_insert(add);
             }
         };
-        match (field("event"), field("jobId")) {
-            (Some("added"), Some(id)) => tell(id, Story::Added),
-            (Some("deduplicated"), Some(kept)) => {
-                let (Some(dropped), Some(deduplication)) =
-                    (field("deduplicatedJobId"), field("deduplicationId"))
+        match StreamEvent::decode(&event.fields) {
+            Some(StreamEvent::Added { job }) => {
+                if let Some(id) = text(job) {
+                    record(id, PastAdd::Added);
+                }
+            }
+            Some(StreamEvent::Deduplicated {
+                kept,
+                dropped,
+                deduplication_id,
+            }) => {
+                let (Some(kept), Some(dropped), Some(deduplication)) =
+                    (text(kept), text(dropped), text(deduplication_id))
                 else {
                     return;
                 };
                 let deduplication = deduplication.to_owned();
-                let replaced = Story::Replaced {
+                let replaced = PastAdd::Replaced {
                     other: dropped.to_owned(),
                     deduplication: deduplication.clone(),
                 };
-                tell(kept, replaced);
-                let owned = Story::Owned {
-                    owner: kept.to_owned(),
-                    deduplication,
-                };
-                tell(dropped, owned);
+                record(kept, replaced);
+                let owner = kept.to_owned();
+                record(
+                    dropped,
+                    PastAdd::Deduplicated {
+                        owner,
+                        deduplication,
+                    },
+                );
             }
             _ => {}
         }
     }
+}
+
+/// The place in the stream before the first event of a time.
+fn before(time: Timestamp) -> EventId {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(0);
+    EventId::new(millis.saturating_sub(1), u64::MAX)
+}
+
+/// Ids that we make are text; others are none of a call that is repeated.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
 }
 
 /// Which iterations of schedulers have started, by the newest events.
@@ -105,7 +125,7 @@ impl Starts {
         self.after
     }
 
-    /// Says whether an event up to that one tells that the iteration has started.
+    /// Says whether an event up to that one reports that the iteration has started.
     pub(crate) fn has(&self, iteration: &str) -> bool {
         self.started.contains(iteration)
     }
@@ -136,36 +156,38 @@ impl Starts {
 }
 
 fn started_iteration(event: &RawEvent) -> Option<String> {
-    let id = event.fields.get("jobId")?;
-    (event.fields.get("event") == Some("active") && id.starts_with("repeat:"))
-        .then(|| id.to_owned())
+    let Some(StreamEvent::Active { job }) = StreamEvent::decode(&event.fields) else {
+        return None;
+    };
+    let id = text(job)?;
+    id.starts_with("repeat:").then(|| id.to_owned())
 }
 
 /// Adds that may have been executed before: all of the jobs have ids of their own.
-pub(crate) struct EnqueueAgain<'a> {
+pub(crate) struct EnqueueReplay<'a> {
     pub(crate) jobs: &'a [NewRecord],
     /// The time of the first try, earlier rather than later.
     pub(crate) since: Timestamp,
 }
 
-impl Again for EnqueueAgain<'_> {
+impl Replay for EnqueueReplay<'_> {
     type Reply = Vec<Enqueued>;
 
-    async fn ask(&mut self, store: &Store) -> Result<Vec<Enqueued>, CallError> {
+    async fn call(&mut self, store: &Store) -> Result<Vec<Enqueued>, CallError> {
         let jobs = self.jobs;
         let asked: HashSet<&str> = jobs
             .iter()
             .filter_map(|job| job.id.as_ref().map(JobId::as_str))
             .collect();
-        let mut told = Told::since(self.since);
+        let mut history = AddHistory::since(self.since);
         for _ in 0..TRIES {
-            let mut after = told.after;
-            let take = |event: &RawEvent| told.take(event, |id| asked.contains(id));
-            store.read_on(&mut after, take).await?;
-            told.after = after;
+            let mut read_to = history.read_to;
+            let record = |event: &RawEvent| history.record(event, |id| asked.contains(id));
+            store.read_on(&mut read_to, record).await?;
+            history.read_to = read_to;
             let call = Enqueue {
                 jobs,
-                told: Some(&told),
+                history: Some(&history),
             };
             if let Some(outcomes) = store.attempt(&call).await? {
                 return Ok(outcomes);
@@ -176,31 +198,30 @@ impl Again for EnqueueAgain<'_> {
 }
 
 /// An upsert that may have been executed before.
-pub(crate) struct UpsertAgain<'a, 'b> {
+pub(crate) struct UpsertReplay<'a, 'b> {
     pub(crate) upsert: &'a mut UpsertScheduler<'b>,
     /// The time of the first try, earlier rather than later.
     pub(crate) since: Timestamp,
 }
 
-impl Again for UpsertAgain<'_, '_> {
+impl Replay for UpsertReplay<'_, '_> {
     type Reply = (JobId, Timestamp);
 
-    async fn ask(&mut self, store: &Store) -> Result<(JobId, Timestamp), CallError> {
+    async fn call(&mut self, store: &Store) -> Result<(JobId, Timestamp), CallError> {
         let prefix = format!("repeat:{}:", self.upsert.scheduler);
-        let mut after = Told::since(self.since).after;
+        let mut read_to = before(self.since);
         let mut first: Option<i64> = None;
         for _ in 0..TRIES {
-            let take = |event: &RawEvent| {
-                if event.fields.get("event") == Some("added")
-                    && let Some(id) = event.fields.get("jobId")
-                    && let Some(slot) = id.strip_prefix(&prefix)
-                    && let Ok(slot) = slot.parse()
+            let record = |event: &RawEvent| {
+                if let Some(StreamEvent::Added { job }) = StreamEvent::decode(&event.fields)
+                    && let Some(occurrence) = text(job).and_then(|id| id.strip_prefix(&prefix))
+                    && let Ok(occurrence) = occurrence.parse()
                 {
-                    first = Some(first.map_or(slot, |first| first.min(slot)));
+                    first = Some(first.map_or(occurrence, |first| first.min(occurrence)));
                 }
             };
-            store.read_on(&mut after, take).await?;
-            self.upsert.told = Some((after, first.map(Timestamp::from_millis)));
+            store.read_on(&mut read_to, record).await?;
+            self.upsert.history = Some((read_to, first.map(Timestamp::from_millis)));
             if let Some(made) = store.attempt(&*self.upsert).await? {
                 return Ok(made);
             }
@@ -210,21 +231,6 @@ impl Again for UpsertAgain<'_, '_> {
 }
 
 impl Store {
-    /// Stores and queues jobs.
-    pub(crate) async fn enqueue(&self, jobs: &[NewRecord]) -> Result<Vec<Enqueued>, CallError> {
-        let outcomes = self.attempt(&Enqueue { jobs, told: None }).await?;
-        outcomes.ok_or_else(|| odd("enqueue"))
-    }
-
-    /// Writes a scheduler's definition and makes its iteration; returns the iteration and its slot.
-    pub(crate) async fn upsert_scheduler(
-        &self,
-        upsert: &UpsertScheduler<'_>,
-    ) -> Result<(JobId, Timestamp), CallError> {
-        let made = self.attempt(upsert).await?;
-        made.ok_or_else(|| odd("upsert_scheduler"))
-    }
-
     /// Reads the entries after one, to the end.
     async fn read_on(
         &self,
@@ -268,10 +274,6 @@ fn read_page(page: Value, command: &str) -> Result<Vec<RawEvent>> {
         .collect()
 }
 
-fn odd(script: &str) -> CallError {
-    CallError::Answered(reply::unexpected(script))
-}
-
 /// The events came faster than they could be read; the caller may ask again.
 fn overtaken() -> CallError {
     CallError::NotExecuted(Error::Overloaded(
@@ -295,11 +297,11 @@ mod tests {
         }
     }
 
-    /// The first event about a job tells what its add did; later ones are of its later life.
+    /// The first event about a job reports what its add did; later ones are about something else.
     #[test]
     fn first_event_of_a_job_counts() {
-        let mut told = Told::since(Timestamp::from_millis(7));
-        assert_eq!(told.after, EventId::new(6, u64::MAX));
+        let mut history = AddHistory::since(Timestamp::from_millis(7));
+        assert_eq!(history.read_to, EventId::new(6, u64::MAX));
         let dedup = [
             "event",
             "deduplicated",
@@ -315,21 +317,21 @@ mod tests {
             &["event", "added", "jobId", "a"],
             &["event", "added", "jobId", "c"],
         ] {
-            told.take(&entry(fields), |id| id != "c");
+            history.record(&entry(fields), |id| id != "c");
         }
         let (other, owner, deduplication) = ("b".to_owned(), "a".to_owned(), "d".to_owned());
-        let replaced = Story::Replaced {
+        let replaced = PastAdd::Replaced {
             other,
             deduplication: deduplication.clone(),
         };
-        assert_eq!(told.stories.get("a"), Some(&replaced));
+        assert_eq!(history.adds.get("a"), Some(&replaced));
         assert_eq!(
-            told.stories.get("b"),
-            Some(&Story::Owned {
+            history.adds.get("b"),
+            Some(&PastAdd::Deduplicated {
                 owner,
                 deduplication
             })
         );
-        assert_eq!(told.stories.len(), 2);
+        assert_eq!(history.adds.len(), 2);
     }
 }

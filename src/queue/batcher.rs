@@ -7,11 +7,9 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::client::CallError;
-use crate::clock::Timestamp;
-use crate::error::{Error, Result, SharedError};
+use crate::error::{Error, Result};
 use crate::metrics;
-use crate::store::{EnqueueAgain, Enqueued, NewRecord, Store};
+use crate::store::{Enqueued, NewRecord, Store};
 
 /// How many jobs one call stores at most: about a millisecond of the server's time.
 pub(super) const BATCH_JOBS: usize = 200;
@@ -21,9 +19,6 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 const IN_FLIGHT: usize = 2;
 /// How many adds may wait for their call; further ones wait for a place.
 const BACKLOG: usize = 4096;
-/// How far our clock may be ahead of the server's, in milliseconds.
-pub(crate) const CLOCK_ERROR: i64 = 100;
-
 struct Order {
     job: NewRecord,
     answer: oneshot::Sender<Result<Enqueued>>,
@@ -32,12 +27,12 @@ struct Order {
 /// The way from concurrent adds to batched calls. One task per queue handle owns the calls; it
 /// starts with the first add and ends when the last handle is dropped.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(super) struct Batcher {
     store: Store,
     orders: Mutex<Option<mpsc::Sender<Order>>>,
 }
 
-impl Feed {
+impl Batcher {
     pub(super) fn new(store: Store) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -115,6 +110,7 @@ pub(super) fn cut<T>(waiting: &mut VecDeque<T>, size: impl Fn(&T) -> usize) -> V
     waiting.drain(..count).collect()
 }
 
+/// Sends one batch and gives each caller its outcome.
 async fn send(store: Store, orders: Vec<Order>) {
     let (jobs, answers): (Vec<_>, Vec<_>) = orders
         .into_iter()
@@ -127,53 +123,10 @@ async fn send(store: Store, orders: Vec<Order>) {
     }
 }
 
-/// Stores one batch and returns what became of each job.
-///
-/// After a lost answer, jobs with an id of their own are asked for again until the outcome is
-/// known: the script recognises what its earlier execution stored. The others end as
-/// [`Error::Indeterminate`], because asking again could store them twice.
+/// Stores one batch and returns what became of each job, in order.
 pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
     metrics::added(store.keys().qualified(), jobs.len());
-    let asked = store.clock().now().as_millis();
-    let since = Timestamp::from_millis(asked.saturating_sub(CLOCK_ERROR));
-    let lost = match store.enqueue(&jobs).await {
-        Ok(outcomes) => return outcomes.into_iter().map(Ok).collect(),
-        Err(CallError::Unknown(error)) => error,
-        Err(CallError::NotExecuted(error) | CallError::Answered(error)) => {
-            return spread(error, jobs.len());
-        }
-    };
-    let total = jobs.len();
-    let (again, places): (Vec<_>, Vec<_>) = jobs
-        .into_iter()
-        .enumerate()
-        .filter(|(_, job)| job.id.is_some())
-        .map(|(place, job)| (job, place))
-        .unzip();
-    let mut outcomes = spread(lost, total);
-    if again.is_empty() {
-        return outcomes;
-    }
-    let again = EnqueueAgain {
-        jobs: &again,
-        since,
-    };
-    let settled = match store.settle(again).await {
-        Ok(settled) => settled.into_iter().map(Ok).collect(),
-        Err(error) => spread(error, places.len()),
-    };
-    for (place, outcome) in places.into_iter().zip(settled) {
-        if let Some(slot) = outcomes.get_mut(place) {
-            *slot = outcome;
-        }
-    }
-    outcomes
-}
-
-/// Gives every job of a failed call its own copy of the error.
-fn spread(error: Error, count: usize) -> Vec<Result<Enqueued>> {
-    let shared = SharedError::new(error);
-    (0..count).map(|_| Err(shared.copy())).collect()
+    store.enqueue(jobs).await
 }
 
 #[cfg(test)]

@@ -1,92 +1,13 @@
-//! Entries of the event stream (`docs/protocol.md#events`).
+//! The fields of an entry, and decoding them as a value.
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
 use serde::de::value::MapDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
 use serde::forward_to_deserialize_any;
 
-use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-
-/// The events that BullMQ knows.
-const KNOWN: [&str; 18] = [
-    "active",
-    "added",
-    "cleaned",
-    "completed",
-    "debounced",
-    "deduplicated",
-    "delayed",
-    "drained",
-    "duplicated",
-    "failed",
-    "paused",
-    "progress",
-    "removed",
-    "resumed",
-    "retries-exhausted",
-    "stalled",
-    "waiting",
-    "waiting-children",
-];
-/// What BullMQ's listener emits by itself: an entry named `error` ends a Node process that does
-/// not expect it.
-const LOCAL: [&str; 4] = ["error", "ioredis:close", "newListener", "removeListener"];
-
-/// Says whether an event of this name means something to a BullMQ client. `completed:7` is what
-/// those who wait for job 7 listen to.
-pub(crate) fn is_reserved_event(name: &str) -> bool {
-    let first = name.split(':').next().unwrap_or_default();
-    KNOWN.contains(&first) || LOCAL.contains(&name)
-}
-
-/// The place of an entry in a queue's event stream: the server's time when it was written, in
-/// milliseconds, and a number among the entries of that millisecond. As text `1795409883072-0`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct EventId {
-    millis: u64,
-    sequence: u64,
-}
-
-impl EventId {
-    /// The place before every entry: `0-0`.
-    pub const START: Self = Self::new(0, 0);
-
-    /// Builds an id from its two parts.
-    pub const fn new(millis: u64, sequence: u64) -> Self {
-        Self { millis, sequence }
-    }
-
-    /// Returns when the entry was written, by the server's clock.
-    pub fn timestamp(self) -> Timestamp {
-        Timestamp::from_millis(i64::try_from(self.millis).unwrap_or(i64::MAX))
-    }
-}
-
-impl fmt::Display for EventId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.millis, self.sequence)
-    }
-}
-
-impl FromStr for EventId {
-    type Err = Error;
-
-    /// Reads `1795409883072-0`, or a time in milliseconds alone.
-    fn from_str(text: &str) -> Result<Self> {
-        let (millis, sequence) = text.split_once('-').unwrap_or((text, "0"));
-        match (millis.parse(), sequence.parse()) {
-            (Ok(millis), Ok(sequence)) => Ok(Self { millis, sequence }),
-            _ => Err(Error::invalid(
-                "event id",
-                "must be two numbers with a dash between them",
-            )),
-        }
-    }
-}
 
 /// A field's name and value.
 type Field = (Box<[u8]>, Box<[u8]>);
@@ -387,33 +308,5 @@ mod tests {
             assert!(matches!(error, Error::Decode { .. }), "{error:?}");
         }
         assert!(fields(&[]).decode::<Count>().is_err());
-    }
-
-    #[test]
-    fn names_that_mean_something_are_reserved() {
-        for name in [
-            "completed",
-            "completed:7",
-            "debounced",
-            "error",
-            "ioredis:close",
-        ] {
-            assert!(is_reserved_event(name), "{name}");
-        }
-        for name in ["deployed", "app:completed", "completed-late", "errors"] {
-            assert!(!is_reserved_event(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn ids_are_ordered_by_number_and_keep_their_text() {
-        let id: EventId = "1795409883072-10".parse().unwrap();
-        assert_eq!(id.to_string(), "1795409883072-10");
-        assert_eq!(id.timestamp().as_millis(), 1_795_409_883_072);
-        assert!(id > "1795409883072-9".parse().unwrap());
-        assert_eq!("17".parse::<EventId>().unwrap(), EventId::new(17, 0));
-        for bad in ["", "$", "1-", "-1", "1-2-3", "a-b"] {
-            assert!(bad.parse::<EventId>().is_err(), "{bad}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! `lua/rearm_scheduler.lua`
+//! `lua/repair_scheduler.lua`
 
 use redis::Value;
 
@@ -9,26 +9,26 @@ use crate::job::JobId;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::transitions::check_schedulers::IterationState;
-use crate::store::transitions::next_iteration::PatternSlots;
+use crate::store::transitions::next_iteration::PatternOccurrences;
 use crate::store::transitions::upsert_scheduler::{optional, write_iteration};
 use crate::store::{Call, Transition};
 use crate::wire::{EventId, Iteration};
 
 static SCRIPT: Script = lua!(
-    "rearm_scheduler",
+    "repair_scheduler",
     uses: ["events", "gate", "marker", "place", "job", "scheduler"]
 );
 
 /// Makes an iteration for a scheduler whose current one will not run.
-pub(crate) struct RearmScheduler<'a> {
+pub(crate) struct RepairScheduler<'a> {
     pub(crate) scheduler: &'a str,
-    /// The slot of the iteration, and what became of it, as they were found.
-    pub(crate) slot: Timestamp,
+    /// The occurrence of the iteration, and what became of it, as they were found.
+    pub(crate) occurrence: Timestamp,
     pub(crate) state: IterationState,
     pub(crate) now: Timestamp,
-    /// Whether the iteration of that slot is made again, instead of a later one.
+    /// Whether the iteration of that occurrence is made again, instead of a later one.
     pub(crate) same: bool,
-    pub(crate) slots: PatternSlots,
+    pub(crate) occurrences: PatternOccurrences,
     pub(crate) iteration: &'a Iteration,
     /// The newest event that was read, and whether the events up to it tell that the iteration has
     /// started.
@@ -37,7 +37,7 @@ pub(crate) struct RearmScheduler<'a> {
 
 /// What became of the try.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum RearmedAs {
+pub(crate) enum Repair {
     /// The iteration was made.
     Made(JobId),
     /// Nothing was to be done.
@@ -46,20 +46,20 @@ pub(crate) enum RearmedAs {
     Behind,
 }
 
-impl Transition for RearmScheduler<'_> {
+impl Transition for RepairScheduler<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // The second execution finds an iteration that will run.
     const SAFETY: Repeat = Repeat::Safe;
-    type Reply = RearmedAs;
+    type Reply = Repair;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.scheduler)
-            .arg(self.slot.as_millis())
+            .arg(self.occurrence.as_millis())
             .arg(self.state.as_str())
             .arg(self.now.as_millis())
             .flag(self.same)
-            .arg(optional(self.slots.latest))
-            .arg(optional(self.slots.following));
+            .arg(optional(self.occurrences.latest))
+            .arg(optional(self.occurrences.following));
         write_iteration(call, self.iteration);
         call.arg(
             self.events
@@ -68,12 +68,12 @@ impl Transition for RearmScheduler<'_> {
         .flag(self.events.is_some_and(|(_, started)| started));
     }
 
-    fn read(&self, reply: Value) -> Result<RearmedAs> {
+    fn read(&self, reply: Value) -> Result<Repair> {
         if matches!(&reply, Value::SimpleString(text) if text == "BEHIND") {
-            return Ok(RearmedAs::Behind);
+            return Ok(Repair::Behind);
         }
-        let ids = reply::ids(reply, "rearm_scheduler")?;
+        let ids = reply::ids(reply, "repair_scheduler")?;
         let made = ids.into_iter().next();
-        Ok(made.map_or(RearmedAs::Nothing, RearmedAs::Made))
+        Ok(made.map_or(Repair::Nothing, Repair::Made))
     }
 }

@@ -1,31 +1,31 @@
-//! Arming schedulers again whose current iteration will not run: its job was deleted by hand, or
-//! ended without a successor. A schedule that ended as it should is left alone.
+//! Repairing schedulers whose current iteration will not run: its job was deleted by hand, or ended
+//! without a successor. A schedule that ended as it should is left alone.
 
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::scheduler::{Rearmed, slots};
 use crate::store::{
-    CheckSchedulers, Halted, IterationState, RearmScheduler, RearmedAs, Starts, Store,
+    CheckSchedulers, IterationState, Repair, RepairScheduler, Starts, StoppedScheduler, Store,
 };
 use crate::wire::Repetition;
+use crate::worker::schedules::{RepairedScheduler, occurrences};
 
 /// How often the events are read on for one scheduler.
 const READS_MAX: usize = 20;
 
 /// What a check did.
 #[derive(Debug, Default)]
-pub(crate) struct Healed {
-    pub(crate) rearmed: Vec<Rearmed>,
+pub(in crate::worker) struct Repairs {
+    pub(in crate::worker) repaired: Vec<RepairedScheduler>,
     /// Schedulers that stay without an iteration, and why.
-    pub(crate) problems: Vec<String>,
+    pub(in crate::worker) problems: Vec<String>,
 }
 
-impl Healed {
-    /// Ends a check early. What it has done is told all the same.
+impl Repairs {
+    /// Ends a check early, with what it has done so far if that is anything.
     fn cut_short(mut self, error: Error) -> Result<Self> {
-        if self.rearmed.is_empty() && self.problems.is_empty() {
+        if self.repaired.is_empty() && self.problems.is_empty() {
             return Err(error);
         }
         self.problems
@@ -34,13 +34,13 @@ impl Healed {
     }
 }
 
-/// Checks all schedulers of the queue, unless somebody has within the interval.
+/// Checks all schedulers of the queue, unless some worker has within the interval.
 ///
 /// # Errors
 ///
 /// Whatever the store answers before anything was found; the next check goes on.
-pub(crate) async fn heal(store: &Store, interval: Duration) -> Result<Healed> {
-    let mut healed = Healed::default();
+pub(in crate::worker) async fn repair(store: &Store, interval: Duration) -> Result<Repairs> {
+    let mut repairs = Repairs::default();
     let mut starts = Starts::default();
     let mut skip = 0;
     loop {
@@ -52,60 +52,64 @@ pub(crate) async fn heal(store: &Store, interval: Duration) -> Result<Healed> {
         };
         let page = match store.run(&check).await {
             Ok(page) => page,
-            Err(error) => return healed.cut_short(error),
+            Err(error) => return repairs.cut_short(error),
         };
-        for halted in page.halted {
-            let problem = match rearm(store, &halted, now, &mut starts).await {
-                Ok(Ok(rearmed)) => {
-                    healed.rearmed.extend(rearmed);
+        for stopped in page.stopped {
+            let problem = match repair_one(store, &stopped, now, &mut starts).await {
+                Ok(Ok(repaired)) => {
+                    repairs.repaired.extend(repaired);
                     continue;
                 }
-                Ok(Err(error)) if error.is_transient() => return healed.cut_short(error),
-                // One that cannot be armed must not keep the others from it.
+                Ok(Err(error)) if error.is_transient() => return repairs.cut_short(error),
+                // One that cannot be repaired must not keep the others from it.
                 Ok(Err(error)) => error.to_string(),
                 Err(problem) => problem,
             };
-            let id = &halted.scheduler.id;
-            healed
+            let id = &stopped.scheduler.id;
+            repairs
                 .problems
                 .push(format!("scheduler {id} has no next iteration: {problem}"));
         }
         match page.next {
             Some(next) => skip = next,
-            None => return Ok(healed),
+            None => return Ok(repairs),
         }
     }
 }
 
 /// Makes an iteration for one scheduler; the outer error says why it cannot be made.
-async fn rearm(
+async fn repair_one(
     store: &Store,
-    halted: &Halted,
+    stopped: &StoppedScheduler,
     now: Timestamp,
     starts: &mut Starts,
-) -> Result<Result<Option<Rearmed>>, String> {
-    let scheduler = &halted.scheduler;
+) -> Result<Result<Option<RepairedScheduler>>, String> {
+    let scheduler = &stopped.scheduler;
     if let Some(problem) = scheduler.problems.first() {
         return Err(problem.clone());
     }
-    let finished = halted.state == IterationState::Finished;
-    // A slot that is still to come gets its job back; so does one that no state has.
-    let same = match halted.state {
+    let finished = stopped.state == IterationState::Finished;
+    // An occurrence that is still to come gets its job back; so does one that no state has.
+    let same = match stopped.state {
         IterationState::Finished => false,
         IterationState::Gone => scheduler.next > now,
         IterationState::Stranded => true,
     };
-    let slots = |from: &Repetition| slots::following(&from.schedule, scheduler.next, now);
-    let inherited = halted.options.as_deref().and_then(|options| {
+    let occurrences =
+        |from: &Repetition| occurrences::following(&from.schedule, scheduler.next, now);
+    let inherited = stopped.options.as_deref().and_then(|options| {
         let current = Repetition::of_iteration(options).ok()?;
-        Some((slots(&current).ok()?, current))
+        Some((occurrences(&current).ok()?, current))
     });
-    let (slots, current) = if let Some(inherited) = inherited {
+    let (occurrences, current) = if let Some(inherited) = inherited {
         inherited
     } else {
         // The definition knows less, but enough.
         let current = Repetition::of_definition(scheduler)?;
-        (slots(&current).map_err(|error| error.to_string())?, current)
+        (
+            occurrences(&current).map_err(|error| error.to_string())?,
+            current,
+        )
     };
     if scheduler.iterations.is_none() && scheduler.raw_data.is_none() && !finished {
         return Err("its data was in the job that is gone".to_owned());
@@ -118,27 +122,27 @@ async fn rearm(
     let current = format!("repeat:{}:{}", scheduler.id, scheduler.next);
     for _ in 0..READS_MAX {
         let made = store
-            .run(&RearmScheduler {
+            .run(&RepairScheduler {
                 scheduler: &scheduler.id,
-                slot: scheduler.next,
-                state: halted.state,
+                occurrence: scheduler.next,
+                state: stopped.state,
                 now,
                 same,
-                slots,
+                occurrences,
                 iteration: &iteration,
                 events: starts.after().map(|after| (after, starts.has(&current))),
             })
             .await;
         match made {
-            Ok(RearmedAs::Behind) => {
+            Ok(Repair::Behind) => {
                 if let Err(error) = starts.read(store).await {
                     return Ok(Err(error));
                 }
             }
-            Ok(RearmedAs::Nothing) => return Ok(Ok(None)),
-            Ok(RearmedAs::Made(id)) => {
+            Ok(Repair::Nothing) => return Ok(Ok(None)),
+            Ok(Repair::Made(id)) => {
                 let scheduler = scheduler.id.clone();
-                return Ok(Ok(Some(Rearmed { scheduler, id })));
+                return Ok(Ok(Some(RepairedScheduler { scheduler, id })));
             }
             Err(error) => return Ok(Err(error)),
         }
@@ -150,20 +154,20 @@ async fn rearm(
 mod tests {
     use super::*;
 
-    /// An error in the middle of a check hides nothing of what was done before.
+    /// An error in the middle of a check must not hide what was done before.
     #[test]
-    fn check_that_is_cut_short_tells_what_it_did() {
-        let nothing = Healed::default().cut_short(Error::Closed);
+    fn check_that_is_cut_short_reports_what_it_did() {
+        let nothing = Repairs::default().cut_short(Error::Closed);
         assert!(matches!(nothing, Err(Error::Closed)));
-        let one = Healed {
-            rearmed: vec![Rearmed {
+        let one = Repairs {
+            repaired: vec![RepairedScheduler {
                 scheduler: "s".to_owned(),
                 id: crate::job::JobId::existing("repeat:s:1"),
             }],
             problems: Vec::new(),
         };
-        let told = one.cut_short(Error::Closed).unwrap();
-        assert_eq!(told.rearmed.len(), 1);
-        assert!(told.problems[0].starts_with("not all schedulers were checked"));
+        let cut = one.cut_short(Error::Closed).unwrap();
+        assert_eq!(cut.repaired.len(), 1);
+        assert!(cut.problems[0].starts_with("not all schedulers were checked"));
     }
 }

@@ -1,0 +1,179 @@
+//! Actions on one job that exists.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Queue, encode};
+use crate::error::{Error, Result};
+use crate::job::{JobId, JobOptions, PRIORITY_MAX};
+use crate::store::{
+    AddLog, ChangeDelay, ChangePriority, PromoteJob, RetryJob, UpdateData, UpdateProgress,
+};
+
+/// What a retried job forgets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RetryOptions {
+    reset_made: bool,
+    reset_started: bool,
+}
+
+impl RetryOptions {
+    /// Forgets nothing: attempts made before still count.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the job all of its attempts again. Default: false.
+    #[must_use]
+    pub fn reset_attempts_made(mut self, reset: bool) -> Self {
+        self.reset_made = reset;
+        self
+    }
+
+    /// Starts the count of started attempts anew. Default: false.
+    #[must_use]
+    pub fn reset_attempts_started(mut self, reset: bool) -> Self {
+        self.reset_started = reset;
+        self
+    }
+}
+
+impl<D> Queue<D> {
+    /// Replaces a job's data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job; [`Error::Encode`]; connection errors. Safe
+    /// to repeat.
+    pub async fn update_data(&self, id: &JobId, data: &D) -> Result<()>
+    where
+        D: Serialize,
+    {
+        let data = encode("job data", data)?;
+        self.store()
+            .run(&UpdateData {
+                job: id,
+                data: &data,
+                token: None,
+            })
+            .await
+    }
+
+    /// Replaces a job's progress, any value that has a JSON form, and tells listeners.
+    ///
+    /// # Errors
+    ///
+    /// As [`update_data`](Self::update_data).
+    pub async fn update_progress<P: Serialize + ?Sized>(
+        &self,
+        id: &JobId,
+        progress: &P,
+    ) -> Result<()> {
+        let progress = encode("progress", progress)?;
+        self.store()
+            .run(&UpdateProgress {
+                job: id,
+                progress: &progress,
+            })
+            .await
+    }
+
+    /// Appends a row to a job's log and keeps the newest `keep` rows (0: all). Returns how many
+    /// rows there are now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job; connection errors. After
+    /// [`Error::Indeterminate`] a repetition may write the row twice.
+    pub async fn log(&self, id: &JobId, row: impl AsRef<str>, keep: u32) -> Result<u64> {
+        self.store()
+            .run(&AddLog {
+                job: id,
+                row: row.as_ref(),
+                keep,
+            })
+            .await
+    }
+
+    /// Runs a failed job again.
+    ///
+    /// Its earlier stalls count no more, so that one which failed by stalling may stall as often as
+    /// a new one. The attempts that it has made and started count on, unless `options` say otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it has not failed; connection errors.
+    pub async fn retry(&self, id: &JobId, options: RetryOptions) -> Result<()> {
+        self.retry_from(id, false, options).await
+    }
+
+    /// Runs a completed job again, as [`retry`](Self::retry) does a failed one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it has not completed; connection errors.
+    pub async fn rerun(&self, id: &JobId, options: RetryOptions) -> Result<()> {
+        self.retry_from(id, true, options).await
+    }
+
+    async fn retry_from(&self, id: &JobId, completed: bool, options: RetryOptions) -> Result<()> {
+        self.store()
+            .run(&RetryJob {
+                job: id,
+                completed,
+                reset_made: options.reset_made,
+                reset_started: options.reset_started,
+            })
+            .await
+    }
+
+    /// Lets a delayed job run now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it is not delayed; connection errors.
+    pub async fn promote(&self, id: &JobId) -> Result<()> {
+        self.store().run(&PromoteJob { job: id }).await
+    }
+
+    /// Lets a delayed job wait this long from now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job or it is not delayed; [`Error::Invalid`];
+    /// connection errors. Safe to repeat.
+    pub async fn change_delay(&self, id: &JobId, delay: Duration) -> Result<()> {
+        JobOptions::new().delay(delay).check()?;
+        self.store()
+            .run(&ChangeDelay {
+                job: id,
+                now: self.store().clock().now(),
+                delay,
+            })
+            .await
+    }
+
+    /// Gives a job another priority (0: none); with `lifo` it runs before its equals. A job that
+    /// does not wait keeps its place, and only the number changes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] when there is no such job; [`Error::Invalid`]; connection errors. Safe
+    /// to repeat.
+    pub async fn change_priority(&self, id: &JobId, priority: u32, lifo: bool) -> Result<()> {
+        if priority > PRIORITY_MAX {
+            return Err(Error::invalid(
+                "priority",
+                format!("should be between 0 and {PRIORITY_MAX}"),
+            ));
+        }
+        self.store()
+            .run(&ChangePriority {
+                job: id,
+                priority,
+                lifo,
+            })
+            .await
+    }
+}

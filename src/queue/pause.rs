@@ -1,0 +1,46 @@
+//! Pausing a queue and resuming it.
+
+use crate::error::Result;
+use crate::queue::Queue;
+use crate::store::{Pause, Resume};
+
+impl<D> Queue<D> {
+    /// Stops all workers of the queue, of whatever kind, from starting jobs. Jobs that run go on;
+    /// adding goes on too.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. Safe to repeat.
+    pub async fn pause(&self) -> Result<()> {
+        self.store().run(&Pause).await
+    }
+
+    /// Lets workers start jobs again.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors, in an [`Error::Incomplete`] when jobs that old versions have parked did
+    /// not all move. Safe to repeat.
+    pub async fn resume(&self) -> Result<()> {
+        let mut continued = false;
+        loop {
+            match self.store().run(&Resume { continued }).await {
+                Ok(true) => continued = true,
+                Ok(false) => return Ok(()),
+                Err(error) if continued => {
+                    return Err(error.after(|| "the queue was resumed".to_owned()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Says whether the queue is paused.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors.
+    pub async fn is_paused(&self) -> Result<bool> {
+        self.store().is_paused().await
+    }
+}

@@ -1,0 +1,68 @@
+//! Deleting jobs.
+
+use crate::error::Result;
+use crate::job::JobId;
+use crate::queue::Queue;
+use crate::store::{Drain, Drainable};
+
+impl<D> Queue<D> {
+    /// Deletes the jobs that wait, and with `delayed` those that wait for a time; in bounded
+    /// steps, so that the server stays responsive. Pending iterations of job schedulers stay.
+    /// Returns how many jobs were deleted.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors, in an [`Error::Incomplete`] when some jobs are deleted. Safe to repeat.
+    pub async fn drain(&self, delayed: bool) -> Result<u64> {
+        // In this order parents in other queues are released.
+        let mut places = vec![Drainable::Wait, Drainable::Paused];
+        if delayed {
+            places.push(Drainable::Delayed);
+        }
+        places.push(Drainable::Prioritized);
+        let mut deleted = 0;
+        for from in places {
+            let mut skip = 0;
+            loop {
+                let step = self.store().run(&Drain { from, skip }).await;
+                let step = step.map_err(|error| match deleted {
+                    0 => error,
+                    _ => error.after(|| format!("{deleted} jobs were deleted")),
+                })?;
+                deleted += step.deleted;
+                skip = step.skip;
+                if !step.more {
+                    break;
+                }
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Deletes a job and its children. Returns whether there was such a job.
+    ///
+    /// Up to about a hundred jobs go in one step. A larger flow goes in bounded steps, so that the
+    /// server stays responsive: first all locks are looked at, then the job leaves its state, so that
+    /// nothing starts it any more, and its children are deleted before it. A child that a worker
+    /// starts between two steps is left to that worker; it ends without effect on a parent. If the
+    /// caller ends half way, what is left of the flow stays, with the job in no state: remove it
+    /// again.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Incomplete`] when a later step fails. [`Error::Refused`] when a worker holds the job or a child that has not ended
+    /// ([`Locked`](crate::Refusal::Locked)), or when a job scheduler needs it
+    /// ([`SchedulerOwned`](crate::Refusal::SchedulerOwned)); connection errors.
+    pub async fn remove(&self, id: &JobId) -> Result<bool> {
+        self.store().remove_job(id, true).await
+    }
+
+    /// Deletes a job and leaves its children, which then end without effect on a parent.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Self::remove).
+    pub async fn remove_only(&self, id: &JobId) -> Result<bool> {
+        self.store().remove_job(id, false).await
+    }
+}
