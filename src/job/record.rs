@@ -101,10 +101,23 @@ impl fmt::Debug for JobRecord {
 }
 
 impl JobRecord {
-    /// Makes a record that has nothing but an id.
-    pub(crate) fn empty(id: JobId) -> Self {
+    /// Makes a record that has nothing but an id, and an empty object as its data; everything else
+    /// can be set. For tests of code that is given records.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::JobRecord;
+    ///
+    /// let mut record = JobRecord::new("42");
+    /// record.name = "welcome".into();
+    /// record.attempts_made = 2;
+    /// assert_eq!(record.data::<serde_json::Value>()?, serde_json::json!({}));
+    /// # Ok::<(), oxbull::Error>(())
+    /// ```
+    pub fn new(id: impl Into<JobId>) -> Self {
         Self {
-            id,
+            id: id.into(),
             name: String::new(),
             raw_data: "{}".to_owned(),
             options: JobOptions::new(),

@@ -310,7 +310,7 @@ mod tests {
             options,
             attempts_made: made,
             attempts_started: started,
-            ..JobRecord::empty(JobId::existing("1"))
+            ..JobRecord::new("1")
         }
     }
 

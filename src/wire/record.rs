@@ -16,7 +16,7 @@ pub(crate) fn decode_record(
     id: JobId,
     fields: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
 ) -> JobRecord {
-    let mut job = JobRecord::empty(id);
+    let mut job = JobRecord::new(id);
     let mut old_attempts = None;
     let mut parent_key = None;
     for (name, value) in fields {

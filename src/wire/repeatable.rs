@@ -160,7 +160,7 @@ mod tests {
     /// Jobs of the oldest versions do not name their key; it is made of what is repeated.
     #[test]
     fn key_is_made_of_what_is_repeated() {
-        let mut job = JobRecord::empty(JobId::existing("repeat:a0:1795834800000"));
+        let mut job = JobRecord::new("repeat:a0:1795834800000");
         job.name = "rep".to_owned();
         for (repeat, key) in [
             (r#"{"every":60000,"count":1}"#, "rep::::60000"),

@@ -120,7 +120,7 @@ impl fmt::Debug for Strategies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{Backoff, JobId, JobOptions};
+    use crate::job::{Backoff, JobOptions};
 
     /// A strategy that panics or never answers must hold neither slot nor lock for ever.
     #[tokio::test]
@@ -141,7 +141,7 @@ mod tests {
         ] {
             let job = Arc::new(JobRecord {
                 options: JobOptions::new().backoff(Backoff::custom(name)),
-                ..JobRecord::empty(JobId::existing("1"))
+                ..JobRecord::new("1")
             });
             assert_eq!(strategies.wait(&job, &error).await, expected, "{name}");
         }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 use tracing::Instrument;
 
 use crate::client::Throttle;
@@ -16,9 +15,8 @@ use crate::policy::AttemptEnd;
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
 use crate::worker::attempt::{Attempt, Conclude, Concluded};
 use crate::worker::events::{Announcer, WorkerEvent};
-use crate::worker::handler::{Cancellation, JobCall, JobReply, JobService, job_error};
+use crate::worker::handler::{Cancellation, JobCall, JobReply, JobService, answer};
 use crate::worker::iteration::Iterations;
-use crate::worker::panic::caught;
 
 /// Why an attempt is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,8 +138,7 @@ impl Runner {
         // Dropped with the attempt, so that work the handler spawned ends too.
         let _stop_spawned = call.cancellation.0.clone().drop_guard();
         let service = self.service.clone();
-        let handling = async { caught(service.oneshot(call)).await?.map_err(job_error) };
-        let handling = handling.instrument(span);
+        let handling = answer(service, call).instrument(span);
         tokio::pin!(handling);
         let timeout = async {
             match self.timeout {

@@ -10,20 +10,21 @@ use futures::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
-use tower::Service;
 use tower::util::BoxCloneSyncService;
+use tower::{Service, ServiceExt};
 
 use crate::client::Client;
 use crate::error::BoxError;
 use crate::job::{Actions, AttemptError, Job, JobError, JobId, JobRecord, JobResult, Outcome};
 use crate::json;
+use crate::worker::panic::caught;
 
 /// What a handler gets beside its job: the worker's shared state, the client, and notice of being
 /// cancelled.
 pub struct Context<S = ()> {
-    state: Arc<S>,
-    client: Client,
-    cancellation: Cancellation,
+    pub(crate) state: Arc<S>,
+    pub(crate) client: Client,
+    pub(crate) cancellation: Cancellation,
 }
 
 impl<S> Context<S> {
@@ -63,7 +64,7 @@ impl<S> Context<S> {
 /// Notice that an attempt is over, for work that its handler has spawned: it comes when the attempt is
 /// cancelled, and when it ends in any other way. Clones are about the same attempt.
 #[derive(Clone)]
-pub struct Cancellation(pub(super) CancellationToken);
+pub struct Cancellation(pub(crate) CancellationToken);
 
 impl Cancellation {
     /// Waits until the attempt is over.
@@ -239,9 +240,9 @@ where
 /// One attempt on its way through the worker's layers to the handler.
 #[derive(Clone)]
 pub struct JobCall {
-    pub(super) record: Arc<JobRecord>,
-    pub(super) actions: Arc<dyn Actions>,
-    pub(super) cancellation: Cancellation,
+    pub(crate) record: Arc<JobRecord>,
+    pub(crate) actions: Arc<dyn Actions>,
+    pub(crate) cancellation: Cancellation,
 }
 
 impl JobCall {
@@ -275,14 +276,45 @@ impl fmt::Debug for JobCall {
 pub struct JobReply(pub(super) Outcome<String>);
 
 impl JobReply {
+    /// Makes a reply of an outcome, for a layer that answers without the handler.
+    ///
+    /// # Errors
+    ///
+    /// A failed attempt when the value has no JSON form.
+    pub fn new<T: Serialize>(outcome: Outcome<T>) -> Result<Self, JobError> {
+        let encoded = outcome.try_map(|value| serde_json::to_string(&value));
+        encoded
+            .map(Self)
+            .map_err(|error| JobError::retry(format!("result has no json form: {error}")).at(None))
+    }
+
     /// Returns the outcome.
     pub fn outcome(&self) -> &Outcome<String> {
         &self.0
+    }
+
+    /// Takes the outcome out of the reply.
+    pub fn into_outcome(self) -> Outcome<String> {
+        self.0
     }
 }
 
 /// A handler behind the layers that have been put around it.
 pub type JobService = BoxCloneSyncService<JobCall, JobReply, BoxError>;
+
+/// Runs a handler behind its layers to its answer.
+///
+/// # Errors
+///
+/// The error that the attempt has failed with; a panic is one.
+pub(crate) async fn answer<T>(service: T, call: JobCall) -> Result<JobReply, JobError>
+where
+    T: Service<JobCall, Response = JobReply>,
+    T::Error: Into<BoxError>,
+{
+    let reply = caught(service.oneshot(call)).await?;
+    reply.map_err(|error| job_error(error.into()))
+}
 
 /// Reads an error that came through the layers: it counts as if a handler had returned it with `?`,
 /// except that nobody knows its place.
@@ -299,7 +331,7 @@ struct HandlerService<H, S, M> {
 }
 
 /// Makes a service of a handler, which is the last to depend on the handler's types.
-pub(super) fn service<H, S, M>(handler: H, state: S, client: &Client) -> JobService
+pub(crate) fn service<H, S, M>(handler: H, state: S, client: &Client) -> JobService
 where
     H: Handler<S, M>,
     H::Data: DeserializeOwned + Send + 'static,
@@ -359,11 +391,7 @@ where
             })?;
             let job = Job::new(call.record, data, call.actions);
             let outcome = handler.handle(job, context).await.into_job_result()?;
-            let reply = outcome.try_map(|value| serde_json::to_string(&value));
-            let reply = reply.map_err(|error| {
-                JobError::retry(format!("result has no json form: {error}")).at(None)
-            })?;
-            Ok(JobReply(reply))
+            Ok(JobReply::new(outcome)?)
         })
     }
 }

@@ -36,6 +36,8 @@ pub use backoff::FailedAttempt;
 pub use builder::{WorkerBuilder, WorkerStart};
 pub use events::{WorkerEvent, WorkerEvents};
 pub use handler::{Cancellation, Context, Handler, IntoJobResult, JobCall, JobReply, JobService};
+#[cfg(feature = "testing")]
+pub(crate) use handler::{answer, service};
 pub use manual::{Availability, ManualWorker};
 pub use options::ShutdownOptions;
 pub use schedules::RepairedScheduler;

@@ -34,6 +34,7 @@ mod sessions;
 mod settle_model;
 mod stalling;
 mod steering;
+mod testing;
 mod tidy;
 #[cfg(feature = "tower-sessions")]
 mod tower_store;

@@ -1,0 +1,291 @@
+//! Handlers and layers tested without Redis.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use oxbull::testing::{self, Stored, TestJob};
+use oxbull::tower::util::MapErrLayer;
+use oxbull::tower::{Layer, ServiceExt, service_fn};
+use oxbull::{
+    AttemptError, Backoff, BoxError, Context, Error, Job, JobCall, JobError, JobOptions, JobReply,
+    JobResult, Outcome, Refusal, Timestamp,
+};
+use serde_json::{Value, json};
+
+type TestResult<T = ()> = Result<T, BoxError>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Does what its data says.
+#[expect(clippy::panic, reason = "one of the ways in which an attempt ends")]
+async fn follow(job: Job<String>) -> JobResult<u32> {
+    match job.data().as_str() {
+        "done" => Ok(Outcome::Done(7)),
+        "delay" => Ok(Outcome::DelayFor(SECOND)),
+        "release" => Ok(Outcome::Release),
+        "limit" => Ok(Outcome::RateLimited(SECOND)),
+        "children" => Ok(Outcome::WaitForChildren),
+        "fatal" => Err(JobError::fatal("no use")),
+        "postpone" => Err(JobError::postpone("not now")),
+        "outage" => Err(Error::Unreachable("refused".into()).into()),
+        "panic" => panic!("oh no"),
+        other => Err(JobError::retry(format!("what is {other}?"))),
+    }
+}
+
+/// Every way in which an attempt ends is stored as a worker stores it.
+#[tokio::test]
+async fn runs_tell_what_a_worker_would_store() -> TestResult {
+    let text = str::to_owned;
+    for (data, stored) in [
+        ("done", Stored::Completed(json!(7))),
+        ("delay", Stored::Delayed(SECOND)),
+        ("release", Stored::Released),
+        ("limit", Stored::Released),
+        ("children", Stored::WaitingForChildren),
+        ("fatal", Stored::Failed(text("no use"))),
+        ("postpone", Stored::Postponed(text("not now"))),
+        ("outage", Stored::Postponed(text("redis is unreachable"))),
+        ("panic", Stored::Failed(text("handler panicked: oh no"))),
+        ("x", Stored::Failed(text("what is x?"))),
+    ] {
+        let run = TestJob::new(data)?.run(follow, ()).await;
+        assert_eq!(run.stored(), &stored, "{data}");
+        let value = matches!(stored, Stored::Completed(_)).then_some(7);
+        assert_eq!(run.result::<u32>()?, value, "{data}");
+        let failed = matches!(stored, Stored::Failed(_) | Stored::Postponed(_));
+        assert_eq!(run.error().is_some(), failed, "{data}");
+        assert_eq!(run.outcome().is_err(), failed, "{data}");
+    }
+    let run = TestJob::new("limit")?.run(follow, ()).await;
+    assert_eq!(run.outcome().ok(), Some(&Outcome::RateLimited(SECOND)));
+    let run = TestJob::new("panic")?.run(follow, ()).await;
+    let error = run.error().ok_or("no error")?.error();
+    let panicked = AttemptError::Panicked("oh no".to_owned());
+    assert_eq!(error.downcast_ref::<AttemptError>(), Some(&panicked));
+    Ok(())
+}
+
+#[tokio::test]
+async fn attempts_and_backoff_decide_about_a_retry() -> TestResult {
+    let exponential = Backoff::exponential(SECOND).jitter(0.5);
+    for (options, attempt, wait) in [
+        (JobOptions::new().attempts(2), 1, Some(Duration::ZERO)),
+        (JobOptions::new().attempts(2), 2, None),
+        (
+            JobOptions::new().attempts(4).backoff(exponential),
+            3,
+            Some(4 * SECOND),
+        ),
+        (
+            JobOptions::new()
+                .attempts(2)
+                .backoff(Backoff::custom("mine")),
+            1,
+            Some(Duration::ZERO),
+        ),
+    ] {
+        let job = TestJob::new("x")?.options(options).attempt(attempt);
+        let last = job.job::<String>()?.is_last_attempt();
+        assert_eq!(last, wait.is_none(), "{attempt}");
+        let reason = "what is x?".to_owned();
+        let stored = match wait {
+            Some(wait) => Stored::Retried { reason, wait },
+            None => Stored::Failed(reason),
+        };
+        assert_eq!(job.run(follow, ()).await.stored(), &stored);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn data_that_the_handler_refuses_fails_the_attempt() -> TestResult {
+    for json in ["7", "{", ""] {
+        let run = TestJob::from_json(json).run(follow, ()).await;
+        let error = run.error().ok_or("no error")?.error();
+        let error = error.downcast_ref::<AttemptError>();
+        assert!(
+            matches!(error, Some(AttemptError::Undecodable(_))),
+            "{json}: {error:?}"
+        );
+        assert!(matches!(run.stored(), Stored::Failed(_)), "{json}");
+    }
+    let undecodable = TestJob::new(&7)?.job::<String>();
+    assert!(matches!(undecodable, Err(Error::Decode { .. })));
+    Ok(())
+}
+
+#[tokio::test]
+async fn actions_of_a_handler_are_recorded() -> TestResult {
+    let test = TestJob::new(&json!({ "step": 1 }))?
+        .id("post-7")
+        .name("post")
+        .options(JobOptions::new().keep_logs(2));
+    let job = test.job::<Value>()?;
+    assert_eq!((job.id(), job.name()), (&"post-7".into(), "post"));
+    for step in 1..=3 {
+        job.update_progress(&step).await?;
+        assert_eq!(job.log(format!("step {step}")).await?, step.min(2));
+    }
+    assert_eq!(test.updated_data(), None);
+    job.update_data(&json!({ "step": 4 })).await?;
+    assert_eq!(job.limit_rate(SECOND).await?, SECOND);
+    let zero = job.limit_rate(Duration::ZERO).await;
+    assert!(matches!(zero, Err(Error::Invalid { .. })), "{zero:?}");
+
+    assert_eq!(test.progress(), [json!(1), json!(2), json!(3)]);
+    assert_eq!(test.logs(), ["step 2", "step 3"]);
+    assert_eq!(test.updated_data(), Some(json!({ "step": 4 })));
+    assert_eq!(test.rate_limits(), [SECOND]);
+    // The handler keeps the data that it began with.
+    assert_eq!(job.data()["step"], 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn refused_actions_fail_and_are_not_recorded() -> TestResult {
+    let test = TestJob::new(&1)?;
+    let job = test.job::<u32>()?;
+    test.refuse_actions(Refusal::LockLost);
+    let refused = job.update_data(&2).await;
+    let source = match refused {
+        Err(Error::Refused { source, .. }) => source,
+        other => return Err(format!("{other:?}").into()),
+    };
+    assert_eq!(source, Refusal::LockLost);
+    assert_eq!(test.updated_data(), None);
+    Ok(())
+}
+
+async fn patient(_: Job<u32>, context: Context<Arc<AtomicU32>>) -> JobResult<()> {
+    context.state().fetch_add(1, Ordering::Relaxed);
+    context.cancelled().await;
+    context.state().fetch_add(10, Ordering::Relaxed);
+    Ok(Outcome::Release)
+}
+
+#[tokio::test]
+async fn handler_is_notified_of_a_cancellation() -> TestResult {
+    let steps = Arc::new(AtomicU32::new(0));
+    let test = TestJob::new(&1)?;
+    let cancel = async {
+        while steps.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        test.cancel();
+    };
+    let (run, ()) = tokio::join!(test.run(patient, Arc::clone(&steps)), cancel);
+    assert_eq!(run.stored(), &Stored::Released);
+    assert_eq!(steps.load(Ordering::Relaxed), 11);
+    assert!(test.context(()).is_cancelled());
+    Ok(())
+}
+
+/// What a handler has spawned learns that its attempt is over, and the test's own context is not.
+#[tokio::test]
+async fn end_of_a_run_cancels_what_its_handler_spawned() -> TestResult {
+    async fn spawns(_: Job<u32>, context: Context<tokio::sync::mpsc::Sender<()>>) -> JobResult<()> {
+        let (cancellation, done) = (context.cancellation().clone(), context.state().clone());
+        tokio::spawn(async move {
+            cancellation.cancelled().await;
+            done.send(()).await
+        });
+        Ok(Outcome::Done(()))
+    }
+    let test = TestJob::new(&1)?;
+    let (done, mut ended) = tokio::sync::mpsc::channel(1);
+    test.run(spawns, done).await;
+    ended.recv().await.ok_or("was not cancelled")?;
+    assert!(!test.context(()).is_cancelled());
+    Ok(())
+}
+
+/// A layer sees the call, may answer for the handler, and its errors are failed attempts.
+#[tokio::test]
+async fn layers_are_run_with_their_handler() -> TestResult {
+    let handler = testing::service(follow, ());
+    let gate = service_fn(|call: JobCall| {
+        let handler = handler.clone();
+        async move {
+            match call.record().name.as_str() {
+                "closed" => Ok(JobReply::new(Outcome::<()>::DelayFor(SECOND))?),
+                "broken" => Err(BoxError::from("the layer is broken")),
+                _ => handler.oneshot(call).await,
+            }
+        }
+    });
+    let delayed = Stored::Delayed(SECOND);
+    let broken = Stored::Failed("the layer is broken".to_owned());
+    for (name, stored) in [
+        ("open", Stored::Completed(json!(7))),
+        ("closed", delayed),
+        ("broken", broken),
+    ] {
+        let run = TestJob::new("done")?
+            .name(name)
+            .run_service(gate)
+            .await;
+        assert_eq!(run.stored(), &stored, "{name}");
+    }
+    // The handler's decision holds however its error is wrapped on the way.
+    let wraps = MapErrLayer::new(|error: BoxError| BoxError::from(Wrapped(error)));
+    let service = wraps.layer(testing::service(follow, ()));
+    let options = JobOptions::new().attempts(3);
+    let run = TestJob::new("fatal")?
+        .options(options)
+        .run_service(service)
+        .await;
+    assert_eq!(run.stored(), &Stored::Failed("wrapped".to_owned()));
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Wrapped(BoxError);
+
+impl std::fmt::Display for Wrapped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("wrapped")
+    }
+}
+
+impl std::error::Error for Wrapped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// A handler that asks Redis for something learns that there is none, and needs no server for that.
+#[tokio::test]
+async fn unconnected_client_answers_that_it_is_closed() -> TestResult {
+    async fn reads(_: Job<u32>, context: Context) -> JobResult<Option<String>> {
+        Ok(Outcome::Done(
+            context.client().kv().get_text("greeting").await?,
+        ))
+    }
+    let run = TestJob::new(&1)?.run(reads, ()).await;
+    assert_eq!(run.stored(), &Stored::Failed("closed".to_owned()));
+    let client = testing::unconnected_client();
+    let queue = oxbull::Queue::<u32>::open(&client, "q").await;
+    assert!(matches!(queue, Err(Error::Closed)), "{queue:?}");
+    client.close().await;
+    Ok(())
+}
+
+/// Times that a handler counts with are those of the client's clock, which tests set.
+#[tokio::test]
+async fn clock_of_a_client_stands_where_a_test_sets_it() -> TestResult {
+    async fn in_a_minute(_: Job<u32>, context: Context) -> JobResult<()> {
+        let now = context.client().clock().now();
+        Ok(Outcome::DelayUntil(now + 60 * SECOND))
+    }
+    let client = testing::unconnected_client();
+    client.clock().set(Timestamp::from_millis(1_000));
+    client.clock().advance(SECOND);
+    client.clock().rewind(SECOND / 2);
+    let run = TestJob::new(&1)?.client(&client).run(in_a_minute, ()).await;
+    let until = Timestamp::from_millis(61_500);
+    assert_eq!(run.outcome().ok(), Some(&Outcome::DelayUntil(until)));
+    assert_eq!(run.stored(), &Stored::Delayed(60 * SECOND));
+    Ok(())
+}
