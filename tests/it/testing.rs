@@ -222,10 +222,7 @@ async fn layers_are_run_with_their_handler() -> TestResult {
         ("closed", delayed),
         ("broken", broken),
     ] {
-        let run = TestJob::new("done")?
-            .name(name)
-            .run_service(gate)
-            .await;
+        let run = TestJob::new("done")?.name(name).run_service(gate).await;
         assert_eq!(run.stored(), &stored, "{name}");
     }
     // The handler's decision holds however its error is wrapped on the way.
