@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::call::{Loss, Verdict, classify, describe, name_of};
+use super::call::{Loss, Verdict, classify};
 use super::connect::{self, Opened, Settings, Use};
 use super::info::seconds;
 use super::retry::jittered;
 use crate::error::{Error, Result};
+use crate::resp::{Batch, Command, Value};
 
 /// How much later than its own timeout a blocking read may answer.
 const GRACE: Duration = Duration::from_secs(2);
@@ -98,16 +98,20 @@ impl BlockingConnection {
     ) -> Result<Option<(String, String, f64)>> {
         let answers = self
             .read(timeout, |timeout| {
-                let mut pipe = redis::pipe();
-                pipe.cmd("BZPOPMIN").arg(keys).arg(seconds(timeout));
-                pipe
+                let pop = Command::new("BZPOPMIN").args(keys);
+                Batch::from_iter([pop.arg(seconds(timeout))])
             })
             .await?;
-        match answers.into_iter().next() {
-            None | Some(Value::Nil) => Ok(None),
-            Some(other) => redis::from_redis_value(other)
-                .map(Some)
-                .map_err(|error| Error::Protocol(format!("BZPOPMIN: {error}"))),
+        let Some(popped) = answers.into_iter().next().and_then(Value::into_option) else {
+            return Ok(None);
+        };
+        match <[Value; 3]>::try_from(popped.into_array()?) {
+            Ok([key, member, score]) => Ok(Some((
+                key.into_text()?,
+                member.into_text()?,
+                score.into_float()?,
+            ))),
+            Err(_) => Err(Error::Protocol("BZPOPMIN: not three values".to_owned())),
         }
     }
 
@@ -125,13 +129,15 @@ impl BlockingConnection {
         count: usize,
         timeout: Duration,
     ) -> Result<[Value; 3]> {
-        let mut oldest = redis::cmd("XRANGE");
-        oldest.arg(key).arg("-").arg(after).arg("COUNT").arg(1);
+        let oldest = Command::new("XRANGE")
+            .arg(key)
+            .arg("-")
+            .arg(after)
+            .arg("COUNT")
+            .arg(1);
         let answers = self
             .read(timeout, |timeout| {
-                let mut pipe = redis::pipe();
-                pipe.add_command(oldest.clone());
-                pipe.cmd("XREAD")
+                let read = Command::new("XREAD")
                     .arg("BLOCK")
                     .arg(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
                     .arg("COUNT")
@@ -139,8 +145,7 @@ impl BlockingConnection {
                     .arg("STREAMS")
                     .arg(key)
                     .arg(after);
-                pipe.add_command(oldest);
-                pipe
+                Batch::from_iter([oldest.clone(), read, oldest])
             })
             .await?;
         answers
@@ -169,7 +174,7 @@ impl BlockingConnection {
     pub(crate) async fn read(
         &mut self,
         wait: Duration,
-        build: impl FnOnce(Duration) -> Pipeline,
+        build: impl FnOnce(Duration) -> Batch,
     ) -> Result<Vec<Value>> {
         let stop = self.stop.clone();
         tokio::select! {
@@ -185,28 +190,32 @@ impl BlockingConnection {
     async fn read_open(
         &mut self,
         wait: Duration,
-        build: impl FnOnce(Duration) -> Pipeline,
+        build: impl FnOnce(Duration) -> Batch,
     ) -> Result<Vec<Value>> {
         let mut socket = match self.open.take() {
             Some(socket) => socket,
             None => self.connect().await?,
         };
         let wait = socket.0.server.block_timeout(wait);
-        let pipe = build(wait);
+        let batch = build(wait);
         let opened = &mut socket.0;
         let limit = wait.saturating_add(GRACE);
-        let asked = opened.connection.send_packed_commands(&pipe, 0, pipe.len());
-        let answer = tokio::select! {
-            // The answer first: the driver may deliver it and end in one step.
-            biased;
-            answer = timeout(limit, asked) => match answer {
-                Ok(result) => result.map_err(|error| Loss::Broken(describe(&error))),
-                Err(_) => Err(Loss::Late(limit)),
-            },
-            () = &mut opened.driver => Err(Loss::Broken("closed by the server".to_owned())),
+        let answer = timeout(limit, async {
+            let asked = opened.connection.request_all(batch.encode(), batch.len());
+            tokio::pin!(asked);
+            tokio::select! {
+                biased;
+                answer = &mut asked => answer,
+                // It may have delivered the answer before it ended; it has failed the others.
+                () = &mut opened.driver => asked.await,
+            }
+        });
+        let answer = match answer.await {
+            Ok(answer) => answer.map_err(Loss::from),
+            Err(_) => Err(Loss::Late(limit)),
         };
         match answer {
-            Ok(values) => match refusal(&pipe, &values) {
+            Ok(values) => match refusal(&batch, &values) {
                 Some(Verdict::Reconnect(error)) => {
                     self.failures = self.failures.saturating_add(1);
                     Err(error)
@@ -257,11 +266,12 @@ impl BlockingConnection {
 }
 
 /// Finds the first command that the server refused.
-fn refusal(pipe: &Pipeline, values: &[Value]) -> Option<Verdict> {
-    pipe.cmd_iter()
+fn refusal(batch: &Batch, values: &[Value]) -> Option<Verdict> {
+    batch
+        .names()
         .zip(values)
-        .find_map(|(cmd, value)| match value {
-            Value::ServerError(error) => Some(classify(name_of(cmd), error)),
+        .find_map(|(name, value)| match value {
+            Value::ServerError(error) => Some(classify(name, error)),
             _ => None,
         })
 }

@@ -4,17 +4,17 @@ use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{ErrorKind, RedisError, ServerError, Value};
-
 use super::connect::ConnectError;
 use crate::error::{Error, Outage, SharedError};
+use crate::resp::{Lost, ServerError};
 
-/// Says whether a request may be sent again after its outcome was lost.
+/// Whether a request may be sent again when the answer to it was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Repeat {
+pub enum Repeat {
     /// Asking twice leaves what asking once leaves.
     Safe,
-    /// Asking twice may do the work twice: a loss is reported instead.
+    /// Asking twice may do the work twice: a loss is reported instead, as
+    /// [`Error::Indeterminate`]. What was certainly not executed is still sent again.
     Once,
 }
 
@@ -60,9 +60,22 @@ pub(super) enum Loss {
     /// The socket failed or was closed.
     #[error("the connection was lost: {0}")]
     Broken(String),
+    /// The socket failed or was closed before it got any part of the request.
+    #[error("the connection was lost before the request was sent: {0}")]
+    Unsent(String),
     /// Nothing came in time; an answer that comes later has no reader.
     #[error("no answer within {0:?}")]
     Late(Duration),
+}
+
+impl From<Lost> for Loss {
+    fn from(Lost { cause, sent }: Lost) -> Self {
+        if sent {
+            Self::Broken(cause)
+        } else {
+            Self::Unsent(cause)
+        }
+    }
 }
 
 /// What a server error asks the caller to do.
@@ -122,10 +135,7 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
         // A deadline that has passed is mostly that of a job that was waited for.
         Some(_) => false,
         None => {
-            error
-                .downcast_ref::<RedisError>()
-                .is_some_and(is_raw_outage)
-                || error.is::<Loss>()
+            error.is::<Loss>()
                 || error.is::<Outage>()
                 || error.downcast_ref().is_some_and(ConnectError::is_passing)
                 || error.source().is_some_and(is_outage)
@@ -133,19 +143,9 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
     }
 }
 
-/// As [`is_outage`], for the error of a connection that was handed out.
-fn is_raw_outage(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_dropped()
-        || error
-            .code()
-            .is_some_and(|code| NOT_SERVING.contains(&code) || REFUSING.contains(&code))
-}
-
 /// Sorts a server's error `answer` to `command` (its name, for the message).
 pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
-    let detail = answer.details().unwrap_or("");
+    let detail = answer.detail();
     let text = words(answer);
     match answer.code() {
         // READONLY on the socket of a demoted master, and a server that is not serving yet.
@@ -172,53 +172,15 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
 
 /// Returns a server's own words, without what they repeat of the request.
 pub(super) fn words(answer: &ServerError) -> String {
-    let detail = answer.details().unwrap_or("");
-    scrub(&format!("{} {detail}", answer.code()))
+    scrub(&answer.to_string())
 }
 
 /// Cuts the echo of a request's arguments from a server's text: they are job data or secrets.
-pub(super) fn scrub(text: &str) -> String {
+fn scrub(text: &str) -> String {
     let text = text
         .split_once(", with args beginning with")
         .map_or(text, |(head, _)| head);
     text.trim_end().to_owned()
-}
-
-/// Splits what the crate returns into the server's answer and a lost connection.
-pub(super) fn split(result: Result<Value, RedisError>) -> Result<Value, Loss> {
-    match result {
-        Ok(value) => Ok(value),
-        Err(error) => match server_error(&error) {
-            Some(answer) => Ok(Value::ServerError(answer)),
-            None => Err(Loss::Broken(describe(&error))),
-        },
-    }
-}
-
-/// Finds the server's own error inside a client error.
-pub(super) fn server_error(error: &RedisError) -> Option<ServerError> {
-    use std::error::Error as _;
-
-    error
-        .source()
-        .and_then(|source| source.downcast_ref::<ServerError>())
-        .cloned()
-}
-
-/// Words a client-side error without repeating what was sent.
-pub(super) fn describe(error: &RedisError) -> String {
-    match error.kind() {
-        ErrorKind::Parse => "the reply could not be parsed".to_owned(),
-        _ => scrub(&error.to_string()),
-    }
-}
-
-/// Returns the name of a command, with its subcommand left out.
-pub(super) fn name_of(cmd: &redis::Cmd) -> &str {
-    match cmd.args_iter().next() {
-        Some(redis::Arg::Simple(name)) => std::str::from_utf8(name).unwrap_or("?"),
-        _ => "?",
-    }
 }
 
 #[cfg(test)]

@@ -1,76 +1,16 @@
-//! Commands and replies for modules that do not know the redis crate.
+//! Requests and their replies.
 
 use std::time::Duration;
 
-use redis::{Cmd, Value};
 use tokio::time::{Instant, timeout};
 
 use super::Health;
 use super::call::Repeat;
 use super::link::Connection;
-use super::script::Script;
+use super::script::ScriptCall;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-
-/// One command with its arguments.
-pub(crate) struct Command(Cmd);
-
-impl Command {
-    /// Starts a command.
-    pub(crate) fn new(name: &str) -> Self {
-        Self(redis::cmd(name))
-    }
-
-    /// Appends text or bytes.
-    pub(crate) fn arg(mut self, value: impl AsRef<[u8]>) -> Self {
-        self.0.arg(value.as_ref());
-        self
-    }
-
-    /// Appends a number.
-    pub(crate) fn int(mut self, value: u64) -> Self {
-        self.0.arg(value);
-        self
-    }
-}
-
-/// One run of a script with its keys and arguments.
-pub(crate) struct ScriptCall {
-    script: &'static Script,
-    keys: usize,
-    args: Vec<Vec<u8>>,
-}
-
-impl ScriptCall {
-    /// Starts a call with all its keys.
-    pub(crate) fn new(script: &'static Script, keys: &[&str]) -> Self {
-        Self {
-            script,
-            keys: keys.len(),
-            args: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
-        }
-    }
-
-    /// Appends text or bytes.
-    pub(crate) fn arg(mut self, value: impl Into<Vec<u8>>) -> Self {
-        self.args.push(value.into());
-        self
-    }
-
-    /// Appends several texts.
-    #[cfg(feature = "encryption")]
-    pub(crate) fn args(mut self, values: &[&str]) -> Self {
-        self.args
-            .extend(values.iter().map(|value| value.as_bytes().to_vec()));
-        self
-    }
-
-    /// Appends a number.
-    pub(crate) fn int(self, value: impl Into<u64>) -> Self {
-        let value: u64 = value.into();
-        self.arg(value.to_string())
-    }
-}
+use crate::resp::{Command, Value};
 
 /// A reply that is no error.
 pub(crate) struct Reply(Value);
@@ -78,7 +18,7 @@ pub(crate) struct Reply(Value);
 impl Reply {
     /// Reads a whole number.
     pub(crate) fn int(self) -> Result<i64> {
-        self.read("a number")
+        self.0.into_int()
     }
 
     /// Reads a count as "at least one".
@@ -88,46 +28,54 @@ impl Reply {
 
     /// Reads a value that may be missing.
     pub(crate) fn bytes(self) -> Result<Option<Vec<u8>>> {
-        self.read("a value")
+        optional(self.0, Value::into_bytes)
     }
 
     /// Reads a list of whole numbers.
     pub(crate) fn numbers(self) -> Result<Vec<i64>> {
-        self.read("a list of numbers")
+        each(self.0, Value::into_int)
     }
 
     /// Reads a list of values, each of which may be missing.
     #[cfg(feature = "http-cache")]
     pub(crate) fn list(self) -> Result<Vec<Option<Vec<u8>>>> {
-        self.read("a list of values")
+        each(self.0, |value| optional(value, Value::into_bytes))
     }
 
     /// Reads field and value pairs.
     pub(crate) fn pairs(self) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.read("pairs")
+        let pairs = self.0.into_pairs()?.into_iter();
+        pairs
+            .map(|(field, value)| Ok((field.into_bytes()?, value.into_bytes()?)))
+            .collect()
     }
 
     /// Reads one page of a scan: the next cursor and the keys.
     pub(crate) fn page(self) -> Result<(u64, Vec<Vec<u8>>)> {
-        self.read("a page of a scan")
+        let page = <[Value; 2]>::try_from(self.0.into_array()?);
+        let [cursor, keys] = page.map_err(|_| unexpected("a page of a scan"))?;
+        let cursor = cursor.into_text()?.parse();
+        let cursor = cursor.map_err(|_| unexpected("a page of a scan"))?;
+        Ok((cursor, each(keys, Value::into_bytes)?))
     }
 
     /// Reads a text.
     #[cfg(feature = "sessions")]
     pub(crate) fn text(self) -> Result<String> {
-        self.read("a text")
+        self.0.into_text()
     }
 
     /// Reads a list of texts that may be missing.
     #[cfg(feature = "sessions")]
     pub(crate) fn texts(self) -> Result<Vec<Option<String>>> {
-        self.read("a list of texts")
+        each(self.0, |value| optional(value, Value::into_text))
     }
 
     /// Reads two numbers.
     #[cfg(feature = "sessions")]
     pub(crate) fn ints(self) -> Result<[i64; 2]> {
-        self.read("two numbers")
+        let numbers = each(self.0, Value::into_int)?;
+        numbers.try_into().map_err(|_| unexpected("two numbers"))
     }
 
     /// Reads a text, or the number that says why there is none.
@@ -135,31 +83,35 @@ impl Reply {
     pub(crate) fn text_or_int(self) -> Result<Result<String, i64>> {
         match self.0 {
             Value::Int(number) => Ok(Err(number)),
-            other => Self(other).read("a text or a number").map(Ok),
+            other => other.into_text().map(Ok),
         }
     }
+}
 
-    fn read<T: redis::FromRedisValue>(self, expected: &str) -> Result<T> {
-        redis::from_redis_value(self.0)
-            .map_err(|_| Error::Protocol(format!("the reply is not {expected}")))
-    }
+fn unexpected(expected: &str) -> Error {
+    Error::Protocol(format!("the reply is not {expected}"))
+}
+
+/// Reads each item.
+fn each<T>(value: Value, read: impl Fn(Value) -> Result<T>) -> Result<Vec<T>> {
+    value.into_array()?.into_iter().map(read).collect()
+}
+
+/// Reads a value that may be missing.
+fn optional<T>(value: Value, read: impl Fn(Value) -> Result<T>) -> Result<Option<T>> {
+    value.into_option().map(read).transpose()
 }
 
 impl Connection {
     /// Sends a command, as [`Connection::request`].
     pub(crate) async fn call(&self, command: Command, safety: Repeat) -> Result<Reply> {
-        Ok(Reply(self.request(&command.0, safety).await?))
+        Ok(Reply(self.request(command, safety).await?))
     }
 
     /// Runs a script.
     pub(crate) async fn run(&self, call: ScriptCall, safety: Repeat) -> Result<Reply> {
-        let build = |cmd: &mut Cmd| {
-            cmd.arg(call.keys);
-            for arg in &call.args {
-                cmd.arg(arg);
-            }
-        };
-        Ok(Reply(self.eval(call.script, build, safety).await?))
+        let build = |command: &mut Command| call.append_to(command);
+        Ok(Reply(self.eval(call.script(), build, safety).await?))
     }
 
     /// Runs a task that the client waits for when it closes.

@@ -1,20 +1,16 @@
 //! One attempt to get a usable connection: socket, TLS, login, ready check.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::io::tcp::socket2::{SockRef, TcpKeepalive};
-use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, Value};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::call::{Loss, Verdict, classify, describe, split, words};
+use super::call::{Loss, Verdict, classify, words};
 use super::config::{Address, ClientConfig};
 use super::greet::{Step, greet, refused, silent, unencrypted};
 use super::info::{Role, ServerInfo};
@@ -22,11 +18,10 @@ use super::log::Causes;
 use super::tls;
 use crate::clock::{Clock, Timestamp, after};
 use crate::error::{BoxError, Chain, Error, Result};
+use crate::resp::{self, Command, Driver, Value};
 
 /// How long a silent peer keeps a connection: the kernel's probes begin after this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Requests that may wait for the socket before callers do.
-const QUEUED: usize = 1024;
 
 /// What every connection of one client shares.
 #[derive(Debug)]
@@ -180,14 +175,11 @@ impl From<Loss> for ConnectError {
 
 /// A usable connection; its socket lives as long as `driver`, which moves its bytes.
 pub(super) struct Opened {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: resp::Connection,
     pub(super) driver: Driver,
     pub(super) server: Arc<ServerInfo>,
     pub(super) client_id: Option<i64>,
 }
-
-/// Moves bytes between a connection's callers and its socket; dropping it closes the socket.
-pub(super) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What a connection is for.
 #[derive(Debug, Clone, Default)]
@@ -257,27 +249,24 @@ where
     timeout_at(until, greet(&mut stream, encrypted))
         .await
         .map_err(|_| silent(Step::Greeting { encrypted }, limit))??;
-    // Deadlines are kept above this layer, where a late connection can be thrown away; the
-    // login is ours too, so that each refusal keeps the server's own words.
-    let plain = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let buffers = AsyncConnectionConfig::new()
-        .set_response_timeout(None)
-        .set_connection_timeout(None)
-        .set_pipeline_buffer_size(QUEUED);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&plain, stream, buffers)
-        .await
-        .map_err(|error| ConnectError::unreachable(describe(&error)))?;
-    let mut driver: Driver = Box::pin(driver);
-    let prepared = tokio::select! {
-        // The answers first: a refusal and the end of the socket come together.
-        biased;
-        prepared = timeout_at(until, prepare(settings, usage, &connection)) => {
-            prepared.map_err(|_| silent(Step::Login, limit))??
-        }
-        () = &mut driver => {
-            return Err(ConnectError::unreachable("the server closed the new connection"));
+    let (connection, mut driver) = resp::connect(stream);
+    let prepared = {
+        let preparing = timeout_at(until, prepare(settings, usage, &connection));
+        tokio::pin!(preparing);
+        tokio::select! {
+            biased;
+            prepared = &mut preparing => prepared,
+            // It may have delivered a refusal before it ended.
+            () = &mut driver => match preparing.await {
+                Ok(Err(error)) if error.class != Class::Unreachable => return Err(error),
+                _ => {
+                    let text = "the server closed the new connection";
+                    return Err(ConnectError::unreachable(text));
+                }
+            },
         }
     };
+    let prepared = prepared.map_err(|_| silent(Step::Login, limit))??;
     Ok(Opened {
         connection,
         driver,
@@ -295,7 +284,7 @@ struct Prepared {
 async fn prepare(
     settings: &Settings,
     usage: &Use,
-    connection: &MultiplexedConnection,
+    connection: &resp::Connection,
 ) -> Result<Prepared, ConnectError> {
     let config = &settings.config;
     let ask_info = config.ready_check || !config.skip_version_check;
@@ -305,14 +294,14 @@ async fn prepare(
     let (auth, select, ping, time, id, info, _, _, _) = tokio::join!(
         biased;
         ask(connection, auth_command(config)),
-        ask(connection, (config.db != 0).then(|| command(&["SELECT", &config.db.to_string()]))),
-        ask(connection, Some(command(&["PING"]))),
-        ask(connection, usage.main.then(|| command(&["TIME"]))),
-        ask(connection, Some(command(&["CLIENT", "ID"]))),
-        ask(connection, ask_info.then(|| command(&["INFO"]))),
-        ask(connection, usage.name.as_deref().map(|name| command(&["CLIENT", "SETNAME", name]))),
-        ask(connection, Some(command(&["CLIENT", "SETINFO", "LIB-NAME", env!("CARGO_PKG_NAME")]))),
-        ask(connection, Some(command(&["CLIENT", "SETINFO", "LIB-VER", env!("CARGO_PKG_VERSION")]))),
+        ask(connection, (config.db != 0).then(|| Command::new("SELECT").arg(config.db))),
+        ask(connection, Some(Command::new("PING"))),
+        ask(connection, usage.main.then(|| Command::new("TIME"))),
+        ask(connection, Some(Command::new("CLIENT").arg("ID"))),
+        ask(connection, ask_info.then(|| Command::new("INFO"))),
+        ask(connection, usage.name.as_deref().map(|name| Command::new("CLIENT").arg("SETNAME").arg(name))),
+        ask(connection, Some(set_info("LIB-NAME", env!("CARGO_PKG_NAME")))),
+        ask(connection, Some(set_info("LIB-VER", env!("CARGO_PKG_VERSION")))),
     );
     let round_trip = sent.elapsed();
     check_login(settings, &auth?)?;
@@ -338,7 +327,6 @@ async fn prepare(
     };
     let server = match info? {
         Value::BulkString(text) => ServerInfo::parse(&String::from_utf8_lossy(&text)),
-        Value::VerbatimString { text, .. } => ServerInfo::parse(&text),
         Value::ServerError(error) if error.code() != "NOPERM" => {
             return Err(ConnectError::from(classify("INFO", &error).into_error()));
         }
@@ -348,24 +336,26 @@ async fn prepare(
     Ok(Prepared { server, client_id })
 }
 
-fn command(parts: &[&str]) -> Cmd {
-    let mut cmd = Cmd::new();
-    cmd.arg(parts);
-    cmd
+fn set_info(attribute: &str, value: &str) -> Command {
+    Command::new("CLIENT")
+        .arg("SETINFO")
+        .arg(attribute)
+        .arg(value)
 }
 
-fn auth_command(config: &ClientConfig) -> Option<Cmd> {
+fn auth_command(config: &ClientConfig) -> Option<Command> {
     let password = config.password.as_ref()?.reveal();
+    let auth = Command::new("AUTH");
     Some(match &config.username {
-        Some(username) => command(&["AUTH", username, password]),
-        None => command(&["AUTH", password]),
+        Some(username) => auth.arg(username).arg(password),
+        None => auth.arg(password),
     })
 }
 
 /// Sends a command, if there is one.
-async fn ask(connection: &MultiplexedConnection, cmd: Option<Cmd>) -> Result<Value, Loss> {
-    match cmd {
-        Some(cmd) => split(connection.clone().send_packed_command(&cmd).await),
+async fn ask(connection: &resp::Connection, command: Option<Command>) -> Result<Value, Loss> {
+    match command {
+        Some(command) => Ok(connection.request(command.encode()).await?),
         None => Ok(Value::Nil),
     }
 }
@@ -375,10 +365,7 @@ fn check_login(settings: &Settings, answer: &Value) -> Result<(), ConnectError> 
     let Value::ServerError(error) = answer else {
         return Ok(());
     };
-    if error
-        .details()
-        .is_some_and(|text| text.contains("without any password configured"))
-    {
+    if error.detail().contains("without any password configured") {
         if settings.causes.warned.admit().is_some() {
             tracing::warn!(
                 server = %settings.address,
@@ -468,12 +455,12 @@ pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
     let Value::Array(parts) = value else {
         return None;
     };
-    let number = |part: &Value| -> Option<i64> { redis::from_redis_value_ref(part).ok() };
     match parts.as_slice() {
         [seconds, micros] => Some(Timestamp::from_millis(
-            number(seconds)?
+            seconds
+                .as_int()?
                 .checked_mul(1000)?
-                .checked_add(number(micros)? / 1000)?,
+                .checked_add(micros.as_int()? / 1000)?,
         )),
         _ => None,
     }

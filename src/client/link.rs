@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, Pipeline, Value};
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::call::{CallError, Loss, Repeat, Verdict, classify, describe, name_of, split};
+use super::call::{CallError, Loss, Repeat, Verdict, classify};
 use super::connect::{self, ConnectError, Settings, Use};
 use super::info::ServerInfo;
 use super::retry::jittered;
@@ -21,6 +20,7 @@ use super::script::Script;
 use crate::clock::Timestamp;
 use crate::error::{Chain, Error};
 use crate::metrics;
+use crate::resp::{self, Batch, Command, Value, name_of};
 
 /// A connection that lived this long was sound, even if nobody used it.
 const STEADY: Duration = Duration::from_secs(2);
@@ -32,7 +32,7 @@ const CLOCK_PERIOD: Duration = Duration::from_secs(60);
 /// One socket's lifetime. Requests that saw it die never touch its successor's replies.
 #[derive(Debug)]
 pub(super) struct Generation {
-    pub(super) connection: MultiplexedConnection,
+    pub(super) connection: resp::Connection,
     pub(super) server: Arc<ServerInfo>,
     /// Cancelled when the socket must not be used any more; its owner then closes it.
     dead: CancellationToken,
@@ -66,10 +66,9 @@ impl Generation {
     }
 
     /// Sends one command; without an answer in time, the connection is thrown away.
-    async fn send(&self, cmd: &Cmd, deadline: Duration) -> Result<Value, Loss> {
-        let mut connection = self.connection.clone();
-        let result = match timeout(deadline, connection.send_packed_command(cmd)).await {
-            Ok(result) => split(result),
+    async fn send(&self, command: Bytes, deadline: Duration) -> Result<Value, Loss> {
+        let result = match timeout(deadline, self.connection.request(command)).await {
+            Ok(result) => result.map_err(Loss::from),
             Err(_) => Err(Loss::Late(deadline)),
         };
         if matches!(&result, Ok(value) if !matches!(value, Value::ServerError(_))) {
@@ -78,12 +77,16 @@ impl Generation {
         result.inspect_err(|loss| self.lose(loss))
     }
 
-    /// Sends several commands at once.
-    async fn send_all(&self, pipe: &Pipeline, deadline: Duration) -> Result<Vec<Value>, Loss> {
-        let mut connection = self.connection.clone();
-        let answers = connection.send_packed_commands(pipe, 0, pipe.len());
+    /// Sends several commands at once, for as many answers.
+    async fn send_all(
+        &self,
+        commands: Bytes,
+        answers: usize,
+        deadline: Duration,
+    ) -> Result<Vec<Value>, Loss> {
+        let answers = self.connection.request_all(commands, answers);
         let result = match timeout(deadline, answers).await {
-            Ok(result) => result.map_err(|error| Loss::Broken(describe(&error))),
+            Ok(result) => result.map_err(Loss::from),
             Err(_) => Err(Loss::Late(deadline)),
         };
         if result.is_ok() {
@@ -175,13 +178,18 @@ impl Connection {
     ///
     /// # Cancel safety
     /// A dropped call may or may not be executed; no other caller gets its answer.
-    pub(crate) async fn request(&self, cmd: &Cmd, safety: Repeat) -> Result<Value, CallError> {
+    pub(crate) async fn request(
+        &self,
+        command: Command,
+        safety: Repeat,
+    ) -> Result<Value, CallError> {
+        let command = command.encode();
         let mut trial = Trial::new(self, safety);
         loop {
             let generation = trial.live().await?;
-            match generation.send(cmd, trial.deadline).await {
+            match generation.send(command.clone(), trial.deadline).await {
                 Err(loss) => trial.lost(loss)?,
-                Ok(Value::ServerError(error)) => match classify(name_of(cmd), &error) {
+                Ok(Value::ServerError(error)) => match classify(name_of(&command), &error) {
                     Verdict::Reconnect(error) => trial.rejected(&generation, error)?,
                     verdict => return Err(trial.answered(verdict.into_error())),
                 },
@@ -195,26 +203,24 @@ impl Connection {
     /// They are not atomic: after an error of one, the others have run.
     pub(crate) async fn pipeline(
         &self,
-        pipe: &Pipeline,
+        batch: &Batch,
         safety: Repeat,
     ) -> Result<Vec<Result<Value, Error>>, CallError> {
-        if pipe.is_empty() {
-            return Ok(Vec::new());
-        }
+        let bytes = batch.encode();
         let mut trial = Trial::new(self, safety);
         loop {
             let generation = trial.live().await?;
-            let values = match generation.send_all(pipe, trial.deadline).await {
+            let sent = generation.send_all(bytes.clone(), batch.len(), trial.deadline);
+            let values = match sent.await {
                 Ok(values) => values,
                 Err(loss) => {
                     trial.lost(loss)?;
                     continue;
                 }
             };
-            let names = pipe.cmd_iter().map(name_of);
             let mut unserved = None;
             let mut answers = Vec::with_capacity(values.len());
-            for (value, name) in values.into_iter().zip(names) {
+            for (value, name) in values.into_iter().zip(batch.names()) {
                 answers.push(match value {
                     Value::ServerError(error) => match classify(name, &error) {
                         Verdict::Reconnect(error) => {
@@ -244,26 +250,27 @@ impl Connection {
     /// A server that does not know the script gets its text, once per call.
     pub(crate) async fn eval(
         &self,
-        script: &'static Script,
-        build: impl Fn(&mut Cmd),
+        script: &Script,
+        build: impl Fn(&mut Command),
         safety: Repeat,
     ) -> Result<Value, CallError> {
-        let mut cmd = redis::cmd("EVALSHA");
-        cmd.arg(script.hash());
-        build(&mut cmd);
+        let encode = |name: &str, script: &str| {
+            let mut command = Command::new(name).arg(script);
+            build(&mut command);
+            command.encode()
+        };
+        let mut command = encode("EVALSHA", script.hash());
         let mut trial = Trial::new(self, safety);
         let mut by_text = false;
         loop {
             let generation = trial.live().await?;
-            match generation.send(&cmd, trial.deadline).await {
+            match generation.send(command.clone(), trial.deadline).await {
                 Err(loss) => trial.lost(loss)?,
                 Ok(Value::ServerError(error)) => match classify(script.name(), &error) {
                     Verdict::Reconnect(error) => trial.rejected(&generation, error)?,
                     Verdict::NoScript(_) if !by_text => {
                         by_text = true;
-                        cmd = redis::cmd("EVAL");
-                        cmd.arg(script.source());
-                        build(&mut cmd);
+                        command = encode("EVAL", script.source());
                     }
                     verdict => return Err(trial.answered(verdict.into_error())),
                 },
@@ -459,7 +466,11 @@ impl Inner {
             self.settings.doubt.notified().await;
             let limit = self.deadline().min(PROOF);
             // A late answer discards the connection.
-            if generation.send(&redis::cmd("PING"), limit).await.is_err() {
+            if generation
+                .send(Command::new("PING").encode(), limit)
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -527,7 +538,9 @@ pub(super) async fn measure(
     deadline: Duration,
 ) -> Result<Option<Timestamp>, Loss> {
     let sent = Instant::now();
-    let value = generation.send(&redis::cmd("TIME"), deadline).await?;
+    let value = generation
+        .send(Command::new("TIME").encode(), deadline)
+        .await?;
     let server = connect::parse_time(&value);
     if let Some(server) = server {
         settings.clock.align(server, sent.elapsed());
@@ -576,6 +589,14 @@ impl<'a> Trial<'a> {
 
     /// Decides after a lost answer: repeat, or give up with the outcome unknown.
     fn lost(&mut self, loss: Loss) -> Result<(), CallError> {
+        if matches!(loss, Loss::Unsent(_)) {
+            // As if there had been no connection.
+            if self.left == 0 {
+                return Err(self.unsent(Error::Unreachable(loss.into())));
+            }
+            self.left -= 1;
+            return Ok(());
+        }
         self.ambiguous = true;
         if self.safety == Repeat::Once || self.left == 0 {
             return Err(CallError::unknown(loss));

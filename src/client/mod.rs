@@ -25,27 +25,25 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use redis::{Cmd, Value};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The crate that [`Client::raw`] takes its type from, in the version that it has here.
-#[doc(no_inline)]
-pub use redis;
-
+pub use call::Repeat;
 pub use config::{Address, ClientConfig, TlsOptions, Topology};
 pub use info::{Flavor, Role, ServerInfo, Version};
+pub use script::{Script, ScriptCall};
+
+pub use crate::resp::{Argument, Command, ServerError, Value};
 
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use blocking::{BlockedId, BlockingConnection};
-pub(crate) use call::{CallError, Repeat, is_outage};
-pub(crate) use command::{Command, Reply, ScriptCall};
+pub(crate) use call::{CallError, is_outage};
+pub(crate) use command::Reply;
 pub(crate) use link::Connection;
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use log::Throttle;
 pub(crate) use retry::Waits;
-pub(crate) use script::Script;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -242,28 +240,50 @@ impl Client {
         self.shared.tasks.spawn(task);
     }
 
-    /// Hands out the connection for anything this crate has no call for.
+    /// Sends a command that this crate has no call for. Its arguments are not checked.
     ///
-    /// It belongs to the current socket: after an error ask for it again. It has no deadline
-    /// and must not be given blocking commands, which would hold up every other user.
+    /// It goes over the connection that all requests share, and like every request it waits for
+    /// a lost connection to come back and is bounded by [`ClientConfig::command_deadline`]. Keep
+    /// blocking commands and those that change the connection (`BLPOP`, `SUBSCRIBE`, `SELECT`,
+    /// `MULTI`) away from it: they hold up or confuse every other user.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] when there is no connection in time.
+    /// [`Error::Unreachable`] and [`Error::Overloaded`] for a command that was not executed,
+    /// [`Error::Indeterminate`] for one that may have been, [`Error::Denied`] and
+    /// [`Error::Server`] for one that was refused.
+    ///
+    /// # Cancel safety
+    /// A command whose call is dropped may or may not be executed.
     ///
     /// # Examples
     /// ```no_run
-    /// # async fn run(client: oxbull::Client) -> Result<(), oxbull::BoxError> {
-    /// use oxbull::client::redis;
+    /// # async fn run(client: oxbull::Client) -> oxbull::Result<()> {
+    /// use oxbull::client::{Command, Repeat};
     ///
-    /// let mut connection = client.raw().await?;
-    /// let length: u64 = redis::cmd("STRLEN").arg("key").query_async(&mut connection).await?;
+    /// let length = client.request(Command::new("STRLEN").arg("key"), Repeat::Safe).await?;
+    /// println!("{} bytes", length.into_int()?);
+    ///
+    /// let popped = client.request(Command::new("LPOP").arg("list"), Repeat::Once).await?;
+    /// if let Some(value) = popped.into_option() {
+    ///     println!("popped {}", value.into_text()?);
+    /// }
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn raw(&self) -> Result<redis::aio::MultiplexedConnection> {
-        let within = self.shared.settings.config.command_deadline;
-        let generation = self.shared.main.generation(within).await?;
-        Ok(generation.connection.clone())
+    pub async fn request(&self, command: Command, repeat: Repeat) -> Result<Value> {
+        Ok(self.shared.main.request(command, repeat).await?)
+    }
+
+    /// Runs a script by its hash; a server that does not know it gets its text once.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    ///
+    /// # Cancel safety
+    /// A script whose call is dropped may or may not be run.
+    pub async fn run(&self, call: ScriptCall, repeat: Repeat) -> Result<Value> {
+        let build = |command: &mut Command| call.append_to(command);
+        Ok(self.shared.main.eval(call.script(), build, repeat).await?)
     }
 
     /// Asks the server for a sign of life and tells how it went, within `deadline`.
@@ -311,11 +331,6 @@ impl Client {
         &self.shared.main
     }
 
-    /// See [`Connection::request`].
-    pub(crate) async fn request(&self, cmd: &Cmd, safety: Repeat) -> Result<Value, CallError> {
-        self.shared.main.request(cmd, safety).await
-    }
-
     /// Prepares a connection of its own, shown under `name` in the server's client list.
     ///
     /// An answer may take as long as `patience`, and not longer than the configuration says. Its
@@ -350,9 +365,8 @@ impl Client {
         let Some(id) = id.get() else {
             return Ok(false);
         };
-        let mut cmd = redis::cmd("CLIENT");
-        cmd.arg("UNBLOCK").arg(id).arg("TIMEOUT");
-        match self.request(&cmd, Repeat::Safe).await {
+        let command = Command::new("CLIENT").arg("UNBLOCK").arg(id).arg("TIMEOUT");
+        match self.shared.main.request(command, Repeat::Safe).await {
             Ok(value) => Ok(matches!(value, Value::Int(1))),
             Err(CallError::Answered(Error::Denied(_))) => Ok(false),
             Err(error) => Err(error.into()),

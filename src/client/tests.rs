@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use oxbull_testkit::{Direction, Proxy, RedisServer, Rule, eventually};
-use redis::{Cmd, Value, cmd};
 
 use super::*;
+use crate::resp::Batch;
 
 type TestResult = std::result::Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
@@ -19,10 +19,8 @@ async fn client_of(url: &str) -> Result<Client> {
     Client::connect(config).await
 }
 
-fn command(parts: &[&str]) -> Cmd {
-    let mut cmd = Cmd::new();
-    cmd.arg(parts);
-    cmd
+fn command(parts: &[&str]) -> Command {
+    Command::new(parts[0]).args(&parts[1..])
 }
 
 fn text(value: &Value) -> &[u8] {
@@ -51,7 +49,8 @@ async fn lost_answer_is_repeated_when_safe_and_reported_when_not() -> TestResult
 
     proxy.add(Rule::drop_reply(|c| c.is("INCR") && c.has("once")).nth(1));
     let lost = client
-        .request(&command(&["INCR", "once"]), Repeat::Once)
+        .connection()
+        .request(command(&["INCR", "once"]), Repeat::Once)
         .await;
     assert!(
         matches!(&lost, Err(CallError::Unknown(Error::Indeterminate(_)))),
@@ -61,7 +60,8 @@ async fn lost_answer_is_repeated_when_safe_and_reported_when_not() -> TestResult
 
     let rule = proxy.add(Rule::drop_reply(|c| c.is("INCR") && c.has("safe")).nth(1));
     let value = client
-        .request(&command(&["INCR", "safe"]), Repeat::Safe)
+        .connection()
+        .request(command(&["INCR", "safe"]), Repeat::Safe)
         .await
         .map_err(Error::from)?;
     assert_eq!(value, Value::Int(2));
@@ -80,7 +80,8 @@ async fn refusal_after_a_lost_answer_leaves_the_outcome_unknown() -> TestResult 
     let script = "if redis.call('EXISTS', 'k') == 1 then return redis.call('LPOP', 'k') end \
                   return redis.call('SET', 'k', 'v')";
     let result = client
-        .request(&command(&["EVAL", script, "0"]), Repeat::Safe)
+        .connection()
+        .request(command(&["EVAL", script, "0"]), Repeat::Safe)
         .await;
     assert!(matches!(result, Err(CallError::Unknown(_))), "{result:?}");
     Ok(())
@@ -95,11 +96,13 @@ async fn late_answer_costs_the_connection() -> TestResult {
     let client = Client::connect(config).await?;
     proxy.add(Rule::swallow_reply(|c| c.has("mute")).nth(1));
     let late = client
-        .request(&command(&["GET", "mute"]), Repeat::Once)
+        .connection()
+        .request(command(&["GET", "mute"]), Repeat::Once)
         .await;
     assert!(matches!(late, Err(CallError::Unknown(_))), "{late:?}");
     let echo = client
-        .request(&command(&["ECHO", "mine"]), Repeat::Once)
+        .connection()
+        .request(command(&["ECHO", "mine"]), Repeat::Once)
         .await
         .map_err(Error::from)?;
     assert_eq!(text(&echo), b"mine");
@@ -119,7 +122,8 @@ async fn half_open_connection_is_replaced() -> TestResult {
         let client = client.clone();
         async move {
             client
-                .request(&command(&["ECHO", "back"]), Repeat::Safe)
+                .connection()
+                .request(command(&["ECHO", "back"]), Repeat::Safe)
                 .await
         }
     });
@@ -148,12 +152,15 @@ async fn answers_are_never_swapped() -> TestResult {
                 // Some callers go away before their answer comes.
                 if round % 7 == 0 {
                     let hurry = Duration::from_micros(200);
-                    let call = client.request(&request, Repeat::Safe);
+                    let call = client.connection().request(request.clone(), Repeat::Safe);
                     if timeout(hurry, call).await.is_err() {
                         continue;
                     }
                 }
-                let got = client.request(&request, Repeat::Safe).await;
+                let got = client
+                    .connection()
+                    .request(request.clone(), Repeat::Safe)
+                    .await;
                 assert_eq!(text(&got.unwrap()), want.as_bytes());
             }
         });
@@ -172,7 +179,10 @@ async fn request_without_a_server_is_not_executed() -> TestResult {
     let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
     server.kill_hard();
     eventually(SOON, || async { client.connection().current().is_none() }).await?;
-    let result = client.request(&command(&["PING"]), Repeat::Once).await;
+    let result = client
+        .connection()
+        .request(command(&["PING"]), Repeat::Once)
+        .await;
     assert!(
         matches!(&result, Err(CallError::NotExecuted(Error::Unreachable(_)))),
         "{result:?}"
@@ -188,10 +198,19 @@ async fn request_waits_for_the_reconnect() -> TestResult {
     server.kill_hard();
     eventually(SOON, || async { client.connection().current().is_none() }).await?;
     let incr = command(&["INCR", "n"]);
-    let (value, restarted) = tokio::join!(client.request(&incr, Repeat::Once), server.restart());
+    let (value, restarted) = tokio::join!(
+        client.connection().request(incr, Repeat::Once),
+        server.restart()
+    );
     restarted?;
     assert_eq!(value.map_err(Error::from)?, Value::Int(1));
     Ok(())
+}
+
+async fn add(client: &Client, repeat: Repeat) -> Result<Value, CallError> {
+    let call = ADD.call().key("sum").arg(5);
+    let build = |command: &mut Command| call.append_to(command);
+    client.connection().eval(&ADD, build, repeat).await
 }
 
 static ADD: Script = Script::new("add", "return redis.call('INCRBY', KEYS[1], ARGV[1])");
@@ -202,16 +221,13 @@ async fn script_survives_a_script_flush() -> TestResult {
     let server = RedisServer::start().await?;
     let proxy = Proxy::start(server.port()).await?;
     let client = client_of(&proxy.url()).await?;
-    let add = |cmd: &mut Cmd| {
-        cmd.arg(1).arg("sum").arg(5);
-    };
     for expected in [5, 10] {
-        let sum = client.connection().eval(&ADD, add, Repeat::Once).await;
+        let sum = add(&client, Repeat::Once).await;
         assert_eq!(sum.map_err(Error::from)?, Value::Int(expected));
     }
     assert_eq!(proxy.stats().count("EVAL"), 1);
     server.cli(&["SCRIPT", "FLUSH"]).await?;
-    let sum = client.connection().eval(&ADD, add, Repeat::Once).await;
+    let sum = add(&client, Repeat::Once).await;
     assert_eq!(sum.map_err(Error::from)?, Value::Int(15));
     assert_eq!(proxy.stats().count("EVAL"), 2);
 
@@ -223,10 +239,10 @@ async fn script_survives_a_script_flush() -> TestResult {
 async fn pipeline_answers_each_command() -> TestResult {
     let server = RedisServer::start().await?;
     let client = client_of(&server.url()).await?;
-    let mut pipe = redis::Pipeline::new();
-    pipe.cmd("SET").arg("k").arg("text");
-    pipe.cmd("LPUSH").arg("k").arg("x");
-    pipe.cmd("ECHO").arg("end");
+    let mut pipe = Batch::new();
+    pipe.push(command(&["SET", "k", "text"]));
+    pipe.push(command(&["LPUSH", "k", "x"]));
+    pipe.push(command(&["ECHO", "end"]));
     let answers = client
         .connection()
         .pipeline(&pipe, Repeat::Safe)
@@ -236,7 +252,7 @@ async fn pipeline_answers_each_command() -> TestResult {
         matches!(
             answers.as_slice(),
             [
-                Ok(Value::Okay),
+                Ok(Value::SimpleString(_)),
                 Err(Error::Server(_)),
                 Ok(Value::BulkString(_))
             ]
@@ -253,13 +269,16 @@ async fn read_only_server_is_left_until_it_accepts_writes() -> TestResult {
     let client = Client::connect(ClientConfig::from_url(&server.url())?.retries(2)).await?;
     let set = command(&["SET", "k", "v"]);
     server.cli(&["REPLICAOF", "127.0.0.1", "1"]).await?;
-    let refused = client.request(&set, Repeat::Once).await;
+    let refused = client.connection().request(set.clone(), Repeat::Once).await;
     assert!(
         matches!(&refused, Err(CallError::NotExecuted(error)) if error.is_transient()),
         "{refused:?}"
     );
     server.cli(&["REPLICAOF", "NO", "ONE"]).await?;
-    eventually(SOON, || client.request(&set, Repeat::Once)).await?;
+    eventually(SOON, || {
+        client.connection().request(set.clone(), Repeat::Once)
+    })
+    .await?;
     Ok(())
 }
 
@@ -280,35 +299,31 @@ async fn server_errors_are_told_apart() -> TestResult {
         .username("app")
         .password("secret");
     let client = Client::connect(config).await?;
-    let denied = client.request(&command(&["GET", "k"]), Repeat::Safe).await;
+    let denied = client
+        .connection()
+        .request(command(&["GET", "k"]), Repeat::Safe)
+        .await;
     assert!(
         matches!(&denied, Err(CallError::Answered(Error::Denied(text))) if text.starts_with("GET: ")),
         "{denied:?}"
     );
     server.cli(&["CONFIG", "SET", "maxmemory", "1"]).await?;
     let full = client
-        .request(&command(&["SET", "k", "v"]), Repeat::Safe)
+        .connection()
+        .request(command(&["SET", "k", "v"]), Repeat::Safe)
         .await;
     assert!(
         matches!(&full, Err(CallError::Answered(Error::Overloaded(_)))),
         "{full:?}"
     );
-    let full = client
-        .connection()
-        .eval(
-            &ADD,
-            |cmd| {
-                cmd.arg(1).arg("sum").arg(5);
-            },
-            Repeat::Safe,
-        )
-        .await;
+    let full = add(&client, Repeat::Safe).await;
     assert!(
         matches!(&full, Err(CallError::Answered(Error::Overloaded(_)))),
         "{full:?}"
     );
     let odd = client
-        .request(&command(&["NOPE", "hunter2"]), Repeat::Safe)
+        .connection()
+        .request(command(&["NOPE", "hunter2"]), Repeat::Safe)
         .await;
     let shown = format!("{odd:?}");
     assert!(
@@ -329,31 +344,31 @@ async fn dedicated_connection_keeps_its_name_and_ends_with_its_owner() -> TestRe
 
     let keeper = client.dedicated(Some("keeper"), Duration::MAX);
     assert!(!named(clients(&server).await), "it connects when used");
-    keeper.request(&ping, Repeat::Safe).await?;
+    keeper.request(ping.clone(), Repeat::Safe).await?;
     assert!(named(clients(&server).await));
 
     server
         .cli(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"])
         .await?;
-    keeper.request(&ping, Repeat::Safe).await?;
+    keeper.request(ping.clone(), Repeat::Safe).await?;
     assert!(named(clients(&server).await));
 
     let copy = keeper.clone();
     copy.kill();
     eventually(SOON, || async { !named(clients(&server).await) }).await?;
-    let closed = keeper.request(&ping, Repeat::Safe).await;
+    let closed = keeper.request(ping.clone(), Repeat::Safe).await;
     assert!(
         matches!(&closed, Err(CallError::NotExecuted(Error::Closed))),
         "{closed:?}"
     );
 
     let keeper = client.dedicated(Some("keeper"), Duration::MAX);
-    keeper.request(&ping, Repeat::Safe).await?;
+    keeper.request(ping.clone(), Repeat::Safe).await?;
     drop(keeper);
     eventually(SOON, || async { !named(clients(&server).await) }).await?;
 
     let odd = client.dedicated(Some("has a space"), Duration::MAX);
-    odd.request(&ping, Repeat::Safe).await?;
+    odd.request(ping.clone(), Repeat::Safe).await?;
     Ok(())
 }
 
@@ -375,7 +390,11 @@ fn connection_outlives_the_runtime_it_was_opened_on() -> TestResult {
     })?;
     drop(first);
     let second = runtime()?;
-    second.block_on(client.request(&command(&["PING"]), Repeat::Safe))?;
+    second.block_on(
+        client
+            .connection()
+            .request(command(&["PING"]), Repeat::Safe),
+    )?;
     drop(second);
     drop(server);
     Ok(())
@@ -526,7 +545,13 @@ async fn request_ends_by_its_deadline_without_a_server() -> TestResult {
     let client = Client::connect(config).await?;
     server.kill_hard();
     eventually(SOON, || async { client.connection().current().is_none() }).await?;
-    let result = timeout(SOON, client.request(&cmd("PING"), Repeat::Safe)).await?;
+    let result = timeout(
+        SOON,
+        client
+            .connection()
+            .request(Command::new("PING"), Repeat::Safe),
+    )
+    .await?;
     assert!(
         matches!(&result, Err(CallError::NotExecuted(Error::Unreachable(_)))),
         "{result:?}"

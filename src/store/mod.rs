@@ -13,15 +13,15 @@ mod transitions;
 
 use std::sync::Arc;
 
-use redis::{Cmd, Value};
-
 use crate::client::{CallError, Connection, Repeat, Script};
 use crate::clock::Clock;
 use crate::error::{Error, Refusal, Result};
 use crate::job::{JobId, Prefix, QueueName};
+use crate::resp::{Argument, Command, Value};
 
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
+pub use reads::limits::RateLimitState;
 pub(crate) use replay::{AddHistory, PastAdd, Starts};
 pub(crate) use script::lua;
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
@@ -35,7 +35,7 @@ pub(crate) use transitions::drain::{Drain, Drainable};
 pub(crate) use transitions::enqueue::{Enqueue, EnqueueCode, Enqueued, NewRecord};
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
-pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate};
+pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate, RateLimit};
 pub(crate) use transitions::next_iteration::{Made, NextIteration, PatternOccurrences, Successor};
 pub(crate) use transitions::next_repeatable::{NextJob, NextRepeatable};
 pub(crate) use transitions::pause::{Pause, Resume};
@@ -89,13 +89,13 @@ pub(crate) trait Transition {
 
 /// The arguments of a script call being written.
 pub(crate) struct Call<'a> {
-    cmd: &'a mut Cmd,
+    command: &'a mut Command,
 }
 
 impl Call<'_> {
     /// Appends one argument.
-    pub(crate) fn arg(&mut self, value: impl redis::ToRedisArgs) -> &mut Self {
-        self.cmd.arg(value);
+    pub(crate) fn arg(&mut self, value: impl Argument) -> &mut Self {
+        self.command.push(value);
         self
     }
 
@@ -166,9 +166,10 @@ impl Store {
             .connection
             .eval(
                 T::SCRIPT,
-                |cmd| {
-                    cmd.arg(1).arg(self.keys.base());
-                    transition.write(&mut Call { cmd });
+                |command| {
+                    command.push(1);
+                    command.push(self.keys.base());
+                    transition.write(&mut Call { command });
                 },
                 T::SAFETY,
             )

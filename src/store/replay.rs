@@ -4,8 +4,6 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redis::Value;
-
 use super::settle::Replay;
 use super::stream::{RawEvent, event};
 use super::{Enqueue, Enqueued, NewRecord, Store, UpsertScheduler, reply};
@@ -13,6 +11,7 @@ use crate::client::{CallError, Repeat};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::JobId;
+use crate::resp::{Command, Value};
 use crate::wire::{EventId, StreamEvent};
 
 /// How many entries one read returns.
@@ -256,13 +255,13 @@ impl Store {
         from: &str,
         to: &str,
     ) -> Result<Vec<RawEvent>, CallError> {
-        let mut cmd = redis::cmd(command);
-        cmd.arg(self.keys.key("events"))
+        let read = Command::new(command)
+            .arg(self.keys.key("events"))
             .arg(from)
             .arg(to)
             .arg("COUNT")
             .arg(PAGE);
-        let page = self.connection.request(&cmd, Repeat::Safe).await?;
+        let page = self.connection.request(read, Repeat::Safe).await?;
         read_page(page, command).map_err(CallError::Answered)
     }
 }

@@ -1,10 +1,9 @@
 //! Reading what scripts and commands answer.
 
-use redis::Value;
-
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::JobId;
+use crate::resp::Value;
 
 /// Says that a reply has another shape than its script's header promises.
 pub(crate) fn unexpected(what: &str) -> Error {

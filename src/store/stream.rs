@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use crate::client::{BlockingConnection, Client, Repeat, Throttle};
 use crate::error::{Chain, Error, Result};
+use crate::resp::{Command, Value};
 use crate::store::{Store, reply};
 use crate::wire::{EventFields, EventId};
 
@@ -226,9 +225,10 @@ impl EventReader {
 impl Store {
     /// Asks what the event stream tells about itself.
     async fn stream_state(&self) -> Result<StreamState> {
-        let mut cmd = redis::cmd("XINFO");
-        cmd.arg("STREAM").arg(self.keys().key("events"));
-        match self.connection.request(&cmd, Repeat::Safe).await {
+        let command = Command::new("XINFO")
+            .arg("STREAM")
+            .arg(self.keys().key("events"));
+        match self.connection.request(command, Repeat::Safe).await {
             Ok(value) => parse_state(value),
             Err(error) => match Error::from(error) {
                 Error::Server(text) if text.contains("no such key") => Ok(StreamState {

@@ -108,7 +108,7 @@ impl Vault {
         let Ok(new) = self.keyring.seal(&Place::token(key), json) else {
             return;
         };
-        let call = ScriptCall::new(&SWAP, &[key]).args(&[old, &new]);
+        let call = ScriptCall::new(&SWAP, &[key]).args([old, &new]);
         if let Err(error) = self.kv.connection().run(call, Repeat::Safe).await {
             tracing::debug!(%error, "a value keeps its old key");
         }

@@ -121,6 +121,15 @@ fn id(text: &str) -> JobId {
     JobId::existing(text)
 }
 
+fn outcome(job: &str, outcome: AddOutcome) -> Added {
+    let mut added = Added {
+        id: id(job),
+        outcome: AddOutcome::Added,
+    };
+    added.outcome = outcome;
+    added
+}
+
 fn key() -> Deduplication {
     Deduplication::new("k")
 }
@@ -142,10 +151,7 @@ fn keep() -> JobOptions {
 async fn added_job_is_not_added_twice() -> TestResult {
     let stage = LostAnswers::start().await?;
     let added = stage.lose(simple(), async { Ok(()) }).await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("lost", AddOutcome::Added)
-    );
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
     assert_eq!(stage.ids().await?, (1, 0));
     assert_eq!(stage.told("added", "lost").await?, 1);
     assert_eq!(stage.told("duplicated", "lost").await?, 0);
@@ -158,10 +164,7 @@ async fn job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
     let stage = LostAnswers::start().await?;
     let options = simple().remove_on_complete(Retention::Remove);
     let added = stage.lose(options, stage.run("lost")).await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("lost", AddOutcome::Added)
-    );
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
     assert_eq!(stage.ids().await?, (0, 0));
     Ok(())
 }
@@ -172,10 +175,7 @@ async fn plain_job_that_has_ended_and_is_removed_is_not_added_again() -> TestRes
     let stage = LostAnswers::start().await?;
     let options = JobOptions::new().remove_on_complete(Retention::Remove);
     let added = stage.lose(options, stage.run("lost")).await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("lost", AddOutcome::Added)
-    );
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
     assert_eq!(stage.ids().await?, (0, 0));
     assert_eq!(stage.told("added", "lost").await?, 1);
     Ok(())
@@ -187,10 +187,7 @@ async fn deduplicated_add_stays_deduplicated() -> TestResult {
     let stage = LostAnswers::start().await?;
     stage.add("owner", simple()).await?;
     let added = stage.lose(simple(), stage.run("owner")).await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("owner", AddOutcome::Deduplicated)
-    );
+    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
     assert_eq!(stage.ids().await?, (0, 1));
     assert_eq!(stage.told("deduplicated", "owner").await?, 1);
     Ok(())
@@ -205,10 +202,7 @@ async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
         .lose(delayed(key().replace()), async { Ok(()) })
         .await?;
     let job = id("owner");
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("lost", AddOutcome::Replaced { job })
-    );
+    assert_eq!(added, outcome("lost", AddOutcome::Replaced { job }));
     assert_eq!(stage.ids().await?, (1, 0));
     assert_eq!(stage.told("removed", "owner").await?, 1);
     assert_eq!(stage.told("deduplicated", "lost").await?, 1);
@@ -224,10 +218,7 @@ async fn replacement_does_not_replace_its_successor() -> TestResult {
     let successor = async { stage.add("newer", replace()).await.map(drop) };
     let added = stage.lose(replace(), successor).await?;
     let job = id("owner");
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("lost", AddOutcome::Replaced { job })
-    );
+    assert_eq!(added, outcome("lost", AddOutcome::Replaced { job }));
     let owner = stage.queue.deduplication_owner("k").await?.ok_or("free")?;
     assert_eq!(owner.job, id("newer"));
     assert_eq!(stage.ids().await?, (1, 0));
@@ -241,10 +232,7 @@ async fn owner_is_rescheduled_once() -> TestResult {
     let added = stage
         .lose(delayed(key().reschedule()), async { Ok(()) })
         .await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("owner", AddOutcome::Deduplicated)
-    );
+    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
     assert_eq!(stage.told("delayed", "owner").await?, 2);
     assert_eq!(stage.told("deduplicated", "owner").await?, 1);
     Ok(())
@@ -258,10 +246,7 @@ async fn kept_add_that_has_become_a_job_was_kept() -> TestResult {
     stage.begin("owner").await?;
     let added = stage.lose(keep(), stage.complete("owner")).await?;
     let next = id("lost");
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("owner", AddOutcome::KeptLast { next })
-    );
+    assert_eq!(added, outcome("owner", AddOutcome::KeptLast { next }));
     assert_eq!(stage.ids().await?, (1, 1));
     assert_eq!(stage.told("duplicated", "lost").await?, 0);
     stage.run("lost").await?;
@@ -277,10 +262,7 @@ async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
     stage.begin("owner").await?;
     let newer = async { stage.add("newer", keep()).await.map(drop) };
     let added = stage.lose(keep(), newer).await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("owner", AddOutcome::Deduplicated)
-    );
+    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
     stage.complete("owner").await?;
     stage.run("newer").await?;
     assert_eq!(stage.ids().await?, (0, 2));
@@ -295,10 +277,7 @@ async fn add_without_a_trace_is_decided_anew() -> TestResult {
     // An owner that does not wait for a time is not replaced, and no event says so.
     let replace = JobOptions::new().deduplication(key().replace());
     let added = stage.lose(replace, stage.run("owner")).await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("lost", AddOutcome::Added)
-    );
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
     assert_eq!(stage.ids().await?, (1, 1));
     Ok(())
 }
@@ -317,10 +296,7 @@ async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
         Ok(())
     };
     let added = stage.lose(simple(), odd).await?;
-    assert_eq!(
-        (added.id.as_str(), added.outcome),
-        ("lost", AddOutcome::Added)
-    );
+    assert_eq!(added, outcome("lost", AddOutcome::Added));
     assert_eq!(stage.ids().await?, (1, 0));
     Ok(())
 }

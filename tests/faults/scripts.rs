@@ -28,7 +28,9 @@ pub(crate) fn script_of(command: &Command) -> Option<String> {
         .filter_map(|line| line.strip_prefix("-- lua/")?.strip_suffix(".lua"))
         .rfind(|name| !name.starts_with("lib/"))?
         .to_owned();
-    let hash = redis::Script::new(&source).get_hash().to_owned();
+    let hash = sha1_smol::Sha1::from(source.as_bytes())
+        .digest()
+        .to_string();
     known.insert(hash, name.clone());
     Some(name)
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::time::Duration;
 
+use oxbull::client::{Client, Command, Repeat};
 use oxbull::{Context, Job, JobError, JobResult, Outcome, Worker, WorkerBuilder};
 use oxbull_fixture::Fixture;
 use oxbull_testkit::{BullMq, NodePeer, TestResult};
@@ -94,9 +95,9 @@ impl Fleet {
 /// Does what a job says; the counterpart of the Node peer's behaviours.
 pub(crate) async fn obey(job: Job<Order>, context: Context<Counter>) -> JobResult<Value> {
     let counter = context.state();
-    let mut redis = context.client().raw().await?;
+    let client = context.client();
     for key in [format!("{}:started", counter.effects), counter.own.clone()] {
-        hincrby(&mut redis, &key, job.id().as_str()).await?;
+        hincrby(client, &key, job.id().as_str()).await?;
     }
     for step in job.data().what.split(';') {
         let (verb, argument) = step.trim().split_once(':').unwrap_or((step.trim(), ""));
@@ -123,7 +124,7 @@ pub(crate) async fn obey(job: Job<Order>, context: Context<Counter>) -> JobResul
         }
     }
     let key = format!("{}:done", counter.effects);
-    hincrby(&mut redis, &key, job.id().as_str()).await?;
+    hincrby(client, &key, job.id().as_str()).await?;
     Ok(Outcome::Done(json!({ "ok": true })))
 }
 
@@ -131,12 +132,7 @@ fn boom() -> JobError {
     JobError::retry("boom")
 }
 
-async fn hincrby(
-    redis: &mut redis::aio::MultiplexedConnection,
-    key: &str,
-    field: &str,
-) -> Result<(), redis::RedisError> {
-    let mut command = redis::cmd("HINCRBY");
-    command.arg(key).arg(field).arg(1);
-    command.query_async::<i64>(redis).await.map(drop)
+async fn hincrby(client: &Client, key: &str, field: &str) -> oxbull::Result<()> {
+    let command = Command::new("HINCRBY").arg(key).arg(field).arg(1);
+    client.request(command, Repeat::Once).await.map(drop)
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use oxbull::Error;
-use oxbull::client::{Client, ClientConfig, Flavor, TlsOptions};
+use oxbull::client::{Client, ClientConfig, Command, Flavor, Repeat, Script, TlsOptions, Value};
 use oxbull_testkit::{Proxy, RedisServer, TlsFiles, eventually, free_port};
 use tracing::Level;
 
@@ -661,18 +661,54 @@ async fn closed_client_is_closed_for_all_clones() -> TestResult {
     let client = Client::connect(config(&server.url())?).await?;
     server.kill_hard();
     client.close().await;
-    assert!(matches!(client.raw().await, Err(Error::Closed)));
+    let ping = client.request(Command::new("PING"), Repeat::Safe).await;
+    assert!(matches!(ping, Err(Error::Closed)), "{ping:?}");
     Ok(())
 }
 
-/// The raw connection is the shared one.
+/// Commands that the library has no call for go over the shared connection.
 #[tokio::test]
-async fn raw_connection_runs_anything() -> TestResult {
+async fn any_command_can_be_sent() -> TestResult {
     let server = RedisServer::start().await?;
     let client = Client::connect(config(&server.url())?).await?;
-    let mut raw = client.raw().await?;
-    let reply: String = redis::cmd("ECHO").arg("raw").query_async(&mut raw).await?;
-    assert_eq!(reply, "raw");
+    let set = Command::new("RPUSH").args(["list", "a"]).arg(7).arg(b"\0");
+    assert_eq!(client.request(set, Repeat::Once).await?.into_int()?, 3);
+    let range = Command::new("LRANGE").arg("list").arg(0).arg(-1);
+    let items = client.request(range, Repeat::Safe).await?.into_array()?;
+    let items: Vec<_> = items.into_iter().map(Value::into_bytes).collect();
+    assert!(
+        matches!(items.as_slice(), [Ok(a), Ok(seven), Ok(zero)]
+            if a == b"a" && seven == b"7" && zero == b"\0"),
+        "{items:?}"
+    );
+    let odd = client
+        .request(Command::new("GET").arg("list"), Repeat::Safe)
+        .await;
+    assert!(
+        matches!(&odd, Err(Error::Server(text)) if text.starts_with("WRONGTYPE")),
+        "{odd:?}"
+    );
     settles_at(&server, 1).await?;
+    Ok(())
+}
+
+static APPEND: Script = Script::new(
+    "append",
+    "for i, text in ipairs(ARGV) do redis.call('RPUSH', KEYS[1], text) end
+     return {redis.call('LLEN', KEYS[1]), KEYS[2]}",
+);
+
+/// An application's scripts are run as the library's own, also after the server lost them.
+#[tokio::test]
+async fn any_script_can_be_run() -> TestResult {
+    let server = RedisServer::start().await?;
+    let client = Client::connect(config(&server.url())?).await?;
+    for length in [2, 4] {
+        let call = APPEND.call().key("list").arg("a").key("other").args(["b"]);
+        let reply = client.run(call, Repeat::Once).await?;
+        let other = Value::BulkString(b"other".to_vec());
+        assert_eq!(reply.into_array()?, [Value::Int(length), other]);
+        server.cli(&["SCRIPT", "FLUSH"]).await?;
+    }
     Ok(())
 }

@@ -17,7 +17,6 @@ pub mod holds;
 pub mod jobs;
 pub mod meters;
 pub mod notify;
-mod script;
 mod serve;
 pub mod simulator;
 pub mod trouble;

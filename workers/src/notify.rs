@@ -4,17 +4,17 @@
 use std::time::Duration;
 
 use oxbull::BoxError;
-use oxbull::client::Client;
+use oxbull::client::{Client, Repeat, Script};
 use serde::Serialize;
-
-use crate::script::eval;
 
 /// How long it is remembered that a user was told; jobs run again within minutes, not weeks.
 const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Remembers and publishes in one step, so that no crash comes in between: neither is a message
 /// repeated, nor does a claim stay without its message, be it that publishing was refused.
-const TELL_ONCE: &str = "
+static TELL_ONCE: Script = Script::new(
+    "tell_once",
+    "
 if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
   return 0
 end
@@ -23,7 +23,8 @@ if type(heard) == 'table' and heard.err then
   redis.call('DEL', KEYS[1])
   return heard
 end
-return 1";
+return 1",
+);
 
 /// Publishes to users' channels.
 ///
@@ -52,8 +53,13 @@ impl Notifier {
         message: &impl Serialize,
     ) -> Result<bool, BoxError> {
         let millis = u64::try_from(REMEMBERED.as_millis())?;
-        let arguments = (millis, channel(user), serde_json::to_string(message)?);
-        eval(&self.client, TELL_ONCE, &key(claim), arguments).await
+        let call = TELL_ONCE
+            .call()
+            .key(key(claim))
+            .arg(millis)
+            .arg(channel(user))
+            .arg(serde_json::to_string(message)?);
+        Ok(self.client.run(call, Repeat::Safe).await?.into_int()? == 1)
     }
 
     /// Forgets a claim, so that a user is told when the same happens again.

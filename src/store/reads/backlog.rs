@@ -1,11 +1,10 @@
 //! What a queue has to do, for whoever watches it.
 
-use redis::Value;
-
 use crate::client::Repeat;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::{JobId, JobRecord};
+use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 use crate::wire;
 
@@ -29,13 +28,19 @@ pub(crate) struct Waiting {
 impl Store {
     /// Looks at the jobs that are next. Their data is not read.
     pub(crate) async fn waiting(&self) -> Result<Waiting> {
-        let mut pipe = redis::pipe();
-        pipe.cmd("LINDEX").arg(self.keys.key("wait")).arg(-1);
+        let mut batch = Batch::new();
+        batch.push(Command::new("LINDEX").arg(self.keys.key("wait")).arg(-1));
         for set in ["prioritized", "delayed"] {
             let key = self.keys.key(set);
-            pipe.cmd("ZRANGE").arg(key).arg(0).arg(0).arg("WITHSCORES");
+            batch.push(
+                Command::new("ZRANGE")
+                    .arg(key)
+                    .arg(0)
+                    .arg(0)
+                    .arg("WITHSCORES"),
+            );
         }
-        let answers = self.connection.pipeline(&pipe, Repeat::Safe).await?;
+        let answers = self.connection.pipeline(&batch, Repeat::Safe).await?;
         let mut answers = answers.into_iter();
         let mut answer = || {
             answers
@@ -58,9 +63,8 @@ impl Store {
 
     /// Reads when a job was added and was to run; nothing of a job that has just gone.
     async fn times(&self, id: JobId) -> Result<Option<JobRecord>> {
-        let mut cmd = redis::cmd("HMGET");
-        cmd.arg(self.keys.job(&id)).arg(&FIELDS);
-        let value = self.connection.request(&cmd, Repeat::Safe).await?;
+        let command = Command::new("HMGET").arg(self.keys.job(&id)).args(FIELDS);
+        let value = self.connection.request(command, Repeat::Safe).await?;
         let mut fields = Vec::new();
         for (name, value) in FIELDS.iter().zip(reply::items(value, WHAT)?) {
             if let Value::BulkString(value) = value {

@@ -2,17 +2,72 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use crate::client::Repeat;
 use crate::error::Result;
-use crate::job::{JobRateLimit, RateLimitState};
+use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
+
+/// How long workers must not start jobs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RateLimitState {
+    /// Jobs may start. No window is open; the first start opens one.
+    NoWindow,
+    /// Jobs may start in the window that is open.
+    Room {
+        /// How many more.
+        jobs: u64,
+        /// How long the window lasts.
+        window: Duration,
+    },
+    /// No job starts for this long.
+    For(Duration),
+    /// There is a count that never ends. Workers do not wait for it: the next start under a limit
+    /// opens a new window.
+    Endless,
+}
+
+impl RateLimitState {
+    /// Says whether a job may start now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::RateLimitState;
+    /// use std::time::Duration;
+    ///
+    /// assert!(RateLimitState::NoWindow.may_start());
+    /// assert!(!RateLimitState::For(Duration::from_secs(1)).may_start());
+    /// ```
+    pub fn may_start(self) -> bool {
+        match self {
+            // After a count that never ends, the next start opens a new window.
+            Self::NoWindow | Self::Room { .. } | Self::Endless => true,
+            Self::For(_) => false,
+        }
+    }
+
+    /// Decides by how many jobs have been counted, how many milliseconds the count lasts (below
+    /// zero: for ever), and how many jobs the limit allows, if it is known.
+    fn of(count: Option<f64>, left: i64, max: Option<f64>) -> Self {
+        let left = u64::try_from(left).ok().filter(|left| *left > 0);
+        let left = left.map(Duration::from_millis);
+        match (count, left, max.map(|max| max.max(1.0))) {
+            (Some(count), Some(window), Some(max)) if count < max => Self::Room {
+                jobs: whole(max - count),
+                window,
+            },
+            (Some(_), Some(window), _) => Self::For(window),
+            (Some(_), None, None) => Self::Endless,
+            (None, ..) | (Some(_), None, Some(_)) => Self::NoWindow,
+        }
+    }
+}
 
 impl Store {
     /// Reads how many jobs may be active at once. A value that is no number does not bound
     /// anything, for workers neither.
-    pub(crate) async fn global_concurrency(&self) -> Result<Option<u32>> {
+    pub(crate) async fn global_concurrency(&self) -> Result<Option<u64>> {
         let [concurrency] = self.settings(["concurrency"]).await?;
         Ok(concurrency.map(whole))
     }
@@ -20,25 +75,27 @@ impl Store {
     /// Says whether as many jobs are active as may be.
     pub(crate) async fn is_maxed(&self) -> Result<bool> {
         const WHAT: &str = "the concurrency of a queue";
-        let mut pipe = redis::pipe();
-        pipe.cmd("HGET")
-            .arg(self.keys.key("meta"))
-            .arg("concurrency");
-        pipe.cmd("LLEN").arg(self.keys.key("active"));
-        let answers = self.snapshot(&pipe, WHAT).await?;
+        let mut batch = Batch::new();
+        batch.push(
+            Command::new("HGET")
+                .arg(self.keys.key("meta"))
+                .arg("concurrency"),
+        );
+        batch.push(Command::new("LLEN").arg(self.keys.key("active")));
+        let answers = self.snapshot(&batch, WHAT).await?;
         let [concurrency, active] = answers.as_slice() else {
             return Err(reply::unexpected(WHAT));
         };
         let active = u64::try_from(reply::int(active, WHAT)?).unwrap_or(0);
-        Ok(number(concurrency.clone()).is_some_and(|limit| active >= u64::from(whole(limit))))
+        Ok(number(concurrency.clone()).is_some_and(|limit| active >= whole(limit)))
     }
 
-    /// Reads the global limit.
-    pub(crate) async fn global_rate_limit(&self) -> Result<Option<JobRateLimit>> {
+    /// Reads the global limit: jobs, and the window they may start in.
+    pub(crate) async fn global_rate_limit(&self) -> Result<Option<(u64, Duration)>> {
         let [max, window] = self.settings(["max", "duration"]).await?;
         Ok(max.zip(window).map(|(max, window)| {
             let window = Duration::try_from_secs_f64(window.abs() / 1000.0);
-            JobRateLimit::new(whole(max), window.unwrap_or(Duration::MAX))
+            (whole(max), window.unwrap_or(Duration::MAX))
         }))
     }
 
@@ -47,46 +104,31 @@ impl Store {
     pub(crate) async fn rate_limit_state(&self, max: Option<u32>) -> Result<RateLimitState> {
         const WHAT: &str = "the rate limit of a queue";
         let limiter = self.keys.key("limiter");
-        let mut pipe = redis::pipe();
-        pipe.cmd("GET").arg(&limiter);
-        pipe.cmd("PTTL").arg(&limiter);
-        pipe.cmd("HGET").arg(self.keys.key("meta")).arg("max");
-        let answers = self.snapshot(&pipe, WHAT).await?;
+        let mut batch = Batch::new();
+        batch.push(Command::new("GET").arg(&limiter));
+        batch.push(Command::new("PTTL").arg(&limiter));
+        batch.push(Command::new("HGET").arg(self.keys.key("meta")).arg("max"));
+        let answers = self.snapshot(&batch, WHAT).await?;
         let [count, left, global] = answers.as_slice() else {
             return Err(reply::unexpected(WHAT));
         };
         let max = max.map(f64::from).or_else(|| number(global.clone()));
         let left = reply::int(left, WHAT)?;
-        Ok(state_of(number(count.clone()), left, max))
+        Ok(RateLimitState::of(number(count.clone()), left, max))
     }
 
     /// Reads settings that are numbers.
     async fn settings<const N: usize>(&self, fields: [&str; N]) -> Result<[Option<f64>; N]> {
-        let mut cmd = redis::cmd("HMGET");
-        cmd.arg(self.keys.key("meta")).arg(&fields);
-        let values = self.connection.request(&cmd, Repeat::Safe).await?;
+        let command = Command::new("HMGET")
+            .arg(self.keys.key("meta"))
+            .args(fields);
+        let values = self.connection.request(command, Repeat::Safe).await?;
         let values: Vec<_> = reply::items(values, "the settings of a queue")?
             .into_iter()
             .map(number)
             .collect();
         <[Option<f64>; N]>::try_from(values)
             .map_err(|_| reply::unexpected("the settings of a queue"))
-    }
-}
-
-/// Derives the state from how many jobs have been counted, how many milliseconds the count lasts (below
-/// zero: it does not expire), and how many jobs the limit allows, if that is known.
-fn state_of(count: Option<f64>, left: i64, max: Option<f64>) -> RateLimitState {
-    let left = u64::try_from(left).ok().filter(|left| *left > 0);
-    let left = left.map(Duration::from_millis);
-    match (count, left, max.map(|max| max.max(1.0))) {
-        (Some(count), Some(reset), Some(max)) if count < max => RateLimitState::Available {
-            remaining: whole(max - count),
-            reset,
-        },
-        (Some(_), Some(retry_after), _) => RateLimitState::Limited { retry_after },
-        (Some(_), None, None) => RateLimitState::NeverExpires,
-        (None, ..) | (Some(_), None, Some(_)) => RateLimitState::NoWindow,
     }
 }
 
@@ -102,19 +144,18 @@ fn number(value: Value) -> Option<f64> {
     clippy::cast_sign_loss,
     reason = "the cast saturates, and what is below zero is none"
 )]
-fn whole(n: f64) -> u32 {
-    n.ceil() as u32
+fn whole(n: f64) -> u64 {
+    n.ceil() as u64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A window in which jobs may start is not the same as none: it ends.
+    /// A window in which jobs may start is not the same as none: its rest is what is left.
     #[test]
-    fn open_window_is_not_the_same_as_none() {
-        let reset = Duration::from_millis(500);
-        let limited = RateLimitState::Limited { retry_after: reset };
+    fn state_tells_no_window_from_room_in_one() {
+        let window = Duration::from_millis(500);
         for (count, left, max, state) in [
             (None, -2, Some(5.0), RateLimitState::NoWindow),
             (None, -2, None, RateLimitState::NoWindow),
@@ -122,30 +163,24 @@ mod tests {
                 Some(2.0),
                 500,
                 Some(5.0),
-                RateLimitState::Available {
-                    remaining: 3,
-                    reset,
-                },
+                RateLimitState::Room { jobs: 3, window },
             ),
-            (Some(5.0), 500, Some(5.0), limited),
-            (Some(1.0), 500, Some(0.0), limited),
+            (Some(5.0), 500, Some(5.0), RateLimitState::For(window)),
+            (Some(1.0), 500, Some(0.0), RateLimitState::For(window)),
             (
                 Some(1.5),
                 500,
                 Some(2.0),
-                RateLimitState::Available {
-                    remaining: 1,
-                    reset,
-                },
+                RateLimitState::Room { jobs: 1, window },
             ),
-            (Some(2.0), 500, None, limited),
-            // Workers replace a count that never expires.
+            (Some(2.0), 500, None, RateLimitState::For(window)),
+            // Workers replace a count that never ends.
             (Some(9.0), -1, Some(5.0), RateLimitState::NoWindow),
             (Some(2.0), -1, Some(5.0), RateLimitState::NoWindow),
-            (Some(2.0), -1, None, RateLimitState::NeverExpires),
+            (Some(2.0), -1, None, RateLimitState::Endless),
         ] {
             assert_eq!(
-                state_of(count, left, max),
+                RateLimitState::of(count, left, max),
                 state,
                 "{count:?} {left} {max:?}"
             );

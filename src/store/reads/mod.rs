@@ -1,16 +1,15 @@
 //! Plain reads: no scripts, so that a read-only user may run them.
 
 mod backlog;
-mod limits;
+pub(crate) mod limits;
 mod schedulers;
 
 use std::time::Duration;
 
-use redis::{Pipeline, Value};
-
 use crate::client::Repeat;
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobRecord, JobState};
+use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 use crate::wire;
 
@@ -40,13 +39,8 @@ impl Store {
     ///
     /// A server that is out of memory refuses transactions but not reads: these then go one by
     /// one, which is better than not seeing what fills it.
-    async fn snapshot(&self, reads: &Pipeline, what: &str) -> Result<Vec<Value>> {
-        let mut framed = redis::pipe();
-        framed.cmd("MULTI");
-        for cmd in reads.cmd_iter() {
-            framed.add_command(cmd.clone());
-        }
-        framed.cmd("EXEC");
+    async fn snapshot(&self, reads: &Batch, what: &str) -> Result<Vec<Value>> {
+        let framed = reads.transaction();
         let mut answers = self.connection.pipeline(&framed, Repeat::Safe).await?;
         if answers.len() != reads.len() + 2 {
             return Err(reply::unexpected(what));
@@ -74,9 +68,8 @@ impl Store {
 
     /// Reads a job.
     pub(crate) async fn job(&self, id: &JobId) -> Result<Option<JobRecord>> {
-        let mut cmd = redis::cmd("HGETALL");
-        cmd.arg(self.keys.job(id));
-        let value = self.connection.request(&cmd, Repeat::Safe).await?;
+        let command = Command::new("HGETALL").arg(self.keys.job(id));
+        let value = self.connection.request(command, Repeat::Safe).await?;
         let fields = reply::fields(value, "a job")?;
         Ok((!fields.is_empty()).then(|| wire::decode_record(id.clone(), fields)))
     }
@@ -95,16 +88,22 @@ impl Store {
             ("wait", JobState::Waiting),
             ("paused", JobState::Waiting),
         ];
-        let mut pipe = redis::pipe();
+        let mut batch = Batch::new();
         for (set, _) in SETS {
-            pipe.cmd("ZSCORE")
-                .arg(self.keys.key(set))
-                .arg(id.as_bytes());
+            batch.push(
+                Command::new("ZSCORE")
+                    .arg(self.keys.key(set))
+                    .arg(id.as_bytes()),
+            );
         }
         for (list, _) in LISTS {
-            pipe.cmd("LPOS").arg(self.keys.key(list)).arg(id.as_bytes());
+            batch.push(
+                Command::new("LPOS")
+                    .arg(self.keys.key(list))
+                    .arg(id.as_bytes()),
+            );
         }
-        let answers = self.snapshot(&pipe, "the state of a job").await?;
+        let answers = self.snapshot(&batch, "the state of a job").await?;
         Ok(SETS
             .iter()
             .chain(LISTS.iter())
@@ -116,9 +115,9 @@ impl Store {
     /// Counts the jobs of each state at one moment.
     pub(crate) async fn counts(&self) -> Result<Counts> {
         const WHAT: &str = "the counts of a queue";
-        let mut pipe = redis::pipe();
+        let mut batch = Batch::new();
         for list in ["wait", "paused", "active"] {
-            pipe.cmd("LLEN").arg(self.keys.key(list));
+            batch.push(Command::new("LLEN").arg(self.keys.key(list)));
         }
         for set in [
             "prioritized",
@@ -127,9 +126,9 @@ impl Store {
             "completed",
             "failed",
         ] {
-            pipe.cmd("ZCARD").arg(self.keys.key(set));
+            batch.push(Command::new("ZCARD").arg(self.keys.key(set)));
         }
-        let answers = self.snapshot(&pipe, WHAT).await?;
+        let answers = self.snapshot(&batch, WHAT).await?;
         let numbers = answers
             .iter()
             .map(|answer| Ok(u64::try_from(reply::int(answer, WHAT)?).unwrap_or(0)))
@@ -166,10 +165,10 @@ impl Store {
     ) -> Result<Option<(JobId, Option<Duration>)>> {
         const WHAT: &str = "a deduplication id";
         let key = [self.keys.base().as_bytes(), b"de:", id].concat();
-        let mut pipe = redis::pipe();
-        pipe.cmd("GET").arg(&key);
-        pipe.cmd("PTTL").arg(&key);
-        let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
+        let mut batch = Batch::new();
+        batch.push(Command::new("GET").arg(&key));
+        batch.push(Command::new("PTTL").arg(&key));
+        let mut answers = self.snapshot(&batch, WHAT).await?.into_iter();
         let (Some(owner), Some(ttl)) = (answers.next(), answers.next()) else {
             return Err(reply::unexpected(WHAT));
         };
@@ -185,9 +184,10 @@ impl Store {
 
     /// Says whether the queue is paused.
     pub(crate) async fn is_paused(&self) -> Result<bool> {
-        let mut cmd = redis::cmd("HEXISTS");
-        cmd.arg(self.keys.key("meta")).arg("paused");
-        let value = self.connection.request(&cmd, Repeat::Safe).await?;
+        let command = Command::new("HEXISTS")
+            .arg(self.keys.key("meta"))
+            .arg("paused");
+        let value = self.connection.request(command, Repeat::Safe).await?;
         Ok(reply::int(&value, "HEXISTS")? == 1)
     }
 
@@ -195,10 +195,10 @@ impl Store {
     pub(crate) async fn logs(&self, id: &JobId, start: i64, end: i64) -> Result<LogPage> {
         const WHAT: &str = "the log of a job";
         let key = self.keys.logs(id);
-        let mut pipe = redis::pipe();
-        pipe.cmd("LRANGE").arg(&key).arg(start).arg(end);
-        pipe.cmd("LLEN").arg(&key);
-        let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
+        let mut batch = Batch::new();
+        batch.push(Command::new("LRANGE").arg(&key).arg(start).arg(end));
+        batch.push(Command::new("LLEN").arg(&key));
+        let mut answers = self.snapshot(&batch, WHAT).await?.into_iter();
         let (Some(rows), Some(total)) = (answers.next(), answers.next()) else {
             return Err(reply::unexpected(WHAT));
         };
@@ -210,14 +210,14 @@ impl Store {
 
     /// Writes the queue's settings as a producer that opens it does
     /// (`docs/protocol.md#queue-settings`).
-    pub(crate) async fn write_meta(&self, event_cap: u64, version: &str) -> Result<()> {
-        let mut cmd = redis::cmd("HSET");
-        cmd.arg(self.keys.key("meta"))
+    pub(crate) async fn write_meta(&self, event_cap: u32, version: &str) -> Result<()> {
+        let command = Command::new("HSET")
+            .arg(self.keys.key("meta"))
             .arg("opts.maxLenEvents")
             .arg(event_cap)
             .arg("version")
             .arg(version);
-        self.connection.request(&cmd, Repeat::Safe).await?;
+        self.connection.request(command, Repeat::Safe).await?;
         Ok(())
     }
 }

@@ -1,11 +1,10 @@
 //! Reading job schedulers.
 
-use redis::Value;
-
 use crate::client::Repeat;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::SchedulerRecord;
+use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 use crate::wire;
 
@@ -13,10 +12,10 @@ impl Store {
     /// Reads a scheduler.
     pub(crate) async fn scheduler(&self, id: &str) -> Result<Option<SchedulerRecord>> {
         const WHAT: &str = "a scheduler";
-        let mut pipe = redis::pipe();
-        pipe.cmd("ZSCORE").arg(self.keys.key("repeat")).arg(id);
-        pipe.cmd("HGETALL").arg(self.keys.scheduler(id));
-        let mut answers = self.snapshot(&pipe, WHAT).await?.into_iter();
+        let mut batch = Batch::new();
+        batch.push(Command::new("ZSCORE").arg(self.keys.key("repeat")).arg(id));
+        batch.push(Command::new("HGETALL").arg(self.keys.scheduler(id)));
+        let mut answers = self.snapshot(&batch, WHAT).await?.into_iter();
         let (Some(occurrence), Some(fields)) = (answers.next(), answers.next()) else {
             return Err(reply::unexpected(WHAT));
         };
@@ -41,24 +40,24 @@ impl Store {
         latest_first: bool,
     ) -> Result<Vec<SchedulerRecord>> {
         const WHAT: &str = "schedulers";
-        let mut cmd = redis::cmd(if latest_first { "ZREVRANGE" } else { "ZRANGE" });
-        cmd.arg(self.keys.key("repeat"))
+        let command = Command::new(if latest_first { "ZREVRANGE" } else { "ZRANGE" })
+            .arg(self.keys.key("repeat"))
             .arg(start)
             .arg(end)
             .arg("WITHSCORES");
-        let members = self.connection.request(&cmd, Repeat::Safe).await?;
+        let members = self.connection.request(command, Repeat::Safe).await?;
         let mut members = reply::items(members, WHAT)?.into_iter();
         let mut listed = Vec::new();
-        let mut pipe = redis::pipe();
+        let mut batch = Batch::new();
         while let (Some(id), Some(occurrence)) = (members.next(), members.next()) {
             let id = reply::text(id, WHAT)?;
-            pipe.cmd("HGETALL").arg(self.keys.scheduler(&id));
+            batch.push(Command::new("HGETALL").arg(self.keys.scheduler(&id)));
             listed.push((id, reply::score(&occurrence, WHAT)?));
         }
         if listed.is_empty() {
             return Ok(Vec::new());
         }
-        let definitions = self.connection.pipeline(&pipe, Repeat::Safe).await?;
+        let definitions = self.connection.pipeline(&batch, Repeat::Safe).await?;
         if definitions.len() != listed.len() {
             return Err(reply::unexpected(WHAT));
         }
@@ -79,9 +78,8 @@ impl Store {
 
     /// Counts the schedulers.
     pub(crate) async fn scheduler_count(&self) -> Result<u64> {
-        let mut cmd = redis::cmd("ZCARD");
-        cmd.arg(self.keys.key("repeat"));
-        let count = self.connection.request(&cmd, Repeat::Safe).await?;
+        let command = Command::new("ZCARD").arg(self.keys.key("repeat"));
+        let count = self.connection.request(command, Repeat::Safe).await?;
         Ok(u64::try_from(reply::int(&count, "ZCARD")?).unwrap_or(0))
     }
 }

@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::{Refusal, Result};
-use crate::job::{JobId, JobRateLimit, JobRecord};
+use crate::job::{JobId, JobRecord};
 use crate::policy::{Ending, Keep};
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::{Call, LockToken, Transition};
+use crate::store::{Call, LockToken, RateLimit, Transition};
 use crate::wire;
 
 static SCRIPT: Script = lua!(
@@ -64,7 +63,7 @@ pub(crate) struct Advance<'a> {
     pub(crate) token: &'a LockToken,
     pub(crate) lock_duration: Duration,
     pub(crate) worker_name: Option<&'a str>,
-    pub(crate) limit: Option<JobRateLimit>,
+    pub(crate) limit: Option<RateLimit>,
     /// Whether a limit imposed by hand holds although no other limit is known.
     pub(crate) obey: bool,
     /// Data points of the per-minute metrics; 0: off.

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::JobId;
+use crate::resp::Value;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};
 

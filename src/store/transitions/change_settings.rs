@@ -1,13 +1,11 @@
 //! `lua/change_settings.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::Result;
-use crate::job::JobRateLimit;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::{Call, Transition};
+use crate::store::{Call, RateLimit, Transition};
 
 static SCRIPT: Script = lua!("change_settings", uses: ["gate", "marker"]);
 
@@ -17,7 +15,7 @@ pub(crate) enum ChangeSettings {
     /// How many jobs may be active.
     Concurrency(Option<u32>),
     /// How many jobs may start in a window of time.
-    RateLimit(Option<JobRateLimit>),
+    RateLimit(Option<RateLimit>),
 }
 
 impl Transition for ChangeSettings {

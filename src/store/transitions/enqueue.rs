@@ -1,12 +1,11 @@
 //! `lua/enqueue.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::{Refusal, Result};
 use crate::job::{Deduplication, IfDelayed, JobId};
 use crate::policy::Placement;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{AddHistory, Call, PastAdd, Transition};

@@ -1,10 +1,9 @@
 //! `lua/publish_event.lua`, `lua/trim_events.lua` and `lua/find_ends.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, LockToken, Transition};

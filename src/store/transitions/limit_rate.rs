@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::{Error, Result};
-use crate::job::JobRateLimit;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};
@@ -17,18 +15,25 @@ static LIFT: Script = lua!("lift_limit", uses: ["gate", "marker"]);
 /// The longest time a limit may last: 2^52 ms keep every sum exact in the doubles of scripts.
 const MILLIS_MAX: u64 = 1 << 52;
 
-impl JobRateLimit {
+/// How many jobs may start in a window of time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RateLimit {
+    pub(crate) max: u32,
+    pub(crate) duration: Duration,
+}
+
+impl RateLimit {
     /// Checks that the limit lets jobs through and its window ends.
     pub(crate) fn check(&self) -> Result<()> {
         if self.max == 0 {
             return Err(Error::invalid("rate limit", "must allow at least one job"));
         }
-        check_millis("rate limit window", self.window)
+        check_millis("rate limit window", self.duration)
     }
 
     /// The window as it is stored.
     pub(crate) fn window_millis(&self) -> u64 {
-        millis(self.window)
+        millis(self.duration)
     }
 }
 

@@ -1,11 +1,10 @@
 //! `lua/next_repeatable.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::JobId;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::transitions::next_iteration::Made;

@@ -1,10 +1,9 @@
 //! `lua/promote_job.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
+use crate::resp::Value;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};
 

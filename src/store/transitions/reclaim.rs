@@ -1,9 +1,8 @@
 //! `lua/reclaim.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::Result;
+use crate::resp::Value;
 use crate::store::script::lua;
 use crate::store::transitions::advance::{Started, read_started};
 use crate::store::{Call, LockToken, Store, Transition, reply};

@@ -1,9 +1,8 @@
 //! `lua/remove_scheduler.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::Result;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};

@@ -1,10 +1,9 @@
 //! `lua/trim_finished.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::transitions::advance::Trim;

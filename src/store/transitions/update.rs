@@ -1,10 +1,9 @@
 //! `lua/update_data.lua` and `lua/update_progress.lua`
 
-use redis::Value;
-
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
+use crate::resp::Value;
 use crate::store::script::lua;
 use crate::store::{Call, LockToken, Transition};
 

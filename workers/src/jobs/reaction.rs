@@ -24,20 +24,10 @@ pub(crate) fn not_asked(error: impl Into<BoxError>) -> JobError {
     }
 }
 
-/// How Redis 7 words a permission that a script lacks, under a general code.
-const DENIED_IN_SCRIPT: &str = "The user executing the script can't";
-
 /// Says whether a permission was missing, be it by the error itself or by what caused it.
 fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
-    causes.any(|error| {
-        let ours = error.downcast_ref::<Error>();
-        let raw = error.downcast_ref::<redis::RedisError>();
-        matches!(ours, Some(Error::Denied(_)))
-            || raw.is_some_and(|error| {
-                error.code() == Some("NOPERM") || error.to_string().contains(DENIED_IN_SCRIPT)
-            })
-    })
+    causes.any(|error| matches!(error.downcast_ref(), Some(Error::Denied(_))))
 }
 
 /// What to do with a job whose request failed.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use oxbull::client::{Command, Repeat};
 use oxbull::kv::Ttl;
 use oxbull::{Client, ClientConfig};
 use oxbull_testkit::eventually;
@@ -147,20 +148,19 @@ async fn password_authentication_working() -> TestResult {
     Ok(())
 }
 
-/// "Can get raw client for BullMQ": the client hands its connection out; BullMQ takes the same settings.
+/// "Can get raw client for BullMQ": the client sends any command; BullMQ takes the same settings.
 #[tokio::test]
 async fn can_get_raw_client_for_bullmq() -> TestResult {
     let site = Site::start("queue.conf").await?;
     let client = site.client("producer").await?;
-    let mut raw = client.raw().await?;
-    let said: String = redis::cmd("PING").query_async(&mut raw).await?;
-    assert_eq!(said, "PONG");
+    let said = client.request(Command::new("PING"), Repeat::Safe).await?;
+    assert_eq!(said.into_text()?, "PONG");
     let node = site.node("producer").await?;
     node.call("queue.add", json!({ "queue": "post-publishing" }))
         .await?;
-    let mut count = redis::cmd("LLEN");
-    count.arg("bull:post-publishing:wait");
-    assert_eq!(count.query_async::<i64>(&mut raw).await?, 1);
+    let count = Command::new("LLEN").arg("bull:post-publishing:wait");
+    let count = client.request(count, Repeat::Safe).await?;
+    assert_eq!(count.into_int()?, 1);
     Ok(())
 }
 

@@ -153,7 +153,7 @@ impl Follower {
                 }
                 told => told,
             },
-            QueueEvent::Gap { missed, .. } => {
+            QueueEvent::Gap { missed } => {
                 tracing::warn!(
                     ?missed,
                     "events were removed before they were read: failures among them are told to nobody"
@@ -219,9 +219,7 @@ fn is_odd_key(error: &BoxError) -> bool {
     match error.downcast_ref::<Error>() {
         Some(Error::Server(text)) => text.contains("WRONGTYPE"),
         Some(Error::Protocol(_) | Error::Decode { .. }) => true,
-        _ => error
-            .downcast_ref::<redis::RedisError>()
-            .is_some_and(|error| error.code() == Some("WRONGTYPE")),
+        _ => false,
     }
 }
 

@@ -4,31 +4,36 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use oxbull::client::Client;
+use oxbull::client::{Client, Repeat, Script};
 use oxbull::{BoxError, Job};
 use serde_json::Value;
 
 use super::Publication;
 use crate::graph::ContainerId;
-use crate::script::eval;
 
 /// How long a claim lasts after it was made: a container expires after 24 hours, so whoever may
 /// still know of another one cannot publish it by then.
 const CLAIM_TTL: Duration = Duration::from_secs(72 * 3600);
 
-const CLAIM: &str = "
+static CLAIM: Script = Script::new(
+    "claim",
+    "
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then
   return held
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]";
+return ARGV[1]",
+);
 
-const RELEASE: &str = "
+static RELEASE: Script = Script::new(
+    "release",
+    "
 if redis.call('GET', KEYS[1]) == ARGV[1] then
   return redis.call('DEL', KEYS[1])
 end
-return 0";
+return 0",
+);
 
 /// What a publication remembers outside of the process.
 pub trait Notebook {
@@ -101,13 +106,18 @@ impl Notebook for JobNotes<'_> {
 
     async fn claim(&self, container: &ContainerId) -> Result<ContainerId, BoxError> {
         let ttl = u64::try_from(CLAIM_TTL.as_millis())?;
-        let arguments = (container.as_str(), ttl);
-        let held: String = eval(self.client, CLAIM, &self.key(), arguments).await?;
+        let call = CLAIM
+            .call()
+            .key(self.key())
+            .arg(container.as_str())
+            .arg(ttl);
+        let held = self.client.run(call, Repeat::Safe).await?.into_text()?;
         Ok(ContainerId::new(held)?)
     }
 
     async fn release(&self, container: &ContainerId) -> Result<(), BoxError> {
-        let _: i64 = eval(self.client, RELEASE, &self.key(), container.as_str()).await?;
+        let call = RELEASE.call().key(self.key()).arg(container.as_str());
+        self.client.run(call, Repeat::Safe).await?;
         Ok(())
     }
 }

@@ -16,18 +16,15 @@
 //! A share is named by its job's id, with `#1`, `#2`, … where an account has several in a
 //! delivery.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use oxbull::client::Client;
+use oxbull::client::{self, Client, Repeat, Script, ScriptCall};
 use oxbull::{BoxError, JobId, JobState, Queue};
-use redis::Script;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{EventKind, QUEUE, Share, WebhookEvent};
 use crate::notify;
-use crate::script::invoke;
 
 /// How long deliveries and events are remembered: the API repeats a delivery for up to 36 hours.
 pub const SEEN_TTL: Duration = Duration::from_secs(48 * 3600);
@@ -45,12 +42,15 @@ pub const MOST_UNKNOWN: u32 = 1_000;
 /// in between must not hold up a conversation for longer.
 pub const PASS_OVER_AFTER: Duration = Duration::from_secs(10);
 
-static ACCEPT: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../../../lua/accept_delivery.lua")));
-static HANDLE: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../../../lua/handle_events.lua")));
-static PASS_OVER: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("../../../lua/pass_over.lua")));
+static ACCEPT: Script = Script::new(
+    "accept_delivery",
+    include_str!("../../../lua/accept_delivery.lua"),
+);
+static HANDLE: Script = Script::new(
+    "handle_events",
+    include_str!("../../../lua/handle_events.lua"),
+);
+static PASS_OVER: Script = Script::new("pass_over", include_str!("../../../lua/pass_over.lua"));
 
 /// The stream of an account's events of known kinds; each entry has one field, `event`, with a
 /// [`Notice`] as JSON.
@@ -144,7 +144,7 @@ impl Ledger {
         // Looks at jobs and adds none, so it has nothing to say about the queue.
         let queue = Queue::builder(client, QUEUE)
             .prefix(prefix)
-            .skip_settings_update();
+            .write_meta(false);
         Ok(Self {
             client: client.clone(),
             queue: queue.open().await?,
@@ -158,13 +158,15 @@ impl Ledger {
     /// When Redis did not answer.
     pub async fn accept(&self, id: &JobId, share: &Share) -> Result<bool, BoxError> {
         let name = name(id, share);
-        let mut call = ACCEPT.key(delivery_key(&share.account, &name));
-        for conversation in &share.conversations {
-            call.key(turns_key(&share.account, conversation));
-        }
-        call.arg(name).arg(self.now()).arg(millis(SEEN_TTL));
-        let state: String = invoke(&self.client, &call).await?;
-        Ok(state == "done")
+        let turns = share.conversations.iter();
+        let call = ACCEPT
+            .call()
+            .key(delivery_key(&share.account, &name))
+            .keys(turns.map(|conversation| turns_key(&share.account, conversation)))
+            .arg(name)
+            .arg(self.now())
+            .arg(millis(SEEN_TTL));
+        Ok(self.run(call).await?.into_text()? == "done")
     }
 
     /// Handles a share's events if it comes first in all their conversations.
@@ -177,14 +179,15 @@ impl Ledger {
     ) -> Result<Handled, BoxError> {
         let account = &share.account;
         let name = name(id, share);
-        let mut call = HANDLE.key(delivery_key(account, &name));
-        call.key(events_key(account))
+        let turns = share.conversations.iter();
+        let mut call = HANDLE
+            .call()
+            .key(delivery_key(account, &name))
+            .key(events_key(account))
             .key(unknown_key(account))
-            .key(key(account, "counts"));
-        for conversation in &share.conversations {
-            call.key(turns_key(account, conversation));
-        }
-        call.arg(name)
+            .key(key(account, "counts"))
+            .keys(turns.map(|conversation| turns_key(account, conversation)))
+            .arg(name)
             .arg(owner)
             .arg(millis(SEEN_TTL))
             .arg(millis(RECORD_TTL))
@@ -197,12 +200,16 @@ impl Ledger {
             let notice = Notice {
                 event: event.clone(),
             };
-            call.key(seen_key(event))
+            call = call
+                .key(seen_key(event))
                 .arg(event.kind.name())
                 .arg(u8::from(known))
                 .arg(serde_json::to_string(&notice)?);
         }
-        let reply: Vec<String> = invoke(&self.client, &call).await?;
+        let reply = self.run(call).await?.into_array()?.into_iter();
+        let reply: Vec<_> = reply
+            .map(client::Value::into_text)
+            .collect::<Result<_, _>>()?;
         let odd = || BoxError::from("the script's reply is not understood");
         match reply.as_slice() {
             [done, ours @ ..] if done == "done" && ours.len() == share.events.len() => {
@@ -233,12 +240,14 @@ impl Ledger {
         if !gone {
             return Ok(false);
         }
-        let mut call = PASS_OVER.key(turns_key(account, &first.conversation));
-        call.key(key(account, "passed"))
+        let call = PASS_OVER
+            .call()
+            .key(turns_key(account, &first.conversation))
+            .key(key(account, "passed"))
             .arg(&first.share)
             .arg(first.place)
             .arg(millis(RECORD_TTL));
-        let passed: bool = invoke(&self.client, &call).await?;
+        let passed = self.run(call).await?.into_int()? == 1;
         if passed {
             let state = job.map_or("missing", |state| state.as_str());
             tracing::warn!(
@@ -251,6 +260,11 @@ impl Ledger {
         }
         // Somebody else may have done it, which is as good.
         Ok(true)
+    }
+
+    /// Runs a script; each may run again after a lost answer.
+    async fn run(&self, call: ScriptCall) -> oxbull::Result<client::Value> {
+        self.client.run(call, Repeat::Safe).await
     }
 
     fn now(&self) -> i64 {

@@ -1,8 +1,6 @@
 //! The work of operators.
 
-use oxbull::{
-    Client, DrainScope, JobId, JobOptions, Queue, QueuePosition, RetryOptions, SchedulerOrder,
-};
+use oxbull::{Client, JobId, JobOptions, Queue, RetryOptions, SchedulerOrder};
 use oxbull_testkit::NodePeer;
 use serde_json::{Value, json};
 
@@ -23,9 +21,7 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     queue.resume().await?;
     queue.retry(failed, RetryOptions::new()).await?;
     queue.log(failed, "seen by an operator", 100).await?;
-    queue
-        .change_priority(failed, 7, QueuePosition::Back)
-        .await?;
+    queue.change_priority(failed, 7, false).await?;
     let delayed = JobOptions::new().delay(LATER);
     let delayed = queue.add_with("again", &json!({}), delayed).await?.id;
     queue.promote(&delayed).await?;
@@ -44,7 +40,7 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     queue.trim_events(1).await?;
     queue.release_deduplication("b").await?;
     assert!(queue.remove(&JobId::new(LARGE_FLOW)?).await?);
-    queue.drain(DrainScope::ReadyAndDelayed).await?;
+    queue.drain(true).await?;
     let old: Queue<Value> = Queue::open(client, "old").await?;
     old.pause().await?;
     old.resume().await?;

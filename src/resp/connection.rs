@@ -1,0 +1,609 @@
+//! One socket, many callers: requests leave in the order in which they come, and so do answers.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::io::poll_read_buf;
+
+use super::decode::{Decoder, Malformed};
+use super::value::{ServerError, Value};
+
+/// Requests that may wait for the socket before callers do.
+const QUEUED: usize = 1024;
+/// How many requests are taken at once.
+const TAKEN: usize = 128;
+/// No more requests are taken while this many bytes are to be written.
+const FULL: usize = 64 * 1024;
+/// A request of this size is written from its own buffer when it has the socket for itself.
+const LARGE: usize = 16 * 1024;
+/// Room for one read.
+const READ: usize = 16 * 1024;
+/// A buffer that has grown larger is given back once it is empty.
+const KEPT: usize = 1024 * 1024;
+
+/// Sends requests to the socket that its [`Driver`] owns; clones share it.
+#[derive(Debug, Clone)]
+pub(crate) struct Connection {
+    requests: mpsc::Sender<Request>,
+    cause: Arc<OnceLock<String>>,
+}
+
+/// Moves bytes between callers and the socket until it ends. Dropping it closes the socket, and
+/// every request without an answer fails.
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// There is no answer, for the socket has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Why.
+    pub(crate) cause: String,
+    /// Whether the socket got any byte of the request; otherwise nobody has executed it.
+    pub(crate) sent: bool,
+}
+
+/// Makes a connection of a stream on which nothing is due.
+pub(crate) fn connect<S>(stream: S) -> (Connection, Driver)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (requests, incoming) = mpsc::channel(QUEUED);
+    let cause = Arc::new(OnceLock::new());
+    let task = Task {
+        stream,
+        incoming,
+        taken: Vec::new(),
+        waiting: VecDeque::new(),
+        output: Output::default(),
+        input: BytesMut::new(),
+        decoder: Decoder::default(),
+    };
+    let driver = Box::pin(drive(task, Arc::clone(&cause)));
+    (Connection { requests, cause }, driver)
+}
+
+impl Connection {
+    /// Sends an encoded command and waits for its answer.
+    ///
+    /// # Cancel safety
+    /// A dropped call may or may not be executed; no other caller gets its answer.
+    pub(crate) async fn request(&self, bytes: Bytes) -> Result<Value, Lost> {
+        let (sender, answer) = oneshot::channel();
+        self.ask(bytes, Waiter::One(sender), answer).await
+    }
+
+    /// Sends as many encoded commands as there are `answers` in one write, and waits for all of
+    /// them.
+    ///
+    /// # Cancel safety
+    /// As [`Connection::request`].
+    pub(crate) async fn request_all(
+        &self,
+        bytes: Bytes,
+        answers: usize,
+    ) -> Result<Vec<Value>, Lost> {
+        if answers == 0 {
+            return Ok(Vec::new());
+        }
+        let (sender, answer) = oneshot::channel();
+        let waiter = Waiter::Many {
+            sender,
+            left: answers,
+            values: Vec::with_capacity(answers),
+        };
+        self.ask(bytes, waiter, answer).await
+    }
+
+    async fn ask<T>(
+        &self,
+        bytes: Bytes,
+        waiter: Waiter,
+        answer: oneshot::Receiver<Result<T, Unsent>>,
+    ) -> Result<T, Lost> {
+        if self.requests.send(Request { bytes, waiter }).await.is_err() {
+            return Err(self.lost(false));
+        }
+        match answer.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Unsent)) => Err(self.lost(false)),
+            Err(_) => Err(self.lost(true)),
+        }
+    }
+
+    fn lost(&self, sent: bool) -> Lost {
+        let cause = self.cause.get().map_or("it was given up", String::as_str);
+        Lost {
+            cause: cause.to_owned(),
+            sent,
+        }
+    }
+}
+
+/// A request on its way to the socket.
+#[derive(Debug)]
+struct Request {
+    bytes: Bytes,
+    waiter: Waiter,
+}
+
+/// The request never reached the socket.
+#[derive(Debug)]
+struct Unsent;
+
+/// Whoever waits for an answer, or for several. Dropping it says that the answer is lost.
+#[derive(Debug)]
+enum Waiter {
+    One(oneshot::Sender<Result<Value, Unsent>>),
+    Many {
+        sender: oneshot::Sender<Result<Vec<Value>, Unsent>>,
+        left: usize,
+        values: Vec<Value>,
+    },
+}
+
+impl Waiter {
+    /// Says whether nobody waits any more.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::One(sender) => sender.is_closed(),
+            Self::Many { sender, .. } => sender.is_closed(),
+        }
+    }
+
+    /// Hands over an answer; returns the waiter if more are due. One that has gone away misses
+    /// nothing.
+    fn answer(self, value: Value) -> Option<Self> {
+        match self {
+            Self::One(sender) => {
+                drop(sender.send(Ok(value)));
+                None
+            }
+            Self::Many {
+                sender,
+                left,
+                mut values,
+            } => {
+                values.push(value);
+                if left > 1 {
+                    return Some(Self::Many {
+                        sender,
+                        left: left - 1,
+                        values,
+                    });
+                }
+                drop(sender.send(Ok(values)));
+                None
+            }
+        }
+    }
+
+    fn fail_unsent(self) {
+        match self {
+            Self::One(sender) => drop(sender.send(Err(Unsent))),
+            Self::Many { sender, .. } => drop(sender.send(Err(Unsent))),
+        }
+    }
+}
+
+/// Why a socket ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("closed by the server")]
+    Closed,
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    #[error("the server sent an answer without a request")]
+    Unasked,
+    #[error("the server ended it: {0}")]
+    Refused(ServerError),
+    #[error("nobody uses it any more")]
+    Unused,
+}
+
+/// Which requests have been taken.
+#[derive(Debug, Clone, Copy)]
+enum Taken {
+    /// As many as there is room for.
+    UntilFull,
+    /// All that there are; the task is woken for the next.
+    ForNow,
+    /// All that there will ever be.
+    All,
+}
+
+/// What the driver owns.
+struct Task<S> {
+    stream: S,
+    incoming: mpsc::Receiver<Request>,
+    /// Room for requests that have just been taken; empty between steps.
+    taken: Vec<Request>,
+    /// Whose answers are due, in the order of the requests, each with the place in the output at
+    /// which its request begins.
+    waiting: VecDeque<(u64, Waiter)>,
+    output: Output,
+    input: BytesMut,
+    decoder: Decoder,
+}
+
+async fn drive<S: AsyncRead + AsyncWrite + Unpin>(mut task: Task<S>, cause: Arc<OnceLock<String>>) {
+    let end = poll_fn(|context| task.poll(context)).await;
+    // Before those who wait learn of it.
+    cause.get_or_init(|| end.to_string());
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
+    /// Moves bytes for as long as there are any.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
+        loop {
+            let taken = self.take(context);
+            if let Poll::Ready(Err(error)) = self.output.poll_write(&mut self.stream, context) {
+                return Poll::Ready(End::Io(error));
+            }
+            match taken {
+                // Nothing wakes us for those left behind.
+                Taken::UntilFull if self.output.len() < FULL => continue,
+                Taken::All if self.waiting.is_empty() && self.output.is_empty() => {
+                    return Poll::Ready(End::Unused);
+                }
+                Taken::UntilFull | Taken::ForNow | Taken::All => {}
+            }
+            if let Err(end) = ready!(self.poll_read(context)) {
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    /// Takes requests until the output is full.
+    fn take(&mut self, context: &mut Context<'_>) -> Taken {
+        while self.output.len() < FULL {
+            let Poll::Ready(count) = self
+                .incoming
+                .poll_recv_many(context, &mut self.taken, TAKEN)
+            else {
+                return Taken::ForNow;
+            };
+            if count == 0 {
+                return Taken::All;
+            }
+            for Request { bytes, waiter } in self.taken.drain(..) {
+                // Nobody would know whether it was executed.
+                if !waiter.is_gone() {
+                    self.waiting.push_back((self.output.end(), waiter));
+                    self.output.append(bytes);
+                }
+            }
+        }
+        Taken::UntilFull
+    }
+
+    /// Reads once and hands over the answers.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+        if self.input.is_empty() && self.input.capacity() > KEPT {
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(READ);
+        let read = poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input);
+        if ready!(read).map_err(End::Io)? == 0 {
+            return Poll::Ready(Err(End::Closed));
+        }
+        while let Some(value) = self.decoder.decode(&mut self.input)? {
+            let Some((start, waiter)) = self.waiting.pop_front() else {
+                return Poll::Ready(Err(match value {
+                    Value::ServerError(error) => End::Refused(error),
+                    _ => End::Unasked,
+                }));
+            };
+            if let Some(waiter) = waiter.answer(value) {
+                self.waiting.push_front((start, waiter));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S> Drop for Task<S> {
+    /// Tells those whose requests never reached the socket; the others learn that their answers
+    /// are lost.
+    fn drop(&mut self) {
+        self.incoming.close();
+        let written = self.output.written;
+        for (start, waiter) in self.waiting.drain(..).rev() {
+            if start < written {
+                break;
+            }
+            waiter.fail_unsent();
+        }
+        while let Ok(request) = self.incoming.try_recv() {
+            request.waiter.fail_unsent();
+        }
+    }
+}
+
+/// Bytes to be written.
+#[derive(Debug, Default)]
+struct Output {
+    bytes: BytesMut,
+    /// Written before `bytes`: a large request that had the socket for itself.
+    large: Bytes,
+    /// How many bytes the stream has taken.
+    written: u64,
+    flushing: bool,
+}
+
+impl Output {
+    fn len(&self) -> usize {
+        self.large.len() + self.bytes.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns how many bytes there will have been once all are written.
+    fn end(&self) -> u64 {
+        self.written + self.len() as u64
+    }
+
+    fn append(&mut self, bytes: Bytes) {
+        if bytes.len() >= LARGE && self.is_empty() {
+            self.large = bytes;
+        } else {
+            self.bytes.extend_from_slice(&bytes);
+        }
+    }
+
+    /// Writes until all is written or the stream takes no more.
+    fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        while !self.is_empty() {
+            let next: &[u8] = if self.large.is_empty() {
+                &self.bytes
+            } else {
+                &self.large
+            };
+            let count = ready!(Pin::new(&mut *stream).poll_write(context, next))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += count as u64;
+            self.flushing = true;
+            if self.large.is_empty() {
+                self.bytes.advance(count);
+            } else {
+                self.large.advance(count);
+            }
+        }
+        if self.flushing {
+            self.large = Bytes::new();
+            if self.bytes.capacity() > KEPT {
+                self.bytes = BytesMut::new();
+            }
+            ready!(Pin::new(stream).poll_flush(context))?;
+            self.flushing = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    use super::super::{Batch, Command};
+    use super::*;
+
+    type TestResult = Result<(), Box<dyn std::error::Error>>;
+
+    /// Bounds liveness only.
+    const SOON: Duration = Duration::from_secs(30);
+
+    /// A connection whose driver runs, and the server's end of it, with this much room between.
+    fn pair(room: usize) -> (Connection, JoinHandle<()>, DuplexStream) {
+        let (ours, server) = duplex(room);
+        let (connection, driver) = connect(ours);
+        (connection, tokio::spawn(driver), server)
+    }
+
+    fn echo(text: &str) -> Bytes {
+        Command::new("ECHO").arg(text).encode()
+    }
+
+    async fn read_exactly(server: &mut DuplexStream, expected: &[u8]) -> TestResult {
+        let mut sent = vec![0; expected.len()];
+        timeout(SOON, server.read_exact(&mut sent)).await??;
+        assert_eq!(sent, expected);
+        Ok(())
+    }
+
+    /// Round trips are what costs: callers that ask together share one write and one read.
+    #[tokio::test]
+    async fn requests_that_wait_leave_in_one_write() -> TestResult {
+        let (ours, mut server) = duplex(1 << 16);
+        let (connection, driver) = connect(ours);
+        let asked = async {
+            tokio::join!(
+                connection.request(echo("a")),
+                connection.request(echo("b")),
+                connection.request(echo("c")),
+            )
+        };
+        let mut asked = std::pin::pin!(asked);
+        // All have asked before the driver runs for the first time.
+        assert!(futures::poll!(asked.as_mut()).is_pending());
+        let mut driver = driver;
+        assert!(futures::poll!(driver.as_mut()).is_pending());
+        let mut sent = vec![0; 1000];
+        let count = server.read(&mut sent).await?;
+        assert_eq!(sent[..count], [echo("a"), echo("b"), echo("c")].concat());
+        server.write_all(b":1\r\n:2\r\n:3\r\n").await?;
+        assert!(futures::poll!(driver.as_mut()).is_pending());
+        let (a, b, c) = timeout(SOON, asked).await?;
+        assert_eq!(
+            (a, b, c),
+            (Ok(Value::Int(1)), Ok(Value::Int(2)), Ok(Value::Int(3)))
+        );
+        Ok(())
+    }
+
+    /// Whoever goes away leaves its answer behind; the next caller must not get it.
+    #[tokio::test]
+    async fn dropped_caller_shifts_no_answer() -> TestResult {
+        let (connection, _driver, mut server) = pair(1 << 16);
+        let gone = tokio::spawn({
+            let connection = connection.clone();
+            async move { connection.request(echo("gone")).await }
+        });
+        read_exactly(&mut server, &echo("gone")).await?;
+        gone.abort();
+        assert!(gone.await.is_err());
+        let batch: Batch = [Command::new("A"), Command::new("B")].into_iter().collect();
+        let both = connection.request_all(batch.encode(), 2);
+        let answers = async {
+            read_exactly(&mut server, &batch.encode()).await?;
+            server.write_all(b"+gone\r\n:1\r\n:2\r\n").await?;
+            TestResult::Ok(())
+        };
+        let (both, answered) = tokio::join!(timeout(SOON, both), answers);
+        answered?;
+        assert_eq!(both?, Ok(vec![Value::Int(1), Value::Int(2)]));
+        Ok(())
+    }
+
+    /// A request that nobody waits for any more is not written.
+    #[tokio::test]
+    async fn request_of_a_caller_that_has_gone_is_not_sent() -> TestResult {
+        let (ours, mut server) = duplex(1 << 16);
+        let (connection, mut driver) = connect(ours);
+        {
+            let gone = std::pin::pin!(connection.request(echo("gone")));
+            assert!(futures::poll!(gone).is_pending());
+        }
+        let mut kept = std::pin::pin!(connection.request(echo("kept")));
+        assert!(futures::poll!(kept.as_mut()).is_pending());
+        assert!(futures::poll!(driver.as_mut()).is_pending());
+        read_exactly(&mut server, &echo("kept")).await
+    }
+
+    /// A loss says whether anybody can have executed the request.
+    #[tokio::test]
+    async fn lost_requests_say_whether_they_were_sent() -> TestResult {
+        let (ours, server) = duplex(8);
+        let (connection, mut driver) = connect(ours);
+        let asked = async {
+            tokio::join!(
+                connection.request(echo("partly")),
+                connection.request(echo("not at all")),
+            )
+        };
+        let mut asked = std::pin::pin!(asked);
+        assert!(futures::poll!(asked.as_mut()).is_pending());
+        assert!(futures::poll!(driver.as_mut()).is_pending());
+        let mut queued = std::pin::pin!(connection.request(echo("queued")));
+        assert!(futures::poll!(queued.as_mut()).is_pending());
+        drop(server);
+        timeout(SOON, driver).await?;
+        let (partly, not_at_all) = timeout(SOON, asked).await?;
+        assert!(partly.clone().is_err_and(|lost| lost.sent), "{partly:?}");
+        for unsent in [
+            not_at_all,
+            timeout(SOON, queued).await?,
+            connection.request(echo("late")).await,
+        ] {
+            assert!(unsent.clone().is_err_and(|lost| !lost.sent), "{unsent:?}");
+        }
+        Ok(())
+    }
+
+    /// A driver whose runtime ends leaves nobody waiting.
+    #[tokio::test]
+    async fn dropped_driver_fails_what_waits() -> TestResult {
+        let (connection, driver, mut server) = pair(1 << 16);
+        let (lost, sent) = tokio::join!(timeout(SOON, connection.request(echo("x"))), async {
+            let sent = read_exactly(&mut server, &echo("x")).await;
+            driver.abort();
+            sent
+        });
+        sent?;
+        assert!(lost?.is_err_and(|lost| lost.sent));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn end_of_the_socket_is_explained() -> TestResult {
+        for (answer, cause) in [
+            (&b""[..], "closed by the server"),
+            (b"?\r\n", "could not be parsed"),
+        ] {
+            let (connection, driver, mut server) = pair(1 << 16);
+            let (lost, sent) = tokio::join!(timeout(SOON, connection.request(echo("x"))), async {
+                let sent = read_exactly(&mut server, &echo("x")).await;
+                server.write_all(answer).await?;
+                drop(server);
+                sent
+            });
+            sent?;
+            let lost = lost?.unwrap_err();
+            assert!(lost.cause.contains(cause), "{lost:?}");
+            timeout(SOON, driver).await??;
+        }
+        Ok(())
+    }
+
+    /// An answer and the end of the socket come together: the answer counts.
+    #[tokio::test]
+    async fn answer_before_the_end_is_delivered() -> TestResult {
+        let (connection, _driver, mut server) = pair(1 << 16);
+        let (answer, sent) = tokio::join!(timeout(SOON, connection.request(echo("x"))), async {
+            server.write_all(b"$1\r\nx\r\n").await?;
+            let sent = read_exactly(&mut server, &echo("x")).await;
+            drop(server);
+            sent
+        });
+        sent?;
+        assert_eq!(answer?, Ok(Value::BulkString(b"x".to_vec())));
+        Ok(())
+    }
+
+    /// More than any buffer holds, in both directions at once.
+    #[tokio::test]
+    async fn large_requests_and_answers_pass_through_small_buffers() -> TestResult {
+        let (connection, _driver, server) = pair(1000);
+        let (mut read, mut write) = tokio::io::split(server);
+        let echoing = tokio::spawn(async move { tokio::io::copy(&mut read, &mut write).await });
+        let text = |size: usize| "x".repeat(size);
+        let sizes = [1 << 20, 10, 100_000, 1 << 20, 0];
+        // What comes back is the request itself, as the value that it encodes.
+        let calls = sizes.map(|size| connection.request(echo(&text(size))));
+        let answers = timeout(SOON, futures::future::join_all(calls)).await?;
+        for (answer, size) in answers.into_iter().zip(sizes) {
+            let parts = answer.map_err(|lost| lost.cause)?.into_array()?;
+            assert_eq!(parts.len(), 2);
+            assert_eq!(parts[1], Value::BulkString(text(size).into_bytes()));
+        }
+        echoing.abort();
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn driver_ends_with_the_last_connection() -> TestResult {
+        let (connection, driver, _server) = pair(1000);
+        drop(connection);
+        timeout(SOON, driver).await??;
+        Ok(())
+    }
+}
