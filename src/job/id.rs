@@ -149,6 +149,11 @@ impl JobId {
         SUBKEYS.contains(&suffix)
     }
 
+    /// Whether this is a key of the queue itself, so that no job can have the id.
+    pub(crate) fn is_queue_key(&self) -> bool {
+        RESERVED.contains(&self.as_str())
+    }
+
     /// Applies the rules for new ids to an id that may come from elsewhere.
     pub(crate) fn check_new(&self) -> Result<()> {
         const FIELD: &str = "job id";

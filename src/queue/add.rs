@@ -1,10 +1,8 @@
-//! Adding jobs: what may be given, how it travels, and what became of it.
-
-use std::collections::VecDeque;
+//! Adding one job: what may be given, and what became of it.
 
 use serde::Serialize;
 
-use super::{Queue, batcher, encode};
+use super::{Queue, encode};
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions};
 use crate::policy::Placement;
@@ -12,7 +10,8 @@ use crate::store::{EnqueueCode, Enqueued, NewRecord};
 use crate::wire;
 
 /// What an add did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Added {
     /// The id of the job that is in the queue now: the one given, the one that exists already, or
     /// the owner of the deduplication id.
@@ -22,7 +21,7 @@ pub struct Added {
 }
 
 /// Whether an add stored its job.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum AddOutcome {
     /// The job was stored and queued.
@@ -71,7 +70,17 @@ impl<D> NewJob<D> {
         self
     }
 
-    /// Takes the name, data and options apart.
+    /// Returns the job's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the job's data.
+    pub fn data(&self) -> &D {
+        &self.data
+    }
+
+    /// Returns the job's name, data and options.
     pub(crate) fn into_parts(self) -> (String, D, JobOptions) {
         (self.name, self.data, self.options)
     }
@@ -114,7 +123,7 @@ impl<D> Queue<D> {
         D: Serialize,
     {
         let job = self.prepare(name.into(), data, options)?;
-        added(self.batcher.add(job).await?)
+        self.batcher.add(job).await?.try_into()
     }
 
     /// Adds a job that is not added twice, whatever happens to the connection: it gets a unique id
@@ -145,37 +154,8 @@ impl<D> Queue<D> {
         self.add_with(name, data, options).await
     }
 
-    /// Adds many jobs, in the order given, in as few calls as their size allows. Each job is
-    /// added or refused by itself; the results are in the same order.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] or [`Error::Encode`] for the first job that breaks a rule: then
-    /// nothing was sent. Otherwise errors are reported per job.
-    pub async fn add_bulk(
-        &self,
-        jobs: impl IntoIterator<Item = NewJob<D>>,
-    ) -> Result<Vec<Result<Added>>>
-    where
-        D: Serialize,
-    {
-        let mut waiting = jobs
-            .into_iter()
-            .map(|job| self.prepare(job.name, &job.data, job.options))
-            .collect::<Result<VecDeque<_>>>()?;
-        let mut outcomes = Vec::with_capacity(waiting.len());
-        // One call after the other: a call that is repeated, after a lost script or connection,
-        // would otherwise come behind the next one, and its jobs behind those given later.
-        while !waiting.is_empty() {
-            let batch = batcher::cut(&mut waiting, NewRecord::size);
-            let results = batcher::enqueue(self.store(), batch).await;
-            outcomes.extend(results.into_iter().map(|outcome| added(outcome?)));
-        }
-        Ok(outcomes)
-    }
-
     /// Checks and encodes a job.
-    fn prepare(&self, name: String, data: &D, options: JobOptions) -> Result<NewRecord>
+    pub(super) fn prepare(&self, name: String, data: &D, options: JobOptions) -> Result<NewRecord>
     where
         D: Serialize,
     {
@@ -226,14 +206,18 @@ impl<D> Queue<D> {
     }
 }
 
-fn added(Enqueued { code, id }: Enqueued) -> Result<Added> {
-    let outcome = match code {
-        EnqueueCode::Added => AddOutcome::Added,
-        EnqueueCode::Duplicate => AddOutcome::Duplicate,
-        EnqueueCode::Deduplicated => AddOutcome::Deduplicated,
-        EnqueueCode::Replaced(job) => AddOutcome::Replaced { job },
-        EnqueueCode::KeptLast(next) => AddOutcome::KeptLast { next },
-        EnqueueCode::Refused(source) => return Err(Error::Refused { job: id, source }),
-    };
-    Ok(Added { id, outcome })
+impl TryFrom<Enqueued> for Added {
+    type Error = Error;
+
+    fn try_from(Enqueued { code, id }: Enqueued) -> Result<Self> {
+        let outcome = match code {
+            EnqueueCode::Added => AddOutcome::Added,
+            EnqueueCode::Duplicate => AddOutcome::Duplicate,
+            EnqueueCode::Deduplicated => AddOutcome::Deduplicated,
+            EnqueueCode::Replaced(job) => AddOutcome::Replaced { job },
+            EnqueueCode::KeptLast(next) => AddOutcome::KeptLast { next },
+            EnqueueCode::Refused(source) => return Err(Error::Refused { job: id, source }),
+        };
+        Ok(Self { id, outcome })
+    }
 }

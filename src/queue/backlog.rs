@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::JobRecord;
 use crate::queue::{JobCounts, Queue};
 
 /// How much a queue has to do, and how late it is: what monitoring asks for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Backlog {
     /// How many jobs are in each state.

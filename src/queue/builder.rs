@@ -22,8 +22,8 @@ pub struct QueueBuilder<D> {
     name: String,
     prefix: String,
     defaults: JobOptions,
-    event_cap: u32,
-    write_meta: bool,
+    max_events: u64,
+    update_settings: bool,
     data: PhantomData<fn(D)>,
 }
 
@@ -34,8 +34,8 @@ impl<D> QueueBuilder<D> {
             name: name.to_owned(),
             prefix: Prefix::default().as_str().to_owned(),
             defaults: JobOptions::new(),
-            event_cap: 10_000,
-            write_meta: true,
+            max_events: 10_000,
+            update_settings: true,
             data: PhantomData,
         }
     }
@@ -53,15 +53,16 @@ impl<D> QueueBuilder<D> {
     }
 
     /// Sets about how many entries the queue's event stream keeps. Default: 10,000.
-    pub fn max_events(mut self, entries: u32) -> Self {
-        self.event_cap = entries;
+    pub fn max_events(mut self, entries: u64) -> Self {
+        self.max_events = entries;
         self
     }
 
-    /// Says whether opening writes the event stream's length and this library's version into the
-    /// queue's settings, as BullMQ does. Default: true.
-    pub fn write_meta(mut self, write: bool) -> Self {
-        self.write_meta = write;
+    /// Leaves the queue's settings as they are. By default opening a queue writes the length of its
+    /// event stream and this library's version into them, as BullMQ does.
+    #[doc(alias = "skipMetasUpdate")]
+    pub fn skip_settings_update(mut self) -> Self {
+        self.update_settings = false;
         self
     }
 
@@ -85,8 +86,8 @@ impl<D> QueueBuilder<D> {
             &name,
             self.client.clock().clone(),
         );
-        if self.write_meta {
-            store.write_meta(self.event_cap, VERSION).await?;
+        if self.update_settings {
+            store.write_meta(self.max_events, VERSION).await?;
         }
         Ok(Queue {
             batcher: Batcher::new(store.clone()),

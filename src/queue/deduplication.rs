@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::Queue;
+use serde::Serialize;
+
+use super::{Queue, named};
 use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::store::ReleaseDeduplication;
 
 /// The job that owns a deduplication id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeduplicationOwner {
     /// The owner. With a time limit it may have ended, and even be deleted by retention.
@@ -65,13 +67,14 @@ impl<D> Queue<D> {
     /// repeat.
     pub async fn release_deduplication_of(
         &self,
-        job: &JobId,
+        job: impl Into<JobId>,
         id: impl AsRef<[u8]>,
     ) -> Result<bool> {
+        let job = named(job)?;
         if job.as_str().is_empty() {
             return Err(Error::invalid("job id", "must not be empty"));
         }
-        self.release(id.as_ref(), Some(job)).await
+        self.release(id.as_ref(), Some(&job)).await
     }
 
     async fn release(&self, id: &[u8], owner: Option<&JobId>) -> Result<bool> {

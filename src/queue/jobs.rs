@@ -4,14 +4,25 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Queue, encode};
+use super::{Queue, encode, named};
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions, PRIORITY_MAX};
 use crate::store::{
     AddLog, ChangeDelay, ChangePriority, PromoteJob, RetryJob, UpdateData, UpdateProgress,
 };
 
-/// What a retried job forgets.
+/// Which counts a retried job starts anew. Default: none.
+///
+/// # Examples
+///
+/// ```no_run
+/// # async fn run(queue: oxbull::Queue, id: oxbull::JobId) -> oxbull::Result<()> {
+/// use oxbull::RetryOptions;
+///
+/// queue.retry(&id, RetryOptions::new().reset_attempts_made()).await?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RetryOptions {
     reset_made: bool,
@@ -19,24 +30,35 @@ pub struct RetryOptions {
 }
 
 impl RetryOptions {
-    /// Forgets nothing: attempts made before still count.
+    /// Resets nothing: attempts made before still count.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives the job all of its attempts again. Default: false.
+    /// Gives the job all of its attempts again.
     #[must_use]
-    pub fn reset_attempts_made(mut self, reset: bool) -> Self {
-        self.reset_made = reset;
+    pub fn reset_attempts_made(mut self) -> Self {
+        self.reset_made = true;
         self
     }
 
-    /// Starts the count of started attempts anew. Default: false.
+    /// Starts the count of started attempts anew.
     #[must_use]
-    pub fn reset_attempts_started(mut self, reset: bool) -> Self {
-        self.reset_started = reset;
+    pub fn reset_attempts_started(mut self) -> Self {
+        self.reset_started = true;
         self
     }
+}
+
+/// Where a job goes among the waiting jobs of the same priority.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum QueuePosition {
+    /// Behind them: first in, first out.
+    #[default]
+    Back,
+    /// In front of them: last in, first out.
+    Front,
 }
 
 impl<D> Queue<D> {
@@ -46,14 +68,14 @@ impl<D> Queue<D> {
     ///
     /// [`Error::Refused`] when there is no such job; [`Error::Encode`]; connection errors. Safe
     /// to repeat.
-    pub async fn update_data(&self, id: &JobId, data: &D) -> Result<()>
+    pub async fn update_data(&self, id: impl Into<JobId>, data: &D) -> Result<()>
     where
         D: Serialize,
     {
-        let data = encode("job data", data)?;
+        let (id, data) = (named(id)?, encode("job data", data)?);
         self.store()
             .run(&UpdateData {
-                job: id,
+                job: &id,
                 data: &data,
                 token: None,
             })
@@ -67,13 +89,13 @@ impl<D> Queue<D> {
     /// As [`update_data`](Self::update_data).
     pub async fn update_progress<P: Serialize + ?Sized>(
         &self,
-        id: &JobId,
+        id: impl Into<JobId>,
         progress: &P,
     ) -> Result<()> {
-        let progress = encode("progress", progress)?;
+        let (id, progress) = (named(id)?, encode("progress", progress)?);
         self.store()
             .run(&UpdateProgress {
-                job: id,
+                job: &id,
                 progress: &progress,
             })
             .await
@@ -86,10 +108,11 @@ impl<D> Queue<D> {
     ///
     /// [`Error::Refused`] when there is no such job; connection errors. After
     /// [`Error::Indeterminate`] a repetition may write the row twice.
-    pub async fn log(&self, id: &JobId, row: impl AsRef<str>, keep: u32) -> Result<u64> {
+    pub async fn log(&self, id: impl Into<JobId>, row: impl AsRef<str>, keep: u32) -> Result<u64> {
+        let id = named(id)?;
         self.store()
             .run(&AddLog {
-                job: id,
+                job: &id,
                 row: row.as_ref(),
                 keep,
             })
@@ -104,8 +127,8 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// [`Error::Refused`] when there is no such job or it has not failed; connection errors.
-    pub async fn retry(&self, id: &JobId, options: RetryOptions) -> Result<()> {
-        self.retry_from(id, false, options).await
+    pub async fn retry(&self, id: impl Into<JobId>, options: RetryOptions) -> Result<()> {
+        self.retry_from(named(id)?, false, options).await
     }
 
     /// Runs a completed job again, as [`retry`](Self::retry) does a failed one.
@@ -113,14 +136,14 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// [`Error::Refused`] when there is no such job or it has not completed; connection errors.
-    pub async fn rerun(&self, id: &JobId, options: RetryOptions) -> Result<()> {
-        self.retry_from(id, true, options).await
+    pub async fn rerun(&self, id: impl Into<JobId>, options: RetryOptions) -> Result<()> {
+        self.retry_from(named(id)?, true, options).await
     }
 
-    async fn retry_from(&self, id: &JobId, completed: bool, options: RetryOptions) -> Result<()> {
+    async fn retry_from(&self, id: JobId, completed: bool, options: RetryOptions) -> Result<()> {
         self.store()
             .run(&RetryJob {
-                job: id,
+                job: &id,
                 completed,
                 reset_made: options.reset_made,
                 reset_started: options.reset_started,
@@ -133,8 +156,9 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// [`Error::Refused`] when there is no such job or it is not delayed; connection errors.
-    pub async fn promote(&self, id: &JobId) -> Result<()> {
-        self.store().run(&PromoteJob { job: id }).await
+    pub async fn promote(&self, id: impl Into<JobId>) -> Result<()> {
+        let id = named(id)?;
+        self.store().run(&PromoteJob { job: &id }).await
     }
 
     /// Lets a delayed job wait this long from now.
@@ -143,36 +167,43 @@ impl<D> Queue<D> {
     ///
     /// [`Error::Refused`] when there is no such job or it is not delayed; [`Error::Invalid`];
     /// connection errors. Safe to repeat.
-    pub async fn change_delay(&self, id: &JobId, delay: Duration) -> Result<()> {
+    pub async fn change_delay(&self, id: impl Into<JobId>, delay: Duration) -> Result<()> {
         JobOptions::new().delay(delay).check()?;
+        let id = named(id)?;
         self.store()
             .run(&ChangeDelay {
-                job: id,
+                job: &id,
                 now: self.store().clock().now(),
                 delay,
             })
             .await
     }
 
-    /// Gives a job another priority (0: none); with `lifo` it runs before its equals. A job that
-    /// does not wait keeps its place, and only the number changes.
+    /// Gives a job another priority, from 1 (runs first) to 2,097,151; 0 is none, and runs before all
+    /// others. A job that is not ready to run keeps its place, and only the number changes.
     ///
     /// # Errors
     ///
     /// [`Error::Refused`] when there is no such job; [`Error::Invalid`]; connection errors. Safe
     /// to repeat.
-    pub async fn change_priority(&self, id: &JobId, priority: u32, lifo: bool) -> Result<()> {
+    pub async fn change_priority(
+        &self,
+        id: impl Into<JobId>,
+        priority: u32,
+        position: QueuePosition,
+    ) -> Result<()> {
         if priority > PRIORITY_MAX {
             return Err(Error::invalid(
                 "priority",
                 format!("should be between 0 and {PRIORITY_MAX}"),
             ));
         }
+        let id = named(id)?;
         self.store()
             .run(&ChangePriority {
-                job: id,
+                job: &id,
                 priority,
-                lifo,
+                lifo: position == QueuePosition::Front,
             })
             .await
     }

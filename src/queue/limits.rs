@@ -3,20 +3,9 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::job::{JobRateLimit, RateLimitState};
 use crate::queue::Queue;
-use crate::store::{ChangeSettings, LiftLimit, LimitRate, RateLimit};
-
-pub use crate::store::RateLimitState;
-
-/// A rate limit that every worker of a queue obeys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GlobalRateLimit {
-    /// How many jobs may start in a window. BullMQ clients may store 0; workers then start one.
-    pub max: u64,
-    /// How long a window lasts. It begins with the first start in it.
-    pub window: Duration,
-}
+use crate::store::{ChangeSettings, LiftLimit, LimitRate};
 
 /// Limits of all workers together.
 ///
@@ -70,7 +59,7 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// Connection errors.
-    pub async fn global_concurrency(&self) -> Result<Option<u64>> {
+    pub async fn global_concurrency(&self) -> Result<Option<u32>> {
         self.store().global_concurrency().await
     }
 
@@ -103,10 +92,7 @@ impl<D> Queue<D> {
     /// # }
     /// ```
     pub async fn set_global_rate_limit(&self, max: u32, window: Duration) -> Result<()> {
-        let limit = RateLimit {
-            max,
-            duration: window,
-        };
+        let limit = JobRateLimit::new(max, window);
         limit.check()?;
         let change = ChangeSettings::RateLimit(Some(limit));
         self.store().run(&change).await.map(drop)
@@ -127,9 +113,8 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// Connection errors.
-    pub async fn global_rate_limit(&self) -> Result<Option<GlobalRateLimit>> {
-        let limit = self.store().global_rate_limit().await?;
-        Ok(limit.map(|(max, window)| GlobalRateLimit { max, window }))
+    pub async fn global_rate_limit(&self) -> Result<Option<JobRateLimit>> {
+        self.store().global_rate_limit().await
     }
 
     /// Stops every worker that knows a rate limit, its own or the global one, from starting jobs

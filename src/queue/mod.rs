@@ -4,6 +4,7 @@ mod add;
 mod backlog;
 mod batcher;
 mod builder;
+mod bulk;
 mod deduplication;
 mod events;
 mod jobs;
@@ -21,16 +22,17 @@ use serde::Serialize;
 
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::job::{JobOptions, Prefix, QueueName};
+use crate::job::{JobId, JobOptions, Prefix, QueueName};
 use crate::store::Store;
 
 pub use add::{AddOutcome, Added, NewJob};
 pub use backlog::Backlog;
 pub use builder::QueueBuilder;
+pub use bulk::BulkAdded;
 pub use deduplication::DeduplicationOwner;
-pub use jobs::RetryOptions;
-pub use limits::{GlobalRateLimit, RateLimitState};
+pub use jobs::{QueuePosition, RetryOptions};
 pub use reads::{JobCounts, Logs};
+pub use remove::DrainScope;
 pub use schedules::{SchedulerOrder, Upserted};
 pub use waiting::JobEnd;
 
@@ -137,6 +139,19 @@ impl<D> Queue<D> {
     fn defaults(&self) -> &JobOptions {
         &self.shared.defaults
     }
+}
+
+/// The job that a caller names. The queue's own keys are refused: an action on `meta` would change the
+/// settings of the queue.
+fn named(id: impl Into<JobId>) -> Result<JobId> {
+    let id = id.into();
+    if id.is_queue_key() {
+        return Err(Error::invalid(
+            "job id",
+            format!("{id} is a key of the queue, not a job"),
+        ));
+    }
+    Ok(id)
 }
 
 fn encode<T: Serialize + ?Sized>(what: &'static str, value: &T) -> Result<String> {

@@ -1,12 +1,14 @@
 //! Looking at a queue's jobs.
 
+use serde::Serialize;
+
 use crate::error::Result;
 use crate::job::{JobId, JobRecord, JobState};
-use crate::queue::Queue;
+use crate::queue::{Queue, named};
 use crate::store::Counts;
 
 /// How many jobs are in each state, at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct JobCounts {
     /// Ready to run, those parked by a BullMQ 5 client during a pause included.
@@ -55,7 +57,7 @@ impl From<Counts> for JobCounts {
 }
 
 /// Rows of a job's log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Logs {
     /// The rows asked for, oldest first.
@@ -71,8 +73,8 @@ impl<D> Queue<D> {
     ///
     /// Connection errors. A job whose fields do not decode is returned with the fields named in
     /// its [`problems`](JobRecord::problems).
-    pub async fn job(&self, id: &JobId) -> Result<Option<JobRecord>> {
-        self.store().job(id).await
+    pub async fn job(&self, id: impl Into<JobId>) -> Result<Option<JobRecord>> {
+        self.store().job(&named(id)?).await
     }
 
     /// Finds the state of a job; `None` when no state has it.
@@ -80,8 +82,8 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// Connection errors.
-    pub async fn state(&self, id: &JobId) -> Result<Option<JobState>> {
-        self.store().state(id).await
+    pub async fn state(&self, id: impl Into<JobId>) -> Result<Option<JobState>> {
+        self.store().state(&named(id)?).await
     }
 
     /// Counts the jobs of each state at one moment.
@@ -99,8 +101,8 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// Connection errors.
-    pub async fn logs(&self, id: &JobId, start: i64, end: i64) -> Result<Logs> {
-        let page = self.store().logs(id, start, end).await?;
+    pub async fn logs(&self, id: impl Into<JobId>, start: i64, end: i64) -> Result<Logs> {
+        let page = self.store().logs(&named(id)?, start, end).await?;
         Ok(Logs {
             rows: page.rows,
             total: page.total,

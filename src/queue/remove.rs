@@ -2,21 +2,45 @@
 
 use crate::error::Result;
 use crate::job::JobId;
-use crate::queue::Queue;
+use crate::queue::{Queue, named};
 use crate::store::{Drain, Drainable};
 
+/// Which jobs [`Queue::drain`] deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum DrainScope {
+    /// Those that are ready to run, with and without a priority.
+    #[default]
+    Ready,
+    /// Those and the delayed ones.
+    ReadyAndDelayed,
+}
+
 impl<D> Queue<D> {
-    /// Deletes the jobs that wait, and with `delayed` those that wait for a time; in bounded
-    /// steps, so that the server stays responsive. Pending iterations of job schedulers stay.
-    /// Returns how many jobs were deleted.
+    /// Deletes the jobs that are ready to run, and with [`DrainScope::ReadyAndDelayed`] the delayed
+    /// ones, in bounded steps, so that the server stays responsive. Pending iterations of job
+    /// schedulers stay. Returns how many jobs were deleted.
     ///
     /// # Errors
     ///
-    /// Connection errors, in an [`Error::Incomplete`] when some jobs are deleted. Safe to repeat.
-    pub async fn drain(&self, delayed: bool) -> Result<u64> {
+    /// Connection errors, in an [`Error::Incomplete`](crate::Error::Incomplete) when some jobs are
+    /// deleted. Safe to repeat.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
+    /// use oxbull::DrainScope;
+    ///
+    /// let deleted = queue.drain(DrainScope::ReadyAndDelayed).await?;
+    /// println!("{deleted} jobs will not run");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn drain(&self, scope: DrainScope) -> Result<u64> {
         // In this order parents in other queues are released.
         let mut places = vec![Drainable::Wait, Drainable::Paused];
-        if delayed {
+        if scope == DrainScope::ReadyAndDelayed {
             places.push(Drainable::Delayed);
         }
         places.push(Drainable::Prioritized);
@@ -53,8 +77,8 @@ impl<D> Queue<D> {
     /// [`Error::Incomplete`] when a later step fails. [`Error::Refused`] when a worker holds the job or a child that has not ended
     /// ([`Locked`](crate::Refusal::Locked)), or when a job scheduler needs it
     /// ([`SchedulerOwned`](crate::Refusal::SchedulerOwned)); connection errors.
-    pub async fn remove(&self, id: &JobId) -> Result<bool> {
-        self.store().remove_job(id, true).await
+    pub async fn remove(&self, id: impl Into<JobId>) -> Result<bool> {
+        self.store().remove_job(&named(id)?, true).await
     }
 
     /// Deletes a job and leaves its children, which then end without effect on a parent.
@@ -62,7 +86,7 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// As [`remove`](Self::remove).
-    pub async fn remove_only(&self, id: &JobId) -> Result<bool> {
-        self.store().remove_job(id, false).await
+    pub async fn remove_only(&self, id: impl Into<JobId>) -> Result<bool> {
+        self.store().remove_job(&named(id)?, false).await
     }
 }

@@ -21,7 +21,6 @@ use crate::resp::{Argument, Command, Value};
 
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
-pub use reads::limits::RateLimitState;
 pub(crate) use replay::{AddHistory, PastAdd, Starts};
 pub(crate) use script::lua;
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
@@ -35,7 +34,7 @@ pub(crate) use transitions::drain::{Drain, Drainable};
 pub(crate) use transitions::enqueue::{Enqueue, EnqueueCode, Enqueued, NewRecord};
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
-pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate, RateLimit};
+pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate};
 pub(crate) use transitions::next_iteration::{Made, NextIteration, PatternOccurrences, Successor};
 pub(crate) use transitions::next_repeatable::{NextJob, NextRepeatable};
 pub(crate) use transitions::pause::{Pause, Resume};

@@ -15,8 +15,8 @@ use tower::{Layer, Service, ServiceExt};
 
 use crate::client::Client;
 use crate::error::{BoxError, Error, Result};
-use crate::job::{Prefix, QueueName, Retention};
-use crate::store::{RateLimit, Store};
+use crate::job::{JobRateLimit, Prefix, QueueName, Retention};
+use crate::store::Store;
 use crate::worker::Worker;
 use crate::worker::attempt::{Conclude, Reporter};
 use crate::worker::backoff::FailedAttempt;
@@ -166,10 +166,7 @@ impl<S> WorkerBuilder<S> {
     /// begins with the first start in it and lasts as long as the worker of that start says.
     /// Default: no limit.
     pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
-        self.options.limit = Some(RateLimit {
-            max,
-            duration: window,
-        });
+        self.options.limit = Some(JobRateLimit::new(max, window));
         self
     }
 

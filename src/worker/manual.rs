@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::clock::after;
 use crate::error::{Error, Refusal, Result};
-use crate::job::{JobError, JobId, JobRecord, Outcome, Prefix, QueueName, Retention};
+use crate::job::{JobError, JobId, JobRateLimit, JobRecord, Outcome, Prefix, QueueName, Retention};
 use crate::policy::{AttemptEnd, WorkerRules};
 use crate::store::{
-    Advance, Ended, ExtendLocks, FinishCode, LimitRate, LockToken, Next, RateLimit, RecoverStalled,
-    Store, TrimFinished,
+    Advance, Ended, ExtendLocks, FinishCode, LimitRate, LockToken, Next, RecoverStalled, Store,
+    TrimFinished,
 };
 use crate::worker::attempt::{Attempt, Conclude, Concluded};
 use crate::worker::backoff::{FailedAttempt, Strategies};
@@ -51,7 +51,7 @@ pub struct ManualWorker {
     store: Store,
     name: Option<String>,
     lock_duration: Duration,
-    limit: Option<RateLimit>,
+    limit: Option<JobRateLimit>,
     metrics: u32,
     conclude: Conclude,
     /// The worker's place among those who wait for jobs, once it has waited.
@@ -136,10 +136,7 @@ impl ManualWorker {
     /// below 1 ms or above 2^52 ms.
     #[must_use]
     pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
-        self.limit = Some(RateLimit {
-            max,
-            duration: window,
-        });
+        self.limit = Some(JobRateLimit::new(max, window));
         self
     }
 
@@ -337,7 +334,7 @@ impl ManualWorker {
             let problem = "must be at least 1 ms and at most a year";
             return Err(Error::invalid("lock duration", problem));
         }
-        self.limit.as_ref().map_or(Ok(()), RateLimit::check)
+        self.limit.as_ref().map_or(Ok(()), JobRateLimit::check)
     }
 
     /// Decides what the end of an attempt writes.

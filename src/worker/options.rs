@@ -4,9 +4,9 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::job::JobRateLimit;
 use crate::job::{Prefix, QueueName};
 use crate::policy::WorkerRules;
-use crate::store::RateLimit;
 use crate::worker::backoff::Strategies;
 
 /// Everything about a worker but its handler.
@@ -23,7 +23,7 @@ pub(crate) struct WorkerOptions {
     pub(crate) max_stalled: u32,
     pub(crate) drain_delay: Duration,
     pub(crate) max_limit_wait: Duration,
-    pub(crate) limit: Option<RateLimit>,
+    pub(crate) limit: Option<JobRateLimit>,
     pub(crate) metrics: u32,
     pub(crate) timeout: Option<Duration>,
     pub(crate) rules: WorkerRules,

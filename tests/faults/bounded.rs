@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use oxbull::{
-    Client, ClientConfig, Deduplication, JobId, JobOptions, JobRecord, ManualWorker, NewJob,
-    Outcome, Parent, Queue, Retention, RetryOptions, Schedule,
+    Client, ClientConfig, Deduplication, DrainScope, JobId, JobOptions, JobRecord, ManualWorker,
+    NewJob, Outcome, Parent, Queue, QueuePosition, Retention, RetryOptions, Schedule,
 };
 use oxbull_testkit::{Connection, RedisServer, Rule, TestResult, Value as Reply};
 use serde_json::{Value, json};
@@ -207,10 +207,10 @@ async fn crowded(b: &MeteredQueue) -> TestResult {
         queue.deduplication_owner(format!("k{n}")).await?;
         queue.release_deduplication(format!("k{n}")).await?;
         queue
-            .change_priority(&id(format!("w{n}"))?, 5, false)
+            .change_priority(&id(format!("w{n}"))?, 5, QueuePosition::Back)
             .await?;
         queue
-            .change_priority(&id(format!("p{n}"))?, 0, true)
+            .change_priority(&id(format!("p{n}"))?, 0, QueuePosition::Front)
             .await?;
         queue
             .change_delay(&id(format!("d{n}"))?, Duration::from_secs(5))
@@ -480,7 +480,10 @@ async fn drained(b: &MeteredQueue) -> TestResult {
         redis.call('ZADD', B .. 'delayed', i, 'd' .. i)"
     );
     b.fill(MANY / 2, &others).await?;
-    assert_eq!(b.queue.drain(true).await?, (MANY / 2 * 3) as u64);
+    assert_eq!(
+        b.queue.drain(DrainScope::ReadyAndDelayed).await?,
+        (MANY / 2 * 3) as u64
+    );
     assert_eq!(b.queue.counts().await?.waiting, (MANY / 2) as u64);
     Ok(())
 }

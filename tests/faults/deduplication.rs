@@ -121,15 +121,6 @@ fn id(text: &str) -> JobId {
     JobId::existing(text)
 }
 
-fn outcome(job: &str, outcome: AddOutcome) -> Added {
-    let mut added = Added {
-        id: id(job),
-        outcome: AddOutcome::Added,
-    };
-    added.outcome = outcome;
-    added
-}
-
 fn key() -> Deduplication {
     Deduplication::new("k")
 }
@@ -151,7 +142,10 @@ fn keep() -> JobOptions {
 async fn added_job_is_not_added_twice() -> TestResult {
     let stage = LostAnswers::start().await?;
     let added = stage.lose(simple(), async { Ok(()) }).await?;
-    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("lost", AddOutcome::Added)
+    );
     assert_eq!(stage.ids().await?, (1, 0));
     assert_eq!(stage.told("added", "lost").await?, 1);
     assert_eq!(stage.told("duplicated", "lost").await?, 0);
@@ -164,7 +158,10 @@ async fn job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
     let stage = LostAnswers::start().await?;
     let options = simple().remove_on_complete(Retention::Remove);
     let added = stage.lose(options, stage.run("lost")).await?;
-    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("lost", AddOutcome::Added)
+    );
     assert_eq!(stage.ids().await?, (0, 0));
     Ok(())
 }
@@ -175,7 +172,10 @@ async fn plain_job_that_has_ended_and_is_removed_is_not_added_again() -> TestRes
     let stage = LostAnswers::start().await?;
     let options = JobOptions::new().remove_on_complete(Retention::Remove);
     let added = stage.lose(options, stage.run("lost")).await?;
-    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("lost", AddOutcome::Added)
+    );
     assert_eq!(stage.ids().await?, (0, 0));
     assert_eq!(stage.told("added", "lost").await?, 1);
     Ok(())
@@ -187,7 +187,10 @@ async fn deduplicated_add_stays_deduplicated() -> TestResult {
     let stage = LostAnswers::start().await?;
     stage.add("owner", simple()).await?;
     let added = stage.lose(simple(), stage.run("owner")).await?;
-    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("owner", AddOutcome::Deduplicated)
+    );
     assert_eq!(stage.ids().await?, (0, 1));
     assert_eq!(stage.told("deduplicated", "owner").await?, 1);
     Ok(())
@@ -202,7 +205,10 @@ async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
         .lose(delayed(key().replace()), async { Ok(()) })
         .await?;
     let job = id("owner");
-    assert_eq!(added, outcome("lost", AddOutcome::Replaced { job }));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("lost", AddOutcome::Replaced { job })
+    );
     assert_eq!(stage.ids().await?, (1, 0));
     assert_eq!(stage.told("removed", "owner").await?, 1);
     assert_eq!(stage.told("deduplicated", "lost").await?, 1);
@@ -218,7 +224,10 @@ async fn replacement_does_not_replace_its_successor() -> TestResult {
     let successor = async { stage.add("newer", replace()).await.map(drop) };
     let added = stage.lose(replace(), successor).await?;
     let job = id("owner");
-    assert_eq!(added, outcome("lost", AddOutcome::Replaced { job }));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("lost", AddOutcome::Replaced { job })
+    );
     let owner = stage.queue.deduplication_owner("k").await?.ok_or("free")?;
     assert_eq!(owner.job, id("newer"));
     assert_eq!(stage.ids().await?, (1, 0));
@@ -232,7 +241,10 @@ async fn owner_is_rescheduled_once() -> TestResult {
     let added = stage
         .lose(delayed(key().reschedule()), async { Ok(()) })
         .await?;
-    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("owner", AddOutcome::Deduplicated)
+    );
     assert_eq!(stage.told("delayed", "owner").await?, 2);
     assert_eq!(stage.told("deduplicated", "owner").await?, 1);
     Ok(())
@@ -246,7 +258,10 @@ async fn kept_add_that_has_become_a_job_was_kept() -> TestResult {
     stage.begin("owner").await?;
     let added = stage.lose(keep(), stage.complete("owner")).await?;
     let next = id("lost");
-    assert_eq!(added, outcome("owner", AddOutcome::KeptLast { next }));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("owner", AddOutcome::KeptLast { next })
+    );
     assert_eq!(stage.ids().await?, (1, 1));
     assert_eq!(stage.told("duplicated", "lost").await?, 0);
     stage.run("lost").await?;
@@ -262,7 +277,10 @@ async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
     stage.begin("owner").await?;
     let newer = async { stage.add("newer", keep()).await.map(drop) };
     let added = stage.lose(keep(), newer).await?;
-    assert_eq!(added, outcome("owner", AddOutcome::Deduplicated));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("owner", AddOutcome::Deduplicated)
+    );
     stage.complete("owner").await?;
     stage.run("newer").await?;
     assert_eq!(stage.ids().await?, (0, 2));
@@ -277,7 +295,10 @@ async fn add_without_a_trace_is_decided_anew() -> TestResult {
     // An owner that does not wait for a time is not replaced, and no event says so.
     let replace = JobOptions::new().deduplication(key().replace());
     let added = stage.lose(replace, stage.run("owner")).await?;
-    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("lost", AddOutcome::Added)
+    );
     assert_eq!(stage.ids().await?, (1, 1));
     Ok(())
 }
@@ -296,7 +317,10 @@ async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
         Ok(())
     };
     let added = stage.lose(simple(), odd).await?;
-    assert_eq!(added, outcome("lost", AddOutcome::Added));
+    assert_eq!(
+        (added.id.as_str(), added.outcome),
+        ("lost", AddOutcome::Added)
+    );
     assert_eq!(stage.ids().await?, (1, 0));
     Ok(())
 }

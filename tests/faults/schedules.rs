@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use oxbull::{Error, JobId, JobOptions, NewJob, Overlap, Queue, Retention, Schedule, WorkerEvent};
+use oxbull::{
+    DrainScope, Error, JobId, JobOptions, NewJob, Overlap, Queue, Retention, Schedule, WorkerEvent,
+};
 use oxbull_testkit::{Command, DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 
 use crate::check::{Allow, Summary, check_queue};
@@ -315,7 +317,7 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
     learn.remove();
     for (schedule, limit) in [(&every, 1), (&at_once, 1), (&every, 2)] {
         site.queue.remove_scheduler("s").await?;
-        counts.drain(true).await?;
+        counts.drain(DrainScope::ReadyAndDelayed).await?;
         site.server.cli(&["DEL", &site.key("events")]).await?;
         let upserts = runs("upsert_scheduler");
         let lost = site.proxy().add(Rule::drop_reply(upserts).nth(1));

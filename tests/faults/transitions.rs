@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    Error, JobOptions, JobState, ManualWorker, Queue, RateLimitState, Result, Retention,
-    RetryOptions,
+    DrainScope, Error, JobOptions, JobState, ManualWorker, Queue, QueuePosition, RateLimitState,
+    Result, Retention, RetryOptions,
 };
 use oxbull_testkit::{Command, DEADLINE, Rule, TestResult};
 
@@ -63,12 +63,12 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     lose(
         &site,
         "change_priority",
-        queue.change_priority(&id, 3, false),
+        queue.change_priority(&id, 3, QueuePosition::Back),
     )
     .await?;
     assert_eq!(site.field(&id, "priority").await?.as_deref(), Some("3"));
     lose(&site, "trim_events", queue.trim_events(0)).await?;
-    lose(&site, "drain", queue.drain(true)).await?;
+    lose(&site, "drain", queue.drain(DrainScope::ReadyAndDelayed)).await?;
     assert_eq!(queue.state(&id).await?, None);
     lose(&site, "change_settings", queue.set_global_concurrency(5)).await?;
     assert_eq!(queue.global_concurrency().await?, Some(5));

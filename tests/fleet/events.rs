@@ -251,7 +251,7 @@ async fn custom_events_go_both_ways() -> TestResult {
             .ask("events.publish", json!({ "fields": fields }))
             .await?;
         let entry = next(&mut events).await?;
-        let QueueEvent::Unknown { name, fields } = &entry.event else {
+        let QueueEvent::Unknown { name, fields, .. } = &entry.event else {
             return Err(format!("{entry:?}").into());
         };
         assert_eq!(

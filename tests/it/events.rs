@@ -58,7 +58,9 @@ fn number(entry: &EventEntry) -> TestResult<u32> {
     }
 
     match &entry.event {
-        QueueEvent::Unknown { name, fields } if name == "tick" => Ok(fields.decode::<Tick>()?.n),
+        QueueEvent::Unknown { name, fields, .. } if name == "tick" => {
+            Ok(fields.decode::<Tick>()?.n)
+        }
         other => Err(format!("not a tick: {other:?}").into()),
     }
 }
@@ -107,7 +109,10 @@ async fn stream_goes_on_where_another_one_ended() -> TestResult {
     let early = second.last_id().timestamp().as_millis() - 60_000;
     let mut third = builder().after(early.to_string().parse()?).open().await?;
     let entry = next(&mut third).await?;
-    assert_eq!(entry.event, QueueEvent::Gap { missed: None });
+    assert!(
+        matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
+        "{entry:?}"
+    );
     expect(&mut third, 0..1).await
 }
 
@@ -285,7 +290,16 @@ async fn trimmed_entries_are_told_as_a_gap() -> TestResult {
     behind.proxy.clear_rules();
     let entry = next(&mut behind.events).await?;
     // The one that it had read is gone too, and was not missed.
-    assert_eq!(entry.event, QueueEvent::Gap { missed: Some(480) });
+    assert!(
+        matches!(
+            entry.event,
+            QueueEvent::Gap {
+                missed: Some(480),
+                ..
+            }
+        ),
+        "{entry:?}"
+    );
     assert_eq!(entry.id, behind.events.last_id());
     behind.expect(481..501).await?;
 
@@ -295,7 +309,16 @@ async fn trimmed_entries_are_told_as_a_gap() -> TestResult {
     behind.cut("0").await?;
     behind.proxy.clear_rules();
     let entry = next(&mut behind.events).await?;
-    assert_eq!(entry.event, QueueEvent::Gap { missed: Some(10) });
+    assert!(
+        matches!(
+            entry.event,
+            QueueEvent::Gap {
+                missed: Some(10),
+                ..
+            }
+        ),
+        "{entry:?}"
+    );
     publish(&behind.queue, 511..513).await?;
     behind.expect(511..513).await
 }
@@ -339,7 +362,10 @@ async fn start_behind_the_trim_is_a_gap() -> TestResult {
     let mut events = builder().after(stored).open().await?;
     let entry = next(&mut events).await?;
     // Nobody knows how many came after that id.
-    assert_eq!(entry.event, QueueEvent::Gap { missed: None });
+    assert!(
+        matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
+        "{entry:?}"
+    );
     expect(&mut events, 96..101).await?;
     let mut whole = builder().after(events.last_id()).open().await?;
     publish(&behind.queue, 101..102).await?;
@@ -356,7 +382,10 @@ async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
     expect(&mut events, 0..2).await?;
     stage.server.cli(&["FLUSHALL"]).await?;
     let entry = next(&mut events).await?;
-    assert_eq!(entry.event, QueueEvent::Gap { missed: None });
+    assert!(
+        matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
+        "{entry:?}"
+    );
     assert_eq!(events.last_id(), EventId::START);
     let add = async |id: &str, n: &str| {
         let args = ["XADD", "bull:q:events", id, "event", "tick", "n", n];
@@ -375,12 +404,18 @@ async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
         .cli(&["EVAL", script, "1", "bull:q:events"])
         .await?;
     let entry = next(&mut events).await?;
-    assert_eq!(entry.event, QueueEvent::Gap { missed: None });
+    assert!(
+        matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
+        "{entry:?}"
+    );
     expect(&mut events, 4..5).await?;
     stage.server.cli(&["DEL", "bull:q:events"]).await?;
     publish(&stage.queue, 5..6).await?;
     let entry = next(&mut events).await?;
-    assert_eq!(entry.event, QueueEvent::Gap { missed: None });
+    assert!(
+        matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
+        "{entry:?}"
+    );
     expect(&mut events, 5..6).await
 }
 

@@ -76,7 +76,10 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
             let other = stage.add("other", JobOptions::new()).await?;
             looked(&stage, 20).await?;
             assert_eq!(starts(&stage).await?, usize::try_from(runs)?);
-            let RateLimitState::For(left) = stage.queue.rate_limit_state().await? else {
+            let RateLimitState::Limited {
+                retry_after: left, ..
+            } = stage.queue.rate_limit_state().await?
+            else {
                 return Err("the queue is not limited".into());
             };
             assert!(left <= MINUTE);
@@ -106,16 +109,20 @@ async fn state_of_a_limit_tells_the_room_that_is_left() -> TestResult {
     assert!(worker.fetch("t").await?.is_some());
     let state = queue.rate_limit_state().await?;
     let window = match state {
-        RateLimitState::Room { jobs: 1, window } => window,
+        RateLimitState::Available {
+            remaining: 1,
+            reset: window,
+            ..
+        } => window,
         other => return Err(format!("{other:?}").into()),
     };
     assert!(state.may_start() && window <= MINUTE);
     assert!(worker.fetch("t").await?.is_some());
     let state = queue.rate_limit_state().await?;
-    assert!(matches!(state, RateLimitState::For(left) if left <= MINUTE));
+    assert!(matches!(state, RateLimitState::Limited { retry_after: left, .. } if left <= MINUTE));
     let state = queue.rate_limit_state_of(5).await?;
     assert!(
-        matches!(state, RateLimitState::Room { jobs: 3, .. }),
+        matches!(state, RateLimitState::Available { remaining: 3, .. }),
         "{state:?}"
     );
     queue.lift_rate_limit().await?;
@@ -166,7 +173,7 @@ async fn handler_limits_the_queue_and_goes_on() -> TestResult {
 async fn batches_do_not_exceed_a_limit() -> TestResult {
     let stage = Fixture::start().await?;
     let jobs = (0..300).map(|n| NewJob::new("ok", json!({ "do": "ok", "n": n })));
-    stage.queue.add_bulk(jobs).await?;
+    stage.queue.add_bulk(jobs).await?.into_result()?;
     let mut fleet = Vec::new();
     for _ in 0..3 {
         let worker = Worker::builder(&stage.client, "q")

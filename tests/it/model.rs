@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oxbull::{
-    Error, JobError, JobId, JobOptions, JobRecord, JobState, ManualWorker, Outcome, RetryOptions,
+    Error, JobError, JobId, JobOptions, JobRecord, JobState, ManualWorker, Outcome, QueuePosition,
+    RetryOptions,
 };
 use oxbull_fixture::Fixture;
 use oxbull_testkit::TestResult;
@@ -235,7 +236,9 @@ async fn play(
             let Some(job) = model.jobs.get_mut(&id) else {
                 return Ok(());
             };
-            queue.change_priority(&id, *priority, false).await?;
+            queue
+                .change_priority(&id, *priority, QueuePosition::Back)
+                .await?;
             job.priority = *priority;
             if matches!(job.state, JobState::Waiting | JobState::Prioritized) {
                 job.state = job.ready();

@@ -5,8 +5,8 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use oxbull::{
-    Client, ClientConfig, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome, Queue, Refusal,
-    Schedule, Worker,
+    Client, ClientConfig, DrainScope, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome,
+    Queue, Refusal, Schedule, Worker,
 };
 use oxbull_fixture::{Fixture, obey};
 use oxbull_testkit::{Command, DEADLINE, Proxy, Rule, TestResult, eventually};
@@ -150,10 +150,10 @@ async fn half_of_an_operation_is_told() -> TestResult {
         .server
         .cli(&["SET", "bull:q:prioritized", "odd"])
         .await?;
-    let error = fails!(stage.queue.drain(false).await, Error::Incomplete { .. }, unchanged: false);
+    let error = fails!(stage.queue.drain(DrainScope::Ready).await, Error::Incomplete { .. }, unchanged: false);
     assert!(error.to_string().contains("1 jobs were deleted"), "{error}");
     // Nothing was left to delete before the same error.
-    fails!(stage.queue.drain(false).await, Error::Server(_), unchanged: true);
+    fails!(stage.queue.drain(DrainScope::Ready).await, Error::Server(_), unchanged: true);
     Ok(())
 }
 
@@ -188,7 +188,7 @@ async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
     );
     fails!(queue.remove(&job).await, Error::Protocol(_), unchanged: false);
     fails!(queue.log(&job, "row", 0).await, Error::Protocol(_), unchanged: false);
-    fails!(queue.drain(true).await, Error::Protocol(_), unchanged: false);
+    fails!(queue.drain(DrainScope::ReadyAndDelayed).await, Error::Protocol(_), unchanged: false);
     fails!(worker.fetch("t").await, Error::Protocol(_), unchanged: false);
     let record = stage.add("y", JobOptions::new()).await?;
     let record = stage.job(&record).await?;

@@ -1,6 +1,6 @@
 //! First in, first out among equal priorities, whatever the counter that orders them says.
 
-use oxbull::{JobId, JobOptions, ManualWorker};
+use oxbull::{JobId, JobOptions, ManualWorker, QueuePosition};
 use oxbull_fixture::Fixture;
 use oxbull_testkit::TestResult;
 
@@ -42,7 +42,9 @@ async fn add_in_every_way(stage: &Fixture, priority: u32, jobs: usize) -> TestRe
             }
             _ => {
                 let id = stage.add("tick", options).await?;
-                queue.change_priority(&id, priority, false).await?;
+                queue
+                    .change_priority(&id, priority, QueuePosition::Back)
+                    .await?;
             }
         }
     }

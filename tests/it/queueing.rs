@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use oxbull::{
-    AddOutcome, Backoff, ChildPolicy, Deduplication, Error, JobError, JobId, JobOptions, JobState,
-    ManualWorker, NewJob, Outcome, Parent, Queue, Refusal, RetryOptions,
+    AddOutcome, Backoff, ChildPolicy, Deduplication, DrainScope, Error, JobError, JobId,
+    JobOptions, JobState, ManualWorker, NewJob, Outcome, Parent, Queue, QueuePosition, Refusal,
+    RetryOptions,
 };
 use oxbull_fixture::Fixture;
 use oxbull_testkit::TestResult;
@@ -66,6 +67,50 @@ async fn adding_an_existing_id_is_told() -> TestResult {
     Ok(())
 }
 
+/// A job can be named by whatever holds its id.
+#[tokio::test]
+async fn jobs_are_named_by_text_or_id() -> TestResult {
+    let stage = Fixture::start().await?;
+    let queue = &stage.queue;
+    let id = queue.add("job", &json!(1)).await?.id;
+    assert_eq!(id, "1");
+    assert_eq!(queue.state("1").await?, Some(JobState::Waiting));
+    assert_eq!(
+        queue.job("1".to_owned()).await?.map(|job| job.id),
+        Some(id.clone())
+    );
+    assert_eq!(queue.log(&id, "row", 0).await?, 1);
+    assert!(queue.remove(id).await?);
+    assert_eq!(queue.state("2").await?, None);
+    Ok(())
+}
+
+/// An id that comes from outside must not reach the queue's own keys.
+#[tokio::test]
+async fn keys_of_the_queue_are_not_jobs() -> TestResult {
+    let stage = Fixture::start().await?;
+    let queue = &stage.queue;
+    queue.set_global_concurrency(3).await?;
+    for key in ["meta", "wait", "events", "id"] {
+        let errors = [
+            queue.job(key).await.err(),
+            queue.state(key).await.err(),
+            queue.remove(key).await.err(),
+            queue.update_data(key, &json!(1)).await.err(),
+            queue.log(key, "row", 0).await.err(),
+            queue.retry(key, RetryOptions::new()).await.err(),
+        ];
+        for error in errors {
+            assert!(
+                matches!(error, Some(Error::Invalid { .. })),
+                "{key}: {error:?}"
+            );
+        }
+    }
+    assert_eq!(queue.global_concurrency().await?, Some(3));
+    Ok(())
+}
+
 /// Each job of a bulk add is added or refused by itself, in order.
 #[tokio::test]
 async fn bulk_adds_report_each_job() -> TestResult {
@@ -75,6 +120,8 @@ async fn bulk_adds_report_each_job() -> TestResult {
     jobs.insert(200, NewJob::new("orphan", json!(0)).options(orphan));
     let added = stage.queue.add_bulk(jobs).await?;
     assert_eq!(added.len(), 451);
+    let failures: Vec<_> = added.failures().map(|(place, _)| place).collect();
+    assert_eq!(failures, [200]);
     let mut expected = 1;
     for (place, outcome) in added.into_iter().enumerate() {
         if place == 200 {
@@ -161,7 +208,7 @@ async fn jobs_can_be_changed() -> TestResult {
     assert_eq!(stage.job(&id).await?.delay, Duration::from_secs(90));
     queue.promote(&id).await?;
     assert_eq!(queue.state(&id).await?, Some(JobState::Prioritized));
-    queue.change_priority(&id, 0, false).await?;
+    queue.change_priority(&id, 0, QueuePosition::Back).await?;
     assert_eq!(queue.state(&id).await?, Some(JobState::Waiting));
     let again = queue.promote(&id).await;
     assert!(matches!(
@@ -200,7 +247,7 @@ async fn jobs_can_be_changed() -> TestResult {
         .finish::<()>(&job, "t", Err(oxbull::JobError::fatal("no")))
         .await?;
     queue
-        .retry(&id, RetryOptions::new().reset_attempts_made(true))
+        .retry(&id, RetryOptions::new().reset_attempts_made())
         .await?;
     assert_eq!(stage.job(&id).await?.attempts_made, 0);
     assert!(queue.remove(&id).await?);
@@ -214,14 +261,14 @@ async fn jobs_can_be_changed() -> TestResult {
 async fn drain_deletes_what_waits() -> TestResult {
     let stage = Fixture::start().await?;
     let jobs = (0..700).map(|n| NewJob::new("job", json!(n)));
-    stage.queue.add_bulk(jobs).await?;
+    stage.queue.add_bulk(jobs).await?.into_result()?;
     stage
         .add("late", JobOptions::new().delay(Duration::from_secs(60)))
         .await?;
     stage.add("ranked", JobOptions::new().priority(1)).await?;
     let worker = ManualWorker::new(&stage.client, "q")?;
     worker.fetch("t").await?.ok_or("no job")?;
-    assert_eq!(stage.queue.drain(false).await?, 700);
+    assert_eq!(stage.queue.drain(DrainScope::Ready).await?, 700);
     let counts = stage.queue.counts().await?;
     assert_eq!(
         (
@@ -232,7 +279,7 @@ async fn drain_deletes_what_waits() -> TestResult {
         ),
         (0, 0, 1, 1)
     );
-    assert_eq!(stage.queue.drain(true).await?, 1);
+    assert_eq!(stage.queue.drain(DrainScope::ReadyAndDelayed).await?, 1);
     Ok(())
 }
 

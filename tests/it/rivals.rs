@@ -121,7 +121,7 @@ async fn wait(_: Job<Value>, context: Context) -> JobResult<()> {
 async fn locks_are_renewed_together() -> TestResult {
     let stage = Fixture::start().await?;
     let jobs = (0..50).map(|n| NewJob::new("held", json!(n)));
-    stage.queue.add_bulk(jobs).await?;
+    stage.queue.add_bulk(jobs).await?.into_result()?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(50)
         .lock_duration(Duration::from_millis(600))

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use oxbull::{
-    Added, Client, Error, JobError, JobId, JobRecord, ManualWorker, NewJob, Outcome, Queue,
-    RateLimitState, Recurrence, Refusal, RetryOptions, SchedulerOrder, SchedulerRecord, Timestamp,
+    Added, Client, DrainScope, Error, JobError, JobId, JobRecord, ManualWorker, NewJob, Outcome,
+    Queue, QueuePosition, RateLimitState, Recurrence, Refusal, RetryOptions, SchedulerOrder,
+    SchedulerRecord, Timestamp,
 };
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
@@ -197,7 +198,14 @@ impl Ox {
             Step::TrimEvents { keep } => answer(queue.trim_events(*keep).await, Value::from),
             Step::Pause => done(queue.pause().await),
             Step::Resume => done(queue.resume().await),
-            Step::Drain { delayed } => done(queue.drain(*delayed).await.map(drop)),
+            Step::Drain { delayed } => {
+                let scope = if *delayed {
+                    DrainScope::ReadyAndDelayed
+                } else {
+                    DrainScope::Ready
+                };
+                done(queue.drain(scope).await.map(drop))
+            }
             Step::Remove { id, children } if *children => {
                 done(queue.remove(&job_id(id)).await.map(drop))
             }
@@ -215,9 +223,13 @@ impl Ox {
                 reset_made,
                 reset_started,
             } => {
-                let options = RetryOptions::new()
-                    .reset_attempts_made(*reset_made)
-                    .reset_attempts_started(*reset_started);
+                let mut options = RetryOptions::new();
+                if *reset_made {
+                    options = options.reset_attempts_made();
+                }
+                if *reset_started {
+                    options = options.reset_attempts_started();
+                }
                 done(if *completed {
                     queue.rerun(&job_id(id), options).await
                 } else {
@@ -230,7 +242,16 @@ impl Ox {
                 done(queue.change_delay(&job_id(id), delay).await)
             }
             Step::ChangePriority { id, priority, lifo } => {
-                done(queue.change_priority(&job_id(id), *priority, *lifo).await)
+                let position = if *lifo {
+                    QueuePosition::Front
+                } else {
+                    QueuePosition::Back
+                };
+                done(
+                    queue
+                        .change_priority(&job_id(id), *priority, position)
+                        .await,
+                )
             }
             Step::DeduplicationOwner { id } => {
                 let owner = queue.deduplication_owner(id).await?;
@@ -358,8 +379,8 @@ async fn limit(queue: &Queue, step: Limit) -> TestResult<Value> {
                 None => queue.rate_limit_state().await?,
             };
             match state {
-                RateLimitState::NoWindow | RateLimitState::Room { .. } => "free".into(),
-                RateLimitState::Endless => "endless".into(),
+                RateLimitState::NoWindow | RateLimitState::Available { .. } => "free".into(),
+                RateLimitState::NeverExpires => "endless".into(),
                 _ => "held".into(),
             }
         }

@@ -12,14 +12,14 @@ use tokio::time::timeout;
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions};
 use crate::json;
-use crate::queue::Queue;
+use crate::queue::{Queue, named};
 
 use waiters::End;
 use watcher::Subscription;
 pub(super) use watcher::Watcher;
 
 /// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub enum JobEnd<R> {
     /// It completed with this result.
@@ -73,11 +73,12 @@ impl<D> Queue<D> {
     #[doc(alias = "wait_until_finished")]
     pub async fn wait_for<R: DeserializeOwned>(
         &self,
-        job: &JobId,
+        job: impl Into<JobId>,
         within: Duration,
     ) -> Result<JobEnd<R>> {
-        match timeout(within, self.end_of(job)).await {
-            Ok(end) => decode(job, end?),
+        let job = named(job)?;
+        match timeout(within, self.end_of(&job)).await {
+            Ok(end) => decode(&job, end?),
             Err(_) => Err(Error::Timeout(within)),
         }
     }

@@ -5,69 +5,13 @@ use std::time::Duration;
 use crate::client::Repeat;
 use crate::error::Result;
 use crate::resp::{Batch, Command, Value};
+use crate::job::{JobRateLimit, RateLimitState};
 use crate::store::{Store, reply};
-
-/// How long workers must not start jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum RateLimitState {
-    /// Jobs may start. No window is open; the first start opens one.
-    NoWindow,
-    /// Jobs may start in the window that is open.
-    Room {
-        /// How many more.
-        jobs: u64,
-        /// How long the window lasts.
-        window: Duration,
-    },
-    /// No job starts for this long.
-    For(Duration),
-    /// There is a count that never ends. Workers do not wait for it: the next start under a limit
-    /// opens a new window.
-    Endless,
-}
-
-impl RateLimitState {
-    /// Says whether a job may start now.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use oxbull::RateLimitState;
-    /// use std::time::Duration;
-    ///
-    /// assert!(RateLimitState::NoWindow.may_start());
-    /// assert!(!RateLimitState::For(Duration::from_secs(1)).may_start());
-    /// ```
-    pub fn may_start(self) -> bool {
-        match self {
-            // After a count that never ends, the next start opens a new window.
-            Self::NoWindow | Self::Room { .. } | Self::Endless => true,
-            Self::For(_) => false,
-        }
-    }
-
-    /// Decides by how many jobs have been counted, how many milliseconds the count lasts (below
-    /// zero: for ever), and how many jobs the limit allows, if it is known.
-    fn of(count: Option<f64>, left: i64, max: Option<f64>) -> Self {
-        let left = u64::try_from(left).ok().filter(|left| *left > 0);
-        let left = left.map(Duration::from_millis);
-        match (count, left, max.map(|max| max.max(1.0))) {
-            (Some(count), Some(window), Some(max)) if count < max => Self::Room {
-                jobs: whole(max - count),
-                window,
-            },
-            (Some(_), Some(window), _) => Self::For(window),
-            (Some(_), None, None) => Self::Endless,
-            (None, ..) | (Some(_), None, Some(_)) => Self::NoWindow,
-        }
-    }
-}
 
 impl Store {
     /// Reads how many jobs may be active at once. A value that is no number does not bound
     /// anything, for workers neither.
-    pub(crate) async fn global_concurrency(&self) -> Result<Option<u64>> {
+    pub(crate) async fn global_concurrency(&self) -> Result<Option<u32>> {
         let [concurrency] = self.settings(["concurrency"]).await?;
         Ok(concurrency.map(whole))
     }
@@ -87,15 +31,15 @@ impl Store {
             return Err(reply::unexpected(WHAT));
         };
         let active = u64::try_from(reply::int(active, WHAT)?).unwrap_or(0);
-        Ok(number(concurrency.clone()).is_some_and(|limit| active >= whole(limit)))
+        Ok(number(concurrency.clone()).is_some_and(|limit| active >= u64::from(whole(limit))))
     }
 
-    /// Reads the global limit: jobs, and the window they may start in.
-    pub(crate) async fn global_rate_limit(&self) -> Result<Option<(u64, Duration)>> {
+    /// Reads the global limit.
+    pub(crate) async fn global_rate_limit(&self) -> Result<Option<JobRateLimit>> {
         let [max, window] = self.settings(["max", "duration"]).await?;
         Ok(max.zip(window).map(|(max, window)| {
             let window = Duration::try_from_secs_f64(window.abs() / 1000.0);
-            (whole(max), window.unwrap_or(Duration::MAX))
+            JobRateLimit::new(whole(max), window.unwrap_or(Duration::MAX))
         }))
     }
 
@@ -114,7 +58,7 @@ impl Store {
         };
         let max = max.map(f64::from).or_else(|| number(global.clone()));
         let left = reply::int(left, WHAT)?;
-        Ok(RateLimitState::of(number(count.clone()), left, max))
+        Ok(state_of(number(count.clone()), left, max))
     }
 
     /// Reads settings that are numbers.
@@ -132,6 +76,22 @@ impl Store {
     }
 }
 
+/// Derives the state from how many jobs have been counted, how many milliseconds the count lasts (below
+/// zero: it does not expire), and how many jobs the limit allows, if that is known.
+fn state_of(count: Option<f64>, left: i64, max: Option<f64>) -> RateLimitState {
+    let left = u64::try_from(left).ok().filter(|left| *left > 0);
+    let left = left.map(Duration::from_millis);
+    match (count, left, max.map(|max| max.max(1.0))) {
+        (Some(count), Some(reset), Some(max)) if count < max => RateLimitState::Available {
+            remaining: whole(max - count),
+            reset,
+        },
+        (Some(_), Some(retry_after), _) => RateLimitState::Limited { retry_after },
+        (Some(_), None, None) => RateLimitState::NeverExpires,
+        (None, ..) | (Some(_), None, Some(_)) => RateLimitState::NoWindow,
+    }
+}
+
 /// A number that some client stored, whatever it took for one.
 fn number(value: Value) -> Option<f64> {
     let text = reply::text(value, "a number").ok()?;
@@ -144,18 +104,19 @@ fn number(value: Value) -> Option<f64> {
     clippy::cast_sign_loss,
     reason = "the cast saturates, and what is below zero is none"
 )]
-fn whole(n: f64) -> u64 {
-    n.ceil() as u64
+fn whole(n: f64) -> u32 {
+    n.ceil() as u32
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A window in which jobs may start is not the same as none: its rest is what is left.
+    /// A window in which jobs may start is not the same as none: it ends.
     #[test]
-    fn state_tells_no_window_from_room_in_one() {
-        let window = Duration::from_millis(500);
+    fn open_window_is_not_the_same_as_none() {
+        let reset = Duration::from_millis(500);
+        let limited = RateLimitState::Limited { retry_after: reset };
         for (count, left, max, state) in [
             (None, -2, Some(5.0), RateLimitState::NoWindow),
             (None, -2, None, RateLimitState::NoWindow),
@@ -163,24 +124,30 @@ mod tests {
                 Some(2.0),
                 500,
                 Some(5.0),
-                RateLimitState::Room { jobs: 3, window },
+                RateLimitState::Available {
+                    remaining: 3,
+                    reset,
+                },
             ),
-            (Some(5.0), 500, Some(5.0), RateLimitState::For(window)),
-            (Some(1.0), 500, Some(0.0), RateLimitState::For(window)),
+            (Some(5.0), 500, Some(5.0), limited),
+            (Some(1.0), 500, Some(0.0), limited),
             (
                 Some(1.5),
                 500,
                 Some(2.0),
-                RateLimitState::Room { jobs: 1, window },
+                RateLimitState::Available {
+                    remaining: 1,
+                    reset,
+                },
             ),
-            (Some(2.0), 500, None, RateLimitState::For(window)),
-            // Workers replace a count that never ends.
+            (Some(2.0), 500, None, limited),
+            // Workers replace a count that never expires.
             (Some(9.0), -1, Some(5.0), RateLimitState::NoWindow),
             (Some(2.0), -1, Some(5.0), RateLimitState::NoWindow),
-            (Some(2.0), -1, None, RateLimitState::Endless),
+            (Some(2.0), -1, None, RateLimitState::NeverExpires),
         ] {
             assert_eq!(
-                RateLimitState::of(count, left, max),
+                state_of(count, left, max),
                 state,
                 "{count:?} {left} {max:?}"
             );

@@ -1,7 +1,7 @@
 //! Plain reads: no scripts, so that a read-only user may run them.
 
 mod backlog;
-pub(crate) mod limits;
+mod limits;
 mod schedulers;
 
 use std::time::Duration;
@@ -210,7 +210,7 @@ impl Store {
 
     /// Writes the queue's settings as a producer that opens it does
     /// (`docs/protocol.md#queue-settings`).
-    pub(crate) async fn write_meta(&self, event_cap: u32, version: &str) -> Result<()> {
+    pub(crate) async fn write_meta(&self, event_cap: u64, version: &str) -> Result<()> {
         let command = Command::new("HSET")
             .arg(self.keys.key("meta"))
             .arg("opts.maxLenEvents")

@@ -5,12 +5,12 @@ use std::time::Duration;
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::{Refusal, Result};
-use crate::job::{JobId, JobRecord};
+use crate::job::{JobId, JobRateLimit, JobRecord};
 use crate::policy::{Ending, Keep};
 use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::{Call, LockToken, RateLimit, Transition};
+use crate::store::{Call, LockToken, Transition};
 use crate::wire;
 
 static SCRIPT: Script = lua!(
@@ -63,7 +63,7 @@ pub(crate) struct Advance<'a> {
     pub(crate) token: &'a LockToken,
     pub(crate) lock_duration: Duration,
     pub(crate) worker_name: Option<&'a str>,
-    pub(crate) limit: Option<RateLimit>,
+    pub(crate) limit: Option<JobRateLimit>,
     /// Whether a limit imposed by hand holds although no other limit is known.
     pub(crate) obey: bool,
     /// Data points of the per-minute metrics; 0: off.

@@ -3,9 +3,10 @@
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::resp::Value;
+use crate::job::JobRateLimit;
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::{Call, RateLimit, Transition};
+use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!("change_settings", uses: ["gate", "marker"]);
 
@@ -15,7 +16,7 @@ pub(crate) enum ChangeSettings {
     /// How many jobs may be active.
     Concurrency(Option<u32>),
     /// How many jobs may start in a window of time.
-    RateLimit(Option<RateLimit>),
+    RateLimit(Option<JobRateLimit>),
 }
 
 impl Transition for ChangeSettings {

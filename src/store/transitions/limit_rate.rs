@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::client::{Repeat, Script};
 use crate::error::{Error, Result};
 use crate::resp::Value;
+use crate::job::JobRateLimit;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};
@@ -15,25 +16,18 @@ static LIFT: Script = lua!("lift_limit", uses: ["gate", "marker"]);
 /// The longest time a limit may last: 2^52 ms keep every sum exact in the doubles of scripts.
 const MILLIS_MAX: u64 = 1 << 52;
 
-/// How many jobs may start in a window of time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RateLimit {
-    pub(crate) max: u32,
-    pub(crate) duration: Duration,
-}
-
-impl RateLimit {
+impl JobRateLimit {
     /// Checks that the limit lets jobs through and its window ends.
     pub(crate) fn check(&self) -> Result<()> {
         if self.max == 0 {
             return Err(Error::invalid("rate limit", "must allow at least one job"));
         }
-        check_millis("rate limit window", self.duration)
+        check_millis("rate limit window", self.window)
     }
 
     /// The window as it is stored.
     pub(crate) fn window_millis(&self) -> u64 {
-        millis(self.duration)
+        millis(self.window)
     }
 }
 

@@ -16,6 +16,7 @@ use super::{EventFields, field};
 #[non_exhaustive]
 pub enum QueueEvent {
     /// A job was stored.
+    #[non_exhaustive]
     Added {
         /// The job.
         job: JobId,
@@ -23,6 +24,7 @@ pub enum QueueEvent {
         name: String,
     },
     /// A job is ready to run, with or without a priority.
+    #[non_exhaustive]
     Waiting {
         /// The job.
         job: JobId,
@@ -30,6 +32,7 @@ pub enum QueueEvent {
         prev: Option<PrevState>,
     },
     /// A job waits for a time.
+    #[non_exhaustive]
     Delayed {
         /// The job.
         job: JobId,
@@ -37,6 +40,7 @@ pub enum QueueEvent {
         until: Timestamp,
     },
     /// A job waits for its children.
+    #[non_exhaustive]
     WaitingChildren {
         /// The job.
         job: JobId,
@@ -44,6 +48,7 @@ pub enum QueueEvent {
         prev: Option<PrevState>,
     },
     /// A worker started a job.
+    #[non_exhaustive]
     Active {
         /// The job.
         job: JobId,
@@ -51,6 +56,7 @@ pub enum QueueEvent {
         prev: Option<PrevState>,
     },
     /// A job reported progress.
+    #[non_exhaustive]
     Progress {
         /// The job.
         job: JobId,
@@ -58,6 +64,7 @@ pub enum QueueEvent {
         data: RawJson,
     },
     /// A job completed.
+    #[non_exhaustive]
     Completed {
         /// The job.
         job: JobId,
@@ -67,6 +74,7 @@ pub enum QueueEvent {
         prev: Option<PrevState>,
     },
     /// A job failed for good: it is not tried again by itself.
+    #[non_exhaustive]
     Failed {
         /// The job.
         job: JobId,
@@ -76,6 +84,7 @@ pub enum QueueEvent {
         prev: Option<PrevState>,
     },
     /// A job failed with its last attempt; comes right after [`Failed`](Self::Failed).
+    #[non_exhaustive]
     RetriesExhausted {
         /// The job.
         job: JobId,
@@ -84,12 +93,14 @@ pub enum QueueEvent {
     },
     /// A job of a worker that vanished was handed back; comes after its
     /// [`Waiting`](Self::Waiting).
+    #[non_exhaustive]
     Stalled {
         /// The job.
         job: JobId,
     },
     /// A job was removed by its id. Retention, drain, clean and the upsert of a scheduler, which
     /// replaces its pending iteration, do not tell.
+    #[non_exhaustive]
     Removed {
         /// The job.
         job: JobId,
@@ -97,11 +108,13 @@ pub enum QueueEvent {
         prev: Option<PrevState>,
     },
     /// An add named the id of a job that exists.
+    #[non_exhaustive]
     Duplicated {
         /// The job that exists.
         job: JobId,
     },
     /// An add was taken for another one of the same deduplication id.
+    #[non_exhaustive]
     Deduplicated {
         /// The job that stays.
         job: JobId,
@@ -111,6 +124,7 @@ pub enum QueueEvent {
         dropped: JobId,
     },
     /// What BullMQ 5 says before [`Deduplicated`](Self::Deduplicated).
+    #[non_exhaustive]
     Debounced {
         /// The job that stays.
         job: JobId,
@@ -120,6 +134,7 @@ pub enum QueueEvent {
     /// The last job that was ready or running has ended.
     Drained,
     /// Jobs were removed by a clean.
+    #[non_exhaustive]
     Cleaned {
         /// How many.
         count: u64,
@@ -132,12 +147,14 @@ pub enum QueueEvent {
     /// deleted. Whatever is derived from events must be looked up again. Where the server cannot
     /// tell how many are missing, it may be none: everything that was read is gone, and perhaps
     /// more.
+    #[non_exhaustive]
     Gap {
         /// How many entries are missing, where the server can tell (Redis 7 and later).
         missed: Option<u64>,
     },
     /// Anything else: an application's own event, one of a newer version, or one whose fields
     /// are not what this version knows. Nothing of it is lost.
+    #[non_exhaustive]
     Unknown {
         /// The event's name; empty where the entry has none.
         name: String,

@@ -205,7 +205,7 @@ impl Program {
 /// The queue, to look at it and to add nothing.
 async fn look(client: &Client, queue: &str, prefix: &str) -> oxbull::Result<Queue<Value>> {
     let queue = Queue::builder(client, queue).prefix(prefix);
-    queue.write_meta(false).open().await
+    queue.skip_settings_update().open().await
 }
 
 /// Never ends.

@@ -97,7 +97,7 @@ async fn limited_application_holds_every_account() -> TestResult {
     let worker = start(&bench, &simulator).await?;
     let first = queue.add("refresh", &account("first")).await?.id;
     let held = async || match queue.rate_limit_state().await {
-        Ok(RateLimitState::For(_)) => Ok(()),
+        Ok(RateLimitState::Limited { .. }) => Ok(()),
         other => Err(format!("{other:?}")),
     };
     eventually(DEADLINE, held).await?;
@@ -272,7 +272,7 @@ async fn two_workers_never_pass_the_shared_budget() -> TestResult {
     let used_up = async || {
         let counts = queue.counts().await.map_err(|error| error.to_string())?;
         let limit = queue.rate_limit_state().await;
-        let limited = matches!(limit, Ok(RateLimitState::For(_)));
+        let limited = matches!(limit, Ok(RateLimitState::Limited { .. }));
         match (counts.completed, counts.active, limited) {
             (BUDGET, 0, true) => Ok(()),
             seen => Err(format!("{seen:?}")),

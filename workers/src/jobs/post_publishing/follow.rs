@@ -153,7 +153,7 @@ impl Follower {
                 }
                 told => told,
             },
-            QueueEvent::Gap { missed } => {
+            QueueEvent::Gap { missed, .. } => {
                 tracing::warn!(
                     ?missed,
                     "events were removed before they were read: failures among them are told to nobody"

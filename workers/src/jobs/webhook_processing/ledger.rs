@@ -144,7 +144,7 @@ impl Ledger {
         // Looks at jobs and adds none, so it has nothing to say about the queue.
         let queue = Queue::builder(client, QUEUE)
             .prefix(prefix)
-            .write_meta(false);
+            .skip_settings_update();
         Ok(Self {
             client: client.clone(),
             queue: queue.open().await?,

@@ -1,6 +1,8 @@
 //! The work of operators.
 
-use oxbull::{Client, JobId, JobOptions, Queue, RetryOptions, SchedulerOrder};
+use oxbull::{
+    Client, DrainScope, JobId, JobOptions, Queue, QueuePosition, RetryOptions, SchedulerOrder,
+};
 use oxbull_testkit::NodePeer;
 use serde_json::{Value, json};
 
@@ -21,7 +23,9 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     queue.resume().await?;
     queue.retry(failed, RetryOptions::new()).await?;
     queue.log(failed, "seen by an operator", 100).await?;
-    queue.change_priority(failed, 7, false).await?;
+    queue
+        .change_priority(failed, 7, QueuePosition::Back)
+        .await?;
     let delayed = JobOptions::new().delay(LATER);
     let delayed = queue.add_with("again", &json!({}), delayed).await?.id;
     queue.promote(&delayed).await?;
@@ -40,7 +44,7 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     queue.trim_events(1).await?;
     queue.release_deduplication("b").await?;
     assert!(queue.remove(&JobId::new(LARGE_FLOW)?).await?);
-    queue.drain(true).await?;
+    queue.drain(DrainScope::ReadyAndDelayed).await?;
     let old: Queue<Value> = Queue::open(client, "old").await?;
     old.pause().await?;
     old.resume().await?;

@@ -2,7 +2,7 @@
 
 use oxbull::{
     Client, Deduplication, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome, Parent, Queue,
-    QueueEvents, Schedule, SchedulerOrder,
+    QueueEvents, QueuePosition, Schedule, SchedulerOrder,
 };
 use oxbull_testkit::NodePeer;
 use serde_json::{Value, json};
@@ -88,7 +88,9 @@ pub(super) async fn rust_produces(client: &Client, done: &JobId) -> TestResult {
     queue.update_data(&waiting, &json!({ "n": 2 })).await?;
     queue.change_delay(&delayed, LATER).await?;
     queue.promote(&delayed).await?;
-    queue.change_priority(&prioritized, 0, false).await?;
+    queue
+        .change_priority(&prioritized, 0, QueuePosition::Back)
+        .await?;
     queue.counts().await?;
     queue.is_paused().await?;
     for id in [&waiting, &once, done] {
