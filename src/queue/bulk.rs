@@ -76,15 +76,6 @@ impl IntoIterator for BulkAdded {
     }
 }
 
-impl<'a> IntoIterator for &'a BulkAdded {
-    type Item = &'a Result<Added>;
-    type IntoIter = std::slice::Iter<'a, Result<Added>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
-    }
-}
-
 impl<D> Queue<D> {
     /// Adds many jobs, in the order given, in as few calls as their size allows. Each job is
     /// added or refused by itself.
@@ -126,17 +117,17 @@ mod tests {
     use crate::job::JobId;
     use crate::queue::AddOutcome;
 
-    fn added(id: &str) -> Result<Added> {
-        Ok(Added {
+    fn added(id: &str) -> Added {
+        Added {
             id: JobId::existing(id),
             outcome: AddOutcome::Added,
-        })
+        }
     }
 
     /// A caller who propagates the error must learn that some jobs are there all the same.
     #[test]
     fn one_failure_fails_the_whole_and_says_what_was_added() {
-        let bulk = BulkAdded(vec![added("a"), Err(Error::Closed), added("b")]);
+        let bulk = BulkAdded(vec![Ok(added("a")), Err(Error::Closed), Ok(added("b"))]);
         let places: Vec<_> = bulk.failures().map(|(place, _)| place).collect();
         assert_eq!((bulk.len(), places), (3, vec![1]));
         let error = bulk.into_result().unwrap_err();
@@ -146,7 +137,7 @@ mod tests {
 
         let none = BulkAdded(vec![Err(Error::Closed)]);
         assert!(matches!(none.into_result(), Err(Error::Closed)));
-        let all = BulkAdded(vec![added("a"), added("b")]).into_result();
+        let all = BulkAdded(vec![Ok(added("a")), Ok(added("b"))]).into_result();
         assert_eq!(all.unwrap().len(), 2);
     }
 }
