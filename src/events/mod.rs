@@ -11,6 +11,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{Prefix, QueueName};
+use crate::queue::Queue;
 use crate::store::{EventBatch, EventReader, RawEvent, Store, StreamStart};
 use crate::wire::{EventFields, EventId, QueueEvent};
 
@@ -190,6 +191,28 @@ impl QueueEvents {
 
     /// Ends the stream and closes its connection; as dropping it does.
     pub fn close(self) {}
+}
+
+impl<D> Queue<D> {
+    /// Starts to describe the stream of this queue's events, under the queue's name and prefix, over its
+    /// client.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
+    /// use futures::StreamExt;
+    ///
+    /// let mut events = queue.events().open().await?;
+    /// while let Some(entry) = events.next().await {
+    ///     println!("{:?}", entry?.event);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn events(&self) -> QueueEventsBuilder {
+        QueueEvents::builder(self.client(), self.name().as_str()).prefix(self.prefix().as_str())
+    }
 }
 
 impl Stream for QueueEvents {

@@ -131,6 +131,10 @@ impl<D> Queue<D> {
         self.store().keys().qualified()
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
+    }
+
     pub(crate) fn store(&self) -> &Store {
         &self.shared.store
     }

@@ -1,6 +1,7 @@
 //! How a worker is described and started.
 
 use std::future::Future;
+use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tower::{Layer, Service, ServiceExt};
 use crate::client::Client;
 use crate::error::{BoxError, Error, Result};
 use crate::job::{JobRateLimit, Prefix, QueueName, Retention};
+use crate::queue::Queue;
 use crate::store::Store;
 use crate::worker::Worker;
 use crate::worker::attempt::{Conclude, Reporter};
@@ -35,8 +37,11 @@ use crate::worker::vitals::Vitals;
 type Wrap = Box<dyn FnOnce(JobService) -> JobService + Send>;
 
 /// Describes a worker before it starts.
+///
+/// `S` is the type of the [state](Self::state) that the handler's calls share. `D` is the type of the
+/// jobs' data: that of the queue for [`Queue::worker`], otherwise whatever the handler takes.
 #[must_use]
-pub struct WorkerBuilder<S = ()> {
+pub struct WorkerBuilder<S = (), D = serde_json::Value> {
     client: Client,
     prefix: String,
     options: WorkerOptions,
@@ -44,9 +49,10 @@ pub struct WorkerBuilder<S = ()> {
     state: S,
     layers: Vec<Wrap>,
     events: Announcer,
+    data: PhantomData<fn() -> D>,
 }
 
-impl<S: std::fmt::Debug> std::fmt::Debug for WorkerBuilder<S> {
+impl<S: std::fmt::Debug, D> std::fmt::Debug for WorkerBuilder<S, D> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WorkerBuilder")
             .field("queue", &self.options.queue)
@@ -56,7 +62,44 @@ impl<S: std::fmt::Debug> std::fmt::Debug for WorkerBuilder<S> {
     }
 }
 
-impl WorkerBuilder {
+impl<D> Queue<D> {
+    /// Starts to describe a worker of this queue, under the queue's name and prefix, over its client. Its
+    /// handler takes jobs of the queue's data type.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # async fn run(queue: oxbull::Queue<String>) -> oxbull::Result<()> {
+    /// use oxbull::Job;
+    ///
+    /// async fn parse(job: Job<String>) -> Result<u32, std::num::ParseIntError> {
+    ///     job.data().parse()
+    /// }
+    ///
+    /// let worker = queue.worker().concurrency(8).start(parse).await?;
+    /// worker.run_until_signal().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// A handler of other data does not compile:
+    ///
+    /// ```compile_fail
+    /// # fn run(queue: oxbull::Queue<String>) {
+    /// # use oxbull::Job;
+    /// async fn double(job: Job<u32>) -> Result<u32, std::fmt::Error> {
+    ///     Ok(job.data() * 2)
+    /// }
+    ///
+    /// let worker = queue.worker().start(double);
+    /// # }
+    /// ```
+    pub fn worker(&self) -> WorkerBuilder<(), D> {
+        WorkerBuilder::new(self.client(), self.name().as_str()).prefix(self.prefix().as_str())
+    }
+}
+
+impl<D> WorkerBuilder<(), D> {
     pub(super) fn new(client: &Client, queue: &str) -> Self {
         let prefix = Prefix::default();
         Self {
@@ -67,11 +110,12 @@ impl WorkerBuilder {
             state: (),
             layers: Vec::new(),
             events: Announcer::new(),
+            data: PhantomData,
         }
     }
 }
 
-impl<S> WorkerBuilder<S> {
+impl<S, D> WorkerBuilder<S, D> {
     /// Sets the first part of the queue's keys. Default: `bull`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
@@ -92,7 +136,7 @@ impl<S> WorkerBuilder<S> {
     }
 
     /// Shares a value with the handler's calls, through their [`Context`](crate::Context).
-    pub fn state<T>(self, state: T) -> WorkerBuilder<T> {
+    pub fn state<T>(self, state: T) -> WorkerBuilder<T, D> {
         WorkerBuilder {
             client: self.client,
             prefix: self.prefix,
@@ -101,6 +145,7 @@ impl<S> WorkerBuilder<S> {
             state,
             layers: self.layers,
             events: self.events,
+            data: PhantomData,
         }
     }
 
@@ -271,8 +316,8 @@ impl<S> WorkerBuilder<S> {
     /// When the future is polled outside of a tokio runtime.
     pub fn start<H, M>(self, handler: H) -> WorkerStart
     where
-        H: Handler<S, M>,
-        H::Data: DeserializeOwned + Send + 'static,
+        H: Handler<S, M, Data = D>,
+        D: DeserializeOwned + Send + 'static,
         H::Future: Send,
         H::Output: IntoJobResult,
         <H::Output as IntoJobResult>::Value: Serialize,
@@ -284,8 +329,8 @@ impl<S> WorkerBuilder<S> {
         WorkerStart(Box::pin(builder.start_service(handler)))
     }
 
-    /// Splits the state off, which the rest of the worker knows nothing of.
-    fn take_state(self) -> (WorkerBuilder, S) {
+    /// Splits the state off. The rest of the worker knows neither it nor the type of the data.
+    fn take_state(self) -> (WorkerBuilder<(), ()>, S) {
         let Self {
             client,
             prefix,
@@ -294,6 +339,7 @@ impl<S> WorkerBuilder<S> {
             state,
             layers,
             events,
+            data: _,
         } = self;
         let builder = WorkerBuilder {
             client,
@@ -303,12 +349,13 @@ impl<S> WorkerBuilder<S> {
             state: (),
             layers,
             events,
+            data: PhantomData,
         };
         (builder, state)
     }
 }
 
-impl WorkerBuilder {
+impl WorkerBuilder<(), ()> {
     /// Starts the worker with its handler, whose types are gone: this is compiled once.
     async fn start_service(self, handler: JobService) -> Result<Worker> {
         let mut options = self.options;

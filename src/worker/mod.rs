@@ -131,8 +131,9 @@ impl WorkerHealth {
 }
 
 impl Worker {
-    /// Starts to describe a worker of a queue.
-    pub fn builder(client: &Client, queue: impl AsRef<str>) -> WorkerBuilder {
+    /// Starts to describe a worker of a queue; its handler says which data the jobs carry. Where there is
+    /// a [`Queue`](crate::Queue), [`Queue::worker`](crate::Queue::worker) takes its name, prefix and type.
+    pub fn builder<D>(client: &Client, queue: impl AsRef<str>) -> WorkerBuilder<(), D> {
         WorkerBuilder::new(client, queue.as_ref())
     }
 

@@ -147,12 +147,12 @@ impl Fixture {
     }
 
     /// A worker with short locks that notices dead fellows soon.
-    pub(crate) fn worker(&self) -> WorkerBuilder<Effects> {
+    pub(crate) fn worker<D>(&self) -> WorkerBuilder<Effects, D> {
         self.worker_of(&self.client)
     }
 
     /// [`worker`](Self::worker) with a client of its own, as another process would have.
-    pub(crate) fn worker_of(&self, client: &Client) -> WorkerBuilder<Effects> {
+    pub(crate) fn worker_of<D>(&self, client: &Client) -> WorkerBuilder<Effects, D> {
         Worker::builder(client, &self.name)
             .concurrency(10)
             .lock_duration(LOCK)

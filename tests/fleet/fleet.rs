@@ -55,7 +55,7 @@ impl Fleet {
     }
 
     /// Describes a worker of this library whose handler does what Node's does.
-    pub(crate) fn rust_worker(&self) -> WorkerBuilder<Counter> {
+    pub(crate) fn rust_worker<D>(&self) -> WorkerBuilder<Counter, D> {
         Worker::builder(&self.client, &self.name).state(Counter {
             effects: "effects".to_owned(),
             own: "effects:rust".to_owned(),

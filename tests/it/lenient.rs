@@ -69,7 +69,7 @@ impl Scene {
         Ok(Self { stage, peer, heard })
     }
 
-    fn worker(&self) -> WorkerBuilder<Heard> {
+    fn worker<D>(&self) -> WorkerBuilder<Heard, D> {
         Worker::builder(&self.stage.client, "q").state(Arc::clone(&self.heard))
     }
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::future::join_all;
 use oxbull::{
-    AddOutcome, Backoff, ChildPolicy, Deduplication, DrainScope, Error, JobError, JobId,
-    JobOptions, JobState, ManualWorker, NewJob, Outcome, Parent, Queue, QueuePosition, Refusal,
-    RetryOptions,
+    AddOutcome, Backoff, ChildPolicy, Deduplication, DrainScope, Error, Job, JobEnd, JobError,
+    JobId, JobOptions, JobState, ManualWorker, NewJob, Outcome, Parent, Queue, QueueEvent,
+    QueuePosition, Refusal, RetryOptions,
 };
 use oxbull_fixture::Fixture;
-use oxbull_testkit::TestResult;
+use oxbull_testkit::{DEADLINE, TestResult};
 use serde_json::{Value, json};
 
 /// Bad options are refused by name before anything is sent.
@@ -83,6 +84,28 @@ async fn jobs_are_named_by_text_or_id() -> TestResult {
     assert!(queue.remove(id).await?);
     assert_eq!(queue.state("2").await?, None);
     Ok(())
+}
+
+/// Whoever has a queue need not give its name and prefix again to work on it or to listen.
+#[tokio::test]
+async fn queue_opens_workers_and_events_under_its_own_prefix() -> TestResult {
+    let stage = Fixture::start().await?;
+    let queue = Queue::<String>::builder(&stage.client, "other").prefix("app");
+    let queue = queue.open().await?;
+    let mut events = queue.events().open().await?;
+    let worker = queue.worker().start(length).await?;
+    let end: JobEnd<usize> = queue
+        .add_and_wait("job", &"four".to_owned(), JobOptions::new(), DEADLINE)
+        .await?;
+    assert_eq!(end, JobEnd::Completed(4));
+    let entry = events.next().await.ok_or("no event")??;
+    assert!(matches!(entry.event, QueueEvent::Added { .. }), "{entry:?}");
+    worker.close().await;
+    Ok(())
+}
+
+async fn length(job: Job<String>) -> Result<usize, Error> {
+    Ok(job.data().len())
 }
 
 /// An id that comes from outside must not reach the queue's own keys.

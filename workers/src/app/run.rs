@@ -142,7 +142,7 @@ impl Program {
 
     /// A worker as the settings describe it, without its state and handler. `concurrency` is the
     /// queue's own, for when the settings name none.
-    pub fn worker(&self, settings: &WorkerSettings, concurrency: usize) -> WorkerBuilder {
+    pub fn worker<D>(&self, settings: &WorkerSettings, concurrency: usize) -> WorkerBuilder<(), D> {
         Worker::builder(&self.client, self.queue)
             .prefix(settings.prefix())
             .concurrency(settings.concurrency(concurrency))
