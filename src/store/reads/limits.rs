@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::client::Repeat;
 use crate::error::Result;
-use crate::resp::{Batch, Command, Value};
 use crate::job::{JobRateLimit, RateLimitState};
+use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 
 impl Store {

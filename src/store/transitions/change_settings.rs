@@ -2,8 +2,8 @@
 
 use crate::client::{Repeat, Script};
 use crate::error::Result;
-use crate::resp::Value;
 use crate::job::JobRateLimit;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::client::{Repeat, Script};
 use crate::error::{Error, Result};
-use crate::resp::Value;
 use crate::job::JobRateLimit;
+use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
 use crate::store::{Call, Transition};
