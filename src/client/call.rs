@@ -137,7 +137,7 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
         None => {
             error.is::<Loss>()
                 || error.is::<Outage>()
-                || error.downcast_ref().is_some_and(ConnectError::is_passing)
+                || error.downcast_ref().is_some_and(ConnectError::is_outage)
                 || error.source().is_some_and(is_outage)
         }
     }

@@ -8,14 +8,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::TlsConnector;
 
 use super::call::{Loss, Verdict, classify, words};
 use super::config::{Address, ClientConfig};
-use super::greet::{Step, greet, refused, silent, unencrypted};
+use super::greet::{Step, greet, handshake, refused, silent};
 use super::info::{Role, ServerInfo};
 use super::log::Causes;
-use super::tls;
+use super::tls::Connector;
 use crate::clock::{Clock, Timestamp, after};
 use crate::error::{BoxError, Chain, Error, Result};
 use crate::resp::{self, Command, Driver, Value};
@@ -45,19 +44,11 @@ pub(super) enum Purpose {
     Cache,
 }
 
-struct Connector(TlsConnector);
-
-impl std::fmt::Debug for Connector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TlsConnector")
-    }
-}
-
 impl Settings {
     /// Checks a configuration and prepares what its connections need.
     pub(super) fn new(config: ClientConfig, purpose: Purpose, clock: Clock) -> Result<Self> {
         let address = config.validate()?.clone();
-        let tls = tls::connector(&config)?.map(Connector);
+        let tls = config.tls.as_ref().map(Connector::new).transpose()?;
         Ok(Self {
             config,
             address,
@@ -106,6 +97,8 @@ pub(super) struct ConnectError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Class {
     Unreachable,
+    /// The peer uses TLS where we do not, or the other way round.
+    Mismatch,
     Busy,
     Denied,
     Unsuitable,
@@ -119,6 +112,15 @@ impl ConnectError {
         }
     }
 
+    /// The peer uses TLS where we do not, or the other way round: connecting again brings the
+    /// same until a setting is changed.
+    pub(super) fn mismatch(text: impl Into<Arc<str>>) -> Self {
+        Self {
+            class: Class::Mismatch,
+            text: text.into(),
+        }
+    }
+
     /// Names the server.
     fn at(mut self, address: &Address) -> Self {
         self.text = format!("{address}: {}", self.text).into();
@@ -127,12 +129,18 @@ impl ConnectError {
 
     /// Says whether trying again is pointless until someone changes something.
     pub(super) fn is_fatal(&self) -> bool {
-        matches!(self.class, Class::Denied | Class::Unsuitable)
+        match self.class {
+            Class::Mismatch | Class::Denied | Class::Unsuitable => true,
+            Class::Unreachable | Class::Busy => false,
+        }
     }
 
-    /// Says whether it may end by itself.
-    pub(super) fn is_passing(&self) -> bool {
-        !self.is_fatal()
+    /// Says whether the server could not be talked to, which says nothing against a request.
+    pub(super) fn is_outage(&self) -> bool {
+        match self.class {
+            Class::Unreachable | Class::Mismatch | Class::Busy => true,
+            Class::Denied | Class::Unsuitable => false,
+        }
     }
 
     /// Says whether the server is there and only needs time.
@@ -143,7 +151,9 @@ impl ConnectError {
     /// Returns the error for callers.
     pub(super) fn to_error(&self) -> Error {
         match self.class {
-            Class::Unreachable | Class::Busy => Error::Unreachable(BoxError::from(self.clone())),
+            Class::Unreachable | Class::Mismatch | Class::Busy => {
+                Error::Unreachable(BoxError::from(self.clone()))
+            }
             Class::Denied => Error::Denied(self.text.to_string()),
             Class::Unsuitable => Error::Unsuitable(self.text.to_string()),
         }
@@ -209,15 +219,13 @@ async fn attempt(settings: &Settings, usage: &Use) -> Result<Opened, ConnectErro
         .map_err(|_| silent(Step::Connect, limit))?
         .map_err(|error| refused(&error))?;
     tune(&socket, &settings.config).map_err(|error| refused(&error))?;
-    let Some(Connector(connector)) = &settings.tls else {
+    let Some(connector) = &settings.tls else {
         return Box::pin(login(settings, usage, socket, until)).await;
     };
-    let failure = match timeout_at(until, tls::handshake(connector, &address.host, socket)).await {
-        Ok(Ok(stream)) => return Box::pin(login(settings, usage, stream, until)).await,
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => silent(Step::Handshake, limit).to_string(),
-    };
-    Err(unencrypted(address, failure).await)
+    let stream = timeout_at(until, handshake(connector, address, socket, limit))
+        .await
+        .map_err(|_| silent(Step::Handshake, limit))??;
+    Box::pin(login(settings, usage, stream, until)).await
 }
 
 /// Makes the kernel notice a vanished peer, also while nothing is sent.

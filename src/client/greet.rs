@@ -10,12 +10,15 @@ use tokio::time::timeout;
 
 use super::config::Address;
 use super::connect::ConnectError;
+use super::tls::Connector;
 use crate::error::Error;
 
 /// The longest first line of a server that is read, in bytes.
 const GREETING: usize = 4096;
 /// How long a peer that failed at TLS gets to answer without it.
 const PROBE: Duration = Duration::from_millis(500);
+/// A handshake takes two round trips; a peer that takes longer may not know TLS.
+const SLOW_HANDSHAKE: Duration = Duration::from_millis(500);
 /// What to do where the peer seems to expect TLS.
 const USE_TLS: &str = "use rediss:// instead of redis://, or set TLS options";
 /// The first two bytes of a TLS alert.
@@ -42,7 +45,7 @@ where
         }));
     }
     if line.starts_with(&ALERT) {
-        return Err(ConnectError::unreachable(format!(
+        return Err(ConnectError::mismatch(format!(
             "the server expects TLS: {USE_TLS}"
         )));
     }
@@ -125,21 +128,47 @@ pub(super) enum Step {
     Login,
 }
 
-/// Words a failed handshake. A peer that answers without TLS is told apart by asking it.
-pub(super) async fn unencrypted(address: &Address, failure: String) -> ConnectError {
-    if timeout(PROBE, answers_plainly(address)).await == Ok(true) {
-        return ConnectError::unreachable(
-            "the server does not use TLS on this port: use redis:// instead of rediss:// (or no \
-             TLS options), or the port of its TLS",
-        );
-    }
-    let stranger = ["UnknownIssuer", "BadSignature"];
-    let remedy = if stranger.iter().any(|name| failure.contains(name)) {
+/// Performs the TLS handshake. A server without TLS waits for the end of what it takes for a
+/// command, so that a slow handshake is checked on: such a server answers a plain PING.
+pub(super) async fn handshake(
+    connector: &Connector,
+    address: &Address,
+    socket: TcpStream,
+    limit: Duration,
+) -> Result<impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ConnectError> {
+    let shaking = connector.handshake(&address.host, socket);
+    tokio::pin!(shaking);
+    let shaken = match timeout(SLOW_HANDSHAKE.min(limit / 4), &mut shaking).await {
+        Ok(shaken) => shaken,
+        Err(_) if is_plain(address).await => return Err(plain()),
+        Err(_) => shaking.await,
+    };
+    let failure = match shaken {
+        Ok(stream) => return Ok(stream),
+        Err(_) if is_plain(address).await => return Err(plain()),
+        Err(error) => error.to_string(),
+    };
+    let remedy = if ["UnknownIssuer", "BadSignature"]
+        .iter()
+        .any(|name| failure.contains(name))
+    {
         "; give the certificate of its authority (TlsOptions::roots_pem)"
     } else {
         ""
     };
-    ConnectError::unreachable(format!("tls: {failure}{remedy}"))
+    Err(ConnectError::unreachable(format!("tls: {failure}{remedy}")))
+}
+
+fn plain() -> ConnectError {
+    ConnectError::mismatch(
+        "the server does not use TLS on this port: use redis:// instead of rediss:// (or no TLS \
+         options), or the port of its TLS",
+    )
+}
+
+/// Says whether a server answers there without TLS.
+async fn is_plain(address: &Address) -> bool {
+    timeout(PROBE, answers_plainly(address)).await == Ok(true)
 }
 
 async fn answers_plainly(address: &Address) -> bool {

@@ -17,6 +17,10 @@ mod link;
 mod log;
 mod retry;
 mod script;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "no_tls.rs"]
 mod tls;
 mod url;
 

@@ -11,14 +11,37 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{self, RootCertStore};
 
-use super::config::{ClientConfig, TlsOptions};
+use super::config::TlsOptions;
 use crate::error::{Error, Result};
 
-/// Builds what encrypts this configuration's connections, if they are to be encrypted.
-pub(super) fn connector(config: &ClientConfig) -> Result<Option<TlsConnector>> {
-    let Some(options) = &config.tls else {
-        return Ok(None);
-    };
+/// What encrypts a client's connections.
+pub(super) struct Connector(TlsConnector);
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connector")
+    }
+}
+
+impl Connector {
+    /// Loads the certificates.
+    pub(super) fn new(options: &TlsOptions) -> Result<Self> {
+        Ok(Self(connector(options)?))
+    }
+
+    /// Performs the handshake with `host`.
+    pub(super) async fn handshake(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| std::io::Error::other("no certificate can hold this host name"))?;
+        self.0.connect(name, stream).await
+    }
+}
+
+fn connector(options: &TlsOptions) -> Result<TlsConnector> {
     let builder = rustls::ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::invalid("tls", format!("cannot be set up: {error}")))?
@@ -34,18 +57,7 @@ pub(super) fn connector(config: &ClientConfig) -> Result<Option<TlsConnector>> {
                 .map_err(|_| Error::invalid("tls client key", "does not fit the certificate"))?
         }
     };
-    Ok(Some(TlsConnector::from(Arc::new(config))))
-}
-
-/// Performs the handshake with `host`.
-pub(super) async fn handshake(
-    connector: &TlsConnector,
-    host: &str,
-    stream: TcpStream,
-) -> std::io::Result<TlsStream<TcpStream>> {
-    let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| std::io::Error::other("the host is no name that a certificate can hold"))?;
-    connector.connect(name, stream).await
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 fn roots(options: &TlsOptions) -> Result<RootCertStore> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use futures::Stream;
+use futures_util::Stream;
 
 use crate::client::{Command, Connection, Repeat};
 use crate::error::{Error, Result};
@@ -68,7 +68,7 @@ impl Scan {
 
     /// Turns the walk into a stream of keys.
     pub fn into_stream(self) -> impl Stream<Item = Result<String>> + Send {
-        futures::stream::unfold(self, |mut scan| async move {
+        futures_util::stream::unfold(self, |mut scan| async move {
             let item = scan.next().await?;
             Some((item, scan))
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
+use futures_util::Stream;
 use tokio::sync::broadcast;
 
 use crate::job::{JobId, JobRecord};
@@ -195,7 +195,7 @@ impl WorkerEvents {
 
     /// Turns the reader into a stream.
     pub fn into_stream(self) -> impl Stream<Item = WorkerEvent> + Send {
-        futures::stream::unfold(self, async |mut events| {
+        futures_util::stream::unfold(self, async |mut events| {
             events.next().await.map(|event| (event, events))
         })
     }

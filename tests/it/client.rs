@@ -234,6 +234,22 @@ async fn wrong_password_is_denied_and_never_shown() -> TestResult {
     Ok(())
 }
 
+/// A port without TLS will not learn it, so that nobody waits for that.
+#[tokio::test]
+async fn port_without_tls_is_reported_before_the_deadline() -> TestResult {
+    let server = RedisServer::start().await?;
+    let dir = tempfile::tempdir()?;
+    let authority = TlsFiles::generate(dir.path())?.authority;
+    let forever = Duration::from_secs(3600);
+    let config = config(&server.url())?
+        .tls(TlsOptions::new().roots_pem(std::fs::read(authority)?))
+        .start_deadline(forever)
+        .connect_timeout(forever);
+    let error = tokio::time::timeout(SOON, Client::connect(config)).await?;
+    assert!(matches!(error, Err(Error::Unreachable(_))), "{error:?}");
+    Ok(())
+}
+
 /// Whoever set something wrong reads where, what, and what to do, once each.
 #[tokio::test]
 async fn connection_errors_name_address_cause_and_remedy() -> TestResult {

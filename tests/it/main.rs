@@ -4,6 +4,7 @@ mod attempts;
 mod backlog;
 mod client;
 mod deduplication;
+mod dependencies;
 mod documents;
 mod ending;
 mod events;
