@@ -27,16 +27,16 @@ pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
 pub use job::{
-    AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication, IfDelayed, Job,
-    JobError, JobId, JobOptions, JobRateLimit, JobRecord, JobResult, JobState, Outcome, Overlap,
-    Parent, ParentLink, Prefix, QueueName, RateLimitState, Recurrence, Retention, Schedule,
-    SchedulerRecord, Telemetry,
+    AddOutcome, Added, AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication,
+    IfDelayed, Job, JobError, JobId, JobOptions, JobRateLimit, JobRecord, JobResult, JobState,
+    Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, RateLimitState, Recurrence, Retention,
+    Schedule, SchedulerRecord, Telemetry,
 };
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;
 pub use queue::{
-    AddOutcome, Added, Backlog, BulkAdded, DeduplicationOwner, DrainScope, JobCounts, JobEnd, Logs,
-    NewJob, Queue, QueueBuilder, QueuePosition, RetryOptions, SchedulerOrder, Upserted,
+    Backlog, BulkAdded, DeduplicationOwner, DrainScope, JobCounts, JobEnd, Logs, NewJob, Queue,
+    QueueBuilder, QueuePosition, RetryOptions, SchedulerOrder, Upserted,
 };
 pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};
 pub use worker::{

@@ -1,10 +1,11 @@
-//! A queue's event stream: what every process of the queue did, as typed events.
+//! A queue's event stream as typed events.
 
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::Stream;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -19,11 +20,11 @@ use crate::wire::{EventFields, EventId, QueueEvent};
 /// most 256 entries, or of about a megabyte, are in memory.
 const BUFFERED: usize = 1;
 
-/// The events of a queue, as they are written by whatever process (`docs/protocol.md#events`).
+/// The events of a queue, whichever process caused them (`docs/protocol.md#events`).
 ///
-/// A [`Stream`] that goes on by itself after a lost connection, where it was: without loss and
-/// without duplicates, as long as the entries exist. Queues keep about the newest
-/// [10,000](crate::QueueBuilder::max_events); entries that were removed unread are told by a
+/// A [`Stream`] that resumes after a lost connection where it was: without loss and without
+/// duplicates, as long as the entries exist. Queues keep about the newest
+/// [10,000](crate::QueueBuilder::max_events); entries that were removed unread are reported by a
 /// [`Gap`](QueueEvent::Gap). It has a connection of its own, under the name by which BullMQ's
 /// tools list event listeners. A slow consumer holds up only itself. Dropping it closes the
 /// connection.
@@ -63,10 +64,10 @@ pub struct QueueEvents {
 }
 
 /// An entry of the event stream.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct EventEntry {
-    /// Its place in the stream. Reading [after](QueueEventsBuilder::after) it goes on with the
+    /// Its place in the stream. A stream opened [after](QueueEventsBuilder::after) it begins with the
     /// next entry.
     pub id: EventId,
     /// What happened.
@@ -99,7 +100,7 @@ impl QueueEventsBuilder {
     }
 
     /// Begins with the first entry after this one, for instance after the
-    /// [last](QueueEvents::last_id) that another process has dealt with. If entries after it were
+    /// [last](QueueEvents::last_id) that another process has handled. If entries after it were
     /// removed meanwhile, the first item is a [`Gap`](QueueEvent::Gap).
     pub fn after(mut self, id: EventId) -> Self {
         self.start = StreamStart::After(id);
@@ -135,7 +136,7 @@ impl QueueEventsBuilder {
     }
 }
 
-/// Reads ahead of the consumer until it is told to stop.
+/// Reads ahead of the consumer until it is stopped.
 async fn forward(
     mut reader: EventReader,
     sender: mpsc::Sender<Result<EventBatch>>,

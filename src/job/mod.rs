@@ -2,6 +2,7 @@
 //! [`Job`].
 
 mod active;
+mod added;
 mod deduplication;
 mod id;
 mod name;
@@ -15,6 +16,7 @@ mod state;
 
 pub use active::Job;
 pub(crate) use active::{Action, Actions};
+pub use added::{AddOutcome, Added};
 pub use deduplication::{Deduplication, IfDelayed};
 pub use id::JobId;
 pub use name::{Prefix, QueueName};

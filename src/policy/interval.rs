@@ -1,4 +1,4 @@
-//! The occurrences of a fixed interval (`docs/protocol.md#interval-slots`).
+//! The occurrences of a fixed interval (`docs/protocol.md#interval-occurrences`).
 //!
 //! `lua/` decides them in Redis, where the last occurrence is; this is the model that its answer is
 //! tested against, and what previews are made of.

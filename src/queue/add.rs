@@ -4,46 +4,10 @@ use serde::Serialize;
 
 use super::{Queue, encode};
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobOptions};
+use crate::job::{Added, JobId, JobOptions};
 use crate::policy::Placement;
-use crate::store::{EnqueueCode, Enqueued, NewRecord};
+use crate::store::NewRecord;
 use crate::wire;
-
-/// What an add did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct Added {
-    /// The id of the job that is in the queue now: the one given, the one that exists already, or
-    /// the owner of the deduplication id.
-    pub id: JobId,
-    /// Whether that job is the one given.
-    pub outcome: AddOutcome,
-}
-
-/// Whether an add stored its job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub enum AddOutcome {
-    /// The job was stored and queued.
-    Added,
-    /// A job of that id existed; nothing about it was changed, but it joined the parent that
-    /// the add named (`docs/protocol.md#existing-ids`).
-    Duplicate,
-    /// Nothing was stored: [`Added::id`] owns the deduplication id
-    /// (`docs/protocol.md#deduplication`). With a time limit the owner may have ended.
-    Deduplicated,
-    /// The job was stored and queued; a delayed job of the same deduplication id was deleted.
-    Replaced {
-        /// The deleted job.
-        job: JobId,
-    },
-    /// [`Added::id`] is active and owns the deduplication id. When it ends the job is stored and
-    /// queued, unless a later add takes its place.
-    KeptLast {
-        /// The id the job will have, unless another job has taken it by then.
-        next: JobId,
-    },
-}
 
 /// A job for [`Queue::add_bulk`].
 #[derive(Debug, Clone)]
@@ -99,16 +63,16 @@ impl<D> Queue<D> {
         self.add_with(name, data, JobOptions::new()).await
     }
 
-    /// Adds a job, in one atomic step: it is wholly there or not at all.
+    /// Adds a job in one atomic step.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] or [`Error::Encode`] before anything is sent; [`Error::Refused`] when
     /// the parent does not exist or cannot be replaced; [`Error::Overloaded`],
     /// [`Error::Unreachable`] and the like when nothing changed. [`Error::Indeterminate`] when
-    /// the answer was lost: the job may be there. A job with an [id](JobOptions::id) of its own
-    /// is then asked for again by itself, so that the answer is almost always known; use
-    /// [`add_once`](Self::add_once) for that.
+    /// the answer was lost: the job may have been added. The add of a job with an
+    /// [id](JobOptions::id) is repeated until its outcome is known, which almost always succeeds; see
+    /// [`add_once`](Self::add_once).
     ///
     /// # Cancel safety
     ///
@@ -123,21 +87,21 @@ impl<D> Queue<D> {
         D: Serialize,
     {
         let job = self.prepare(name.into(), data, options)?;
-        self.batcher.add(job).await?.try_into()
+        self.batcher.add(job).await
     }
 
-    /// Adds a job that is not added twice, whatever happens to the connection: it gets a unique id
-    /// here, unless the options have one, and a lost answer is settled by asking again. What the
-    /// first asking did is told by the job, or by the queue's events where the job was
-    /// [deduplicated](JobOptions::deduplication), or has ended and is removed by then. Events are
-    /// kept [up to a number](super::QueueBuilder::max_events), and all that are there are read: a job
-    /// that ends, is removed, and has that many events behind it before the answer is missed is
-    /// added again.
+    /// Adds a job exactly once, even if the connection fails: it gets a unique id here, unless the
+    /// options have one, and after a lost answer the add is repeated. The outcome of the first try is
+    /// recognised by the stored job, or by the queue's events if the job was
+    /// [deduplicated](JobOptions::deduplication) or has ended and been removed by then.
+    ///
+    /// The event stream keeps [a limited number](super::QueueBuilder::max_events) of entries. A job that
+    /// ends, is removed and is followed by that many events before the add is repeated is added again.
     ///
     /// # Errors
     ///
     /// As [`add_with`](Self::add_with); [`Error::Indeterminate`] only when Redis does not come
-    /// back within half a minute, refuses to tell, or the client is closed meanwhile.
+    /// back within half a minute, refuses to answer, or the client is closed meanwhile.
     pub async fn add_once(
         &self,
         name: impl Into<String>,
@@ -203,21 +167,5 @@ impl<D> Queue<D> {
             ));
         }
         Ok(data)
-    }
-}
-
-impl TryFrom<Enqueued> for Added {
-    type Error = Error;
-
-    fn try_from(Enqueued { code, id }: Enqueued) -> Result<Self> {
-        let outcome = match code {
-            EnqueueCode::Added => AddOutcome::Added,
-            EnqueueCode::Duplicate => AddOutcome::Duplicate,
-            EnqueueCode::Deduplicated => AddOutcome::Deduplicated,
-            EnqueueCode::Replaced(job) => AddOutcome::Replaced { job },
-            EnqueueCode::KeptLast(next) => AddOutcome::KeptLast { next },
-            EnqueueCode::Refused(source) => return Err(Error::Refused { job: id, source }),
-        };
-        Ok(Self { id, outcome })
     }
 }

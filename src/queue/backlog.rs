@@ -26,8 +26,8 @@ pub struct Backlog {
 }
 
 impl<D> Queue<D> {
-    /// Tells how much there is to do and how late it is. It costs Redis a few constant-time reads,
-    /// and is no snapshot: counts and times may be from different moments.
+    /// Returns how much there is to do and how late it is. It costs Redis a few constant-time reads.
+    /// It is not a snapshot: counts and times may be from different moments.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Group commit of adds: what is asked for while a call is on its way leaves with the next one.
+//! Group commit of adds: jobs that are added while a call is in flight leave with the next one.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Error, Result};
+use crate::job::Added;
 use crate::metrics;
-use crate::store::{Enqueued, NewRecord, Store};
+use crate::store::{NewRecord, Store};
 
 /// How many jobs one call stores at most: about a millisecond of the server's time.
 pub(super) const BATCH_JOBS: usize = 200;
@@ -21,11 +22,11 @@ const IN_FLIGHT: usize = 2;
 const BACKLOG: usize = 4096;
 struct Order {
     job: NewRecord,
-    answer: oneshot::Sender<Result<Enqueued>>,
+    answer: oneshot::Sender<Result<Added>>,
 }
 
-/// The way from concurrent adds to batched calls. One task per queue handle owns the calls; it
-/// starts with the first add and ends when the last handle is dropped.
+/// Turns concurrent adds into batched calls. One task per queue handle owns the calls; it starts with
+/// the first add and ends when the last handle is dropped.
 #[derive(Debug)]
 pub(super) struct Batcher {
     store: Store,
@@ -40,8 +41,8 @@ impl Batcher {
         })
     }
 
-    /// Stores one job, together with whatever else is being added.
-    pub(super) async fn add(&self, job: NewRecord) -> Result<Enqueued> {
+    /// Stores one job, together with others that are being added.
+    pub(super) async fn add(&self, job: NewRecord) -> Result<Added> {
         let (answer, answered) = oneshot::channel();
         let lost = || Error::Indeterminate("the runtime that added the job has ended".into());
         self.orders()?
@@ -51,7 +52,7 @@ impl Batcher {
         answered.await.map_err(|_| lost())?
     }
 
-    /// Returns the way to the running task, starting it where there is none.
+    /// Returns a sender to the task, which is started if it does not run.
     fn orders(&self) -> Result<mpsc::Sender<Order>> {
         let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(orders) = orders.as_ref().filter(|orders| !orders.is_closed()) {
@@ -124,7 +125,7 @@ async fn send(store: Store, orders: Vec<Order>) {
 }
 
 /// Stores one batch and returns what became of each job, in order.
-pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
+pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Added>> {
     metrics::added(store.keys().qualified(), jobs.len());
     store.enqueue(jobs).await
 }

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use super::{Added, NewJob, Queue, batcher};
+use super::{NewJob, Queue, batcher};
 use crate::error::{Error, Result};
+use crate::job::Added;
 use crate::store::NewRecord;
 
 /// What became of each job of a [bulk add](Queue::add_bulk), in the order given.
@@ -104,8 +105,7 @@ impl<D> Queue<D> {
         // would otherwise come behind the next one, and its jobs behind those given later.
         while !waiting.is_empty() {
             let batch = batcher::cut(&mut waiting, NewRecord::size);
-            let outcomes = batcher::enqueue(self.store(), batch).await;
-            results.extend(outcomes.into_iter().map(|outcome| outcome?.try_into()));
+            results.extend(batcher::enqueue(self.store(), batch).await);
         }
         Ok(BulkAdded(results))
     }
@@ -114,8 +114,7 @@ impl<D> Queue<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::JobId;
-    use crate::queue::AddOutcome;
+    use crate::job::{AddOutcome, JobId};
 
     fn added(id: &str) -> Added {
         Added {

@@ -47,8 +47,8 @@ impl<D> Queue<D> {
         Ok(owner.map(|(job, remaining)| DeduplicationOwner { job, remaining }))
     }
 
-    /// Frees a deduplication id, whoever owns it, so that the next add under it is stored. Returns
-    /// whether it was taken. An add that waits for the end of an active owner goes on waiting.
+    /// Frees a deduplication id, no matter which job owns it, so that the next add under it is stored. Returns
+    /// whether it was taken. A job kept until its active owner ends stays kept.
     ///
     /// # Errors
     ///

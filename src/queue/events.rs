@@ -1,4 +1,4 @@
-//! The queue's event stream from its producers' side: publishing events of one's own, trimming.
+//! Publishing custom events and trimming the event stream.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -14,7 +14,7 @@ const NAME_MAX: usize = 128;
 const FIELDS_MAX: usize = 256;
 
 impl<D> Queue<D> {
-    /// Writes an event of one's own to the queue's event stream, for every process that listens:
+    /// Publishes a custom event to the queue's event stream, for every process that listens:
     /// with [`QueueEvents`](crate::QueueEvents) it is an
     /// [`Unknown`](crate::QueueEvent::Unknown), with BullMQ for Node an event of that name. The
     /// stream keeps as many entries as the queue's [settings](crate::QueueBuilder::max_events)
@@ -80,11 +80,11 @@ impl<D> Queue<D> {
 
     /// Cuts the event stream to about `keep` entries, the oldest first, in bounded steps. Redis
     /// removes whole blocks of entries, so that up to about a hundred more may stay. Returns how
-    /// many entries are gone.
+    /// many entries were deleted.
     ///
     /// # Errors
     ///
-    /// Connection errors, in an [`Error::Incomplete`] when some entries are gone. Safe to repeat.
+    /// Connection errors, in an [`Error::Incomplete`] when some entries were deleted. Safe to repeat.
     pub async fn trim_events(&self, keep: u64) -> Result<u64> {
         let mut gone = 0;
         loop {
@@ -92,7 +92,7 @@ impl<D> Queue<D> {
                 Ok(0) => return Ok(gone),
                 Ok(step) => gone += step,
                 Err(error) if gone == 0 => return Err(error),
-                Err(error) => return Err(error.after(|| format!("{gone} entries are gone"))),
+                Err(error) => return Err(error.after(|| format!("{gone} entries were deleted"))),
             }
         }
     }

@@ -82,7 +82,7 @@ impl<D> Queue<D> {
             .await
     }
 
-    /// Replaces a job's progress, any value that has a JSON form, and tells listeners.
+    /// Replaces a job's progress, any value that has a JSON form, and publishes it to listeners.
     ///
     /// # Errors
     ///
@@ -121,8 +121,8 @@ impl<D> Queue<D> {
 
     /// Runs a failed job again.
     ///
-    /// Its earlier stalls count no more, so that one which failed by stalling may stall as often as
-    /// a new one. The attempts that it has made and started count on, unless `options` say otherwise.
+    /// Its earlier stalls are forgotten, so that a job which failed by stalling may stall as often as
+    /// a new one. Attempts made and started so far still count, unless `options` reset them.
     ///
     /// # Errors
     ///

@@ -14,12 +14,12 @@ use crate::store::{ChangeSettings, LiftLimit, LimitRate};
 /// [`max_rate_limit_wait`](crate::WorkerBuilder::max_rate_limit_wait), 1 s unless set otherwise
 /// (BullMQ workers: up to 30 s).
 impl<D> Queue<D> {
-    /// Lets at most `jobs` jobs of the queue be active at once, over all workers. Jobs that run
-    /// go on, also when there are more of them than that.
+    /// Lets at most `jobs` jobs of the queue be active at once, over all workers. Jobs that are running
+    /// finish, even if there are more of them.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for 0, which would stop the queue without saying so:
+    /// [`Error::Invalid`] for 0, which would silently stop the queue:
     /// [pause](Self::pause) it instead. Connection errors. Safe to repeat.
     ///
     /// # Examples
@@ -63,7 +63,7 @@ impl<D> Queue<D> {
         self.store().global_concurrency().await
     }
 
-    /// Says whether as many jobs are active as the global concurrency allows.
+    /// Returns whether as many jobs are active as the global concurrency allows.
     ///
     /// # Errors
     ///
@@ -118,7 +118,7 @@ impl<D> Queue<D> {
     }
 
     /// Stops every worker that knows a rate limit, its own or the global one, from starting jobs
-    /// for `wait`. Workers that know none go on. Jobs that run go on too.
+    /// for `wait`. Workers without a limit are not affected, nor are running jobs.
     ///
     /// Returns how long the limit lasts: a limit that is reached for longer already is not
     /// shortened. A window in which more jobs might have started ends here; the next one begins
@@ -150,7 +150,7 @@ impl<D> Queue<D> {
 
     /// Reads how long no job starts under the global limit, or how many more may start in the
     /// window that is open. Where there is no global limit, reads how long the present window or
-    /// imposed limit lasts, whatever number of jobs it allows.
+    /// imposed limit lasts, regardless of how many jobs it allows.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A queue from its producers' side: adding jobs, acting on those that are there, waiting for their ends.
+//! The producers' side of a queue: adding jobs, acting on them, waiting for their ends.
 
 mod add;
 mod backlog;
@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions, Prefix, QueueName};
 use crate::store::Store;
 
-pub use add::{AddOutcome, Added, NewJob};
+pub use add::NewJob;
 pub use backlog::Backlog;
 pub use builder::QueueBuilder;
 pub use bulk::BulkAdded;

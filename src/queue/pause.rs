@@ -5,8 +5,8 @@ use crate::queue::Queue;
 use crate::store::{Pause, Resume};
 
 impl<D> Queue<D> {
-    /// Stops all workers of the queue, of whatever kind, from starting jobs. Jobs that run go on;
-    /// adding goes on too.
+    /// Stops all workers of the queue, BullMQ's included, from starting jobs. Running jobs finish, and
+    /// jobs can still be added.
     ///
     /// # Errors
     ///
@@ -35,7 +35,7 @@ impl<D> Queue<D> {
         }
     }
 
-    /// Says whether the queue is paused.
+    /// Returns whether the queue is paused.
     ///
     /// # Errors
     ///

@@ -65,18 +65,19 @@ impl<D> Queue<D> {
 
     /// Deletes a job and its children. Returns whether there was such a job.
     ///
-    /// Up to about a hundred jobs go in one step. A larger flow goes in bounded steps, so that the
-    /// server stays responsive: first all locks are looked at, then the job leaves its state, so that
-    /// nothing starts it any more, and its children are deleted before it. A child that a worker
-    /// starts between two steps is left to that worker; it ends without effect on a parent. If the
-    /// caller ends half way, what is left of the flow stays, with the job in no state: remove it
+    /// Up to about a hundred jobs are deleted in one step. A larger flow is deleted in bounded steps, so
+    /// that the server stays responsive: first all locks are checked, then the job leaves its state, so
+    /// that no worker starts it any more, and its children are deleted before it. A child that a
+    /// worker starts between two steps is left to that worker; it ends without effect on a parent. If
+    /// the call is dropped half way, the rest of the flow stays, with the job in no state: remove it
     /// again.
     ///
     /// # Errors
     ///
-    /// [`Error::Incomplete`] when a later step fails. [`Error::Refused`] when a worker holds the job or a child that has not ended
-    /// ([`Locked`](crate::Refusal::Locked)), or when a job scheduler needs it
-    /// ([`SchedulerOwned`](crate::Refusal::SchedulerOwned)); connection errors.
+    /// [`Error::Refused`](crate::Error::Refused) when a worker holds the job or a child that has not
+    /// ended ([`Locked`](crate::Refusal::Locked)), or when a job scheduler needs it
+    /// ([`SchedulerOwned`](crate::Refusal::SchedulerOwned)); connection errors, in an
+    /// [`Error::Incomplete`](crate::Error::Incomplete) when a part of the flow is deleted.
     pub async fn remove(&self, id: impl Into<JobId>) -> Result<bool> {
         self.store().remove_job(&named(id)?, true).await
     }

@@ -31,7 +31,7 @@ pub(crate) use transitions::change_priority::ChangePriority;
 pub(crate) use transitions::change_settings::ChangeSettings;
 pub(crate) use transitions::check_schedulers::{CheckSchedulers, IterationState, StoppedScheduler};
 pub(crate) use transitions::drain::{Drain, Drainable};
-pub(crate) use transitions::enqueue::{Enqueue, EnqueueCode, Enqueued, NewRecord};
+pub(crate) use transitions::enqueue::{Enqueue, NewRecord};
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
 pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate};
@@ -71,7 +71,7 @@ pub(crate) trait Transition {
     const SCRIPT: &'static Script;
     /// Whether asking twice leaves what asking once leaves.
     const SAFETY: Repeat;
-    /// What the script tells.
+    /// What the script returns.
     type Reply;
 
     /// Appends ARGV in the order of the script's header.
@@ -156,7 +156,7 @@ impl Store {
         self.attempt(transition).await.map_err(Error::from)
     }
 
-    /// Runs a transition, telling apart what was not executed from what may have been.
+    /// Runs a transition; its error says whether the script may have been executed.
     pub(crate) async fn attempt<T: Transition>(
         &self,
         transition: &T,

@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet};
 
 use super::settle::Replay;
 use super::stream::{RawEvent, event};
-use super::{Enqueue, Enqueued, NewRecord, Store, UpsertScheduler, reply};
+use super::{Enqueue, NewRecord, Store, UpsertScheduler, reply};
 use crate::client::{CallError, Repeat};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::JobId;
+use crate::job::{Added, JobId};
 use crate::resp::{Command, Value};
 use crate::wire::{EventId, StreamEvent};
 
@@ -124,7 +124,7 @@ impl Starts {
         self.after
     }
 
-    /// Says whether an event up to that one reports that the iteration has started.
+    /// Whether an event up to that one reports that the iteration has started.
     pub(crate) fn has(&self, iteration: &str) -> bool {
         self.started.contains(iteration)
     }
@@ -170,9 +170,9 @@ pub(crate) struct EnqueueReplay<'a> {
 }
 
 impl Replay for EnqueueReplay<'_> {
-    type Reply = Vec<Enqueued>;
+    type Reply = Vec<Result<Added>>;
 
-    async fn call(&mut self, store: &Store) -> Result<Vec<Enqueued>, CallError> {
+    async fn call(&mut self, store: &Store) -> Result<Vec<Result<Added>>, CallError> {
         let jobs = self.jobs;
         let asked: HashSet<&str> = jobs
             .iter()

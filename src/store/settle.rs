@@ -10,9 +10,9 @@ use std::time::Duration;
 use crate::client::CallError;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result, SharedError};
-use crate::job::JobId;
+use crate::job::{Added, JobId};
 use crate::store::replay::{EnqueueReplay, UpsertReplay};
-use crate::store::{Enqueue, Enqueued, NewRecord, Store, UpsertScheduler, reply};
+use crate::store::{Enqueue, NewRecord, Store, UpsertScheduler, reply};
 
 /// How long a call is repeated: Redis comes back from a restart or a failover in that time, and a
 /// caller waits no longer.
@@ -37,14 +37,14 @@ impl Store {
     ///
     /// After a lost answer, jobs with an id of their own are asked for again. The others end as
     /// [`Error::Indeterminate`], because asking again could store them twice.
-    pub(crate) async fn enqueue(&self, jobs: Vec<NewRecord>) -> Vec<Result<Enqueued>> {
+    pub(crate) async fn enqueue(&self, jobs: Vec<NewRecord>) -> Vec<Result<Added>> {
         let since = earliest_event(self.clock().now());
         let call = Enqueue {
             jobs: &jobs,
             history: None,
         };
         let lost = match self.attempt(&call).await {
-            Ok(Some(outcomes)) => return outcomes.into_iter().map(Ok).collect(),
+            Ok(Some(outcomes)) => return outcomes,
             Ok(None) => return repeat_error(reply::unexpected("enqueue"), jobs.len()),
             Err(CallError::Unknown(error)) => error,
             Err(CallError::NotExecuted(error) | CallError::Answered(error)) => {
@@ -63,7 +63,7 @@ impl Store {
         }
         let replay = EnqueueReplay { jobs: &jobs, since };
         let settled = match self.settle(replay).await {
-            Ok(settled) => settled.into_iter().map(Ok).collect(),
+            Ok(settled) => settled,
             Err(error) => repeat_error(error, places.len()),
         };
         for (place, settled) in places.into_iter().zip(settled) {

@@ -26,9 +26,9 @@ pub(crate) struct RawEvent {
 /// Entries that were removed before they could be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StreamGap {
-    /// Where the reader goes on.
+    /// Where the reader continues.
     pub(crate) at: EventId,
-    /// How many entries are missing, where the server can tell.
+    /// How many entries are missing, where the server knows.
     pub(crate) missed: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct EventBatch {
     pub(crate) events: Vec<RawEvent>,
 }
 
-/// What a stream tells about itself.
+/// A stream's own account of itself.
 #[derive(Debug, Default, PartialEq)]
 struct StreamState {
     exists: bool,
@@ -47,7 +47,7 @@ struct StreamState {
     last: EventId,
     /// The oldest entry that is there.
     first: Option<EventId>,
-    /// How many entries have gone; servers before Redis 7 do not tell.
+    /// How many entries have gone; unknown before Redis 7.
     gone: Option<u64>,
     /// How many entries there have been.
     added: Option<u64>,
@@ -104,7 +104,7 @@ impl EventReader {
     ///
     /// # Errors
     ///
-    /// Only what waiting does not mend.
+    /// Only errors that are not transient.
     ///
     /// # Cancel safety
     ///
@@ -158,7 +158,7 @@ impl EventReader {
 
     /// Finds out whether entries were removed unread, where no entry up to the position guarantees that
     /// for them: there was one `before` the read, or one `behind` it when it ended. Moves the
-    /// position where waiting at it would be in vain.
+    /// position if no entry would ever come after it.
     fn find_gap(
         &mut self,
         state: &StreamState,
@@ -223,7 +223,7 @@ impl EventReader {
 }
 
 impl Store {
-    /// Asks what the event stream tells about itself.
+    /// Reads the state of the event stream.
     async fn stream_state(&self) -> Result<StreamState> {
         let command = Command::new("XINFO")
             .arg("STREAM")

@@ -217,8 +217,8 @@ impl Repetition {
         })
     }
 
-    /// Takes the place of an iteration that is gone. It is taken for the one after as many as the
-    /// scheduler has ever made, since nobody knows how many upserts there were on the way.
+    /// Stands in for an iteration that does not exist any more. It is counted as the last one that the
+    /// scheduler has ever made, since the number of upserts in between is not known.
     ///
     /// # Errors
     ///
@@ -248,7 +248,7 @@ impl Repetition {
         })
     }
 
-    /// Says whether the limit allows no further iteration.
+    /// Whether the limit allows no further iteration.
     pub(crate) fn is_last(&self) -> bool {
         self.schedule.limit.is_some_and(|limit| self.count >= limit)
     }
@@ -306,8 +306,8 @@ fn length(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// Says whether a scheduler's id is what versions before schedulers made of a repeatable job
-/// (`docs/protocol.md#repeatable-jobs`), as BullMQ 6 tells them.
+/// Whether a scheduler's id is the key of a repeatable job of versions before schedulers
+/// (`docs/protocol.md#repeatable-jobs`), by the rule of BullMQ 6.
 pub(crate) fn is_legacy_key(id: &str) -> bool {
     let parts: Vec<&str> = id.splitn(5, ':').collect();
     let [_, _, end, _, rest] = parts.as_slice() else {

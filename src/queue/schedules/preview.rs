@@ -57,7 +57,7 @@ impl Schedule {
     }
 
     /// Returns the version of the tz database that schedules are computed with, such as `2026f`. It
-    /// is compiled in. Node.js tells its own as `process.versions.tz`; where the versions differ,
+    /// is compiled in. That of Node.js is in `process.versions.tz`; where the versions differ,
     /// so may the times of a pattern in a zone whose rules have changed.
     pub fn zone_data_version() -> &'static str {
         next_run::zone_data()

@@ -14,16 +14,17 @@ use crate::{time_zone, wire};
 /// Job schedulers.
 impl<D> Queue<D> {
     /// Creates or replaces a job scheduler, in one atomic step. It always has one iteration ahead
-    /// of it; a worker of whatever kind that starts one makes the next.
+    /// of it; the worker that starts one, BullMQ's included, makes the next.
     ///
     /// The `template` names the iterations and gives them data and options; the queue's default
     /// options apply where it sets none, but for parent and deduplication. A deduplication id would
     /// be stored with each iteration and keep none of them from being made, so it is refused; see
     /// [`Overlap::Skip`](crate::Overlap::Skip). A pending iteration is replaced: at the same time if the
-    /// interval stays the same, otherwise as the new schedule says. One that runs already runs on.
+    /// interval stays the same, otherwise as the new schedule says. One that is running finishes.
     /// A schedule whose [limit](Schedule::limit) counts starts to count anew.
     ///
-    /// Returns the iteration, with the job as it was made, or `None` when the schedule has no run to come: then nothing changed.
+    /// Returns the iteration, with the job as it was stored, or `None` when the schedule has no run to
+    /// come: then nothing changed.
     ///
     /// # Errors
     ///
@@ -33,11 +34,11 @@ impl<D> Queue<D> {
     /// [`OccurrencesTaken`](crate::Refusal::OccurrencesTaken)): then nothing changed. Connection errors.
     ///
     /// Any number of processes may upsert a scheduler at once: it has one pending iteration, the
-    /// last writer's. After a lost answer this asks again for up to 30 s, and finds out by the
-    /// event stream what its earlier execution did, so that no run comes twice; if the server does
-    /// not answer in that time, the client is closed, or the stream was cut, the end is [`Error::Indeterminate`] or what
-    /// a second upsert does. A second upsert of your own replaces the pending iteration; where the
-    /// first has started since, its occurrence may be taken, and a limit counts anew.
+    /// last writer's. After a lost answer the call is repeated for up to 30 s. The event stream says
+    /// what its earlier execution did, so that no run comes twice. If the server does not answer in
+    /// that time or the client is closed, the result is [`Error::Indeterminate`]; if the stream was
+    /// trimmed meanwhile, the repetition is a second upsert. A second upsert replaces the pending
+    /// iteration; if the first one has started, its occurrence may be taken, and a limit counts anew.
     ///
     /// # Examples
     ///

@@ -32,22 +32,21 @@ pub enum JobEnd<R> {
 }
 
 impl<D> Queue<D> {
-    /// Waits until a job has ended, whoever runs it, for at most `within`. A job that has ended
-    /// before and still is there answers at once. A failed attempt that is followed by another
-    /// is no end.
+    /// Waits until a job has ended, on whichever worker, for at most `within`. Returns at once if the
+    /// job has ended already and was kept. A failed attempt that will be retried does not count.
     ///
     /// Nothing is polled: all who wait for jobs of a queue through one client share one
     /// connection, which is opened for the first of them and closed some seconds after the last.
-    /// The wait goes on through lost connections.
+    /// The wait survives lost connections.
     ///
     /// # Errors
     ///
     /// [`Error::JobMissing`] when there is no such job. That includes one that ended before the
     /// call and was removed by its retention; to add a job whose end is needed, see
     /// [`add_and_wait`](Self::add_and_wait). [`Error::JobRemoved`] when it is removed or cleaned
-    /// meanwhile; nobody tells of a drain, nor of a scheduler's iteration that an upsert replaces:
-    /// after these, this waits in vain. [`Error::Timeout`],
-    /// which says nothing about the job. [`Error::Decode`] when the result is no `R`.
+    /// meanwhile. No event reports jobs deleted by a drain, or the iteration that the upsert of a
+    /// scheduler replaces: for these, this returns only on timeout. [`Error::Timeout`] says nothing
+    /// about the job. [`Error::Decode`] when the result does not decode as `R`.
     /// [`Error::Closed`] when the client is closed.
     ///
     /// # Cancel safety
@@ -84,15 +83,15 @@ impl<D> Queue<D> {
     }
 
     /// Adds a job and waits until it has ended. Its end is not missed even if its retention
-    /// removes it at once. The job gets a unique id, unless the options have one; of a job that
-    /// exists already, this waits for the end of that one.
+    /// removes it at once. The job gets a unique id, unless the options have one; if a job of that id
+    /// exists already, this waits for that one.
     ///
     /// # Errors
     ///
     /// As [`add_once`](Self::add_once) and [`wait_for`](Self::wait_for). After
     /// [`Error::Timeout`], the job may have been added. It has been after [`Error::JobRemoved`],
-    /// and after [`Error::Incomplete`], which holds whatever else went wrong while waiting, or
-    /// that the result is no `R`.
+    /// and after [`Error::Incomplete`], which holds any other error of waiting, or the result not
+    /// decoding as `R`.
     ///
     /// # Cancel safety
     ///
@@ -156,7 +155,7 @@ impl<D> Queue<D> {
         }
     }
 
-    /// Registers, and waits until whatever the job does is seen.
+    /// Subscribes, and waits until everything that the job does from now on is seen.
     async fn subscribe_placed(&self, job: &JobId) -> Result<Subscription> {
         loop {
             let mut subscription = self.subscribe(job);

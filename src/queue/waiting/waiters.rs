@@ -1,4 +1,4 @@
-//! Who waits for the end of which job, and what is known about it so far. No I/O: the watcher feeds
+//! The waiters for ends of jobs, and what is known about each job so far. No I/O: the watcher passes
 //! in events and stored states.
 
 use std::collections::{HashMap, VecDeque};
@@ -275,7 +275,7 @@ impl Waiters {
         Some(waiter)
     }
 
-    /// Ends one wait; whoever has stopped waiting does not mind.
+    /// Ends one wait. The waiter may have stopped waiting.
     fn finish(&mut self, job: &JobId, number: u64, end: Result<End>) {
         if let Some(waiter) = self.take(job, number) {
             waiter.done.send(end).ok();

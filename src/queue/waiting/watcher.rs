@@ -1,9 +1,8 @@
 //! One reader of a queue's event stream for all who wait for its jobs (`docs/protocol.md#waiting-for-results`).
 //!
-//! No end is missed: the reader's place in the stream is known before anybody is registered, and the
-//! job of whoever registers is looked up once, together with the newest event of that moment. A
-//! stored end is the answer; otherwise the events after that moment are. Where events are missing,
-//! jobs are looked up again.
+//! No end is missed: the reader's position in the stream is known before a waiter's job is looked up,
+//! and the look-up also returns the newest event of that moment. A stored end is the answer; otherwise
+//! the events after that moment are. Where events are missing, jobs are looked up again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -27,7 +26,7 @@ const BATCH: usize = 100;
 #[derive(Debug, Default)]
 struct Watchers(Mutex<HashMap<String, Weak<Watcher>>>);
 
-/// Watches the jobs of one queue over one client, for as long as somebody waits.
+/// Watches the jobs of one queue over one client, for as long as there are waiters.
 #[derive(Debug)]
 pub(in crate::queue) struct Watcher {
     state: Mutex<State>,
@@ -78,7 +77,7 @@ impl Watcher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says that no task runs, so that the next waiter starts one.
+    /// Records that no task runs, so that the next waiter starts one.
     fn stop(&self, state: &mut State) {
         state.running = false;
         self.placed.send_replace(false);
@@ -183,7 +182,7 @@ async fn run(mut running: Running, client: Client, store: Store) {
     watcher.state().waiters.fail_all(error);
 }
 
-/// Reads events and looks up jobs until nobody has waited for a while.
+/// Reads events and looks up jobs until there has been no waiter for a while.
 async fn watch(watcher: &Watcher, client: &Client, store: &Store) -> Result<()> {
     let mut retry = store.connection().retry();
     let mut reader = loop {
@@ -226,7 +225,7 @@ async fn read_events(watcher: &Watcher, reader: &mut EventReader) -> Result<()> 
     }
 }
 
-/// Records what an event reports about a job that somebody waits for.
+/// Records what an event reports about a job with waiters.
 fn record(waiters: &mut Waiters, event: &RawEvent) {
     if waiters.is_empty() {
         return;
@@ -234,7 +233,7 @@ fn record(waiters: &mut Waiters, event: &RawEvent) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let mut ended = |job: &[u8], end: &dyn Fn() -> End| {
         let job = JobId::from_bytes(job);
-        // Most jobs are none that anybody waits for, and results may be large.
+        // Most jobs have no waiter, and results may be large.
         if waiters.waits_for(&job) {
             waiters.record_event(&job, event.id, &end());
         }
@@ -250,8 +249,7 @@ fn record(waiters: &mut Waiters, event: &RawEvent) {
     }
 }
 
-/// Looks up the jobs that are asked for, as many in a call as there are. Returns the error that
-/// waiting does not resolve.
+/// Looks up requested jobs, up to a batch in a call. Returns the first error that is not transient.
 async fn look_up(watcher: &Watcher, store: &Store) -> Error {
     let mut retry = store.connection().retry();
     loop {

@@ -1,4 +1,4 @@
-//! What a queue has to do, for whoever watches it.
+//! How much a queue has to do, for monitoring.
 
 use crate::client::Repeat;
 use crate::clock::Timestamp;
@@ -13,10 +13,10 @@ const WHAT: &str = "the backlog of a queue";
 /// How many parts of a delayed job's score make a millisecond (`docs/protocol.md#scores`).
 const PARTS: f64 = 4096.0;
 
-/// The fields that tell since when a job waits.
+/// The fields that say since when a job waits.
 const FIELDS: [&str; 4] = ["timestamp", "delay", "opts", "processedOn"];
 
-/// Who has waited longest in a queue, as far as its order tells.
+/// The jobs that have waited longest, judged by the order of the queue.
 #[derive(Debug, Default)]
 pub(crate) struct Waiting {
     /// The next jobs to run: of those without a priority, and of those with one.
@@ -61,7 +61,7 @@ impl Store {
         Ok(waited)
     }
 
-    /// Reads when a job was added and was to run; nothing of a job that has just gone.
+    /// Reads when a job was added and was to run; `None` if the job has just been removed.
     async fn times(&self, id: JobId) -> Result<Option<JobRecord>> {
         let command = Command::new("HMGET").arg(self.keys.job(&id)).args(FIELDS);
         let value = self.connection.request(command, Repeat::Safe).await?;

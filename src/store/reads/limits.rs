@@ -10,13 +10,13 @@ use crate::store::{Store, reply};
 
 impl Store {
     /// Reads how many jobs may be active at once. A value that is no number does not bound
-    /// anything, for workers neither.
+    /// anything, which holds for workers too.
     pub(crate) async fn global_concurrency(&self) -> Result<Option<u32>> {
         let [concurrency] = self.settings(["concurrency"]).await?;
         Ok(concurrency.map(whole))
     }
 
-    /// Says whether as many jobs are active as may be.
+    /// Returns whether as many jobs are active as may be.
     pub(crate) async fn is_maxed(&self) -> Result<bool> {
         const WHAT: &str = "the concurrency of a queue";
         let mut batch = Batch::new();
@@ -44,7 +44,7 @@ impl Store {
     }
 
     /// Reads how long the rate limit of `max` jobs holds; without one, that of the global limit,
-    /// or else of whatever is counted.
+    /// or else of the present count.
     pub(crate) async fn rate_limit_state(&self, max: Option<u32>) -> Result<RateLimitState> {
         const WHAT: &str = "the rate limit of a queue";
         let limiter = self.keys.key("limiter");
@@ -92,7 +92,7 @@ fn state_of(count: Option<f64>, left: i64, max: Option<f64>) -> RateLimitState {
     }
 }
 
-/// A number that some client stored, whatever it took for one.
+/// A number that some client stored, in any notation.
 fn number(value: Value) -> Option<f64> {
     let text = reply::text(value, "a number").ok()?;
     text.trim().parse().ok().filter(|n: &f64| n.is_finite())

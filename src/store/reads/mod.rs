@@ -182,7 +182,7 @@ impl Store {
         )))
     }
 
-    /// Says whether the queue is paused.
+    /// Returns whether the queue is paused.
     pub(crate) async fn is_paused(&self) -> Result<bool> {
         let command = Command::new("HEXISTS")
             .arg(self.keys.key("meta"))

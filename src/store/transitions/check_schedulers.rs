@@ -58,7 +58,7 @@ pub(crate) struct StoppedScheduler {
     pub(crate) options: Option<String>,
 }
 
-/// A page's worth of finds.
+/// What a page of schedulers has.
 #[derive(Debug)]
 pub(crate) struct Checked {
     pub(crate) stopped: Vec<StoppedScheduler>,

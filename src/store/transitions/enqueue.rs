@@ -2,8 +2,8 @@
 
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
-use crate::error::{Refusal, Result};
-use crate::job::{Deduplication, IfDelayed, JobId};
+use crate::error::{Error, Refusal, Result};
+use crate::job::{AddOutcome, Added, Deduplication, IfDelayed, JobId};
 use crate::policy::Placement;
 use crate::resp::Value;
 use crate::store::reply;
@@ -53,36 +53,12 @@ pub(crate) struct Enqueue<'a> {
     pub(crate) history: Option<&'a AddHistory>,
 }
 
-/// What became of one job of the call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Enqueued {
-    pub(crate) code: EnqueueCode,
-    /// The job that is there now.
-    pub(crate) id: JobId,
-}
-
-/// The codes of `lua/enqueue.lua`; all but refusals also by an earlier execution of the call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum EnqueueCode {
-    /// Stored.
-    Added,
-    /// The id existed; nothing was stored.
-    Duplicate,
-    /// The job owns the deduplication id; nothing was stored.
-    Deduplicated,
-    /// Stored in place of this job.
-    Replaced(JobId),
-    /// Kept, to be stored under this id when the job ends.
-    KeptLast(JobId),
-    Refused(Refusal),
-}
-
 impl Transition for Enqueue<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // The caller decides: a job with an id of its own may be asked for again.
     const SAFETY: Repeat = Repeat::Once;
-    /// Per job, in order; `None` when more events are to be read first.
-    type Reply = Option<Vec<Enqueued>>;
+    /// What became of each job, now or by an earlier execution of the call, in order; `None` when more events are to be read first.
+    type Reply = Option<Vec<Result<Added>>>;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(
@@ -122,7 +98,7 @@ impl Transition for Enqueue<'_> {
         }
     }
 
-    fn read(&self, reply: Value) -> Result<Option<Vec<Enqueued>>> {
+    fn read(&self, reply: Value) -> Result<Option<Vec<Result<Added>>>> {
         const WHAT: &str = "enqueue";
         let parts = reply::items(reply, WHAT)?;
         if parts.is_empty() && self.history.is_some() {
@@ -135,18 +111,22 @@ impl Transition for Enqueue<'_> {
                 let other = parts.next().ok_or_else(|| reply::unexpected(WHAT))?;
                 reply::id(other, WHAT)
             };
-            let code = match reply::int(&code, WHAT)? {
-                0 => EnqueueCode::Added,
-                1 => EnqueueCode::Duplicate,
-                2 => EnqueueCode::Deduplicated,
-                3 => EnqueueCode::Replaced(other()?),
-                4 => EnqueueCode::KeptLast(other()?),
-                code => EnqueueCode::Refused(Refusal::from_code(code)),
+            let outcome = match reply::int(&code, WHAT)? {
+                0 => AddOutcome::Added,
+                1 => AddOutcome::Duplicate,
+                2 => AddOutcome::Deduplicated,
+                3 => AddOutcome::Replaced { job: other()? },
+                4 => AddOutcome::KeptLast { next: other()? },
+                code => {
+                    jobs.push(Err(Error::Refused {
+                        job: reply::id(id, WHAT)?,
+                        source: Refusal::from_code(code),
+                    }));
+                    continue;
+                }
             };
-            jobs.push(Enqueued {
-                code,
-                id: reply::id(id, WHAT)?,
-            });
+            let id = reply::id(id, WHAT)?;
+            jobs.push(Ok(Added { id, outcome }));
         }
         if jobs.len() == self.jobs.len() {
             Ok(Some(jobs))
@@ -156,7 +136,7 @@ impl Transition for Enqueue<'_> {
     }
 }
 
-/// Says how a job is deduplicated, in the form of the script's header.
+/// Encodes how a job is deduplicated, in the form of the script's header.
 fn argument(deduplication: &Deduplication) -> String {
     let modes = [
         ('e', deduplication.extend),

@@ -50,7 +50,7 @@ pub(crate) struct TrimEvents {
 impl Transition for TrimEvents {
     const SCRIPT: &'static Script = &TRIM;
     const SAFETY: Repeat = Repeat::Safe;
-    /// How many entries are gone.
+    /// How many entries were deleted.
     type Reply = u64;
 
     fn write(&self, call: &mut Call<'_>) {

@@ -23,7 +23,7 @@ static SCRIPT: Script = lua!(
 pub(crate) struct PatternOccurrences {
     /// The next one to come.
     pub(crate) latest: Option<Timestamp>,
-    /// The one after the occurrence that is current, be it past.
+    /// The one after the current occurrence, even if it is past.
     pub(crate) following: Option<Timestamp>,
 }
 

@@ -27,7 +27,7 @@ impl Transition for Pause {
 
 /// Lets workers start jobs again.
 pub(crate) struct Resume {
-    /// Whether this call goes on with an earlier one.
+    /// Whether this call continues an earlier one.
     pub(crate) continued: bool,
 }
 

@@ -33,7 +33,7 @@ enum Removal {
 }
 
 impl Removal {
-    /// Says whether something may have been deleted by now.
+    /// Whether something may have been deleted by now.
     fn has_begun(from: &[Vec<u8>]) -> bool {
         from.first().is_some_and(|stage| stage == b"remove")
     }

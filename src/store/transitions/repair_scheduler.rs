@@ -29,7 +29,7 @@ pub(crate) struct RepairScheduler<'a> {
     pub(crate) same: bool,
     pub(crate) occurrences: PatternOccurrences,
     pub(crate) iteration: &'a Iteration,
-    /// The newest event that was read, and whether the events up to it tell that the iteration has
+    /// The newest event that was read, and whether the events up to it report that the iteration has
     /// started.
     pub(crate) events: Option<(EventId, bool)>,
 }

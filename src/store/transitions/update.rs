@@ -39,7 +39,7 @@ impl Transition for UpdateData<'_> {
     }
 }
 
-/// Replaces a job's progress and tells listeners.
+/// Replaces a job's progress and publishes it.
 pub(crate) struct UpdateProgress<'a> {
     /// The job.
     pub(crate) job: &'a JobId,

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::de::value::MapDeserializer;
 use serde::de::{self, DeserializeOwned, Deserializer, IntoDeserializer, Visitor};
-use serde::forward_to_deserialize_any;
+use serde::{Serialize, Serializer, forward_to_deserialize_any};
 
 use crate::error::{Error, Result};
 
@@ -60,7 +60,7 @@ impl EventFields {
         self.0.len()
     }
 
-    /// Says whether there is no field.
+    /// Returns whether there is no field.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -106,6 +106,18 @@ impl EventFields {
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum()
+    }
+}
+
+/// A map from names to text; bytes that are no UTF-8 are replaced.
+impl Serialize for EventFields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(name, value)| {
+            (
+                String::from_utf8_lossy(name),
+                String::from_utf8_lossy(value),
+            )
+        }))
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 
@@ -51,6 +53,21 @@ impl FromStr for EventId {
     }
 }
 
+/// As text, such as `1795409883072-0`.
+impl Serialize for EventId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// From text, as [`FromStr`] reads it.
+impl<'de> Deserialize<'de> for EventId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +79,10 @@ mod tests {
         assert_eq!(id.timestamp().as_millis(), 1_795_409_883_072);
         assert!(id > "1795409883072-9".parse().unwrap());
         assert_eq!("17".parse::<EventId>().unwrap(), EventId::new(17, 0));
+        let json = serde_json::to_string(&id).unwrap();
+        assert_eq!(json, r#""1795409883072-10""#);
+        assert_eq!(serde_json::from_str::<EventId>(&json).unwrap(), id);
+        assert!(serde_json::from_str::<EventId>(r#""x""#).is_err());
         for bad in ["", "$", "1-", "-1", "1-2-3", "a-b"] {
             assert!(bad.parse::<EventId>().is_err(), "{bad}");
         }

@@ -48,8 +48,8 @@ const KNOWN: [&str; 18] = [
 /// not expect it.
 const LOCAL: [&str; 4] = ["error", "ioredis:close", "newListener", "removeListener"];
 
-/// Says whether an event of this name means something to a BullMQ client. `completed:7` is what
-/// those who wait for job 7 listen to.
+/// Whether an event of this name has a meaning for BullMQ clients. `completed:7` is what waiters for
+/// job 7 listen to.
 pub(crate) fn is_reserved_event(name: &str) -> bool {
     let first = name.split(':').next().unwrap_or_default();
     KNOWN.contains(&first) || LOCAL.contains(&name)

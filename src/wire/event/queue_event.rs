@@ -1,6 +1,7 @@
 //! An entry as a typed event.
 
 use serde::de::DeserializeOwned;
+use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -9,10 +10,14 @@ use crate::json;
 
 use super::{EventFields, field};
 
-/// Something that happened in a queue, whoever made it happen.
+/// Something that happened in a queue, caused by any client or worker.
 ///
-/// Match with a `_` arm: newer versions tell of more.
-#[derive(Debug, Clone, PartialEq)]
+/// Match with a `_` arm: newer versions know more events.
+///
+/// As JSON an event is an object whose `event` is its name in the stream, such as `waiting-children`, or
+/// `gap` or `unknown`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum QueueEvent {
     /// A job was stored.
@@ -99,7 +104,7 @@ pub enum QueueEvent {
         job: JobId,
     },
     /// A job was removed by its id. Retention, drain, clean and the upsert of a scheduler, which
-    /// replaces its pending iteration, do not tell.
+    /// replaces its pending iteration, are not reported.
     #[non_exhaustive]
     Removed {
         /// The job.
@@ -144,12 +149,11 @@ pub enum QueueEvent {
     /// The queue was resumed, also if it was not paused.
     Resumed,
     /// Not an event: entries were removed before this reader could read them, or the stream was
-    /// deleted. Whatever is derived from events must be looked up again. Where the server cannot
-    /// tell how many are missing, it may be none: everything that was read is gone, and perhaps
-    /// more.
+    /// deleted. State derived from events must be looked up again. Where `missed` is unknown, it may be
+    /// none: all entries that were read have been removed, and perhaps more.
     #[non_exhaustive]
     Gap {
-        /// How many entries are missing, where the server can tell (Redis 7 and later).
+        /// How many entries are missing, where the server knows (Redis 7 and later).
         missed: Option<u64>,
     },
     /// Anything else: an application's own event, one of a newer version, or one whose fields
@@ -361,7 +365,7 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 /// The state that a job left, as an event names it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct PrevState(String);
 
 impl PrevState {
@@ -385,6 +389,16 @@ impl PrevState {
 /// A value as JSON text, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawJson(String);
+
+/// The value itself; text that is no JSON becomes a string.
+impl Serialize for RawJson {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match json::read::<serde_json::Value>(&self.0) {
+            Ok(value) => value.serialize(serializer),
+            Err(_) => serializer.serialize_str(&self.0),
+        }
+    }
+}
 
 impl RawJson {
     /// Returns the text.

@@ -1,4 +1,4 @@
-//! The entries that the library itself reads: waiters, and whoever repeats a call.
+//! The entries that the library itself reads, to find ends of jobs and to repeat calls.
 
 use super::{EventFields, field};
 

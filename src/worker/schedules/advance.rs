@@ -26,7 +26,7 @@ pub(in crate::worker) struct Advance {
 ///
 /// # Errors
 ///
-/// Whatever the store answers; the next iteration may then be there or not.
+/// Errors of the store; the next iteration may then exist or not.
 pub(in crate::worker) async fn advance(
     store: &Store,
     job: &JobRecord,

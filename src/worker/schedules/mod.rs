@@ -1,5 +1,5 @@
-//! What workers do about job schedulers: whoever starts an iteration makes the next one, and a periodic
-//! check repairs schedulers that have none to come.
+//! What workers do for job schedulers: the worker that starts an iteration makes the next one, and a
+//! periodic check repairs schedulers that have none to come.
 
 mod advance;
 mod occurrences;

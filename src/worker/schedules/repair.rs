@@ -38,7 +38,7 @@ impl Repairs {
 ///
 /// # Errors
 ///
-/// Whatever the store answers before anything was found; the next check goes on.
+/// Errors of the store before anything was found; the next check continues.
 pub(in crate::worker) async fn repair(store: &Store, interval: Duration) -> Result<Repairs> {
     let mut repairs = Repairs::default();
     let mut starts = Starts::default();

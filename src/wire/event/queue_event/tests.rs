@@ -148,6 +148,35 @@ fn events_with_bytes_that_are_no_text_are_typed() {
     assert_eq!(rest.len(), 1);
 }
 
+/// Dashboards pass events on as JSON: the value is in it, not its text.
+#[test]
+fn events_serialize_by_their_name_in_the_stream() {
+    let event = decode(&[
+        ("event", "completed"),
+        ("jobId", "7"),
+        ("returnvalue", r#"{"n":1}"#),
+        ("prev", "active"),
+    ]);
+    assert_eq!(
+        serde_json::to_value(&event).unwrap(),
+        serde_json::json!({
+            "event": "completed", "job": "7", "return_value": { "n": 1 }, "prev": "active",
+        })
+    );
+    let custom = decode(&[("event", "deployed"), ("version", "2")]);
+    assert_eq!(
+        serde_json::to_value(&custom).unwrap(),
+        serde_json::json!({
+            "event": "unknown", "name": "deployed", "fields": { "version": "2" },
+        })
+    );
+    let gap = QueueEvent::Gap { missed: Some(3) };
+    assert_eq!(
+        serde_json::to_value(&gap).unwrap(),
+        serde_json::json!({ "event": "gap", "missed": 3 })
+    );
+}
+
 #[test]
 fn states_are_known_by_all_their_names() {
     let state = |name: &str| PrevState(name.to_owned()).state();
