@@ -10,7 +10,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root"
 need_cargo
 need_redis
-# The demo starts the worker programs beside it: all of them must be built.
-say "building the demo and the workers"
-cargo build --locked --release -p oxbull-workers --bins
-exec cargo run --locked --quiet --release -p oxbull-workers --bin demo -- "$@"
+# The demo starts the programs beside it, and nothing else is needed.
+say "building the demo, the gateway and the workers"
+cargo build --locked --release -p oxbull-demo -p oxbull-workers --bin demo --bin gateway \
+    --bin post-publishing --bin webhook-processing --bin analytics-refresh
+exec "${CARGO_TARGET_DIR:-target}/release/demo" "$@"

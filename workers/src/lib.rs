@@ -1,23 +1,18 @@
 //! The background work of a social-selling platform on Instagram, built on oxbull's public API.
 //!
-//! - [`gateway`]: the HTTP side: webhook deliveries in, health and numbers out.
-//! - [`graph`]: the Instagram Graph API: typed requests and failures.
-//! - [`holds`]: when the API is to be left alone, known to all workers.
-//! - [`notify`]: telling users what happened.
-//! - [`simulator`]: a local stand-in for that API, which can be slow, fail and limit rates.
+//! - [`app`]: what the programs share: settings, logging, start and stop, health, metrics.
+//! - [`graph`]: the Instagram Graph API: typed requests and failures, cooldowns.
 //! - [`jobs`]: per queue, the job's data and result and the work itself.
-//! - [`meters`]: numbers of a program, for Prometheus.
-//! - [`trouble`]: what a program cannot do at present.
-//! - [`app`]: what the programs share: settings, logging, health, exit codes.
+//! - [`notify`]: notices to users.
+//! - [`gateway`]: the HTTP side: webhook deliveries in, health and numbers out.
+//!
+//! Each program has a Cargo feature of its name, so that it can be built with nothing but what it
+//! needs; ARCHITECTURE.md beside this package's manifest has the map and the decisions.
 
 pub mod app;
+#[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "graph")]
 pub mod graph;
-pub mod holds;
 pub mod jobs;
-pub mod meters;
 pub mod notify;
-mod serve;
-pub mod simulator;
-pub mod trouble;
-mod writes;

@@ -25,16 +25,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::StartError;
-use crate::meters::{CONTENT, Meters};
-use crate::serve::{self, Bounds, Server};
-use crate::trouble::{Troubles, with_causes};
-use crate::writes::{DEADLINE, WriteProbe};
+use super::http_server::{self, ConnectionLimits, HttpServer};
+use super::metrics::{MetricsRegistry, TEXT_FORMAT};
+use super::problems::{Problems, with_causes};
+use super::write_probe::{DEADLINE, WriteProbe};
 
 /// An idle worker hears from Redis every few seconds; one that has not for so long does no work.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Who asks is few, and quick.
-const BOUNDS: Bounds = Bounds {
+const LIMITS: ConnectionLimits = ConnectionLimits {
     read_timeout: Duration::from_secs(2),
     connections: 32,
 };
@@ -59,7 +59,8 @@ impl HealthSettings {
             return Ok(None);
         };
         let address = SocketAddr::from((self.health_host, port));
-        let (listener, address) = serve::listen(address, "HEALTH_PORT or HEALTH_HOST").await?;
+        let (listener, address) =
+            http_server::listen(address, "HEALTH_PORT or HEALTH_HOST").await?;
         tracing::info!(%address, "health and metrics are answered");
         Ok(Some(listener))
     }
@@ -71,8 +72,8 @@ pub(super) struct Health {
     pub(super) queue: Queue<Value>,
     pub(super) worker: Arc<Worker>,
     pub(super) client: Client,
-    pub(super) troubles: Troubles,
-    pub(super) meters: Meters,
+    pub(super) problems: Problems,
+    pub(super) metrics: MetricsRegistry,
     pub(super) writes: WriteProbe,
     /// Cancelled when the worker starts no jobs any more.
     pub(super) stopping: CancellationToken,
@@ -80,7 +81,7 @@ pub(super) struct Health {
 
 impl Health {
     /// Answers whoever asks there.
-    pub(super) fn serve(self: Arc<Self>, listener: TcpListener) -> Server {
+    pub(super) fn serve(self: Arc<Self>, listener: TcpListener) -> HttpServer {
         let router = Router::new()
             .route("/health", get(ready))
             .route("/ready", get(ready))
@@ -88,7 +89,7 @@ impl Health {
             .route("/metrics", get(metrics))
             .fallback(async || StatusCode::NOT_FOUND)
             .with_state(self);
-        Server::start(listener, router, BOUNDS)
+        HttpServer::start(listener, router, LIMITS)
     }
 
     /// Why no jobs are worked on, if so.
@@ -102,7 +103,7 @@ impl Health {
         if let Some(error) = self.writes.problem().await {
             return Some(with_causes(&*error));
         }
-        self.troubles.current()
+        self.problems.current()
     }
 
     /// What the worker itself says.
@@ -158,11 +159,13 @@ async fn metrics(State(health): State<Arc<Health>>) -> Response {
     let backlog = timeout(DEADLINE, health.queue.backlog()).await;
     let backlog = backlog.unwrap_or(Err(Error::Timeout(DEADLINE)));
     match backlog {
-        Ok(backlog) => health.meters.backlog(&health.queue, &backlog),
+        Ok(backlog) => health.metrics.backlog(&health.queue, &backlog),
         Err(error) => tracing::debug!(%error, "the backlog could not be read"),
     }
-    health.meters.worker(&health.queue, &health.worker.health());
+    health
+        .metrics
+        .worker(&health.queue, &health.worker.health());
     let redis = health.client.health(DEADLINE).await;
-    health.meters.redis_up(redis.is_up());
-    ([(CONTENT_TYPE, CONTENT)], health.meters.text()).into_response()
+    health.metrics.redis_up(redis.is_up());
+    ([(CONTENT_TYPE, TEXT_FORMAT)], health.metrics.render()).into_response()
 }

@@ -8,20 +8,19 @@ use clap::Parser;
 use clap::builder::Resettable;
 use oxbull::client::Client;
 use oxbull::{
-    Queue, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent, WorkerEvents,
+    BoxError, Queue, ShutdownOptions, ShutdownSignals, Worker, WorkerBuilder, WorkerEvent,
+    WorkerEvents,
 };
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
+use super::http_server::ListenError;
+use super::metrics::MetricsRegistry;
+use super::problems::{Problems, with_causes};
+use super::write_probe::WriteProbe;
 use super::{LogFormat, WorkerSettings, init_logging};
-use crate::gateway::{GatewayError, InvalidSecret};
-use crate::graph::{SetupError, TokenFileError};
-use crate::meters::Meters;
-use crate::serve::ListenError;
-use crate::trouble::{Troubles, with_causes};
-use crate::writes::WriteProbe;
 
 /// How long the last requests about a program's health get.
 const HEALTH_GRACE: Duration = Duration::from_secs(1);
@@ -36,29 +35,12 @@ pub enum StartError {
     /// Redis: its settings, reaching it, or the queue on it.
     #[error("redis")]
     Redis(#[from] oxbull::Error),
-    /// The Graph API's settings.
-    #[error("graph api")]
-    Graph(#[from] SetupError),
-    /// The file with the accounts' tokens.
-    #[error("access tokens")]
-    Tokens(#[from] TokenFileError),
-    /// No token is configured, so no job could do its work.
-    #[error("no access token: set GRAPH_ACCESS_TOKEN or GRAPH_TOKENS_FILE")]
-    NoToken,
-    /// A secret that has to be in the environment.
-    #[error("{variable}")]
-    Secret {
-        /// The variable's name.
-        variable: &'static str,
-        /// What is wrong with it; never what is in it.
-        source: InvalidSecret,
-    },
     /// The address for health and metrics.
     #[error("health")]
     Health(#[from] ListenError),
-    /// The gateway's own start.
-    #[error("gateway")]
-    Gateway(#[from] GatewayError),
+    /// A setting of one part of the program: its error names the setting, never a secret.
+    #[error(transparent)]
+    Setting(BoxError),
 }
 
 /// Reads a program's settings and starts its logging. Ends the program when a setting is wrong,
@@ -104,8 +86,8 @@ pub struct Program {
     signals: ShutdownSignals,
     listener: Option<TcpListener>,
     client: Client,
-    troubles: Troubles,
-    meters: Meters,
+    problems: Problems,
+    metrics: MetricsRegistry,
 }
 
 impl Program {
@@ -118,15 +100,15 @@ impl Program {
     pub async fn start(queue: &'static str, settings: &WorkerSettings) -> Result<Self, StartError> {
         let signals = listen()?;
         let listener = settings.health().listen().await?;
-        let meters = Meters::default();
-        meters.install();
+        let metrics = MetricsRegistry::default();
+        metrics.install();
         Ok(Self {
             queue,
             signals,
             listener,
             client: Client::connect(settings.redis().config()?).await?,
-            troubles: Troubles::default(),
-            meters,
+            problems: Problems::default(),
+            metrics,
         })
     }
 
@@ -136,8 +118,8 @@ impl Program {
     }
 
     /// Where parts of the program say what they cannot do.
-    pub fn troubles(&self) -> &Troubles {
-        &self.troubles
+    pub fn problems(&self) -> &Problems {
+        &self.problems
     }
 
     /// A worker as the settings describe it, without its state and handler. `concurrency` is the
@@ -170,18 +152,18 @@ impl Program {
             queue: look(&self.client, queue, settings.prefix()).await?,
             worker: Arc::clone(&worker),
             client: self.client.clone(),
-            troubles: self.troubles,
-            meters: self.meters.clone(),
+            problems: self.problems,
+            metrics: self.metrics.clone(),
             writes: WriteProbe::new(&self.client),
             stopping: stopping.clone(),
         };
         let health = Arc::new(health);
         let server = self.listener.map(|listener| health.serve(listener));
-        let told = mark_the_end(events, &stopping);
+        let told = cancel_on_closing(events, &stopping);
         let working = async { tokio::join!(worker.run_until(self.signals), told, beside) };
         let (closed, (), ()) = tokio::select! {
             ended = working => ended,
-            () = keep_up(&self.meters) => return Ok(()),
+            () = upkeep(&self.metrics) => return Ok(()),
         };
         if let Some(server) = server {
             server.stop(HEALTH_GRACE).await;
@@ -209,15 +191,15 @@ async fn look(client: &Client, queue: &str, prefix: &str) -> oxbull::Result<Queu
 }
 
 /// Never ends.
-async fn keep_up(meters: &Meters) {
+async fn upkeep(metrics: &MetricsRegistry) {
     loop {
         tokio::time::sleep(UPKEEP).await;
-        meters.keep_up();
+        metrics.run_upkeep();
     }
 }
 
 /// Notes when the worker begins to stop; ends with it.
-async fn mark_the_end(mut events: WorkerEvents, stopping: &CancellationToken) {
+async fn cancel_on_closing(mut events: WorkerEvents, stopping: &CancellationToken) {
     while let Some(event) = events.next().await {
         match event {
             WorkerEvent::Closing => stopping.cancel(),

@@ -1,18 +1,11 @@
 //! Settings by flag or environment variable; a flag wins.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use oxbull::client::ClientConfig;
 
 use super::{HealthSettings, LogFormat, StartError};
-use crate::graph::{AccessToken, AccessTokens, GraphClient, GraphOptions};
-use crate::jobs::analytics_refresh::{Budget, ReadOptions, RefreshLimits};
-
-/// The variable with a token for every account. It has no flag, since arguments are visible to
-/// every user of the machine.
-const TOKEN_VARIABLE: &str = "GRAPH_ACCESS_TOKEN";
 
 /// A URL that may hold a password, so `Debug` hides it.
 #[derive(Clone)]
@@ -79,107 +72,6 @@ impl RedisSettings {
         match &self.redis_cache_url {
             Some(url) if !url.0.is_empty() => Ok(config.cache(ClientConfig::from_url(&url.0)?)),
             _ => Ok(config),
-        }
-    }
-}
-
-/// Where the Graph API is. The token for accounts without their own is `GRAPH_ACCESS_TOKEN`, from
-/// the environment only.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Graph API (GRAPH_ACCESS_TOKEN: environment only)")]
-#[expect(clippy::struct_field_names, reason = "they name the flags")]
-pub struct GraphSettings {
-    /// Base URL, with the version
-    #[arg(
-        long,
-        env = "GRAPH_API_URL",
-        default_value = "https://graph.instagram.com/v23.0"
-    )]
-    graph_api_url: String,
-    /// Seconds one request may take
-    #[arg(long, env = "GRAPH_DEADLINE", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
-    graph_deadline: u64,
-    /// JSON file with an object from account id to token
-    #[arg(long, env = "GRAPH_TOKENS_FILE")]
-    graph_tokens_file: Option<PathBuf>,
-}
-
-impl GraphSettings {
-    /// A client for that address.
-    ///
-    /// # Errors
-    /// [`StartError::Graph`] when it cannot be used.
-    pub fn client(&self) -> Result<GraphClient, StartError> {
-        let options = GraphOptions::new(&self.graph_api_url).deadline(self.deadline());
-        Ok(GraphClient::new(&options)?)
-    }
-
-    /// How long one request may take.
-    pub fn deadline(&self) -> Duration {
-        Duration::from_secs(self.graph_deadline)
-    }
-
-    /// The tokens configured.
-    ///
-    /// # Errors
-    /// [`StartError::NoToken`] when there are none, [`StartError::Tokens`] for an unusable file.
-    pub fn tokens(&self) -> Result<AccessTokens, StartError> {
-        let shared = std::env::var(TOKEN_VARIABLE)
-            .ok()
-            .filter(|token| !token.is_empty());
-        let file = self
-            .graph_tokens_file
-            .as_ref()
-            .filter(|path| !path.as_os_str().is_empty());
-        if shared.is_none() && file.is_none() {
-            return Err(StartError::NoToken);
-        }
-        let tokens = shared.map_or_else(AccessTokens::default, |token| {
-            AccessTokens::shared(AccessToken::new(token))
-        });
-        Ok(match file {
-            Some(path) => tokens.with_file(path)?,
-            None => tokens,
-        })
-    }
-}
-
-/// How much is read of accounts. Budgets are shared by all programs that use a Redis server, which
-/// must have the same ones: so many requests at once, and as many again in each period.
-#[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Reading accounts")]
-pub struct ReadSettings {
-    /// Latest posts read of each account
-    #[arg(long, env = "ANALYTICS_POSTS", value_name = "ANALYTICS_POSTS", default_value_t = 25, value_parser = clap::value_parser!(u16).range(0..=200))]
-    posts: u16,
-    /// Requests for one account, as `requests/seconds`
-    #[arg(
-        long,
-        env = "GRAPH_ACCOUNT_BUDGET",
-        value_name = "GRAPH_ACCOUNT_BUDGET",
-        default_value = "200/3600"
-    )]
-    account_budget: Budget,
-    /// Requests for all accounts, as `requests/seconds`
-    #[arg(
-        long,
-        env = "GRAPH_APPLICATION_BUDGET",
-        value_name = "GRAPH_APPLICATION_BUDGET",
-        default_value = "600/60"
-    )]
-    application_budget: Budget,
-}
-
-impl ReadSettings {
-    /// What the settings say, and defaults for the rest.
-    pub fn options(&self) -> ReadOptions {
-        ReadOptions {
-            limits: RefreshLimits {
-                posts: self.posts.into(),
-                ..RefreshLimits::default()
-            },
-            account: self.account_budget,
-            application: self.application_budget,
         }
     }
 }
@@ -269,8 +161,6 @@ mod tests {
     struct Program {
         #[command(flatten)]
         worker: WorkerSettings,
-        #[command(flatten)]
-        graph: GraphSettings,
     }
 
     fn parse(arguments: &[&str]) -> Program {

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use oxbull_workers::app::{self, GraphSettings, Program, ReadSettings, StartError, WorkerSettings};
-use oxbull_workers::jobs::analytics_refresh::{QUEUE, Reader, Refresher, handle};
+use oxbull_workers::app::{self, Program, StartError, WorkerSettings};
+use oxbull_workers::graph::GraphSettings;
+use oxbull_workers::jobs::analytics_refresh::{QUEUE, ReadSettings, Reader, Refresher, handle};
 
 /// Reads the insights of Instagram accounts into the API cache
 #[derive(Debug, Parser)]

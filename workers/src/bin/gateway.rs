@@ -8,13 +8,12 @@ use clap::Parser;
 use oxbull::client::Client;
 use oxbull::kv::session::Sessions;
 use oxbull::vault::Keyring;
-use oxbull_workers::app::{
-    self, GraphSettings, LogFormat, ReadSettings, RedisSettings, StartError,
-};
+use oxbull_workers::app::{self, LogFormat, MetricsRegistry, RedisSettings, StartError};
 use oxbull_workers::gateway::{
     AppSecrets, Gateway, GatewayOptions, InvalidSecret, Overviews, VerifyToken,
 };
-use oxbull_workers::meters::Meters;
+use oxbull_workers::graph::{GraphSettings, GraphSettingsError};
+use oxbull_workers::jobs::analytics_refresh::ReadSettings;
 
 /// The variables with secrets. They have no flags, since arguments are visible to every user of
 /// the machine.
@@ -85,8 +84,8 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
             let graph = arguments.graph.client()?;
             Overviews::from_api(graph, tokens, arguments.reading.options())
         }
-        Err(StartError::NoToken) => Overviews::stored(),
-        Err(error) => return Err(error),
+        Err(GraphSettingsError::NoToken) => Overviews::stored(),
+        Err(error) => return Err(error.into()),
     };
     let options = GatewayOptions::new(secrets, token, overviews)
         .address(SocketAddr::from((arguments.host, arguments.port)))
@@ -96,9 +95,9 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .grace(Duration::from_secs(arguments.shutdown_grace))
         .drain_delay(Duration::from_secs(arguments.drain_delay));
     let mut signals = app::listen()?;
-    let meters = Meters::default();
-    meters.install();
-    let options = options.metrics(meters);
+    let metrics = MetricsRegistry::default();
+    metrics.install();
+    let options = options.metrics(metrics);
     let client = Client::connect(arguments.redis.config()?).await?;
     let options = match std::env::var_os(ENCRYPTION_KEYS) {
         Some(keys) if !keys.is_empty() => {
@@ -124,11 +123,19 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     Ok(())
 }
 
+/// A secret that cannot be used. Says what is wrong with it, never what is in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{variable}")]
+struct SecretError {
+    variable: &'static str,
+    source: InvalidSecret,
+}
+
 fn secret<T>(
     variable: &'static str,
     read: impl Fn(&str) -> Result<T, InvalidSecret>,
 ) -> Result<T, StartError> {
-    let failed = |source| StartError::Secret { variable, source };
+    let failed = |source| StartError::Setting(SecretError { variable, source }.into());
     match std::env::var(variable) {
         Ok(text) => read(&text).map_err(failed),
         Err(_) => Err(failed(InvalidSecret::Missing)),

@@ -1,4 +1,4 @@
-//! Writes the JSON Schemas of the jobs' data and results: `cargo run -p oxbull-workers --bin job-schemas`.
+//! Writes the JSON Schemas of the jobs' data and results: `cargo run -p oxbull-workers --features schemas --bin job-schemas`.
 
 use std::fs;
 use std::path::PathBuf;

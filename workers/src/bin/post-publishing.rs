@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use oxbull::Queue;
-use oxbull_workers::app::{self, GraphSettings, Program, StartError, WorkerSettings};
+use oxbull_workers::app::{self, Program, StartError, WorkerSettings};
+use oxbull_workers::graph::GraphSettings;
 use oxbull_workers::jobs::post_publishing::{
     PublishLimits, Publisher, QUEUE, handle, watch_failures,
 };
@@ -95,7 +96,7 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .state(publisher)
         .start(handle)
         .await?;
-    let troubles = program.troubles().clone();
-    let failures = watch_failures(worker.events(), client, queue, troubles);
+    let problems = program.problems().clone();
+    let failures = watch_failures(worker.events(), client, queue, problems);
     program.run(worker, &arguments.worker, failures).await
 }

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::routes::App;
-use crate::meters::CONTENT;
-use crate::trouble::with_causes;
-use crate::writes::DEADLINE;
+use crate::app::metrics::TEXT_FORMAT;
+use crate::app::problems::with_causes;
+use crate::app::write_probe::DEADLINE;
 
 /// Whether Redis takes what the gateway writes.
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
@@ -56,11 +56,15 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let backlog = timeout(DEADLINE, app.intake.queue().backlog()).await;
     let backlog = backlog.ok().and_then(Result::ok);
     app.metrics
-        .meters()
+        .registry()
         .redis_up(app.client.health(DEADLINE).await.is_up());
     app.metrics.cache(&app.overviews.stats());
     if let Some(backlog) = backlog {
-        app.metrics.meters().backlog(app.intake.queue(), &backlog);
+        app.metrics.registry().backlog(app.intake.queue(), &backlog);
     }
-    ([(CONTENT_TYPE, CONTENT)], app.metrics.meters().text()).into_response()
+    (
+        [(CONTENT_TYPE, TEXT_FORMAT)],
+        app.metrics.registry().render(),
+    )
+        .into_response()
 }

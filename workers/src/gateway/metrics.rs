@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_histogram, histogram};
 
 use super::intake::Taken;
-use crate::meters::Meters;
+use crate::app::MetricsRegistry;
 
 const REQUESTS: &str = "gateway_requests_total";
 const SECONDS: &str = "gateway_request_seconds";
@@ -17,12 +17,12 @@ const CACHE: &str = "gateway_cache_total";
 /// What the gateway has done since it was started.
 #[derive(Debug)]
 pub(super) struct Metrics {
-    meters: Meters,
+    registry: MetricsRegistry,
 }
 
-impl From<Meters> for Metrics {
-    fn from(meters: Meters) -> Self {
-        meters.within(|| {
+impl From<MetricsRegistry> for Metrics {
+    fn from(registry: MetricsRegistry) -> Self {
+        registry.record(|| {
             describe_counter!(REQUESTS, "Requests answered.");
             describe_histogram!(SECONDS, "Time from a request's head to its answer.");
             describe_counter!(REFUSED, "Deliveries without the right signature.");
@@ -40,20 +40,20 @@ impl From<Meters> for Metrics {
                 counter!(DELIVERIES, "result" => result).increment(0);
             }
         });
-        Self { meters }
+        Self { registry }
     }
 }
 
 impl Metrics {
     /// Where the numbers are.
-    pub(super) fn meters(&self) -> &Meters {
-        &self.meters
+    pub(super) fn registry(&self) -> &MetricsRegistry {
+        &self.registry
     }
 
     /// Counts a request and how long it took.
     pub(super) fn request(&self, route: &'static str, status: StatusCode, took: Duration) {
         let status = status.as_str().to_owned();
-        self.meters.within(|| {
+        self.registry.record(|| {
             counter!(REQUESTS, "route" => route, "status" => status).increment(1);
             histogram!(SECONDS, "route" => route).record(took);
         });
@@ -61,7 +61,7 @@ impl Metrics {
 
     /// Counts a delivery without the right signature.
     pub(super) fn signature_refused(&self) {
-        self.meters.within(|| counter!(REFUSED).increment(1));
+        self.registry.record(|| counter!(REFUSED).increment(1));
     }
 
     /// Counts what became of a signed delivery.
@@ -81,12 +81,12 @@ impl Metrics {
 
     fn count(&self, result: &'static str) {
         let count = || counter!(DELIVERIES, "result" => result).increment(1);
-        self.meters.within(count);
+        self.registry.record(count);
     }
 
     /// Takes over what the cache has counted by itself.
     pub(super) fn cache(&self, stats: &[(&'static str, u64)]) {
-        self.meters.within(|| {
+        self.registry.record(|| {
             for (result, count) in stats {
                 counter!(CACHE, "result" => *result).absolute(*count);
             }

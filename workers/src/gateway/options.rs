@@ -6,7 +6,7 @@ use std::time::Duration;
 use oxbull::kv::session::Sessions;
 
 use super::{AppSecrets, Overviews, VerifyToken};
-use crate::meters::Meters;
+use crate::app::MetricsRegistry;
 
 /// How a gateway runs.
 ///
@@ -38,7 +38,7 @@ pub struct GatewayOptions {
     pub(super) store_within: Duration,
     pub(super) grace: Duration,
     pub(super) drain_delay: Duration,
-    pub(super) metrics: Meters,
+    pub(super) metrics: MetricsRegistry,
 }
 
 impl GatewayOptions {
@@ -58,7 +58,7 @@ impl GatewayOptions {
             store_within: Duration::from_millis(800),
             grace: Duration::from_secs(10),
             drain_delay: Duration::ZERO,
-            metrics: Meters::default(),
+            metrics: MetricsRegistry::default(),
         }
     }
 
@@ -137,8 +137,8 @@ impl GatewayOptions {
 
     /// Sets where numbers are gathered, for instance with those of the library.
     #[must_use]
-    pub fn metrics(mut self, meters: Meters) -> Self {
-        self.metrics = meters;
+    pub fn metrics(mut self, registry: MetricsRegistry) -> Self {
+        self.metrics = registry;
         self
     }
 }

@@ -22,7 +22,7 @@ use super::intake::Intake;
 use super::metrics::Metrics;
 use super::overview::{self, Source};
 use super::{AppSecrets, VerifyToken, health, webhooks};
-use crate::writes::WriteProbe;
+use crate::app::write_probe::WriteProbe;
 
 const WEBHOOKS: &str = "/instagram/webhooks";
 const OVERVIEW: &str = "/api/analytics/overview/{accountId}";

@@ -13,8 +13,9 @@ use super::intake::Intake;
 use super::options::GatewayOptions;
 use super::overview::Source;
 use super::routes::{App, router};
-use crate::serve::{self, Bounds, ListenError, Server};
-use crate::writes::WriteProbe;
+use crate::app::StartError;
+use crate::app::http_server::{self, ConnectionLimits, HttpServer, ListenError};
+use crate::app::write_probe::WriteProbe;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,15 @@ pub enum GatewayError {
     Listen(#[from] ListenError),
 }
 
+impl From<GatewayError> for StartError {
+    fn from(error: GatewayError) -> Self {
+        match error {
+            GatewayError::Redis(error) => Self::Redis(error),
+            GatewayError::Listen(error) => Self::Setting(error.into()),
+        }
+    }
+}
+
 /// A running gateway. Dropping it makes it stop; [`Gateway::stop`] waits until it has.
 #[derive(Debug)]
 pub struct Gateway {
@@ -35,7 +45,7 @@ pub struct Gateway {
     grace: Duration,
     drain_delay: Duration,
     draining: CancellationToken,
-    server: Server,
+    server: HttpServer,
 }
 
 impl Gateway {
@@ -45,7 +55,7 @@ impl Gateway {
     /// [`GatewayError`] when either is not possible.
     pub async fn start(client: &Client, options: GatewayOptions) -> Result<Self, GatewayError> {
         let intake = Intake::open(client, &options.prefix, options.max_age).await?;
-        let listening = serve::listen(options.address, "PORT or GATEWAY_HOST").await;
+        let listening = http_server::listen(options.address, "PORT or GATEWAY_HOST").await;
         let (listener, address) = listening?;
         let draining = CancellationToken::new();
         let router = router(Arc::new(App {
@@ -63,7 +73,7 @@ impl Gateway {
             store_within: options.store_within,
             draining: draining.clone(),
         }));
-        let bounds = Bounds {
+        let limits = ConnectionLimits {
             read_timeout: options.read_timeout,
             connections: options.connections,
         };
@@ -72,7 +82,7 @@ impl Gateway {
             grace: options.grace,
             drain_delay: options.drain_delay,
             draining,
-            server: Server::start(listener, router, bounds),
+            server: HttpServer::start(listener, router, limits),
         })
     }
 

@@ -20,21 +20,27 @@
 //! ```
 
 mod client;
+mod cooldowns;
 mod error;
 mod ids;
 mod insights;
 mod media;
+#[cfg(feature = "analytics")]
 mod refusal;
+mod settings;
 mod token;
 mod usage;
 
 pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
+pub use cooldowns::Cooldowns;
 pub use error::{ApiError, Failure, GraphError, LimitScope};
 pub use ids::{AccountId, ContainerId, InvalidId, MediaId};
 pub use insights::{
     AccountOverview, Insights, LARGEST_PAGE, PostPage, PostQuery, PostRecord, Profile,
 };
 pub use media::{ContainerState, ContainerStatus, Media, NewContainer, PublishingQuota};
+#[cfg(feature = "analytics")]
 pub(crate) use refusal::Refused;
+pub use settings::{GraphSettings, GraphSettingsError};
 pub use token::{AccessToken, AccessTokens, MissingToken, TokenFileError};
 pub use usage::{Meter, Spare};

@@ -5,9 +5,9 @@
 //! to die at, for n = 1, 2, 3, until a run ends before it has come so far.
 
 use oxbull::{JobId, JobRecord, JobState, Queue};
+use oxbull_instagram_simulator::{Hold, Moment, Operation, Simulator, SimulatorOptions};
 use oxbull_testkit::{Command, Proxy, Rule, eventually, unique};
 use oxbull_workers::jobs::post_publishing::{QUEUE, options};
-use oxbull_workers::simulator::{self, Hold, Moment, Operation, Simulator, SimulatorOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::Child;
@@ -110,7 +110,8 @@ impl Site {
         let mut options = options().id(JobId::new(&name)?);
         if kind.end == End::AsTold {
             options = options.attempts(1);
-            let failure = simulator::Fault::error(500, 2).on(Operation::CreateContainer);
+            let failure =
+                oxbull_instagram_simulator::Fault::error(500, 2).on(Operation::CreateContainer);
             self.simulator.arm(failure.account(&name).times(1));
         }
         let id = queue.add_with("publish", &data, options).await?.id;

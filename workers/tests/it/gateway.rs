@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use oxbull::kv::session::{Sessions, UserId};
 use oxbull::{Client, ClientConfig, JobState, Queue};
+use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
 use oxbull_testkit::{RedisServer, eventually};
 use oxbull_workers::gateway::{AppSecrets, Gateway, GatewayOptions, Overviews, VerifyToken};
+use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{
     AccessToken, AccessTokens, AccountId, GraphClient, GraphOptions, LimitScope,
 };
-use oxbull_workers::holds::Holds;
 use oxbull_workers::jobs::analytics_refresh::ReadOptions;
 use oxbull_workers::jobs::webhook_processing::QUEUE;
-use oxbull_workers::simulator::{Simulator, SimulatorOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
@@ -415,9 +415,9 @@ async fn held_account_is_not_asked_about() -> TestResult {
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
     let stage = Stage::with(reading(&simulator)?).await?;
     let account = AccountId::new(ACCOUNT)?;
-    let holds = Holds::new(stage.client.clone());
+    let cooldowns = Cooldowns::new(stage.client.clone());
     let wait = Duration::from_secs(3600);
-    holds.hold(LimitScope::Account, &account, wait).await?;
+    cooldowns.begin(LimitScope::Account, &account, wait).await?;
     let mut http = stage.http().await?;
     let answer = http
         .get(&format!("/api/analytics/overview/{ACCOUNT}"))

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
 use oxbull_workers::graph::{ContainerState, Failure, GraphError, LimitScope, Meter, NewContainer};
-use oxbull_workers::simulator::{Fault, Operation, SimulatorOptions};
 
 use crate::support::{ACCOUNT, Fixture, TestResult};
 

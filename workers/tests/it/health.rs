@@ -3,9 +3,9 @@
 use std::process::Stdio;
 
 use oxbull::{JobOptions, Queue};
+use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
 use oxbull_testkit::{RedisServer, eventually, free_port};
 use oxbull_workers::jobs::webhook_processing::QUEUE;
-use oxbull_workers::simulator::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;

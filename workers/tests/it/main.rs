@@ -8,13 +8,12 @@
     reason = "a helper that panics fails its test"
 )]
 
+mod cooldowns;
 mod crashes;
 mod deliveries;
-mod demo;
 mod gateway;
 mod graph;
 mod health;
-mod holds;
 mod http;
 mod outage;
 mod posts;

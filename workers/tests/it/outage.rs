@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use oxbull::{JobOptions, JobState, Queue};
+use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
 use oxbull_testkit::{eventually, free_port};
 use oxbull_workers::jobs::{analytics_refresh, post_publishing, webhook_processing};
-use oxbull_workers::simulator::{Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 

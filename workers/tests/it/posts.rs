@@ -7,14 +7,14 @@ use oxbull::{
     Backoff, Client, ClientConfig, JobId, JobOptions, JobState, Queue, Retention, RetryOptions,
     Worker, WorkerEvent,
 };
+use oxbull_instagram_simulator::{Fault, Operation, Simulator, SimulatorOptions};
 use oxbull_testkit::{eventually, free_port};
+use oxbull_workers::app::Problems;
+use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccessTokens, AccountId, LimitScope};
-use oxbull_workers::holds::Holds;
 use oxbull_workers::jobs::post_publishing::{
     PublishLimits, PublishedPost, Publisher, QUEUE, handle, watch_failures,
 };
-use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
-use oxbull_workers::trouble::Troubles;
 use serde_json::{Value, json};
 
 use crate::support::{ACCOUNT, Bench, DEADLINE, Ears, LATER, TestResult, graph, reaches, tokens};
@@ -75,8 +75,8 @@ impl Desk {
 
     /// Ends a hold of the account, as time does; says whether there was one.
     async fn end_hold(&self, scope: LimitScope) -> TestResult<bool> {
-        let holds = Holds::new(self.bench.client.clone());
-        Ok(holds.end(scope, &AccountId::new(ACCOUNT)?).await?)
+        let cooldowns = Cooldowns::new(self.bench.client.clone());
+        Ok(cooldowns.end(scope, &AccountId::new(ACCOUNT)?).await?)
     }
 
     async fn end(self, worker: Worker) {
@@ -513,7 +513,7 @@ async fn every_cause_before_the_handler_is_told_once() -> TestResult {
         .await?;
     let client = desk.bench.client.clone();
     let queue = Queue::open(&client, QUEUE).await?;
-    let watch = watch_failures(worker.events(), client, queue, Troubles::default());
+    let watch = watch_failures(worker.events(), client, queue, Problems::default());
     let story = async {
         desk.queue.resume().await?;
         for (user, ..) in &causes {
@@ -548,8 +548,8 @@ async fn follower_that_is_refused_moves_on_past_nobody() -> TestResult {
         let url = format!("redis://few:pw@127.0.0.1:{}", server.port());
         let client = Client::connect(ClientConfig::from_url(&url)?).await?;
         let queue = Queue::open(&client, QUEUE).await?;
-        let troubles = Troubles::default();
-        let watch = watch_failures(worker.events(), client.clone(), queue, troubles.clone());
+        let problems = Problems::default();
+        let watch = watch_failures(worker.events(), client.clone(), queue, problems.clone());
         let mut data = shoes();
         data["userId"] = json!(missing);
         desk.queue.pause().await?;
@@ -559,11 +559,11 @@ async fn follower_that_is_refused_moves_on_past_nobody() -> TestResult {
         desk.queue.resume().await?;
         let story = async {
             reaches(&desk.queue, &id, JobState::Failed).await?;
-            eventually(DEADLINE, async || troubles.current().ok_or("no trouble")).await?;
+            eventually(DEADLINE, async || problems.current().ok_or("no problem")).await?;
             assert_eq!(desk.ears.told(missing), [] as [Value; 0]);
             server.cli(&["ACL", "SETUSER", "few", "+@all"]).await?;
             assert_eq!(desk.ears.hear(missing, 1).await?.len(), 1);
-            eventually(DEADLINE, async || match troubles.current() {
+            eventually(DEADLINE, async || match problems.current() {
                 None => Ok(()),
                 Some(trouble) => Err(trouble),
             })
@@ -607,8 +607,8 @@ async fn failure_without_the_handler_is_told() -> TestResult {
     }
     let client = &desk.bench.client;
     let queue = Queue::open(client, QUEUE).await?;
-    let troubles = Troubles::default();
-    let watch = watch_failures(worker.events(), client.clone(), queue, troubles);
+    let problems = Problems::default();
+    let watch = watch_failures(worker.events(), client.clone(), queue, problems);
     let late = async {
         desk.ears.hear(USER, 3).await?;
         desk.queue.pause().await?;

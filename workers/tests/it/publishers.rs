@@ -3,10 +3,10 @@
 use std::process::Stdio;
 
 use oxbull::{JobState, Queue};
+use oxbull_instagram_simulator::{Fault, Simulator, SimulatorOptions};
+use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccountId, LimitScope};
-use oxbull_workers::holds::Holds;
 use oxbull_workers::jobs::post_publishing::{QUEUE, options};
-use oxbull_workers::simulator::{Fault, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
@@ -67,9 +67,9 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
     assert_eq!(simulator.published().len(), free.len());
 
     simulator.disarm();
-    let holds = Holds::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(bench.client.clone());
     let account = AccountId::new("limited")?;
-    assert!(holds.end(LimitScope::Account, &account).await?);
+    assert!(cooldowns.end(LimitScope::Account, &account).await?);
     for id in &limited {
         queue.promote(id).await?;
     }

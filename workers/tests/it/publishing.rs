@@ -4,13 +4,13 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use oxbull::Clock;
+use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
 use oxbull_workers::graph::{ContainerId, Failure, LimitScope};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::post_publishing::{
     Notebook, Plan, PostPublishing, Publication, PublishError, PublishLimits, PublishRequest,
     PublishedPost, Step, publish,
 };
-use oxbull_workers::simulator::{Fault, Operation, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::support::{ACCOUNT, Fixture, TestResult};

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use oxbull::{JobState, Queue, RateLimitState, Worker};
+use oxbull_instagram_simulator::{Fault, Moment, Simulator, SimulatorOptions};
 use oxbull_testkit::eventually;
+use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccountId, LimitScope};
-use oxbull_workers::holds::Holds;
 use oxbull_workers::jobs::analytics_refresh::{
     AccountNotice, AnalyticsRefresh, Budget, Overview, PUT_OFF, QUEUE, ReadOptions, Reader,
     Refresher, handle, options, overview_key,
 };
-use oxbull_workers::simulator::{Fault, Moment, Simulator, SimulatorOptions};
 
 use crate::support::{Bench, DEADLINE, Ears, LATER, TestResult, graph, reaches, refresher, tokens};
 
@@ -74,9 +74,9 @@ async fn limited_account_is_refreshed_later_in_the_same_attempt() -> TestResult 
     reaches(&queue, &again, JobState::Delayed).await?;
     assert_eq!(simulator.counters().accounts["limited"], 1);
 
-    let holds = Holds::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(bench.client.clone());
     let id = AccountId::new("limited")?;
-    assert!(holds.end(LimitScope::Account, &id).await?);
+    assert!(cooldowns.end(LimitScope::Account, &id).await?);
     queue.promote(&limited).await?;
     let job = reaches(&queue, &limited, JobState::Completed).await?;
     assert_eq!(job.attempts_made, 1);
@@ -109,9 +109,9 @@ async fn limited_application_holds_every_account() -> TestResult {
     assert_eq!(simulator.counters().accounts.get("other"), None);
 
     simulator.disarm();
-    let holds = Holds::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(bench.client.clone());
     let id = AccountId::new("other")?;
-    assert!(holds.end(LimitScope::Application, &id).await?);
+    assert!(cooldowns.end(LimitScope::Application, &id).await?);
     queue.lift_rate_limit().await?;
     for id in [&first, &other] {
         let job = reaches(&queue, id, JobState::Completed).await?;
@@ -131,10 +131,10 @@ async fn usage_of_an_answer_holds_the_account() -> TestResult {
     let worker = start(&bench, &simulator).await?;
     let id = queue.add("refresh", &account("busy")).await?.id;
     reaches(&queue, &id, JobState::Completed).await?;
-    let holds = Holds::new(bench.client.clone());
-    let held = holds.on_reading(&AccountId::new("busy")?).await?;
+    let cooldowns = Cooldowns::new(bench.client.clone());
+    let held = cooldowns.for_reading(&AccountId::new("busy")?).await?;
     assert_eq!(held.map(|(scope, _)| scope), Some(LimitScope::Account));
-    assert_eq!(holds.on_reading(&AccountId::new("free")?).await?, None);
+    assert_eq!(cooldowns.for_reading(&AccountId::new("free")?).await?, None);
     bench.end(worker).await;
     Ok(())
 }
@@ -163,10 +163,10 @@ async fn budget_of_an_account_is_its_own() -> TestResult {
 async fn refresh_is_not_put_off_for_ever() -> TestResult {
     let bench = Bench::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let holds = Holds::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(bench.client.clone());
     let limited = account("limited");
     let (scope, id) = (LimitScope::Account, &limited.account_id);
-    holds.hold(scope, id, LATER).await?;
+    cooldowns.begin(scope, id, LATER).await?;
     let queue = Queue::open(&bench.client, QUEUE).await?;
     let worker = start_with(&bench, &simulator, PLENTY, Duration::ZERO).await?;
     let id = queue.add_with("refresh", &limited, options()).await?.id;

@@ -1,11 +1,11 @@
 //! Reading an account's numbers in few requests, and what can be had of them.
 
+use oxbull_instagram_simulator::{Fault, Lack, Operation, SimulatorOptions};
 use oxbull_workers::graph::{AccountId, Failure, LimitScope};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::analytics_refresh::{
     Allowance, Denial, Overview, RefreshError, RefreshLimits, overview_key, refresh,
 };
-use oxbull_workers::simulator::{Fault, Lack, Operation, SimulatorOptions};
 use std::sync::Mutex;
 use std::time::Duration;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use oxbull::{Error, JobId, JobState, Queue, SchedulerOrder, Timestamp};
+use oxbull_instagram_simulator::{Moment, Simulator, SimulatorOptions};
 use oxbull_testkit::{NodePeer, eventually};
 use oxbull_workers::graph::AccountId;
 use oxbull_workers::jobs::analytics_refresh::{
     AnalyticsRefresh, Overview, QUEUE, RefreshWindow, ScheduleError, overview_key,
     schedule_account, schedule_of, scheduler_id, unschedule_account,
 };
-use oxbull_workers::simulator::{Moment, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
 use crate::support::{ACCOUNT, Bench, DEADLINE, TestResult, reaches, refresher};

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oxbull::{Client, ClientConfig, JobId, JobRecord, JobState, Queue, Worker};
+use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
 use oxbull_testkit::{RedisServer, eventually};
 use oxbull_workers::graph::{
     AccessToken, AccessTokens, AccountApi, AccountId, GraphClient, GraphOptions,
 };
 use oxbull_workers::notify::channel;
-use oxbull_workers::simulator::{Simulator, SimulatorOptions};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;

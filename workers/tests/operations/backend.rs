@@ -29,7 +29,7 @@ fn schemas_are_those_of_the_types() -> TestResult {
     let mut files = BTreeSet::new();
     for named in schemas() {
         let kept: Value = serde_json::from_str(&read(&format!("docs/schemas/{}", named.file))?)?;
-        let again = "run `cargo run -p oxbull-workers --bin job-schemas`";
+        let again = "run `cargo run -p oxbull-workers --features schemas --bin job-schemas`";
         assert!(
             kept == named.schema,
             "docs/schemas/{} is out of date: {again}",

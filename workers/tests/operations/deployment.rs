@@ -7,8 +7,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use oxbull_instagram_simulator::Simulator;
 use oxbull_testkit::{eventually, free_port};
-use oxbull_workers::simulator::Simulator;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use oxbull::{Client, ClientConfig};
+use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
 use oxbull_testkit::{BullMq, Connection, NodePeer, RedisServer, eventually, free_port};
-use oxbull_workers::simulator::{Simulator, SimulatorOptions};
 use tokio::process::{Child, Command};
 
 pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

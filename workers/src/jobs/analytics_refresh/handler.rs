@@ -6,9 +6,10 @@ use oxbull::{
     Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention, Timestamp,
 };
 
+use super::reaction::Reaction;
 use super::{AccountNotice, AnalyticsRefresh, Overview, QUEUE, Reader, RefreshError};
 use crate::graph::Failure;
-use crate::jobs::reaction::{Reaction, not_asked};
+use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
 
 /// The options of these jobs: 5 attempts, starting 30 s apart; nobody waits for them. Ten thousand
@@ -150,7 +151,7 @@ impl Attempt<'_> {
             };
             let notifier = Notifier::new(self.context.client().clone());
             if let Err(error) = notifier.tell_once(&self.claim(), user, &notice).await {
-                let ended = not_asked(error);
+                let ended = redis_failure(error);
                 if ended.is_postponed() {
                     return Err(ended);
                 }

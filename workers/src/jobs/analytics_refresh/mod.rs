@@ -9,9 +9,11 @@ mod budget;
 mod handler;
 mod notice;
 mod overview;
+mod reaction;
 mod reader;
 mod refresh;
 mod schedule;
+mod settings;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -28,12 +30,14 @@ pub use schedule::{
     InvalidWindow, RefreshWindow, ScheduleError, schedule_account, schedule_of, scheduler_id,
     unschedule_account,
 };
+pub use settings::ReadSettings;
 
 /// The queue's name.
 pub const QUEUE: &str = "analytics-refresh";
 
 /// A job's data: the account to read.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AnalyticsRefresh {
     /// The account.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 /// The message on a user's channel when an account needs its owner.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(tag = "type")]
 pub enum AccountNotice {
     /// The account has to be connected again: its access has expired or was revoked.

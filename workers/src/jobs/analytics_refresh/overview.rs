@@ -17,7 +17,8 @@ pub fn overview_key(account: &AccountId) -> String {
 
 /// An account's numbers at a moment: the job's result and the cached value. A number is null when
 /// the API did not report it, and is then named in `missing`.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Overview {
     /// The account.
@@ -48,7 +49,8 @@ pub struct Overview {
 }
 
 /// A post's numbers, over its whole life.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PostNumbers {
     /// The API's id.

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use oxbull::client::Client;
 
+use super::reaction::Reaction;
 use super::{
     Budget, Budgets, Denial, OVERVIEW_TTL, Overview, RefreshError, RefreshLimits, overview_key,
     refresh,
 };
+use crate::graph::Cooldowns;
 use crate::graph::{AccessTokens, AccountId, GraphClient, LimitScope, Meter};
-use crate::holds::Holds;
-use crate::jobs::reaction::Reaction;
 
 /// How much is read, and how often the API may be asked. Processes that share a Redis server must
 /// have the same budgets.
@@ -42,7 +42,7 @@ pub struct Reader {
     graph: GraphClient,
     tokens: AccessTokens,
     budgets: Budgets,
-    holds: Holds,
+    cooldowns: Cooldowns,
     limits: RefreshLimits,
 }
 
@@ -59,7 +59,7 @@ impl Reader {
     ) -> oxbull::Result<Self> {
         Ok(Self {
             budgets: Budgets::new(client, options.account, options.application)?,
-            holds: Holds::new(client.clone()),
+            cooldowns: Cooldowns::new(client.clone()),
             client: client.clone(),
             graph,
             tokens,
@@ -78,7 +78,7 @@ impl Reader {
         settle_for_less: bool,
     ) -> Result<Overview, RefreshError> {
         let token = self.tokens.of(account)?;
-        let held = self.holds.on_reading(account).await;
+        let held = self.cooldowns.for_reading(account).await;
         if let Some((scope, wait)) = held.map_err(|error| RefreshError::NoLimits(error.into()))? {
             return Err(RefreshError::Held(Denial { scope, wait }));
         }
@@ -92,13 +92,14 @@ impl Reader {
         )
         .await;
         let spare = meter.spare();
-        self.hold(LimitScope::Account, account, spare.account).await;
-        self.hold(LimitScope::Application, account, spare.application)
+        self.cool_down(LimitScope::Account, account, spare.account)
+            .await;
+        self.cool_down(LimitScope::Application, account, spare.application)
             .await;
         if let Err(error @ RefreshError::Graph(_)) = &read
             && let Some(Denial { scope, wait }) = error.denial()
         {
-            self.hold(scope, account, wait).await;
+            self.cool_down(scope, account, wait).await;
         }
         read
     }
@@ -114,12 +115,12 @@ impl Reader {
         kept.map_err(|error| RefreshError::Cache(error.into()))
     }
 
-    /// Without the hold others are refused by the API and learn it from there.
-    async fn hold(&self, scope: LimitScope, account: &AccountId, wait: Duration) {
+    /// Without the cooldown others call the API and are refused.
+    async fn cool_down(&self, scope: LimitScope, account: &AccountId, wait: Duration) {
         if wait.is_zero() {
             return;
         }
-        if let Err(error) = self.holds.hold(scope, account, wait).await {
+        if let Err(error) = self.cooldowns.begin(scope, account, wait).await {
             tracing::warn!(%error, %account, "a limit could not be passed on to others");
         }
     }

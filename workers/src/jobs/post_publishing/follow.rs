@@ -14,8 +14,8 @@ use tokio::time::{sleep, timeout};
 use super::handler::Failed;
 use super::progress::IN_DOUBT;
 use super::{NoticeCode, Publication};
+use crate::app::problems::{Problems, with_causes};
 use crate::notify::Notifier;
-use crate::trouble::{Troubles, with_causes};
 
 /// How far back failures are looked for at the start. Who was told is remembered for longer, so
 /// nobody is told again.
@@ -30,7 +30,7 @@ const PROVEN: Duration = Duration::from_secs(4);
 /// How often it is tried to tell of a job that is gone: a worker that ends must not wait for long.
 const TRIES: u32 = 4;
 
-/// The name of this work among a program's troubles.
+/// The name of this work among a program's problems.
 const PART: &str = "failures of posts are not followed";
 
 /// Tells users of posts that failed for good without their handler: the job stalled too often, its
@@ -45,15 +45,15 @@ const PART: &str = "failures of posts are not followed";
 /// as long as that worker lives.
 ///
 /// While Redis is away or refuses a part of this it stays at the failure that it could not tell,
-/// tries again with growing pauses, and says so among the `troubles`.
+/// tries again with growing pauses, and says so among the `problems`.
 pub async fn watch_failures(
     mut worker: WorkerEvents,
     client: Client,
     queue: Queue<Value>,
-    troubles: Troubles,
+    problems: Problems,
 ) {
-    let mut follower = Follower::new(client.clone(), queue.clone(), troubles.clone());
-    let removed = Follower::new(client, queue, troubles.clone());
+    let mut follower = Follower::new(client.clone(), queue.clone(), problems.clone());
+    let removed = Follower::new(client, queue, problems.clone());
     let ended = async {
         while let Some(event) = worker.next().await {
             match event {
@@ -72,14 +72,14 @@ pub async fn watch_failures(
         () = Box::pin(ended) => {}
         () = Box::pin(follower.run()) => {}
     }
-    troubles.end(PART);
+    problems.clear(PART);
 }
 
 /// Reads the events from a place on.
 struct Follower {
     client: Client,
     queue: Queue<Value>,
-    troubles: Troubles,
+    problems: Problems,
     /// The last entry that is dealt with.
     place: EventId,
     /// How often it has failed since it last went on.
@@ -87,13 +87,13 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(client: Client, queue: Queue<Value>, troubles: Troubles) -> Self {
+    fn new(client: Client, queue: Queue<Value>, problems: Problems) -> Self {
         let back = i64::try_from(LOOK_BACK.as_millis()).unwrap_or(0);
         let since = client.clock().now().as_millis() - back;
         Self {
             client,
             queue,
-            troubles,
+            problems,
             place: EventId::new(u64::try_from(since).unwrap_or(0), 0),
             failures: 0,
         }
@@ -104,7 +104,7 @@ impl Follower {
         loop {
             if let Err(error) = self.follow().await {
                 let error = with_causes(&*error);
-                self.troubles.begin(PART, &error);
+                self.problems.report(PART, &error);
                 // The first tells, then each tenth.
                 if self.failures.is_multiple_of(10) {
                     tracing::warn!(error, failures = self.failures, "{PART}");
@@ -138,7 +138,7 @@ impl Follower {
 
     fn works(&mut self) {
         self.failures = 0;
-        if self.troubles.end(PART) {
+        if self.problems.clear(PART) {
             tracing::info!("failures of posts are followed again");
         }
     }

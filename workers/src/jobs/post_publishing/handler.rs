@@ -11,11 +11,11 @@ use super::{
     JobNotes, Notebook, NoticeCode, Plan, PostNotice, PostPublishing, PublishError, PublishLimits,
     PublishedPost, QUEUE, Step, Verdict, publish,
 };
+use crate::graph::Cooldowns;
 use crate::graph::{
     AccessTokens, AccountId, Failure, GraphClient, LimitScope, Meter, MissingToken, Spare,
 };
-use crate::holds::Holds;
-use crate::jobs::reaction::not_asked;
+use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
 
 use super::plan::InvalidPost;
@@ -72,7 +72,7 @@ pub async fn handle(job: Job<Value>, context: Context<Publisher>) -> JobResult<P
             context.client(),
             post.publication.clone().unwrap_or_default(),
         ),
-        holds: Holds::new(context.client().clone()),
+        cooldowns: Cooldowns::new(context.client().clone()),
         post: &post,
     };
     attempt.run().await
@@ -118,7 +118,7 @@ struct Attempt<'a> {
     job: &'a Job<Value>,
     context: &'a Context<Publisher>,
     notes: JobNotes<'a>,
-    holds: Holds,
+    cooldowns: Cooldowns,
     post: &'a PostPublishing,
 }
 
@@ -137,7 +137,7 @@ impl Attempt<'_> {
             Ok(token) => token,
             Err(error) => return self.fail(Stop::NoToken(error)).await,
         };
-        let held = match self.holds.left(account).await {
+        let held = match self.cooldowns.remaining(account).await {
             Ok(held) => held,
             Err(error) => {
                 return Err(JobError::postpone(error));
@@ -190,7 +190,7 @@ impl Attempt<'_> {
     async fn stopped(&self, error: PublishError) -> JobResult<PublishedPost> {
         let error = match error {
             PublishError::Notebook(cause) => {
-                let ended = not_asked(PublishError::Notebook(cause));
+                let ended = redis_failure(PublishError::Notebook(cause));
                 if ended.is_postponed() {
                     return Err(ended);
                 }
@@ -206,7 +206,7 @@ impl Attempt<'_> {
                     LimitScope::Account | LimitScope::Application => DEFAULT_LIMIT,
                 });
                 let wait = wait.max(SHORTEST_LIMIT);
-                self.hold(scope, &self.post.account_id, wait).await;
+                self.cool_down(scope, &self.post.account_id, wait).await;
                 match self.put_off(wait).await {
                     Some(put_off) => put_off,
                     None => self.fail(error.into()).await,
@@ -294,14 +294,14 @@ impl Attempt<'_> {
             (LimitScope::Application, spare.application),
         ] {
             if !wait.is_zero() {
-                self.hold(scope, account, wait).await;
+                self.cool_down(scope, account, wait).await;
             }
         }
     }
 
-    /// Without the hold other jobs are refused by the API and learn it from there.
-    async fn hold(&self, scope: LimitScope, account: &AccountId, wait: Duration) {
-        if let Err(error) = self.holds.hold(scope, account, wait).await {
+    /// Without the cooldown other jobs call the API and are refused.
+    async fn cool_down(&self, scope: LimitScope, account: &AccountId, wait: Duration) {
+        if let Err(error) = self.cooldowns.begin(scope, account, wait).await {
             tracing::warn!(%error, %account, "a limit could not be passed on to other workers");
         }
     }

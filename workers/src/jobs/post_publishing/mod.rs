@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | `publish:container:{jobId}@{timestamp}` | the one container of the job that may be published | [`JobNotes`] |
 //! | `notified:{jobId}@{timestamp}:{published,failed}` | that the user was told | [`Notifier`](crate::notify::Notifier) |
-//! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that the API is to be left alone | [`Holds`](crate::holds::Holds) |
+//! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that the API is to be left alone | [`Cooldowns`](crate::graph::Cooldowns) |
 //!
 //! Each job is a post of its own: a backend that may add one twice gives it an id made of the
 //! post's, such as `post-17`: while that job is kept, adding it again changes nothing.

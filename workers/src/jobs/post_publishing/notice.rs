@@ -6,7 +6,8 @@ use super::PublishedPost;
 use crate::graph::MediaId;
 
 /// The message on a user's channel once a post is published or has failed for good.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(tag = "type")]
 pub enum PostNotice {
     /// The post is public.
@@ -40,7 +41,8 @@ pub enum PostNotice {
 }
 
 /// Why a post failed, by what its user can do.
-#[derive(schemars::JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeCode {
     /// Change the post: its media or text is refused, or the account may not publish it.

@@ -9,7 +9,8 @@ use crate::graph::{AccountId, ContainerId, MediaId};
 /// A job's data: the post as the backend scheduled it, and how far its publication is.
 ///
 /// Which media a post needs depends on its type; [`Plan::of`](super::Plan::of) checks it.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PostPublishing {
     /// The backend's id of the post.
@@ -20,7 +21,7 @@ pub struct PostPublishing {
     pub account_id: AccountId,
     /// What kind of post it is; an image when absent.
     #[serde(default)]
-    #[schemars(with = "String", extend("enum" = MediaType::NAMES))]
+    #[cfg_attr(feature = "schemas", schemars(with = "String", extend("enum" = MediaType::NAMES)))]
     pub media_type: MediaType,
     /// Public https URL of the image: of an image post or a story.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -55,7 +56,8 @@ pub struct PostPublishing {
 }
 
 /// An image or a video of a carousel: exactly one of the URLs.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChildMedia {
     /// Public https URL of an image.
@@ -94,6 +96,7 @@ pub enum MediaType {
     Other(String),
 }
 
+#[cfg(feature = "schemas")]
 impl MediaType {
     /// The names that are published.
     const NAMES: [&'static str; 8] = [
@@ -109,7 +112,8 @@ impl MediaType {
 }
 
 /// A job's result.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPost {
     /// The backend's id of the post.

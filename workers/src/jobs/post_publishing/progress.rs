@@ -10,7 +10,8 @@ use crate::graph::{ContainerId, MediaId};
 pub(super) const IN_DOUBT: &str = "the post may have been published before: look at the account";
 
 /// How far a publication is. Times are in milliseconds since 1970.
-#[derive(schemars::JsonSchema, Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct Publication {
     /// A carousel's children made so far, in order.
@@ -83,7 +84,8 @@ impl Publication {
 }
 
 /// A request to publish whose effect is not known yet.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PublishRequest {
     /// When it was about to be made.
@@ -95,7 +97,8 @@ pub struct PublishRequest {
 
 /// A final failure. A run that finds it, since the one that noted it died before the queue knew,
 /// ends the same way.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Verdict {
     /// Attempts that had ended before the one that failed.

@@ -52,11 +52,12 @@ impl EventKind {
 }
 
 /// One event of a delivery.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WebhookEvent {
     /// What happened.
-    #[schemars(with = "String")]
+    #[cfg_attr(feature = "schemas", schemars(with = "String"))]
     pub kind: EventKind,
     /// The account it happened to.
     pub account_id: String,
@@ -98,7 +99,7 @@ fn items<'v>(entry: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
 }
 
 /// Entries come with seconds or milliseconds, depending on the product.
-pub(crate) fn in_ms(time: i64) -> i64 {
+pub fn in_ms(time: i64) -> i64 {
     const IN_SECONDS_BELOW: i64 = 100_000_000_000;
     if time < IN_SECONDS_BELOW {
         time.saturating_mul(1000)

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::ledger::{Handled, Ledger};
 use super::{ProcessedDelivery, Share, WebhookDelivery, WebhookEvent, shares};
-use crate::jobs::reaction::not_asked;
+use crate::jobs::redis_failure::redis_failure;
 
 /// Jobs handled at a time unless configured otherwise.
 pub const CONCURRENCY: usize = 5;
@@ -78,7 +78,7 @@ async fn handle_share(
     let mut looks = LOOKS.iter();
     loop {
         let handled = ledger.handle(job.id(), &owner, user, &share).await;
-        let first = match handled.map_err(|error| not_asked(error))? {
+        let first = match handled.map_err(|error| redis_failure(error))? {
             Handled::Done(ours) => {
                 let events = share.events.into_iter().zip(ours);
                 let ours = events.filter_map(|(event, ours)| ours.then_some(event));
@@ -91,7 +91,7 @@ async fn handle_share(
             continue;
         }
         let passed = ledger.pass_over(&share.account, &first).await;
-        if !passed.map_err(|error| not_asked(error))? {
+        if !passed.map_err(|error| redis_failure(error))? {
             return Ok(None);
         }
     }

@@ -24,8 +24,7 @@ mod share;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use event::in_ms;
-pub use event::{EventKind, WebhookEvent, split};
+pub use event::{EventKind, WebhookEvent, in_ms, split};
 pub use handler::{CONCURRENCY, STALLS, handle, options};
 pub use ledger::{
     Ledger, MOST_EVENTS, MOST_UNKNOWN, Notice, PASS_OVER_AFTER, RECORD_TTL, SEEN_TTL, channel,
@@ -37,7 +36,8 @@ pub use share::{SHARE_MAX, Share, shares};
 pub const QUEUE: &str = "webhook-processing";
 
 /// A job's data: one delivery, exactly as the API posted it.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct WebhookDelivery {
     /// What the delivery is about; `instagram`.
     pub object: String,
@@ -56,7 +56,8 @@ impl WebhookDelivery {
 }
 
 /// A job's result.
-#[derive(schemars::JsonSchema, Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessedDelivery {
     /// The events that no earlier delivery had, in their order.

@@ -5,9 +5,9 @@ use std::fmt::Display;
 
 use oxbull::JobState;
 use oxbull::client::Client;
+use oxbull_instagram_simulator::Simulator;
 use oxbull_workers::jobs::analytics_refresh::{Overview, overview_key};
 use oxbull_workers::jobs::webhook_processing::ProcessedDelivery;
-use oxbull_workers::simulator::Simulator;
 
 use crate::Outcome;
 use crate::notices::Told;

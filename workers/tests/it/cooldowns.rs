@@ -1,9 +1,9 @@
-//! Holds on a real server.
+//! Cooldowns on a real server.
 
 use std::time::Duration;
 
+use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccountId, LimitScope};
-use oxbull_workers::holds::Holds;
 
 use crate::support::{Bench, LATER, TestResult};
 
@@ -12,19 +12,19 @@ use crate::support::{Bench, LATER, TestResult};
 #[tokio::test]
 async fn longest_hold_counts_and_others_are_free() -> TestResult {
     let bench = Bench::start().await?;
-    let holds = Holds::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(bench.client.clone());
     let (held, free) = (AccountId::new("178")?, AccountId::new("179")?);
     let short = Duration::from_secs(1);
     for wait in [short, LATER, short] {
-        holds.hold(LimitScope::Account, &held, wait).await?;
+        cooldowns.begin(LimitScope::Account, &held, wait).await?;
     }
-    assert!(holds.left(&held).await? > LATER / 2);
-    assert_eq!(holds.left(&free).await?, Duration::ZERO);
-    holds
-        .hold(LimitScope::Publishing, &free, LATER)
+    assert!(cooldowns.remaining(&held).await? > LATER / 2);
+    assert_eq!(cooldowns.remaining(&free).await?, Duration::ZERO);
+    cooldowns
+        .begin(LimitScope::Publishing, &free, LATER)
         .await
         .unwrap();
-    assert!(holds.left(&free).await? > LATER / 2);
+    assert!(cooldowns.remaining(&free).await? > LATER / 2);
     bench.client.close().await;
     Ok(())
 }
@@ -33,13 +33,13 @@ async fn longest_hold_counts_and_others_are_free() -> TestResult {
 #[tokio::test]
 async fn hold_of_the_application_holds_all() -> TestResult {
     let bench = Bench::start().await?;
-    let holds = Holds::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(bench.client.clone());
     let (one, other) = (AccountId::new("178")?, AccountId::new("179")?);
-    holds
-        .hold(LimitScope::Application, &one, LATER)
+    cooldowns
+        .begin(LimitScope::Application, &one, LATER)
         .await
         .unwrap();
-    assert!(holds.left(&other).await? > LATER / 2);
+    assert!(cooldowns.remaining(&other).await? > LATER / 2);
     bench.client.close().await;
     Ok(())
 }

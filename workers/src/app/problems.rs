@@ -19,16 +19,16 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
 
 /// The present problems of a program's parts; clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Troubles(Arc<Mutex<BTreeMap<&'static str, String>>>);
+pub struct Problems(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
-impl Troubles {
+impl Problems {
     /// Says that a part cannot do its work, and why. Replaces what it said before.
-    pub fn begin(&self, part: &'static str, problem: impl Display) {
+    pub fn report(&self, part: &'static str, problem: impl Display) {
         self.parts().insert(part, problem.to_string());
     }
 
     /// Says that a part works; returns whether it did not before.
-    pub fn end(&self, part: &'static str) -> bool {
+    pub fn clear(&self, part: &'static str) -> bool {
         self.parts().remove(part).is_some()
     }
 

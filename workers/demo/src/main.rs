@@ -18,9 +18,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use oxbull::client::{Client, ClientConfig};
+use oxbull_instagram_simulator::{Fault, Lack, Operation, Simulator, SimulatorOptions};
 use oxbull_testkit::RedisServer;
 use oxbull_workers::app::{LogFormat, init_logging};
-use oxbull_workers::simulator::{Fault, Lack, Operation, Simulator, SimulatorOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 

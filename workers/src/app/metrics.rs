@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::{
 use oxbull::{Backlog, JobState, Queue, WorkerHealth};
 
 /// The media type of the text.
-pub(crate) const CONTENT: &str = "text/plain; version=0.0.4";
+pub(crate) const TEXT_FORMAT: &str = "text/plain; version=0.0.4";
 
 /// Upper bounds of durations, in seconds: from a quick answer to a long wait for the API.
 const SECONDS: [f64; 16] = [
@@ -29,22 +29,22 @@ const REDIS_UP: &str = "oxbull_redis_up";
 
 /// Where the numbers are gathered; clones share them.
 #[derive(Debug, Clone)]
-pub struct Meters {
+pub struct MetricsRegistry {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
 }
 
-impl Default for Meters {
+impl Default for MetricsRegistry {
     /// None so far.
     fn default() -> Self {
         // No bounds are refused but an empty list of them.
         let recorder = builder().unwrap_or_default().build_recorder();
         let handle = recorder.handle();
-        let meters = Self {
+        let metrics = Self {
             recorder: Arc::new(recorder),
             handle,
         };
-        meters.within(|| {
+        metrics.record(|| {
             describe_gauge!(JOBS, "Jobs of the queue by state.");
             describe_gauge!(OLDEST_WAIT, "How long the next waiting job has been due.");
             describe_gauge!(LAG, "How overdue the earliest delayed job is.");
@@ -52,7 +52,7 @@ impl Default for Meters {
             describe_gauge!(HEALTHY, "Whether the worker works.");
             describe_gauge!(REDIS_UP, "Whether the queues' Redis answers.");
         });
-        meters
+        metrics
     }
 }
 
@@ -62,7 +62,7 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
         .set_buckets_for_metric(Matcher::Suffix("_batch_size".to_owned()), &BATCHES)
 }
 
-impl Meters {
+impl MetricsRegistry {
     /// Gathers what the library counts too. Only the first of a process does.
     pub fn install(&self) {
         if metrics::set_global_recorder(Arc::clone(&self.recorder)).is_err() {
@@ -72,14 +72,14 @@ impl Meters {
     }
 
     /// Runs what counts something.
-    pub(crate) fn within<T>(&self, count: impl FnOnce() -> T) -> T {
+    pub(crate) fn record<T>(&self, count: impl FnOnce() -> T) -> T {
         metrics::with_local_recorder(&*self.recorder, count)
     }
 
     /// Takes over what a queue tells.
     pub(crate) fn backlog<D>(&self, queue: &Queue<D>, backlog: &Backlog) {
         let name = queue.name().as_str().to_owned();
-        self.within(|| {
+        self.record(|| {
             for state in JobState::ALL {
                 let jobs = gauge!(JOBS, "queue" => name.clone(), "state" => state.as_str());
                 #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 jobs")]
@@ -100,7 +100,7 @@ impl Meters {
     /// Takes over what a worker tells.
     pub(crate) fn worker<D>(&self, queue: &Queue<D>, health: &WorkerHealth) {
         let name = queue.name().as_str().to_owned();
-        self.within(|| {
+        self.record(|| {
             #[expect(clippy::cast_precision_loss, reason = "there are fewer than 2^52 jobs")]
             gauge!(RUNNING, "queue" => name.clone()).set(health.running as f64);
             let healthy = f64::from(u8::from(health.is_healthy()));
@@ -111,16 +111,16 @@ impl Meters {
     /// Says whether Redis answers.
     pub(crate) fn redis_up(&self, is_up: bool) {
         let up = f64::from(u8::from(is_up));
-        self.within(|| gauge!(REDIS_UP).set(up));
+        self.record(|| gauge!(REDIS_UP).set(up));
     }
 
     /// Keeps memory bounded where nobody reads the numbers; to be called now and then.
-    pub(crate) fn keep_up(&self) {
+    pub(crate) fn run_upkeep(&self) {
         self.handle.run_upkeep();
     }
 
     /// All of it as text.
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         self.handle.render()
     }
 }

@@ -11,10 +11,10 @@ use serde::Deserialize;
 
 use crate::Outcome;
 
-const POSTS: &str = include_str!("../../../samples/posts.json");
-const DELIVERIES: &str = include_str!("../../../samples/webhook-deliveries.json");
-const ACCOUNTS: &str = include_str!("../../../samples/accounts.json");
-const EXPECTED: &str = include_str!("../../../samples/expected.json");
+const POSTS: &str = include_str!("../../samples/posts.json");
+const DELIVERIES: &str = include_str!("../../samples/webhook-deliveries.json");
+const ACCOUNTS: &str = include_str!("../../samples/accounts.json");
+const EXPECTED: &str = include_str!("../../samples/expected.json");
 
 /// A post with the job options the backend chose for it.
 #[derive(Debug, Clone, Deserialize)]

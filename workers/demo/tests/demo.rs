@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::support::TestResult;
+type TestResult = Result<(), Box<dyn std::error::Error>>;
 
 /// A bound on liveness; the demo takes a few seconds.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! Requests that a test holds, so that it can kill who made them at an exact moment.
+//! Requests that a test cooldowns, so that it can kill who made them at an exact moment.
 
 use tokio::sync::watch;
 
@@ -71,7 +71,7 @@ impl Gate {
         self.left == 0
     }
 
-    /// Holds the request that is at this moment until it is let go.
+    /// Cooldowns the request that is at this moment until it is let go.
     pub(super) async fn pass(&mut self, moment: Moment) {
         if self.moment == moment {
             self.reached.send_replace(true);

@@ -5,8 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use oxbull_workers::app::{LogFormat, init_logging};
-use oxbull_workers::simulator::{Fault, Simulator, SimulatorOptions};
+use oxbull_instagram_simulator::{Fault, Simulator, SimulatorOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A local stand-in for the Instagram Graph API
@@ -41,9 +40,6 @@ struct Arguments {
     /// '{"operation":"publish","times":3,"effect":{"error":{"status":500,"code":2}}}'
     #[arg(long, value_parser = fault)]
     fault: Vec<Fault>,
-    /// How log lines are written
-    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t)]
-    log_format: LogFormat,
 }
 
 fn fault(text: &str) -> Result<Fault, serde_json::Error> {
@@ -53,7 +49,9 @@ fn fault(text: &str) -> Result<Fault, serde_json::Error> {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    init_logging(arguments.log_format);
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .init();
     match run(arguments).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

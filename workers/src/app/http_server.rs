@@ -25,7 +25,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How much a server takes on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Bounds {
+pub(crate) struct ConnectionLimits {
     /// How long a request's head may take to come. A connection without a request for that long
     /// is closed.
     pub(crate) read_timeout: Duration,
@@ -33,17 +33,17 @@ pub(crate) struct Bounds {
     pub(crate) connections: usize,
 }
 
-/// A server that runs. Dropping it makes it stop; [`Server::stop`] waits until it has.
+/// A server that runs. Dropping it makes it stop; [`HttpServer::stop`] waits until it has.
 #[derive(Debug)]
-pub(crate) struct Server {
+pub(crate) struct HttpServer {
     stopping: CancellationToken,
     abandoned: CancellationToken,
     tasks: TaskTracker,
 }
 
-impl Server {
+impl HttpServer {
     /// Answers what comes in by these routes.
-    pub(crate) fn start(listener: TcpListener, router: Router, bounds: Bounds) -> Self {
+    pub(crate) fn start(listener: TcpListener, router: Router, limits: ConnectionLimits) -> Self {
         let server = Self {
             stopping: CancellationToken::new(),
             abandoned: CancellationToken::new(),
@@ -51,8 +51,8 @@ impl Server {
         };
         let acceptor = Acceptor {
             router,
-            read_timeout: bounds.read_timeout,
-            slots: Arc::new(Semaphore::new(bounds.connections)),
+            read_timeout: limits.read_timeout,
+            slots: Arc::new(Semaphore::new(limits.connections)),
             stopping: server.stopping.clone(),
             abandoned: server.abandoned.clone(),
             tasks: server.tasks.clone(),
@@ -74,7 +74,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for HttpServer {
     fn drop(&mut self) {
         self.stopping.cancel();
         self.abandoned.cancel();

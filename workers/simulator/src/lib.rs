@@ -14,7 +14,7 @@
 //! | `GET /_simulator/published` | the list of [`PublishedPost`]s |
 //!
 //! ```
-//! use oxbull_workers::simulator::{Fault, Operation, Simulator, SimulatorOptions};
+//! use oxbull_instagram_simulator::{Fault, Operation, Simulator, SimulatorOptions};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> std::io::Result<()> {
@@ -220,7 +220,7 @@ impl Simulator {
         self.world.disarm();
     }
 
-    /// Holds the `nth` request of an account from now on, counted from 1, until the [`Hold`] is
+    /// Cooldowns the `nth` request of an account from now on, counted from 1, until the [`Hold`] is
     /// dropped.
     pub fn hold(&self, account: &str, nth: u32, moment: Moment) -> Hold {
         let (gate, hold) = Gate::new(account, nth, moment);
