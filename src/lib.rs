@@ -28,14 +28,14 @@ pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
 pub use job::{
     AddOutcome, Added, AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication,
-    IfDelayed, Job, JobError, JobId, JobOptions, JobRateLimit, JobRecord, JobResult, JobState,
-    Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, RateLimitState, Recurrence, Retention,
-    Schedule, SchedulerRecord, Telemetry,
+    IfDelayed, Job, JobEnd, JobError, JobId, JobOptions, JobRateLimit, JobRecord, JobResult,
+    JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, RateLimitState, Recurrence,
+    Retention, Schedule, SchedulerRecord, Telemetry,
 };
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;
 pub use queue::{
-    Backlog, BulkAdded, DeduplicationOwner, DrainScope, JobCounts, JobEnd, Logs, NewJob, Queue,
+    Backlog, BulkAdded, DeduplicationOwner, DrainScope, JobCounts, Logs, NewJob, Queue,
     QueueBuilder, QueuePosition, RetryOptions, SchedulerOrder, Upserted,
 };
 pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};

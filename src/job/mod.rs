@@ -4,6 +4,7 @@
 mod active;
 mod added;
 mod deduplication;
+mod end;
 mod id;
 mod name;
 mod options;
@@ -18,6 +19,7 @@ pub use active::Job;
 pub(crate) use active::{Action, Actions};
 pub use added::{AddOutcome, Added};
 pub use deduplication::{Deduplication, IfDelayed};
+pub use end::JobEnd;
 pub use id::JobId;
 pub use name::{Prefix, QueueName};
 pub(crate) use options::PRIORITY_MAX;

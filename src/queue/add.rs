@@ -123,7 +123,7 @@ impl<D> Queue<D> {
     where
         D: Serialize,
     {
-        let options = options.or(self.defaults());
+        let options = options.or(self.default_options());
         options.check()?;
         let data = Self::encode_data(&name, data, &options)?;
         Ok(NewRecord {

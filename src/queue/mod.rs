@@ -34,7 +34,6 @@ pub use jobs::{QueuePosition, RetryOptions};
 pub use reads::{JobCounts, Logs};
 pub use remove::DrainScope;
 pub use schedules::{SchedulerOrder, Upserted};
-pub use waiting::JobEnd;
 
 use batcher::Batcher;
 use waiting::Watcher;
@@ -140,7 +139,7 @@ impl<D> Queue<D> {
     }
 
     /// Returns the options for jobs whose add does not set them.
-    fn defaults(&self) -> &JobOptions {
+    pub fn default_options(&self) -> &JobOptions {
         &self.shared.defaults
     }
 }

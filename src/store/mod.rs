@@ -35,7 +35,9 @@ pub(crate) use transitions::enqueue::{Enqueue, NewRecord};
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
 pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate};
-pub(crate) use transitions::next_iteration::{Made, NextIteration, PatternOccurrences, Successor};
+pub(crate) use transitions::next_iteration::{
+    NextIteration, NextOutcome, PatternOccurrences, Successor,
+};
 pub(crate) use transitions::next_repeatable::{NextJob, NextRepeatable};
 pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;

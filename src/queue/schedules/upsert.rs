@@ -72,7 +72,7 @@ impl<D> Queue<D> {
             // Defaults of a job's place among others say nothing about iterations.
             parent: None,
             deduplication: None,
-            ..options.or(self.defaults())
+            ..options.or(self.default_options())
         };
         options.check()?;
         let data = Self::encode_data(&name, &data, &options)?;

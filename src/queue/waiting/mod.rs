@@ -10,26 +10,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobOptions};
+use crate::job::{JobEnd, JobId, JobOptions};
 use crate::json;
 use crate::queue::{Queue, named};
 
-use waiters::End;
 use watcher::Subscription;
 pub(super) use watcher::Watcher;
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub enum JobEnd<R> {
-    /// It completed with this result.
-    Completed(R),
-    /// It failed for good.
-    Failed {
-        /// Why.
-        reason: String,
-    },
-}
 
 impl<D> Queue<D> {
     /// Waits until a job has ended, on whichever worker, for at most `within`. Returns at once if the
@@ -130,7 +116,7 @@ impl<D> Queue<D> {
         }
     }
 
-    async fn end_of(&self, job: &JobId) -> Result<End> {
+    async fn end_of(&self, job: &JobId) -> Result<JobEnd<String>> {
         let subscription = self.subscribe(job);
         subscription.check();
         self.follow(job, subscription).await
@@ -141,7 +127,7 @@ impl<D> Queue<D> {
         shared.watcher.subscribe(&shared.client, &shared.store, job)
     }
 
-    async fn follow(&self, job: &JobId, mut subscription: Subscription) -> Result<End> {
+    async fn follow(&self, job: &JobId, mut subscription: Subscription) -> Result<JobEnd<String>> {
         loop {
             if let Some(end) = subscription.end().await {
                 return end;
@@ -168,16 +154,15 @@ impl<D> Queue<D> {
     }
 }
 
-fn decode<R: DeserializeOwned>(job: &JobId, end: End) -> Result<JobEnd<R>> {
+fn decode<R: DeserializeOwned>(job: &JobId, end: JobEnd<String>) -> Result<JobEnd<R>> {
     match end {
-        End::Completed(value) => match json::read(&value) {
+        JobEnd::Completed(value) => match json::read(&value) {
             Ok(value) => Ok(JobEnd::Completed(value)),
             Err(source) => Err(Error::Decode {
                 what: format!("returnvalue of job {job}"),
                 source: source.into(),
             }),
         },
-        End::Failed(reason) => Ok(JobEnd::Failed { reason }),
-        End::Removed => Err(Error::JobRemoved(job.clone())),
+        JobEnd::Failed { reason } => Ok(JobEnd::Failed { reason }),
     }
 }

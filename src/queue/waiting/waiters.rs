@@ -7,20 +7,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result, SharedError};
-use crate::job::JobId;
+use crate::job::{JobEnd, JobId};
 use crate::store::StoredEnd;
 use crate::wire::EventId;
 
-/// How a job ended, as it is stored.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum End {
-    /// With a result, as JSON text.
-    Completed(String),
-    /// For good, with this reason.
-    Failed(String),
-    /// Removed before it ended.
-    Removed,
-}
+/// How a job ended, with its result as JSON text; `None`: it was removed before.
+pub(super) type End = Option<JobEnd<String>>;
+
+/// What a waiter gets.
+pub(super) type Answer = Result<JobEnd<String>>;
 
 /// A waiter: its job, and its number among all waiters.
 pub(super) type WaiterKey = (JobId, u64);
@@ -47,7 +42,7 @@ pub(super) struct Waiter {
     knowledge: Knowledge,
     /// Whether the job existed when it was looked up.
     found: bool,
-    done: oneshot::Sender<Result<End>>,
+    done: oneshot::Sender<Answer>,
 }
 
 /// What is known about a waiter's job.
@@ -75,7 +70,7 @@ impl Waiters {
     }
 
     /// Registers a waiter. Its job is looked up once [`request_check`](Self::request_check) asks for it.
-    pub(super) fn add(&mut self, job: &JobId) -> (u64, oneshot::Receiver<Result<End>>) {
+    pub(super) fn add(&mut self, job: &JobId) -> (u64, oneshot::Receiver<Answer>) {
         let (done, ended) = oneshot::channel();
         let number = self.next_number;
         self.next_number += 1;
@@ -192,8 +187,7 @@ impl Waiters {
         };
         let seen = seen.take();
         let end = match stored {
-            StoredEnd::Completed(value) => Some(End::Completed(value)),
-            StoredEnd::Failed(reason) => Some(End::Failed(reason)),
+            StoredEnd::Ended(end) => Some(Some(end)),
             StoredEnd::Open => {
                 waiter.found = true;
                 waiter.knowledge = Knowledge::Open(newest);
@@ -228,7 +222,7 @@ impl Waiters {
             };
             let end = match seen {
                 Some(end) => Ok(end),
-                None if found => Ok(End::Removed),
+                None if found => Ok(None),
                 None => Err(Error::JobMissing(job.clone())),
             };
             self.finish(job, *number, end);
@@ -278,7 +272,8 @@ impl Waiters {
     /// Ends one wait. The waiter may have stopped waiting.
     fn finish(&mut self, job: &JobId, number: u64, end: Result<End>) {
         if let Some(waiter) = self.take(job, number) {
-            waiter.done.send(end).ok();
+            let answer = end.and_then(|end| end.ok_or_else(|| Error::JobRemoved(job.clone())));
+            waiter.done.send(answer).ok();
         }
     }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::waiters::{End, WaiterKey, Waiters};
+use super::waiters::{Answer, End, WaiterKey, Waiters};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::job::JobId;
+use crate::job::{JobEnd, JobId};
 use crate::store::{EventReader, FindEnds, RawEvent, Store, StreamStart};
 use crate::wire::StreamEvent;
 
@@ -48,7 +48,7 @@ struct State {
 pub(super) struct Subscription {
     watcher: Arc<Watcher>,
     key: WaiterKey,
-    done: oneshot::Receiver<Result<End>>,
+    done: oneshot::Receiver<Answer>,
 }
 
 impl Watcher {
@@ -135,7 +135,7 @@ impl Subscription {
     }
 
     /// Waits for the end; `None` when the reader vanished with its runtime.
-    pub(super) async fn end(&mut self) -> Option<Result<End>> {
+    pub(super) async fn end(&mut self) -> Option<Answer> {
         (&mut self.done).await.ok()
     }
 }
@@ -240,10 +240,14 @@ fn record(waiters: &mut Waiters, event: &RawEvent) {
     };
     match StreamEvent::decode(&event.fields) {
         Some(StreamEvent::Completed { job, return_value }) => {
-            ended(job, &|| End::Completed(text(return_value)));
+            ended(job, &|| Some(JobEnd::Completed(text(return_value))));
         }
-        Some(StreamEvent::Failed { job, reason }) => ended(job, &|| End::Failed(text(reason))),
-        Some(StreamEvent::Removed { job }) => ended(job, &|| End::Removed),
+        Some(StreamEvent::Failed { job, reason }) => ended(job, &|| {
+            Some(JobEnd::Failed {
+                reason: text(reason),
+            })
+        }),
+        Some(StreamEvent::Removed { job }) => ended(job, &|| None),
         Some(StreamEvent::Cleaned) => waiters.recheck_all(),
         _ => {}
     }

@@ -2,7 +2,7 @@
 
 use crate::client::{Repeat, Script};
 use crate::error::Result;
-use crate::job::JobId;
+use crate::job::{JobEnd, JobId};
 use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
@@ -71,10 +71,8 @@ pub(crate) struct FindEnds<'a> {
 /// What is stored about a job's end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoredEnd {
-    /// The job's result, as JSON text.
-    Completed(String),
-    /// Why it failed.
-    Failed(String),
+    /// It has ended; a result is JSON text.
+    Ended(JobEnd<String>),
     /// It has not ended.
     Open,
     /// There is no such job.
@@ -101,8 +99,8 @@ impl Transition for FindEnds<'_> {
         while let (Some(end), Some(text)) = (parts.next(), parts.next()) {
             let text = reply::text(text, WHAT)?;
             ends.push(match reply::text(end, WHAT)?.as_str() {
-                "completed" => StoredEnd::Completed(text),
-                "failed" => StoredEnd::Failed(text),
+                "completed" => StoredEnd::Ended(JobEnd::Completed(text)),
+                "failed" => StoredEnd::Ended(JobEnd::Failed { reason: text }),
                 "open" => StoredEnd::Open,
                 "missing" => StoredEnd::Missing,
                 _ => return Err(reply::unexpected(WHAT)),

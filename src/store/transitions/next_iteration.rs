@@ -48,13 +48,13 @@ pub(crate) struct NextIteration<'a> {
 
 /// What became of the next iteration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Made {
+pub(crate) enum NextOutcome {
     /// It is there.
-    Iteration(JobId),
+    Made(JobId),
     /// The activated job is not the current iteration of a scheduler.
     NotCurrent,
     /// There is no further occurrence, or none was to be made.
-    Ended,
+    Over,
     /// A job of that id exists; the scheduler has no next iteration now.
     Duplicate(JobId),
     /// The queue does not have the scheduler, or it makes no such iterations.
@@ -63,12 +63,12 @@ pub(crate) enum Made {
     Repeatable,
 }
 
-impl Made {
+impl NextOutcome {
     pub(super) fn read(outcome: &JobId, id: &JobId) -> Option<Self> {
         Some(match outcome.as_str() {
-            "made" => Self::Iteration(id.clone()),
+            "made" => Self::Made(id.clone()),
             "none" => Self::NotCurrent,
-            "ended" => Self::Ended,
+            "ended" => Self::Over,
             "duplicate" => Self::Duplicate(id.clone()),
             "unknown" => Self::Unknown,
             "repeatable" => Self::Repeatable,
@@ -79,8 +79,8 @@ impl Made {
 
 /// What the activation of an iteration led to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Followed {
-    pub(crate) next: Made,
+pub(crate) struct Activated {
+    pub(crate) next: NextOutcome,
     /// An earlier iteration that runs, where none may overlap.
     pub(crate) running: Option<JobId>,
 }
@@ -89,7 +89,7 @@ impl Transition for NextIteration<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // The second execution finds that the activated job is not the current iteration any more.
     const SAFETY: Repeat = Repeat::Safe;
-    type Reply = Followed;
+    type Reply = Activated;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.scheduler)
@@ -112,14 +112,14 @@ impl Transition for NextIteration<'_> {
         }
     }
 
-    fn read(&self, reply: Value) -> Result<Followed> {
+    fn read(&self, reply: Value) -> Result<Activated> {
         const WHAT: &str = "next_iteration";
         let parts = reply::ids(reply, WHAT)?;
         let [outcome, id, running] = parts.as_slice() else {
             return Err(reply::unexpected(WHAT));
         };
-        Ok(Followed {
-            next: Made::read(outcome, id).ok_or_else(|| reply::unexpected(WHAT))?,
+        Ok(Activated {
+            next: NextOutcome::read(outcome, id).ok_or_else(|| reply::unexpected(WHAT))?,
             running: Some(running.clone()).filter(|id| !id.as_bytes().is_empty()),
         })
     }

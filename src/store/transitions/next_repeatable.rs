@@ -7,7 +7,7 @@ use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::reply;
 use crate::store::script::lua;
-use crate::store::transitions::next_iteration::Made;
+use crate::store::transitions::next_iteration::NextOutcome;
 use crate::store::transitions::upsert_scheduler::write_iteration;
 use crate::store::{Call, Transition};
 use crate::wire::Iteration;
@@ -40,7 +40,7 @@ impl Transition for NextRepeatable<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // The second execution finds a later occurrence.
     const SAFETY: Repeat = Repeat::Safe;
-    type Reply = Made;
+    type Reply = NextOutcome;
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.key)
@@ -58,12 +58,12 @@ impl Transition for NextRepeatable<'_> {
         }
     }
 
-    fn read(&self, reply: Value) -> Result<Made> {
+    fn read(&self, reply: Value) -> Result<NextOutcome> {
         const WHAT: &str = "next_repeatable";
         let parts = reply::ids(reply, WHAT)?;
         let [outcome, id] = parts.as_slice() else {
             return Err(reply::unexpected(WHAT));
         };
-        Made::read(outcome, id).ok_or_else(|| reply::unexpected(WHAT))
+        NextOutcome::read(outcome, id).ok_or_else(|| reply::unexpected(WHAT))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::{JobId, JobRecord, Recurrence};
-use crate::store::{Made, NextIteration, NextJob, NextRepeatable, Store, Successor};
+use crate::store::{NextIteration, NextJob, NextOutcome, NextRepeatable, Store, Successor};
 use crate::wire::{IterationId, Repetition};
 use crate::worker::schedules::occurrences;
 
@@ -37,7 +37,7 @@ pub(in crate::worker) async fn advance(
         Ok(successor) => (successor, None),
         Err(obstacle) => (None, Some(obstacle)),
     };
-    let followed = store
+    let activated = store
         .run(&NextIteration {
             scheduler: job.stored("rjk").unwrap_or(scheduler.as_bytes()),
             activated: &job.id,
@@ -45,19 +45,19 @@ pub(in crate::worker) async fn advance(
             successor: successor.as_ref(),
         })
         .await?;
-    let mut next = followed.next;
-    if next == Made::Repeatable {
+    let mut next = activated.next;
+    if next == NextOutcome::Repeatable {
         (next, obstacle) = advance_repeatable(store, job, scheduler, now).await?;
     }
     let mismatch = match &next {
-        Made::Iteration(_) => mismatch(job, now),
+        NextOutcome::Made(_) => mismatch(job, now),
         _ => None,
     };
     let problem = match next {
-        Made::Iteration(_) | Made::NotCurrent => None,
-        Made::Ended => obstacle,
-        Made::Duplicate(id) => Some(format!("a job {id} exists already")),
-        Made::Unknown | Made::Repeatable => Some(
+        NextOutcome::Made(_) | NextOutcome::NotCurrent => None,
+        NextOutcome::Over => obstacle,
+        NextOutcome::Duplicate(id) => Some(format!("a job {id} exists already")),
+        NextOutcome::Unknown | NextOutcome::Repeatable => Some(
             "the queue does not know it; unless it was removed, its jobs have to be added anew"
                 .to_owned(),
         ),
@@ -71,7 +71,7 @@ pub(in crate::worker) async fn advance(
         }),
         mismatch: mismatch
             .map(|mismatch| format!("job {} of scheduler {scheduler}: {mismatch}", job.id)),
-        running: followed.running,
+        running: activated.running,
     })
 }
 
@@ -91,9 +91,9 @@ async fn advance_repeatable(
     job: &JobRecord,
     key: &str,
     now: Timestamp,
-) -> Result<(Made, Option<String>)> {
+) -> Result<(NextOutcome, Option<String>)> {
     let Some(id) = IterationId::of(&job.id) else {
-        return Ok((Made::Unknown, None));
+        return Ok((NextOutcome::Unknown, None));
     };
     let (next, obstacle) = match next_repeatable(job, id, key, now) {
         Ok(next) => (next, None),

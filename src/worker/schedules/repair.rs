@@ -112,7 +112,7 @@ async fn repair_one(
         )
     };
     if scheduler.iterations.is_none() && scheduler.raw_data.is_none() && !finished {
-        return Err("its data was in the job that is gone".to_owned());
+        return Err("its data was in a job that no longer exists".to_owned());
     }
     if !same && current.is_last() {
         return Ok(Ok(None));

@@ -10,12 +10,18 @@ fn at(sequence: u64) -> EventId {
     EventId::new(1, sequence)
 }
 
-fn done() -> End {
-    End::Completed("1".to_owned())
+fn done() -> JobEnd<String> {
+    JobEnd::Completed("1".to_owned())
+}
+
+fn failed(reason: &str) -> JobEnd<String> {
+    JobEnd::Failed {
+        reason: reason.to_owned(),
+    }
 }
 
 /// A waiter whose job is being looked up.
-fn waiting() -> (Waiters, WaiterKey, oneshot::Receiver<Result<End>>) {
+fn waiting() -> (Waiters, WaiterKey, oneshot::Receiver<Answer>) {
     let mut waiters = Waiters::new();
     let (number, ended) = waiters.add(&job());
     waiters.request_check((job(), number));
@@ -27,12 +33,8 @@ fn waiting() -> (Waiters, WaiterKey, oneshot::Receiver<Result<End>>) {
 #[tokio::test]
 async fn stored_end_is_the_answer() {
     let (mut waiters, key, ended) = waiting();
-    let failed = StoredEnd::Failed("boom".to_owned());
-    waiters.record_states(at(5), [(key, failed)]);
-    assert_eq!(
-        ended.await.unwrap().unwrap(),
-        End::Failed("boom".to_owned())
-    );
+    waiters.record_states(at(5), [(key, StoredEnd::Ended(failed("boom")))]);
+    assert_eq!(ended.await.unwrap().unwrap(), failed("boom"));
     assert!(waiters.is_empty() && !waiters.waits_for(&job()));
 }
 
@@ -40,11 +42,11 @@ async fn stored_end_is_the_answer() {
 #[tokio::test]
 async fn end_older_than_an_open_state_does_not_count() {
     let (mut waiters, key, mut ended) = waiting();
-    waiters.record_event(&job(), at(3), &End::Failed("first".to_owned()));
+    waiters.record_event(&job(), at(3), &Some(failed("first")));
     waiters.record_states(at(5), [(key, StoredEnd::Open)]);
-    waiters.record_event(&job(), at(4), &End::Failed("second".to_owned()));
+    waiters.record_event(&job(), at(4), &Some(failed("second")));
     assert!(ended.try_recv().is_err());
-    waiters.record_event(&job(), at(6), &done());
+    waiters.record_event(&job(), at(6), &Some(done()));
     assert_eq!(ended.await.unwrap().unwrap(), done());
 }
 
@@ -52,7 +54,7 @@ async fn end_older_than_an_open_state_does_not_count() {
 #[tokio::test]
 async fn end_seen_during_the_look_up_counts_if_it_is_newer() {
     let (mut waiters, key, ended) = waiting();
-    waiters.record_event(&job(), at(6), &done());
+    waiters.record_event(&job(), at(6), &Some(done()));
     waiters.record_states(at(5), [(key, StoredEnd::Open)]);
     assert_eq!(ended.await.unwrap().unwrap(), done());
 }
@@ -64,7 +66,7 @@ async fn missing_job_is_decided_when_the_events_are_read() {
     waiters.advance_to(at(2));
     waiters.record_states(at(5), [(key, StoredEnd::Missing)]);
     assert!(ended.try_recv().is_err());
-    waiters.record_event(&job(), at(4), &done());
+    waiters.record_event(&job(), at(4), &Some(done()));
     waiters.advance_to(at(5));
     assert_eq!(ended.await.unwrap().unwrap(), done());
 
@@ -83,7 +85,7 @@ async fn job_that_vanishes_in_a_gap_is_removed() {
     let again = waiters.take_unchecked(100).remove(0);
     waiters.advance_to(at(9));
     waiters.record_states(at(9), [(again, StoredEnd::Missing)]);
-    assert_eq!(ended.await.unwrap().unwrap(), End::Removed);
+    assert!(matches!(ended.await.unwrap(), Err(Error::JobRemoved(id)) if id == job()));
 }
 
 /// Jobs whose look-up is under way are not looked up twice.

@@ -1,0 +1,16 @@
+//! How a job ended.
+
+use serde::Serialize;
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub enum JobEnd<R> {
+    /// It completed with this result.
+    Completed(R),
+    /// It failed for good.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
