@@ -1,4 +1,4 @@
-//! Telling users: a Redis publish on the user's channel `notify:{userId}`, which the backend's
+//! Notices to users: a Redis publish on the user's channel `notify:{userId}`, which the backend's
 //! WebSocket server forwards.
 
 use std::time::Duration;
@@ -7,24 +7,10 @@ use oxbull::BoxError;
 use oxbull::client::{Client, Repeat, Script};
 use serde::Serialize;
 
-/// How long it is remembered that a user was told; jobs run again within minutes, not weeks.
-const REMEMBERED: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a claim is kept; jobs run again within minutes, not weeks.
+const CLAIM_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Remembers and publishes in one step, so that no crash comes in between: neither is a message
-/// repeated, nor does a claim stay without its message, be it that publishing was refused.
-static TELL_ONCE: Script = Script::new(
-    "tell_once",
-    "
-if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then
-  return 0
-end
-local heard = redis.pcall('PUBLISH', ARGV[2], ARGV[3])
-if type(heard) == 'table' and heard.err then
-  redis.call('DEL', KEYS[1])
-  return heard
-end
-return 1",
-);
+static NOTIFY_ONCE: Script = Script::new("notify_once", include_str!("../lua/notify_once.lua"));
 
 /// Publishes to users' channels.
 ///
@@ -41,19 +27,19 @@ impl Notifier {
         Self { client }
     }
 
-    /// Tells a user something, as JSON, unless that was done under this claim before. Returns
-    /// whether it was done now. Safe to repeat after an error.
+    /// Publishes a message to a user, as JSON, unless that was done under this claim before. Returns
+    /// whether it was published now. Safe to repeat after an error.
     ///
     /// # Errors
     /// When the message has no JSON form, or Redis did not answer.
-    pub async fn tell_once(
+    pub async fn notify_once(
         &self,
         claim: &str,
         user: &str,
         message: &impl Serialize,
     ) -> Result<bool, BoxError> {
-        let millis = u64::try_from(REMEMBERED.as_millis())?;
-        let call = TELL_ONCE
+        let millis = u64::try_from(CLAIM_TTL.as_millis())?;
+        let call = NOTIFY_ONCE
             .call()
             .key(key(claim))
             .arg(millis)
@@ -62,7 +48,7 @@ impl Notifier {
         Ok(self.client.run(call, Repeat::Safe).await?.into_int()? == 1)
     }
 
-    /// Forgets a claim, so that a user is told when the same happens again.
+    /// Deletes a claim, so that the user is notified when the same happens again.
     ///
     /// # Errors
     /// Those of every request to Redis; safe to repeat.

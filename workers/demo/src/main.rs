@@ -7,6 +7,7 @@ mod checks;
 mod deliver;
 mod fleet;
 mod notices;
+mod progress;
 mod queues;
 mod report;
 mod samples;
@@ -26,6 +27,7 @@ use tokio::time::Instant;
 
 use fleet::Fleet;
 use notices::Listener;
+use progress::ProgressDisplay;
 use queues::Queues;
 use report::say;
 use samples::Samples;
@@ -177,16 +179,12 @@ async fn watch(
     let start = Instant::now();
     let deadline = start + Duration::from_secs(arguments.deadline);
     let mut tick = tokio::time::interval(TICK);
-    let mut shown = String::new();
+    let mut display = ProgressDisplay::new();
     loop {
         tick.tick().await;
         fleet.check()?;
         let progress = queues.progress(added).await?;
-        let line = progress.line();
-        if line != shown {
-            say(&format!("{:5.1} s  {line}", start.elapsed().as_secs_f64()));
-            shown = line;
-        }
+        display.show(start.elapsed(), &progress.0);
         if progress.is_finished() {
             return Ok(true);
         }

@@ -260,12 +260,14 @@ impl AddedJobs {
 }
 
 /// How far each queue is.
-pub(crate) struct Progress([Row; 3]);
+pub(crate) struct Progress(pub(crate) [Row; 3]);
 
-struct Row {
-    name: &'static str,
-    counts: JobCounts,
-    total: u64,
+/// A queue's counts and how many of the demo's jobs it has.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) counts: JobCounts,
+    pub(crate) total: u64,
 }
 
 impl Row {
@@ -277,7 +279,7 @@ impl Row {
         }
     }
 
-    fn ended(&self) -> u64 {
+    pub(crate) fn ended(&self) -> u64 {
         self.counts.completed + self.counts.failed
     }
 }
@@ -285,24 +287,5 @@ impl Row {
 impl Progress {
     pub(crate) fn is_finished(&self) -> bool {
         self.0.iter().all(|row| row.ended() >= row.total)
-    }
-
-    pub(crate) fn line(&self) -> String {
-        let queues = self.0.iter().map(|row| {
-            let mut underway = Vec::new();
-            if row.counts.active > 0 {
-                underway.push(format!("{} active", row.counts.active));
-            }
-            if row.counts.delayed > 0 {
-                underway.push(format!("{} delayed", row.counts.delayed));
-            }
-            let text = format!("{} {:>3}/{}", row.name, row.ended(), row.total);
-            if underway.is_empty() {
-                text
-            } else {
-                format!("{text} ({})", underway.join(", "))
-            }
-        });
-        queues.collect::<Vec<_>>().join("   ")
     }
 }

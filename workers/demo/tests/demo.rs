@@ -40,6 +40,10 @@ async fn demo_ends_well_and_says_so() -> TestResult {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("FAILED"), "{text}");
+    assert!(
+        !text.contains('\x1b'),
+        "control characters in a pipe: {text}"
+    );
     Ok(())
 }
 

@@ -8,6 +8,12 @@ use oxbull::client::Client;
 
 use super::{AccountId, LimitScope};
 
+/// The cooldown after a limit of the API that does not say how long it lasts.
+pub(crate) const DEFAULT_COOLDOWN: Duration = Duration::from_secs(60);
+
+/// The shortest cooldown after a limit, so that no job retries in a tight loop.
+pub(crate) const SHORTEST_COOLDOWN: Duration = Duration::from_secs(1);
+
 /// Cooldowns as keys on the queues' server, `ratelimit:hold:graph.…`; the longest wait counts.
 #[derive(Debug, Clone)]
 pub struct Cooldowns {

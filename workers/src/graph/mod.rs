@@ -33,6 +33,7 @@ mod usage;
 
 pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
 pub use cooldowns::Cooldowns;
+pub(crate) use cooldowns::{DEFAULT_COOLDOWN, SHORTEST_COOLDOWN};
 pub use error::{ApiError, Failure, GraphError, LimitScope};
 pub use ids::{AccountId, ContainerId, InvalidId, MediaId};
 pub use insights::{

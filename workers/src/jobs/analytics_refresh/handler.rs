@@ -150,7 +150,7 @@ impl Attempt<'_> {
                 at: self.now().as_millis(),
             };
             let notifier = Notifier::new(self.context.client().clone());
-            if let Err(error) = notifier.tell_once(&self.claim(), user, &notice).await {
+            if let Err(error) = notifier.notify_once(&self.claim(), user, &notice).await {
                 let ended = redis_failure(error);
                 if ended.is_postponed() {
                     return Err(ended);

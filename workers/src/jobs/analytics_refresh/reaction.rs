@@ -4,13 +4,7 @@ use std::time::Duration;
 
 use oxbull::{BoxError, JobError, JobResult, Outcome};
 
-use crate::graph::{Failure, LimitScope};
-
-/// The wait when the API limits our rate and does not say for how long.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
-
-/// The shortest wait after a limit, so that a job never spins on one.
-const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
+use crate::graph::{DEFAULT_COOLDOWN, Failure, LimitScope, SHORTEST_COOLDOWN};
 
 /// What to do with a job whose request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +40,7 @@ impl From<Failure> for Reaction {
             Failure::Permanent | Failure::ExpiredToken => Self::Fail,
             Failure::Transient | Failure::NotReady => Self::Retry,
             Failure::RateLimited { scope, wait } => {
-                let wait = wait.unwrap_or(DEFAULT_LIMIT).max(SHORTEST_LIMIT);
+                let wait = wait.unwrap_or(DEFAULT_COOLDOWN).max(SHORTEST_COOLDOWN);
                 match scope {
                     LimitScope::Account | LimitScope::Publishing => Self::PutOff(wait),
                     LimitScope::Application => Self::HoldQueue(wait),
@@ -77,11 +71,11 @@ mod tests {
         );
         assert_eq!(
             limited(LimitScope::Account, Some(0)),
-            Reaction::PutOff(SHORTEST_LIMIT)
+            Reaction::PutOff(SHORTEST_COOLDOWN)
         );
         assert_eq!(
             limited(LimitScope::Application, None),
-            Reaction::HoldQueue(DEFAULT_LIMIT)
+            Reaction::HoldQueue(DEFAULT_COOLDOWN)
         );
     }
 

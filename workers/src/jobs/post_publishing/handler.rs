@@ -11,21 +11,15 @@ use super::{
     JobNotes, Notebook, NoticeCode, Plan, PostNotice, PostPublishing, PublishError, PublishLimits,
     PublishedPost, QUEUE, Step, Verdict, publish,
 };
-use crate::graph::Cooldowns;
 use crate::graph::{
-    AccessTokens, AccountId, Failure, GraphClient, LimitScope, Meter, MissingToken, Spare,
+    AccessTokens, AccountId, Cooldowns, DEFAULT_COOLDOWN, Failure, GraphClient, LimitScope, Meter,
+    MissingToken, SHORTEST_COOLDOWN, Spare,
 };
 use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
 
 use super::plan::InvalidPost;
 use super::progress::IN_DOUBT;
-
-/// The wait when the API limits our rate and does not say for how long.
-const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
-
-/// The shortest wait after a limit, so that a job never spins on one.
-const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
 /// The longest reason that a user is told, in characters.
 const LONGEST_REASON: usize = 1000;
@@ -175,7 +169,7 @@ impl Attempt<'_> {
         let account = self.post.account_id.to_string();
         let notice = PostNotice::published(account, &published, self.now());
         let told = Notifier::new(self.context.client().clone())
-            .tell_once(&claim(self.job, "published"), &self.post.user_id, &notice)
+            .notify_once(&claim(self.job, "published"), &self.post.user_id, &notice)
             .await;
         match told {
             Ok(_) => Ok(Outcome::Done(published)),
@@ -203,9 +197,9 @@ impl Attempt<'_> {
             Failure::RateLimited { scope, wait } => {
                 let wait = wait.unwrap_or(match scope {
                     LimitScope::Publishing => self.context.state().limits.quota_wait,
-                    LimitScope::Account | LimitScope::Application => DEFAULT_LIMIT,
+                    LimitScope::Account | LimitScope::Application => DEFAULT_COOLDOWN,
                 });
-                let wait = wait.max(SHORTEST_LIMIT);
+                let wait = wait.max(SHORTEST_COOLDOWN);
                 self.cool_down(scope, &self.post.account_id, wait).await;
                 match self.put_off(wait).await {
                     Some(put_off) => put_off,
@@ -367,7 +361,7 @@ impl Failed<'_> {
             at: self.at,
         };
         let claim = format!("{QUEUE}:{}:failed", self.mark);
-        notifier.tell_once(&claim, &user, &notice).await?;
+        notifier.notify_once(&claim, &user, &notice).await?;
         Ok(())
     }
 }

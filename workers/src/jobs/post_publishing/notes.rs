@@ -16,23 +16,13 @@ use crate::graph::ContainerId;
 const CLAIM_TTL: Duration = Duration::from_secs(72 * 3600);
 
 static CLAIM: Script = Script::new(
-    "claim",
-    "
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then
-  return held
-end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return ARGV[1]",
+    "claim_container",
+    include_str!("../../../lua/claim_container.lua"),
 );
 
 static RELEASE: Script = Script::new(
-    "release",
-    "
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  return redis.call('DEL', KEYS[1])
-end
-return 0",
+    "release_container",
+    include_str!("../../../lua/release_container.lua"),
 );
 
 /// What a publication remembers outside of the process.
