@@ -13,6 +13,7 @@ mod acceptance;
 mod backend;
 mod compose;
 mod continuity;
+mod dependencies;
 mod deployment;
 mod http;
 mod kubernetes;
