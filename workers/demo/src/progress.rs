@@ -99,7 +99,7 @@ mod tests {
         [
             Row {
                 name: "mail",
-                counts: counts.clone(),
+                counts,
                 total: 120,
             },
             Row {
