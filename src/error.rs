@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use crate::job::JobId;
 
 /// A boxed source error.
@@ -273,6 +275,13 @@ pub enum Refusal {
     /// A code this version does not know.
     #[error("unknown code {0}")]
     Unknown(i64),
+}
+
+/// The message.
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 impl Refusal {

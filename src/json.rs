@@ -1,4 +1,4 @@
-//! JSON of other clients, read leniently.
+//! JSON of other clients, read leniently, and what is shown of it in JSON of ours.
 //!
 //! JavaScript cuts text anywhere, also inside a surrogate pair. The half that is left reaches
 //! Redis as an escape (`"\ud83d"`, from `JSON.stringify`) or as three bytes that are no UTF-8
@@ -6,8 +6,10 @@
 //! everything else as it is. What is read strictly costs nothing more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::de::{DeserializeOwned, Error as _};
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
@@ -35,6 +37,42 @@ pub(crate) fn read<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
         ));
     }
     Err(error)
+}
+
+/// Shows a duration in JSON: as whole milliseconds, the unit of BullMQ's durations.
+pub(crate) fn millis<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    u64::try_from(duration.as_millis())
+        .unwrap_or(u64::MAX)
+        .serialize(serializer)
+}
+
+/// As [`millis`]; none is `null`.
+#[expect(clippy::ref_option, reason = "the shape that serde calls")]
+pub(crate) fn optional_millis<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => millis(duration, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Shows stored JSON text as the value that it is.
+pub(crate) fn stored<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    Stored(text).serialize(serializer)
+}
+
+/// Stored JSON text, shown in JSON as the value that it is; as text where it is no JSON.
+pub(crate) struct Stored<'a>(pub(crate) &'a str);
+
+impl Serialize for Stored<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match read::<Box<RawValue>>(self.0) {
+            Ok(value) => value.serialize(serializer),
+            Err(_) => serializer.serialize_str(self.0),
+        }
+    }
 }
 
 /// Takes an object apart: its members, and as text those that are nested too deeply to be read,

@@ -29,6 +29,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,7 +51,8 @@ pub(crate) use log::Throttle;
 pub(crate) use retry::Waits;
 
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
+use crate::json;
 use connect::{Purpose, Settings, Use};
 
 /// How long closing waits for its tasks, which end at once unless their runtime is stuck.
@@ -310,16 +312,26 @@ impl Client {
     }
 }
 
-/// The outcome of a health check.
-#[derive(Debug)]
+/// The outcome of a health check. In JSON the latency is in milliseconds, and the error a text.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Health {
     /// How long the check took.
+    #[serde(serialize_with = "json::millis")]
     pub latency: Duration,
     /// Why the server is not usable, if it is not.
+    #[serde(serialize_with = "as_text")]
     pub error: Option<Error>,
     /// The memory policy, when known: other than `noeviction`, queue keys can be lost.
     pub eviction_policy: Option<String>,
+}
+
+/// Shows an error with its causes.
+#[expect(clippy::ref_option, reason = "the shape that serde calls")]
+fn as_text<S: Serializer>(error: &Option<Error>, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = error.as_ref().map(|error| Chain(error).to_string());
+    text.serialize(serializer)
 }
 
 impl Health {

@@ -63,7 +63,7 @@ pub struct QueueEvents {
     _stop: DropGuard,
 }
 
-/// An entry of the event stream.
+/// An entry of the event stream. As JSON it is its event, with the entry's `id`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct EventEntry {
@@ -71,8 +71,10 @@ pub struct EventEntry {
     /// next entry.
     pub id: EventId,
     /// What happened.
+    #[serde(flatten)]
     pub event: QueueEvent,
     /// Fields of an event that this version does not know; usually none.
+    #[serde(skip_serializing_if = "EventFields::is_empty")]
     pub extra: EventFields,
 }
 

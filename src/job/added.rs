@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::job::JobId;
 
-/// What an add did.
+/// What an add did. As JSON the outcome is a name, such as `deduplicated`, with what it has beside it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Added {
@@ -12,11 +12,13 @@ pub struct Added {
     /// the owner of the deduplication id.
     pub id: JobId,
     /// Whether that job is the one given.
+    #[serde(flatten)]
     pub outcome: AddOutcome,
 }
 
 /// Whether an add stored its job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum AddOutcome {
     /// The job was stored and queued.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::job::id::ID_MAX;
 use crate::job::name::check_text;
@@ -48,7 +50,8 @@ pub struct Deduplication {
 }
 
 /// What an add does to an owner that is still delayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum IfDelayed {
     /// Nothing.

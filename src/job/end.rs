@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum JobEnd<R> {
     /// It completed with this result.
@@ -11,6 +12,7 @@ pub enum JobEnd<R> {
     /// It failed for good.
     Failed {
         /// Why.
+        #[serde(rename = "failedReason")]
         reason: String,
     },
 }

@@ -25,6 +25,11 @@ pub(crate) const PRIORITY_MAX: u32 = 2_097_151;
 ///     .backoff(Backoff::exponential(Duration::from_secs(1)).jitter(0.5))
 ///     .remove_on_complete(Retention::KeepLast(1_000));
 /// assert_eq!(options.attempts, Some(3)); // what is set can be read
+///
+/// // In JSON, options have the names of BullMQ's API.
+/// let json = serde_json::to_value(&options)?;
+/// assert_eq!(json["removeOnComplete"], 1_000);
+/// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]

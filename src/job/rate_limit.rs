@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// How many jobs of a queue may start in a window of time.
+use crate::json;
+
+/// How many jobs of a queue may start in a window of time. In JSON it is `max` and `duration`, in
+/// milliseconds, as with BullMQ.
 ///
 /// # Examples
 ///
@@ -22,6 +25,7 @@ pub struct JobRateLimit {
     /// store; workers then start one.
     pub max: u32,
     /// How long a window lasts. It begins with the first start in it.
+    #[serde(rename = "duration", serialize_with = "json::millis")]
     pub window: Duration,
 }
 
@@ -32,8 +36,13 @@ impl JobRateLimit {
     }
 }
 
-/// Whether jobs may start under a rate limit.
+/// Whether jobs may start under a rate limit. In JSON times are milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(
+    tag = "state",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 #[non_exhaustive]
 pub enum RateLimitState {
     /// Jobs may start. No window is open; the first start opens one.
@@ -44,12 +53,14 @@ pub enum RateLimitState {
         /// How many more.
         remaining: u32,
         /// How long until the window ends.
+        #[serde(serialize_with = "json::millis")]
         reset: Duration,
     },
     /// No job starts for now.
     #[non_exhaustive]
     Limited {
         /// How long until jobs may start again.
+        #[serde(serialize_with = "json::millis")]
         retry_after: Duration,
     },
     /// There is a count that never expires. Workers do not wait for it: the next start under a limit

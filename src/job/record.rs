@@ -22,6 +22,10 @@ use crate::json;
 /// JavaScript can cut text inside a surrogate pair. The half that is left reads as U+FFFD, in
 /// decoded values and in plain text; the JSON text has it as an escape (`\ud83d`). What Redis
 /// holds is not changed, and [`stored`](Self::stored) returns it.
+///
+/// Its own JSON form is that of BullMQ's `Job`, for dashboards and APIs: `data`, `progress` and
+/// `returnvalue` are values, `opts` has the options' names of BullMQ's API, what is absent is left out,
+/// and `problems` are added where there are some.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct JobRecord {

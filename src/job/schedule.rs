@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::Timestamp;
 
 /// A repetition in time (`docs/protocol.md#scheduler-keys`).
@@ -52,7 +54,8 @@ pub enum Recurrence {
 }
 
 /// Whether an iteration may run while an earlier one of its scheduler still does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Overlap {
     /// It runs beside the earlier one, as with BullMQ.
@@ -66,7 +69,8 @@ pub enum Overlap {
 }
 
 /// What happens to runs that were missed, as when no worker ran for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum CatchUp {
     /// The iteration that was pending runs late, the others are passed over, as with BullMQ.

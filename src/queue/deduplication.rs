@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{Queue, named};
 use crate::error::{Error, Result};
 use crate::job::JobId;
+use crate::json;
 use crate::store::ReleaseDeduplication;
 
 /// The job that owns a deduplication id.
@@ -16,6 +17,7 @@ pub struct DeduplicationOwner {
     /// The owner. With a time limit it may have ended, and even be deleted by retention.
     pub job: JobId,
     /// How long the id stays taken; `None`: until the owner ends.
+    #[serde(serialize_with = "json::optional_millis")]
     pub remaining: Option<Duration>,
 }
 

@@ -7,8 +7,9 @@ use crate::job::{JobId, JobRecord, JobState};
 use crate::queue::{Queue, named};
 use crate::store::Counts;
 
-/// How many jobs are in each state, at one moment.
+/// How many jobs are in each state, at one moment. In JSON they have the names of the states.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct JobCounts {
     /// Ready to run, those parked by a BullMQ 5 client during a pause included.
@@ -56,13 +57,15 @@ impl From<Counts> for JobCounts {
     }
 }
 
-/// Rows of a job's log.
+/// Rows of a job's log. In JSON these are `logs` and `count`, as with BullMQ.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Logs {
     /// The rows asked for, oldest first.
+    #[serde(rename = "logs")]
     pub rows: Vec<String>,
     /// How many rows there are in all.
+    #[serde(rename = "count")]
     pub total: u64,
 }
 

@@ -3,6 +3,7 @@
 
 mod deduplication;
 mod event;
+mod json_form;
 mod options;
 mod record;
 mod repeatable;

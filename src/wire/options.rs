@@ -128,7 +128,7 @@ pub(crate) fn policy_of(flags: &Map<String, Value>) -> ChildPolicy {
     }
 }
 
-fn policy_flag(policy: ChildPolicy) -> Option<&'static str> {
+pub(super) fn policy_flag(policy: ChildPolicy) -> Option<&'static str> {
     match policy {
         ChildPolicy::Wait => None,
         ChildPolicy::FailParent => Some("fpof"),

@@ -4,15 +4,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
+use serde::Serialize;
 use tokio::sync::broadcast;
 
 use crate::job::{JobId, JobRecord};
+use crate::json;
 
 /// How many events a reader may be behind before it misses the oldest.
 const BACKLOG: usize = 1024;
 
 /// Something that happened in a worker. The queue's event stream tells other processes more.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(
+    tag = "event",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
 #[non_exhaustive]
 pub enum WorkerEvent {
     /// An attempt began.
@@ -32,6 +39,7 @@ pub enum WorkerEvent {
         /// The job.
         id: JobId,
         /// The progress, as JSON text.
+        #[serde(serialize_with = "json::stored")]
         progress: Arc<str>,
     },
     /// A job completed, and Redis has its result.
@@ -40,8 +48,10 @@ pub enum WorkerEvent {
         /// The job.
         id: JobId,
         /// Its result, as JSON text.
+        #[serde(serialize_with = "json::stored")]
         result: Arc<str>,
         /// How long the attempt took.
+        #[serde(serialize_with = "json::millis")]
         took: Duration,
     },
     /// An attempt failed, and Redis knows.
@@ -56,6 +66,7 @@ pub enum WorkerEvent {
         /// The job as it was when the attempt began; it may have been removed since.
         record: Arc<JobRecord>,
         /// How long the attempt took.
+        #[serde(serialize_with = "json::millis")]
         took: Duration,
     },
     /// A job left its handler without ending: delayed, given back, waiting for children, or

@@ -24,6 +24,7 @@ mod vitals;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -31,6 +32,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::JobId;
+use crate::json;
 
 pub use backoff::FailedAttempt;
 pub use builder::{WorkerBuilder, WorkerStart};
@@ -81,7 +83,7 @@ pub struct Worker {
 }
 
 /// What a worker's shutdown left of the jobs that it ran.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// How many unfinished jobs went back to the queue, to be started by another worker.
@@ -91,8 +93,9 @@ pub struct ShutdownReport {
     pub abandoned: usize,
 }
 
-/// How a worker is doing, told from its work.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a worker is doing, told from its work. In JSON times are milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct WorkerHealth {
     /// How many handlers run.
@@ -102,23 +105,27 @@ pub struct WorkerHealth {
     /// Whether the worker has ended.
     pub closed: bool,
     /// How long ago Redis last answered the worker; `None` before the first answer.
+    #[serde(serialize_with = "json::optional_millis")]
     pub last_answer: Option<Duration>,
     /// How long ago Redis last answered a fetch; `None` before the first answer. A worker with free
     /// slots that is not paused fetches at least every [drain delay](WorkerBuilder::drain_delay).
+    #[serde(serialize_with = "json::optional_millis")]
     pub last_fetch: Option<Duration>,
     /// How long ago locks were last renewed; `None` while there were none to renew.
+    #[serde(serialize_with = "json::optional_millis")]
     pub last_renewal: Option<Duration>,
     /// What keeps the worker from working now, if anything does.
     pub trouble: Option<WorkerTrouble>,
 }
 
 /// What keeps a worker from working: Redis is away, refuses writes, or denies what the worker needs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct WorkerTrouble {
     /// What failed last, and why.
     pub reason: Arc<str>,
     /// How long it has gone on.
+    #[serde(serialize_with = "json::millis")]
     pub lasting: Duration,
 }
 

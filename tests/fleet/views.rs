@@ -1,5 +1,6 @@
 //! What each kind shows of the other: events, workers.
 
+use oxbull::{JobId, JobRecord, NewJob, Schedule};
 use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -96,6 +97,99 @@ async fn rust_workers_show_up_among_bullmq_workers() -> TestResult {
         })
         .await?;
         worker.close().await;
+    }
+    Ok(())
+}
+
+/// What is there of a JSON object: BullMQ's peer shows what is absent as null.
+fn present(mut object: Value, but: &[&str]) -> Value {
+    if let Some(members) = object.as_object_mut() {
+        members.retain(|name, value| !value.is_null() && !but.contains(&name.as_str()));
+    }
+    object
+}
+
+/// A dashboard that knows BullMQ's jobs and schedulers reads ours: in every state the JSON is the same.
+#[tokio::test]
+async fn records_have_the_json_form_of_bullmq() -> TestResult {
+    for version in BullMq::ALL {
+        let fleet = Fleet::start(version).await?;
+        let add = async |id: &str, what: &str, mut opts: Value| {
+            opts["jobId"] = json!(id);
+            let job = json!({ "name": "shown", "data": { "do": what }, "opts": opts });
+            fleet.ask("queue.add", job).await
+        };
+        add("plain", "ok", json!({})).await?;
+        add(
+            "progress",
+            "progress:3",
+            json!({ "keepLogs": 5, "removeOnComplete": false }),
+        )
+        .await?;
+        let backoff = json!({ "type": "exponential", "delay": 5, "jitter": 0.5 });
+        add(
+            "bad",
+            "fail",
+            json!({ "attempts": 2, "backoff": backoff, "stackTraceLimit": 1 }),
+        )
+        .await?;
+        let worker = fleet.rust_worker().name("rosa").start(obey).await?;
+        eventually(DEADLINE, || async {
+            let counts = fleet
+                .queue
+                .counts()
+                .await
+                .map_err(|error| error.to_string())?;
+            match (counts.completed, counts.failed) {
+                (2, 1) => Ok(()),
+                _ => Err(format!("{counts:?}")),
+            }
+        })
+        .await?;
+        worker.close().await;
+        add("parent", "ok", json!({ "delay": 3_600_000 })).await?;
+        let parent = json!({ "id": "parent", "queue": format!("bull:{}", fleet.name) });
+        let telemetry = json!({ "metadata": "m", "omitContext": true });
+        let opts = json!({
+            "parent": parent, "failParentOnFailure": true, "telemetry": telemetry,
+            "priority": 3, "sizeLimit": 500, "lifo": true,
+        });
+        add("child", "ok", opts).await?;
+        let retention = json!({ "age": 60, "count": 5, "limit": 7 });
+        let deduplication = json!({ "id": "d", "ttl": 60_000, "extend": true, "replace": true });
+        let opts = json!({
+            "deduplication": deduplication, "delay": 60_000,
+            "removeOnComplete": 3, "removeOnFail": retention,
+        });
+        add("deduplicated", "ok", opts).await?;
+        let every = Schedule::every(std::time::Duration::from_secs(3600));
+        let upserted = fleet
+            .queue
+            .upsert_scheduler("hourly", &every, NewJob::new("tick", Order::new("ok")))
+            .await?;
+        let iteration = upserted.ok_or("no iteration")?.id;
+        for id in [
+            "plain",
+            "progress",
+            "bad",
+            "parent",
+            "child",
+            "deduplicated",
+            iteration.as_str(),
+        ] {
+            let theirs = fleet.ask("queue.getJob", json!({ "id": id })).await?;
+            let theirs = present(theirs, &["token", "queueName", "prefix"]);
+            let ours: Option<JobRecord> = fleet.queue.job(JobId::existing(id)).await?;
+            let ours = serde_json::to_value(ours.ok_or(format!("{id} is gone"))?)?;
+            assert_eq!(present(ours, &[]), theirs, "{id} {version:?}");
+        }
+        let theirs = fleet.ask("queue.getJobSchedulers", json!({})).await?;
+        let ours = fleet.queue.scheduler("hourly").await?;
+        let ours = serde_json::to_value(ours.ok_or("the scheduler is gone")?)?;
+        assert_eq!(ours, present(theirs[0].clone(), &[]), "{version:?}");
+        let theirs = fleet.ask("queue.getCounts", json!({})).await?;
+        let ours = serde_json::to_value(fleet.queue.counts().await?)?;
+        assert_eq!(ours, present(theirs, &["paused", "wait"]), "{version:?}");
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod events;
 mod http_cache;
 #[cfg(feature = "http-rate-limit")]
 mod http_rate_limit;
+mod json;
 mod kv;
 #[cfg(any(feature = "sessions", feature = "oauth"))]
 mod least;

@@ -6,6 +6,8 @@
 mod preview;
 mod upsert;
 
+use serde::Serialize;
+
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::{JobId, JobRecord, SchedulerRecord};
@@ -13,7 +15,7 @@ use crate::queue::Queue;
 use crate::store::RemoveScheduler;
 
 /// The iteration that an upsert made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Upserted {
     /// The id of its job: `repeat:<scheduler>:<occurrence>`.

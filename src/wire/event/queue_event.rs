@@ -14,8 +14,8 @@ use super::{EventFields, field};
 ///
 /// Match with a `_` arm: newer versions know more events.
 ///
-/// As JSON an event is an object whose `event` is its name in the stream, such as `waiting-children`, or
-/// `gap` or `unknown`.
+/// As JSON an event is what BullMQ's listeners get: an object with `jobId` and the like, whose `event`
+/// is its name in the stream, such as `waiting-children`, or `gap` or `unknown`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -24,6 +24,7 @@ pub enum QueueEvent {
     #[non_exhaustive]
     Added {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// Its name.
         name: String,
@@ -32,38 +33,47 @@ pub enum QueueEvent {
     #[non_exhaustive]
     Waiting {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// Where it comes from; `None`: it is new.
+        #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
     /// A job waits for a time.
     #[non_exhaustive]
     Delayed {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// When it is due.
+        #[serde(rename = "delay")]
         until: Timestamp,
     },
     /// A job waits for its children.
     #[non_exhaustive]
     WaitingChildren {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// Where it comes from; `None`: it is new.
+        #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
     /// A worker started a job.
     #[non_exhaustive]
     Active {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// Where it comes from; always said to be waiting.
+        #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
     /// A job reported progress.
     #[non_exhaustive]
     Progress {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// What it reported.
         data: RawJson,
@@ -72,28 +82,36 @@ pub enum QueueEvent {
     #[non_exhaustive]
     Completed {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// Its result.
+        #[serde(rename = "returnvalue")]
         return_value: RawJson,
         /// Where it comes from.
+        #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
     /// A job failed for good: it is not tried again by itself.
     #[non_exhaustive]
     Failed {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// Why.
+        #[serde(rename = "failedReason")]
         reason: String,
         /// Where it comes from.
+        #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
     /// A job failed with its last attempt; comes right after [`Failed`](Self::Failed).
     #[non_exhaustive]
     RetriesExhausted {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// How many attempts it has had.
+        #[serde(rename = "attemptsMade")]
         attempts_made: u32,
     },
     /// A job of a worker that vanished was handed back; comes after its
@@ -101,6 +119,7 @@ pub enum QueueEvent {
     #[non_exhaustive]
     Stalled {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
     },
     /// A job was removed by its id. Retention, drain, clean and the upsert of a scheduler, which
@@ -108,32 +127,40 @@ pub enum QueueEvent {
     #[non_exhaustive]
     Removed {
         /// The job.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// Where it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
     /// An add named the id of a job that exists.
     #[non_exhaustive]
     Duplicated {
         /// The job that exists.
+        #[serde(rename = "jobId")]
         job: JobId,
     },
     /// An add was taken for another one of the same deduplication id.
     #[non_exhaustive]
     Deduplicated {
         /// The job that stays.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// What both have in common.
+        #[serde(rename = "deduplicationId")]
         deduplication_id: String,
         /// The job that was not added, or that was replaced.
+        #[serde(rename = "deduplicatedJobId")]
         dropped: JobId,
     },
     /// What BullMQ 5 says before [`Deduplicated`](Self::Deduplicated).
     #[non_exhaustive]
     Debounced {
         /// The job that stays.
+        #[serde(rename = "jobId")]
         job: JobId,
         /// What both have in common.
+        #[serde(rename = "debounceId")]
         debounce_id: String,
     },
     /// The last job that was ready or running has ended.
@@ -393,10 +420,7 @@ pub struct RawJson(String);
 /// The value itself; text that is no JSON becomes a string.
 impl Serialize for RawJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match json::read::<serde_json::Value>(&self.0) {
-            Ok(value) => value.serialize(serializer),
-            Err(_) => serializer.serialize_str(&self.0),
-        }
+        json::stored(&self.0, serializer)
     }
 }
 

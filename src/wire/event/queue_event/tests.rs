@@ -160,7 +160,7 @@ fn events_serialize_by_their_name_in_the_stream() {
     assert_eq!(
         serde_json::to_value(&event).unwrap(),
         serde_json::json!({
-            "event": "completed", "job": "7", "return_value": { "n": 1 }, "prev": "active",
+            "event": "completed", "jobId": "7", "returnvalue": { "n": 1 }, "prev": "active",
         })
     );
     let custom = decode(&[("event", "deployed"), ("version", "2")]);

@@ -1,0 +1,145 @@
+//! What the library's values look like in the JSON of an application's API.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use oxbull::{
+    AddOutcome, Deduplication, Error, JobEnd, JobOptions, JobRateLimit, ManualWorker, Outcome,
+    QueueEvents, Refusal, Worker,
+};
+use oxbull_fixture::{Fixture, obey};
+use oxbull_testkit::{DEADLINE, TestResult};
+use serde_json::{Value, json};
+
+fn shown(value: impl serde::Serialize) -> TestResult<Value> {
+    Ok(serde_json::to_value(value)?)
+}
+
+/// Names are those of BullMQ where it has any, and times are milliseconds.
+#[tokio::test]
+async fn reads_of_a_queue_have_bullmqs_names_and_milliseconds() -> TestResult {
+    let stage = Fixture::start().await?;
+    let queue = &stage.queue;
+    stage.client.clock().set(stage.client.clock().now());
+    let added = queue.add("one", &json!({})).await?;
+    assert_eq!(shown(&added)?, json!({ "id": "1", "outcome": "added" }));
+    let unique = || JobOptions::new().deduplication(Deduplication::new("k").ttl(DEADLINE));
+    queue.add_with("two", &json!({}), unique()).await?;
+    let again = queue.add_with("two", &json!({}), unique()).await?;
+    assert_eq!(
+        shown(again)?,
+        json!({ "id": "2", "outcome": "deduplicated" })
+    );
+    let replaced = AddOutcome::Replaced { job: "2".into() };
+    assert_eq!(
+        shown(replaced)?,
+        json!({ "outcome": "replaced", "job": "2" })
+    );
+    let owner = queue.deduplication_owner("k").await?.ok_or("no owner")?;
+    let owner = shown(owner)?;
+    assert_eq!(owner["job"], "2");
+    assert!(owner["remaining"].is_u64(), "{owner}");
+
+    stage.client.clock().advance(Duration::from_millis(1500));
+    let counts = json!({
+        "waiting": 2, "prioritized": 0, "delayed": 0, "active": 0,
+        "waiting-children": 0, "completed": 0, "failed": 0,
+    });
+    assert_eq!(
+        shown(queue.backlog().await?)?,
+        json!({ "counts": counts, "oldestWait": 1500, "scheduleLag": null })
+    );
+    queue.log(&added.id, "row", 0).await?;
+    assert_eq!(
+        shown(queue.logs(&added.id, 0, -1).await?)?,
+        json!({ "logs": ["row"], "count": 1 })
+    );
+    let limit = JobRateLimit::new(5, Duration::from_secs(1));
+    assert_eq!(shown(limit)?, json!({ "max": 5, "duration": 1000 }));
+    let state = queue.rate_limit_state().await?;
+    assert_eq!(shown(state)?, json!({ "state": "noWindow" }));
+    queue.limit_rate(Duration::from_secs(60)).await?;
+    let state = shown(queue.rate_limit_state().await?)?;
+    assert_eq!(state["state"], "limited");
+    assert!(state["retryAfter"].is_u64(), "{state}");
+    assert_eq!(shown(JobEnd::Completed(7))?, json!({ "completed": 7 }));
+    assert_eq!(
+        shown(Refusal::LockLost)?,
+        json!(Refusal::LockLost.to_string())
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn events_are_what_bullmqs_listeners_get() -> TestResult {
+    let stage = Fixture::start().await?;
+    let events = QueueEvents::open(&stage.client, "q").await?;
+    let id = stage.add("one", JobOptions::new()).await?;
+    let worker = ManualWorker::new(&stage.client, "q")?;
+    let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
+    worker
+        .finish(&job, "token", Ok(Outcome::Done(json!({ "n": 1.5 }))))
+        .await?;
+    stage
+        .queue
+        .publish_event("mine", &json!({ "x": "1" }))
+        .await?;
+    let entries: Vec<_> = events.take(6).collect().await;
+    let mut told = Vec::new();
+    for entry in entries {
+        let mut entry = shown(entry?)?;
+        assert!(entry["id"].is_string(), "{entry}");
+        entry.as_object_mut().ok_or("no object")?.remove("id");
+        told.push(entry);
+    }
+    assert_eq!(
+        told,
+        [
+            json!({ "event": "added", "jobId": id, "name": "one" }),
+            json!({ "event": "waiting", "jobId": id }),
+            json!({ "event": "active", "jobId": id, "prev": "waiting" }),
+            json!({ "event": "completed", "jobId": id, "returnvalue": { "n": 1.5 }, "prev": "active" }),
+            json!({ "event": "drained" }),
+            json!({ "event": "unknown", "name": "mine", "fields": { "x": "1" } }),
+        ]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn health_is_shown_with_its_reasons() -> TestResult {
+    let stage = Fixture::start().await?;
+    let mut events = Vec::new();
+    let builder = Worker::builder(&stage.client, "q");
+    let mut stream = builder.events();
+    let worker = builder.start(obey).await?;
+    let health = shown(worker.health())?;
+    assert_eq!(
+        (&health["running"], &health["closed"]),
+        (&json!(0), &json!(false))
+    );
+    assert!(
+        health["trouble"].is_null() && health["lastRenewal"].is_null(),
+        "{health}"
+    );
+    worker.close().await;
+    while let Some(event) = stream.next().await {
+        events.push(shown(event)?["event"].clone());
+    }
+    assert_eq!(events.last(), Some(&json!("closed")));
+
+    let server = shown(stage.client.server())?;
+    assert_eq!(server["role"], "primary");
+    assert!(
+        server["version"]
+            .as_str()
+            .is_some_and(|text| text.contains('.')),
+        "{server}"
+    );
+    let up = shown(stage.client.health(DEADLINE).await)?;
+    assert!(up["error"].is_null() && up["latency"].is_u64(), "{up}");
+    stage.client.close().await;
+    let down = shown(stage.client.health(DEADLINE).await)?;
+    assert_eq!(down["error"], json!(Error::Closed.to_string()));
+    Ok(())
+}
