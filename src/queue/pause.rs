@@ -19,8 +19,8 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// Connection errors, in an [`Error::Incomplete`] when jobs that old versions have parked did
-    /// not all move. Safe to repeat.
+    /// Connection errors, in an [`Error::Incomplete`](crate::Error::Incomplete) when jobs that old
+    /// versions have parked did not all move. Safe to repeat.
     pub async fn resume(&self) -> Result<()> {
         let mut continued = false;
         loop {

@@ -44,7 +44,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// Connection errors. Safe to repeat after [`Error::Indeterminate`]; the answer is then
+    /// Connection errors. Safe to repeat after [`Error::Indeterminate`](crate::Error::Indeterminate); the answer is then
     /// about what the repetition found.
     pub async fn remove_scheduler(&self, id: impl AsRef<str>) -> Result<bool> {
         let scheduler = id.as_ref();
