@@ -10,8 +10,8 @@ use oxbull_workers::jobs::analytics_refresh::{Overview, overview_key};
 use oxbull_workers::jobs::webhook_processing::ProcessedDelivery;
 
 use crate::Outcome;
-use crate::notices::Told;
-use crate::queues::{Seen, SeenQueue};
+use crate::notices::Notices;
+use crate::queues::{QueueSnapshot, Snapshot};
 use crate::report::say;
 use crate::samples::Samples;
 
@@ -19,21 +19,21 @@ use crate::samples::Samples;
 pub(crate) async fn run(
     client: &Client,
     samples: &Samples,
-    seen: &Seen,
+    snapshot: &Snapshot,
     simulator: &Simulator,
-    told: &Told,
+    notices: &Notices,
     repeats: usize,
 ) -> Outcome<bool> {
     let mut checks = Checks::default();
-    jobs(&mut checks, samples, seen);
+    jobs(&mut checks, samples, snapshot);
     posts(&mut checks, samples, simulator);
-    notices(&mut checks, samples, told);
+    users_notified(&mut checks, samples, notices);
     let claim = "repeated deliveries that became no job";
     checks.equal(claim, &repeats, &samples.deliveries.len());
-    events(&mut checks, samples, &seen.deliveries)?;
+    events(&mut checks, samples, &snapshot.deliveries)?;
     overviews(&mut checks, client, samples).await?;
     let claim = "accounts due again at their night";
-    checks.equal(claim, &seen.due_again, &samples.expected.accounts);
+    checks.equal(claim, &snapshot.due_again, &samples.expected.accounts);
     Ok(checks.passed())
 }
 
@@ -64,7 +64,7 @@ impl Checks {
 }
 
 /// Every job is in the state it should end in, and no queue has any other.
-fn jobs(checks: &mut Checks, samples: &Samples, seen: &Seen) {
+fn jobs(checks: &mut Checks, samples: &Samples, snapshot: &Snapshot) {
     let expected = [
         (
             samples.expected.posts.published,
@@ -73,7 +73,7 @@ fn jobs(checks: &mut Checks, samples: &Samples, seen: &Seen) {
         (samples.deliveries.len(), 0),
         (samples.accounts.len() + samples.repeated_accounts.len(), 0),
     ];
-    for (queue, expected) in seen.all().into_iter().zip(expected) {
+    for (queue, expected) in snapshot.all().into_iter().zip(expected) {
         let found = (
             count(queue, JobState::Completed),
             count(queue, JobState::Failed),
@@ -86,7 +86,7 @@ fn jobs(checks: &mut Checks, samples: &Samples, seen: &Seen) {
         let claim = format!("{}: jobs in whatever state", queue.name);
         checks.equal(&claim, &kept, &(queue.jobs.len() as u64));
     }
-    let astray: Vec<_> = seen
+    let astray: Vec<_> = snapshot
         .posts
         .jobs
         .iter()
@@ -114,7 +114,7 @@ fn ended((completed, failed): (usize, usize)) -> String {
     format!("{completed} completed, {failed} failed")
 }
 
-fn count(queue: &SeenQueue, state: JobState) -> usize {
+fn count(queue: &QueueSnapshot, state: JobState) -> usize {
     queue
         .jobs
         .iter()
@@ -159,16 +159,20 @@ fn posts(checks: &mut Checks, samples: &Samples, simulator: &Simulator) {
 }
 
 /// The user of every post was told once how it ended.
-fn notices(checks: &mut Checks, samples: &Samples, told: &Told) {
+fn users_notified(checks: &mut Checks, samples: &Samples, notices: &Notices) {
     let posts = &samples.expected.posts;
-    let claim = "users told that their post is published";
-    checks.equal(claim, &told.published, &posts.published);
-    checks.equal("users told that it failed", &told.failed, &posts.failed);
-    checks.equal("users told twice", &told.repeated, &0);
+    let claim = "users notified that their post is published";
+    checks.equal(claim, &notices.published, &posts.published);
+    checks.equal(
+        "users notified that it failed",
+        &notices.failed,
+        &posts.failed,
+    );
+    checks.equal("users notified twice", &notices.repeated, &0);
 }
 
 /// Every event was passed on once, and every repeat was dropped.
-fn events(checks: &mut Checks, samples: &Samples, queue: &SeenQueue) -> Outcome<()> {
+fn events(checks: &mut Checks, samples: &Samples, queue: &QueueSnapshot) -> Outcome<()> {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     let mut repeated = 0;
     for job in &queue.jobs {

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use oxbull::client::{Client, ClientConfig};
-use oxbull_instagram_simulator::{Fault, Lack, Operation, Simulator, SimulatorOptions};
+use oxbull_instagram_simulator::{Fault, MissingData, Operation, Simulator, SimulatorOptions};
 use oxbull_testkit::RedisServer;
 use oxbull_workers::app::{LogFormat, init_logging};
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,7 +105,7 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
     // One post of one account has no shares; some accounts have no profile views.
     if let Some(account) = samples.accounts.first() {
         let account = account.data.account_id.as_str();
-        simulator.lacks(account, Lack::of_post(3, "shares"));
+        simulator.remove_data(account, MissingData::of_post(3, "shares"));
     }
     say(&format!(
         "private redis on port {}, graph api simulator at {}",
@@ -130,15 +130,15 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
         Err(error) => say(&format!("FAILED  {}", report::chain(&**error))),
     }
 
-    let seen = queues.read(&added, &samples).await?;
-    report::print(&client, &seen).await?;
-    let told = listener.heard().await?;
+    let snapshot = queues.read(&added, &samples).await?;
+    report::print(&client, &snapshot).await?;
+    let notices = listener.heard().await?;
     let passed = checks::run(
         &client,
         &samples,
-        &seen,
+        &snapshot,
         &simulator,
-        &told,
+        &notices,
         delivered.repeats,
     )
     .await?;

@@ -12,7 +12,7 @@ use crate::Outcome;
 
 /// How many users were told what.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
+pub(crate) struct Notices {
     pub(crate) published: usize,
     pub(crate) failed: usize,
     /// Messages that say the same again.
@@ -23,7 +23,7 @@ pub(crate) struct Told {
 #[derive(Debug)]
 pub(crate) struct Listener {
     stop: oneshot::Sender<()>,
-    task: JoinHandle<Told>,
+    task: JoinHandle<Notices>,
 }
 
 impl Listener {
@@ -37,15 +37,15 @@ impl Listener {
     }
 
     /// What has been heard; nothing is published any more.
-    pub(crate) async fn heard(self) -> Outcome<Told> {
+    pub(crate) async fn heard(self) -> Outcome<Notices> {
         // It ends by itself only when the server is gone.
         self.stop.send(()).ok();
         Ok(self.task.await?)
     }
 }
 
-async fn listen(mut connection: Connection, mut stopped: oneshot::Receiver<()>) -> Told {
-    let mut told = Told::default();
+async fn listen(mut connection: Connection, mut stopped: oneshot::Receiver<()>) -> Notices {
+    let mut told = Notices::default();
     let mut seen = HashSet::new();
     loop {
         let message = tokio::select! {

@@ -58,14 +58,14 @@ pub(crate) struct AddedJobs {
 
 /// A queue as the workers left it.
 #[derive(Debug)]
-pub(crate) struct SeenQueue {
+pub(crate) struct QueueSnapshot {
     pub(crate) name: &'static str,
     pub(crate) counts: JobCounts,
-    pub(crate) jobs: Vec<SeenJob>,
+    pub(crate) jobs: Vec<JobSnapshot>,
 }
 
 #[derive(Debug)]
-pub(crate) struct SeenJob {
+pub(crate) struct JobSnapshot {
     pub(crate) record: JobRecord,
     pub(crate) state: Option<JobState>,
     /// How long after it was added the job was due.
@@ -73,16 +73,16 @@ pub(crate) struct SeenJob {
 }
 
 #[derive(Debug)]
-pub(crate) struct Seen {
-    pub(crate) posts: SeenQueue,
-    pub(crate) deliveries: SeenQueue,
-    pub(crate) accounts: SeenQueue,
+pub(crate) struct Snapshot {
+    pub(crate) posts: QueueSnapshot,
+    pub(crate) deliveries: QueueSnapshot,
+    pub(crate) accounts: QueueSnapshot,
     /// Accounts that were due again.
     pub(crate) due_again: usize,
 }
 
-impl Seen {
-    pub(crate) fn all(&self) -> [&SeenQueue; 3] {
+impl Snapshot {
+    pub(crate) fn all(&self) -> [&QueueSnapshot; 3] {
         [&self.posts, &self.deliveries, &self.accounts]
     }
 }
@@ -190,8 +190,8 @@ impl Queues {
     }
 
     /// Ends the schedules and reads every job back.
-    pub(crate) async fn read(&self, added: &AddedJobs, samples: &Samples) -> Outcome<Seen> {
-        Ok(Seen {
+    pub(crate) async fn read(&self, added: &AddedJobs, samples: &Samples) -> Outcome<Snapshot> {
+        Ok(Snapshot {
             due_again: self.unschedule(samples).await?,
             posts: read(&self.posts, post_publishing::QUEUE, &added.posts).await?,
             deliveries: read(
@@ -227,20 +227,24 @@ async fn add<D: Serialize>(
     Ok(all)
 }
 
-async fn read<D>(queue: &Queue<D>, name: &'static str, added: &[AddedJob]) -> Outcome<SeenQueue> {
+async fn read<D>(
+    queue: &Queue<D>,
+    name: &'static str,
+    added: &[AddedJob],
+) -> Outcome<QueueSnapshot> {
     let mut jobs = Vec::new();
     for job in added {
         let record = queue
             .job(&job.id)
             .await?
             .ok_or_else(|| format!("job {} of {name} is gone", job.id))?;
-        jobs.push(SeenJob {
+        jobs.push(JobSnapshot {
             record,
             state: queue.state(&job.id).await?,
             delay: job.delay,
         });
     }
-    Ok(SeenQueue {
+    Ok(QueueSnapshot {
         name,
         counts: queue.counts().await?,
         jobs,

@@ -8,7 +8,7 @@ use oxbull::JobState;
 use oxbull::client::Client;
 
 use crate::Outcome;
-use crate::queues::{Seen, SeenQueue};
+use crate::queues::{QueueSnapshot, Snapshot};
 use crate::timings::Timings;
 
 /// States in the table's order.
@@ -42,21 +42,21 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 }
 
 /// Prints the table of queues, why jobs failed, and the keys in Redis.
-pub(crate) async fn print(client: &Client, seen: &Seen) -> Outcome<()> {
+pub(crate) async fn print(client: &Client, snapshot: &Snapshot) -> Outcome<()> {
     let states: String = STATES.map(|state| cell(state, &state.as_str())).concat();
     say("");
     say(&format!(
         "{:<20}{states}{:>9}{:>9}{:>9}{:>9}",
         "queue", "retried", "jobs/s", "p50 ms", "p99 ms"
     ));
-    for queue in seen.all() {
+    for queue in snapshot.all() {
         say(&row(queue));
     }
     say("");
     say("retried: jobs that needed more than one attempt");
     say("p50, p99: time from enqueue to finish, waits for the API and between attempts included;");
     say("          a delayed job's time counts from when it was due");
-    failures(seen);
+    failures(snapshot);
     say("");
     say("keys in redis, by pattern:");
     for (pattern, count) in patterns(client).await? {
@@ -71,7 +71,7 @@ fn cell(state: JobState, content: &dyn std::fmt::Display) -> String {
     format!("{content:>width$}", width = state.as_str().len() + 2)
 }
 
-fn row(queue: &SeenQueue) -> String {
+fn row(queue: &QueueSnapshot) -> String {
     let timings = Timings::of(queue);
     let counts: String = STATES
         .map(|state| cell(state, &queue.counts.of(state)))
@@ -87,8 +87,8 @@ fn row(queue: &SeenQueue) -> String {
     )
 }
 
-fn failures(seen: &Seen) {
-    for queue in seen.all() {
+fn failures(snapshot: &Snapshot) {
+    for queue in snapshot.all() {
         let failed: Vec<_> = queue
             .jobs
             .iter()
@@ -144,7 +144,7 @@ fn pattern(key: &str) -> String {
             "ratelimit:graph.account:{accountId}:bucket".to_owned()
         }
         (Some("webhook"), Some(_), Some(what)) => match what {
-            "seen" => "webhook:{accountId}:seen:{kind}:{eventId}".to_owned(),
+            "snapshot" => "webhook:{accountId}:snapshot:{kind}:{eventId}".to_owned(),
             "delivery" => "webhook:{accountId}:delivery:{jobId}".to_owned(),
             "turns" => "webhook:{accountId}:turns:{conversation}".to_owned(),
             _ => format!("webhook:{{accountId}}:{what}"),
@@ -178,8 +178,8 @@ mod tests {
         assert_eq!(pattern("bull:mail:17"), "bull:mail:{jobId}");
         assert_eq!(pattern("bull:mail:delivery-0f"), "bull:mail:{jobId}");
         assert_eq!(
-            pattern("webhook:{178}:seen:message:m"),
-            "webhook:{accountId}:seen:{kind}:{eventId}"
+            pattern("webhook:{178}:snapshot:message:m"),
+            "webhook:{accountId}:snapshot:{kind}:{eventId}"
         );
         assert_eq!(pattern("bull:mail:17:logs"), "bull:mail:{jobId}:logs");
         assert_eq!(pattern("bull:mail:completed"), "bull:mail:completed");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::queues::SeenQueue;
+use crate::queues::QueueSnapshot;
 
 /// Measured over the jobs that have ended.
 #[derive(Debug, Default)]
@@ -16,7 +16,7 @@ pub(crate) struct Timings {
 }
 
 impl Timings {
-    pub(crate) fn of(queue: &SeenQueue) -> Self {
+    pub(crate) fn of(queue: &QueueSnapshot) -> Self {
         let mut times = Vec::new();
         let mut starts = Vec::new();
         let mut ends = Vec::new();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::shelf::Fate;
+use super::store::ContainerOutcome;
 
 /// A request of the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -76,7 +76,7 @@ pub enum Effect {
         minutes: u64,
     },
     /// The container that it asks about never gets finished.
-    Container(Fate),
+    Container(ContainerOutcome),
     /// It is done, and the connection breaks before the answer is through.
     LoseReply,
 }
@@ -119,11 +119,11 @@ impl Fault {
 
     /// Leaves the container whose status is read in this state for ever, such as `ERROR`.
     pub fn container(state: &str, text: &str) -> Self {
-        let fate = Fate {
+        let outcome = ContainerOutcome {
             state: state.to_owned(),
             text: text.to_owned(),
         };
-        Self::new(Effect::Container(fate)).on(Operation::ContainerStatus)
+        Self::new(Effect::Container(outcome)).on(Operation::ContainerStatus)
     }
 
     /// Does what is asked and loses the answer.

@@ -26,7 +26,7 @@ const LARGEST_PAGE: usize = 100;
 
 /// Something that an account or a post does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lack {
+pub struct MissingData {
     /// The post, counted from the latest, which is 0; the account itself when absent.
     post: Option<usize>,
     /// The metric; all insights when absent.
@@ -35,7 +35,7 @@ pub struct Lack {
     left_out: bool,
 }
 
-impl Lack {
+impl MissingData {
     /// An account's metric, for whose sake requests are refused.
     pub fn of_account(metric: &str) -> Self {
         Self {
@@ -72,7 +72,7 @@ impl Lack {
 
 /// Which page of a list is asked for.
 #[derive(Debug, Deserialize)]
-pub(super) struct PageWish {
+pub(super) struct PageQuery {
     limit: Option<usize>,
     after: Option<String>,
 }
@@ -82,7 +82,7 @@ pub(super) struct PageWish {
 pub(super) struct Library {
     account: String,
     posts: Vec<Post>,
-    lacks: Vec<Lack>,
+    missing: Vec<MissingData>,
 }
 
 #[derive(Debug)]
@@ -129,7 +129,7 @@ impl Library {
         account: &str,
         published: Vec<PublishedPost>,
         older: usize,
-        lacks: Vec<Lack>,
+        missing: Vec<MissingData>,
     ) -> Self {
         let posts = published.into_iter().map(|post| Post {
             id: post.media,
@@ -150,7 +150,7 @@ impl Library {
             posts: posts
                 .chain((0..older).map(|n| older_post(account, n)))
                 .collect(),
-            lacks,
+            missing,
         }
     }
 
@@ -173,7 +173,7 @@ impl Library {
                 answer.insert("insights".to_owned(), self.account_insights(&metrics)?);
             }
             if let Some(media) = fields.get("media") {
-                let page = PageWish {
+                let page = PageQuery {
                     limit: media.modifier("limit").and_then(|limit| limit.parse().ok()),
                     after: None,
                 };
@@ -188,7 +188,7 @@ impl Library {
         respond(self.account_insights(metrics))
     }
 
-    pub(super) fn page(&self, fields: &Fields, page: &PageWish) -> Response {
+    pub(super) fn page(&self, fields: &Fields, page: &PageQuery) -> Response {
         respond(self.media(fields, page))
     }
 
@@ -217,7 +217,7 @@ impl Library {
         Ok(json!({ "data": data }))
     }
 
-    fn media(&self, fields: &Fields, page: &PageWish) -> Result<Value, Refusal> {
+    fn media(&self, fields: &Fields, page: &PageQuery) -> Result<Value, Refusal> {
         let limit = page.limit.unwrap_or(PAGE).clamp(1, LARGEST_PAGE);
         let start = page.after.as_ref().and_then(|after| after.parse().ok());
         let start: usize = start.unwrap_or(0);
@@ -257,10 +257,10 @@ impl Library {
         if let Some(metrics) = fields.metrics() {
             let mut data = Vec::new();
             for metric in metrics {
-                let lack = self.lack(Some(index), metric);
-                match lack {
-                    Some(lack) if lack.left_out => continue,
-                    Some(lack) if lack.metric.is_none() => return Err(Refusal::Post),
+                let missing = self.missing(Some(index), metric);
+                match missing {
+                    Some(missing) if missing.left_out => continue,
+                    Some(missing) if missing.metric.is_none() => return Err(Refusal::Post),
                     Some(_) => return Err(Refusal::PostMetric(metric.to_owned())),
                     None => {}
                 }
@@ -276,22 +276,26 @@ impl Library {
         Ok(Value::Object(answer))
     }
 
-    fn lack(&self, post: Option<usize>, metric: &str) -> Option<&Lack> {
-        self.lacks.iter().find(|lack| {
-            let all = post.is_some() && lack.metric.is_none();
-            lack.post == post && (all || lack.metric.as_deref() == Some(metric))
+    fn missing(&self, post: Option<usize>, metric: &str) -> Option<&MissingData> {
+        self.missing.iter().find(|missing| {
+            let all = post.is_some() && missing.metric.is_none();
+            missing.post == post && (all || missing.metric.as_deref() == Some(metric))
         })
     }
 
     fn refuses(&self, post: Option<usize>, metric: &str) -> bool {
-        self.lack(post, metric).is_some_and(|lack| !lack.left_out)
+        self.missing(post, metric)
+            .is_some_and(|missing| !missing.left_out)
     }
 
     /// Accounts whose id ends in 9 have no `profile_views`, as the API leaves out metrics of small
     /// accounts.
     fn leaves_out(&self, post: Option<usize>, metric: &str) -> bool {
         let small = post.is_none() && metric == "profile_views" && self.account.ends_with('9');
-        small || self.lack(post, metric).is_some_and(|lack| lack.left_out)
+        small
+            || self
+                .missing(post, metric)
+                .is_some_and(|missing| missing.left_out)
     }
 }
 

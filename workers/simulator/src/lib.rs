@@ -3,7 +3,7 @@
 //! It keeps containers and posts as the API does: a new container is in progress for some polls,
 //! then finished; it is published at most once, a carousel only of finished children. Media of kinds
 //! that the API does not take fails as it does there. Accounts and posts have numbers, which depend
-//! on their ids alone and can be taken away ([`Lack`]). It counts what it is asked and can be told to be
+//! on their ids alone and can be taken away ([`MissingData`]). It counts requests and can be made to be
 //! slow, to fail, to lose replies and to limit rates, by [`Fault`]s, from Rust or over HTTP:
 //!
 //! | request | answer |
@@ -27,14 +27,14 @@
 //! # }
 //! ```
 
+mod breakpoints;
 mod faults;
 mod fields;
-mod gates;
 mod insights;
 mod replies;
 mod routes;
-mod shelf;
-mod world;
+mod simulation;
+mod store;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -44,14 +44,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use breakpoints::{Moment, PausedRequest};
 pub use faults::{Effect, Fault, Operation};
-pub use gates::{Hold, Moment};
-pub use insights::Lack;
-pub use shelf::{Fate, PublishedPost};
-pub use world::Counters;
+pub use insights::MissingData;
+pub use simulation::Counters;
+pub use store::{ContainerOutcome, PublishedPost};
 
-use gates::Gate;
-use world::World;
+use breakpoints::Breakpoint;
+use simulation::Simulation;
 
 /// The API version in the simulator's base URL.
 const VERSION: &str = "v23.0";
@@ -161,7 +161,7 @@ impl SimulatorOptions {
 #[derive(Debug)]
 pub struct Simulator {
     url: String,
-    world: Arc<World>,
+    simulation: Arc<Simulation>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -174,10 +174,10 @@ impl Simulator {
     pub async fn start(options: SimulatorOptions) -> std::io::Result<Self> {
         let listener = TcpListener::bind(options.address).await?;
         let url = format!("http://{}/{VERSION}", listener.local_addr()?);
-        let world = Arc::new(World::new(options));
+        let simulation = Arc::new(Simulation::new(options));
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let router = routes::router(Arc::clone(&world));
+        let router = routes::router(Arc::clone(&simulation));
         let stop = stopping.clone();
         tasks.spawn(async move {
             let serving = axum::serve(listener, router)
@@ -199,7 +199,7 @@ impl Simulator {
         tasks.close();
         Ok(Self {
             url,
-            world,
+            simulation,
             stopping,
             tasks,
         })
@@ -212,35 +212,35 @@ impl Simulator {
 
     /// Arms a fault; of several that match a request, the one armed first takes effect.
     pub fn arm(&self, fault: Fault) {
-        self.world.arm(fault);
+        self.simulation.arm(fault);
     }
 
     /// Disarms all faults.
     pub fn disarm(&self) {
-        self.world.disarm();
+        self.simulation.disarm();
     }
 
-    /// Cooldowns the `nth` request of an account from now on, counted from 1, until the [`Hold`] is
+    /// Pauses the `nth` request of an account from now on, counted from 1, until the [`PausedRequest`] is
     /// dropped.
-    pub fn hold(&self, account: &str, nth: u32, moment: Moment) -> Hold {
-        let (gate, hold) = Gate::new(account, nth, moment);
-        self.world.put_up(gate);
+    pub fn pause_request(&self, account: &str, nth: u32, moment: Moment) -> PausedRequest {
+        let (breakpoint, hold) = Breakpoint::new(account, nth, moment);
+        self.simulation.add_breakpoint(breakpoint);
         hold
     }
 
     /// Takes numbers away from an account or one of its posts.
-    pub fn lacks(&self, account: &str, lack: Lack) {
-        self.world.take_away(account, lack);
+    pub fn remove_data(&self, account: &str, missing: MissingData) {
+        self.simulation.remove_data(account, missing);
     }
 
     /// What has been asked so far.
     pub fn counters(&self) -> Counters {
-        self.world.counters()
+        self.simulation.counters()
     }
 
     /// What has been published so far, in order.
     pub fn published(&self) -> Vec<PublishedPost> {
-        self.world.published()
+        self.simulation.published()
     }
 
     /// Stops listening and returns once it has.

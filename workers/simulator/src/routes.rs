@@ -10,17 +10,17 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use serde::Deserialize;
 
+use super::breakpoints::Moment;
 use super::fields::Fields;
-use super::gates::Moment;
-use super::insights::PageWish;
+use super::insights::PageQuery;
 use super::replies;
-use super::shelf::NewContainer;
-use super::world::{Treatment, World};
+use super::simulation::{Simulation, Treatment};
+use super::store::NewContainer;
 use super::{Counters, Fault, Operation, PublishedPost, VERSION};
 
-type Shared = State<Arc<World>>;
+type Shared = State<Arc<Simulation>>;
 
-pub(super) fn router(world: Arc<World>) -> Router {
+pub(super) fn router(simulation: Arc<Simulation>) -> Router {
     let api = Router::new()
         .route("/{id}", get(object))
         .route("/{id}/media", post(create_container).get(recent_media))
@@ -33,7 +33,7 @@ pub(super) fn router(world: Arc<World>) -> Router {
         .route("/_simulator/faults", post(arm).delete(disarm))
         .route("/_simulator/counters", get(counters))
         .route("/_simulator/published", get(published))
-        .with_state(world)
+        .with_state(simulation)
 }
 
 /// Who asks: the account, and whether the request is authorized as it should be.
@@ -58,27 +58,27 @@ impl Caller {
     }
 }
 
-/// Runs one request of the API: holds it at its gate, checks the caller, applies faults and rates,
+/// Runs one request of the API: pauses it at its breakpoint, checks the caller, applies faults and rates,
 /// then does it.
 async fn serve(
-    world: &World,
+    simulation: &Simulation,
     operation: Operation,
     caller: Caller,
     act: impl FnOnce(&Treatment) -> Response,
 ) -> Response {
-    let mut gate = world.gate(&caller.account);
-    if let Some(gate) = &mut gate {
-        gate.pass(Moment::Before).await;
+    let mut breakpoint = simulation.breakpoint(&caller.account);
+    if let Some(breakpoint) = &mut breakpoint {
+        breakpoint.pass(Moment::Before).await;
     }
-    let response = answer(world, operation, caller, act).await;
-    if let Some(gate) = &mut gate {
-        gate.pass(Moment::After).await;
+    let response = answer(simulation, operation, caller, act).await;
+    if let Some(breakpoint) = &mut breakpoint {
+        breakpoint.pass(Moment::After).await;
     }
     response
 }
 
 async fn answer(
-    world: &World,
+    simulation: &Simulation,
     operation: Operation,
     caller: Caller,
     act: impl FnOnce(&Treatment) -> Response,
@@ -89,7 +89,7 @@ async fn answer(
     if !caller.authorized {
         return replies::error(401, 190, None, "an access token is required");
     }
-    let treatment = match world.admit(operation, &caller.account) {
+    let treatment = match simulation.admit(operation, &caller.account) {
         Ok(treatment) => treatment,
         Err(refusal) => return *refusal,
     };
@@ -100,20 +100,20 @@ async fn answer(
     if treatment.lose_reply {
         return replies::lost();
     }
-    World::mark_usage(&mut response, &treatment, &caller.account);
+    Simulation::mark_usage(&mut response, &treatment, &caller.account);
     response
 }
 
 async fn create_container(
-    State(world): Shared,
+    State(simulation): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     Json(content): Json<NewContainer>,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::CreateContainer, caller, |_| {
-        world.create_container(&account, content)
+    serve(&simulation, Operation::CreateContainer, caller, |_| {
+        simulation.create_container(&account, content)
     })
     .await
 }
@@ -124,87 +124,94 @@ struct Publication {
 }
 
 async fn publish(
-    State(world): Shared,
+    State(simulation): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     Json(publication): Json<Publication>,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::Publish, caller, |_| {
-        world.publish(&account, &publication.creation_id)
+    serve(&simulation, Operation::Publish, caller, |_| {
+        simulation.publish(&account, &publication.creation_id)
     })
     .await
 }
 
 /// Whoever asks for numbers gets the posts that have them, those of earlier times included.
 async fn recent_media(
-    State(world): Shared,
+    State(simulation): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
     Query(fields): Query<Fields>,
-    Query(page): Query<PageWish>,
+    Query(page): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
     if fields.has("like_count") {
-        return serve(&world, Operation::PostNumbers, caller, |_| {
-            world.library(&account).page(&fields, &page)
+        return serve(&simulation, Operation::PostNumbers, caller, |_| {
+            simulation.library(&account).page(&fields, &page)
         })
         .await;
     }
-    serve(&world, Operation::RecentMedia, caller, |_| {
-        world.latest(&account, false)
+    serve(&simulation, Operation::RecentMedia, caller, |_| {
+        simulation.latest(&account, false)
     })
     .await
 }
 
 async fn recent_stories(
-    State(world): Shared,
+    State(simulation): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::RecentStories, caller, |_| {
-        world.latest(&account, true)
+    serve(&simulation, Operation::RecentStories, caller, |_| {
+        simulation.latest(&account, true)
     })
     .await
 }
 
 async fn publishing_quota(
-    State(world): Shared,
+    State(simulation): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::PublishingQuota, caller, |_| {
-        world.publishing_quota(&account)
+    serve(&simulation, Operation::PublishingQuota, caller, |_| {
+        simulation.publishing_quota(&account)
     })
     .await
 }
 
 /// `GET /{id}` reads a container, a post or an account, whichever has the id.
 async fn object(
-    State(world): Shared,
+    State(simulation): Shared,
     Path(id): Path<String>,
     RawQuery(query): RawQuery,
     Query(fields): Query<Fields>,
     headers: HeaderMap,
 ) -> Response {
-    let (operation, account) = match world.owner(&id) {
+    let (operation, account) = match simulation.owner(&id) {
         (Operation::Profile, account) if fields.has("insights") || fields.has("media") => {
             (Operation::Overview, account)
         }
         owner => owner,
     };
     let caller = Caller::new(account, &headers, query.as_deref());
-    serve(&world, operation, caller, |treatment| match operation {
-        Operation::ContainerStatus => world.container_status(&id, treatment.fate.clone()),
-        Operation::Permalink => world.media(&id),
-        _ => world.library(&id).account(&fields),
-    })
+    serve(
+        &simulation,
+        operation,
+        caller,
+        |treatment| match operation {
+            Operation::ContainerStatus => {
+                simulation.container_status(&id, treatment.outcome.clone())
+            }
+            Operation::Permalink => simulation.media(&id),
+            _ => simulation.library(&id).account(&fields),
+        },
+    )
     .await
 }
 
@@ -215,34 +222,34 @@ struct Metrics {
 }
 
 async fn insights(
-    State(world): Shared,
+    State(simulation): Shared,
     Path(account): Path<String>,
     RawQuery(query): RawQuery,
     Query(metrics): Query<Metrics>,
     headers: HeaderMap,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&world, Operation::Insights, caller, |_| {
+    serve(&simulation, Operation::Insights, caller, |_| {
         let metrics: Vec<_> = metrics.metric.split(',').collect();
-        world.library(&account).insights(&metrics)
+        simulation.library(&account).insights(&metrics)
     })
     .await
 }
 
-async fn arm(State(world): Shared, Json(fault): Json<Fault>) -> StatusCode {
-    world.arm(fault);
+async fn arm(State(simulation): Shared, Json(fault): Json<Fault>) -> StatusCode {
+    simulation.arm(fault);
     StatusCode::NO_CONTENT
 }
 
-async fn disarm(State(world): Shared) -> StatusCode {
-    world.disarm();
+async fn disarm(State(simulation): Shared) -> StatusCode {
+    simulation.disarm();
     StatusCode::NO_CONTENT
 }
 
-async fn counters(State(world): Shared) -> Json<Counters> {
-    Json(world.counters())
+async fn counters(State(simulation): Shared) -> Json<Counters> {
+    Json(simulation.counters())
 }
 
-async fn published(State(world): Shared) -> Json<Vec<PublishedPost>> {
-    Json(world.published())
+async fn published(State(simulation): Shared) -> Json<Vec<PublishedPost>> {
+    Json(simulation.published())
 }

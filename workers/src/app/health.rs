@@ -1,5 +1,4 @@
-//! How a worker program is: for whoever restarts the ones that hang, waits for the ones that start,
-//! and watches all of them.
+//! Health of a worker program, for orchestrators and monitoring.
 //!
 //! | path | answer |
 //! |---|---|
@@ -33,7 +32,7 @@ use super::write_probe::{DEADLINE, WriteProbe};
 /// An idle worker hears from Redis every few seconds; one that has not for so long does no work.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
-/// Who asks is few, and quick.
+/// Probes are few and short.
 const LIMITS: ConnectionLimits = ConnectionLimits {
     read_timeout: Duration::from_secs(2),
     connections: 32,
@@ -80,7 +79,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Answers whoever asks there.
+    /// Serves the routes on this listener.
     pub(super) fn serve(self: Arc<Self>, listener: TcpListener) -> HttpServer {
         let router = Router::new()
             .route("/health", get(ready))
@@ -95,7 +94,7 @@ impl Health {
     /// Why no jobs are worked on, if so.
     async fn problem(&self) -> Option<String> {
         if self.stopping.is_cancelled() {
-            return Some("the program is told to stop".to_owned());
+            return Some("the program is stopping".to_owned());
         }
         if let Some(problem) = self.stuck() {
             return Some(problem);
@@ -106,7 +105,7 @@ impl Health {
         self.problems.current()
     }
 
-    /// What the worker itself says.
+    /// What the worker itself reports.
     fn stuck(&self) -> Option<String> {
         let health = self.worker.health();
         if health.closed {

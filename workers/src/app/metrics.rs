@@ -1,4 +1,4 @@
-//! Numbers of a program, in the text format of Prometheus.
+//! Metrics of a program, in the text format of Prometheus.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ const RUNNING: &str = "oxbull_worker_running_jobs";
 const HEALTHY: &str = "oxbull_worker_healthy";
 const REDIS_UP: &str = "oxbull_redis_up";
 
-/// Where the numbers are gathered; clones share them.
+/// The metrics of a program; clones share them.
 #[derive(Debug, Clone)]
 pub struct MetricsRegistry {
     recorder: Arc<PrometheusRecorder>,
@@ -63,20 +63,20 @@ fn builder() -> Result<PrometheusBuilder, BuildError> {
 }
 
 impl MetricsRegistry {
-    /// Gathers what the library counts too. Only the first of a process does.
+    /// Collects the library's metrics too. Only the first registry of a process does.
     pub fn install(&self) {
         if metrics::set_global_recorder(Arc::clone(&self.recorder)).is_err() {
-            tracing::warn!("numbers of the library are gathered elsewhere");
+            tracing::warn!("another metrics recorder is installed");
         }
         oxbull::describe_metrics();
     }
 
-    /// Runs what counts something.
+    /// Runs a closure that records metrics here.
     pub(crate) fn record<T>(&self, count: impl FnOnce() -> T) -> T {
         metrics::with_local_recorder(&*self.recorder, count)
     }
 
-    /// Takes over what a queue tells.
+    /// Records a queue's backlog.
     pub(crate) fn backlog<D>(&self, queue: &Queue<D>, backlog: &Backlog) {
         let name = queue.name().as_str().to_owned();
         self.record(|| {
@@ -97,7 +97,7 @@ impl MetricsRegistry {
         });
     }
 
-    /// Takes over what a worker tells.
+    /// Records a worker's health.
     pub(crate) fn worker<D>(&self, queue: &Queue<D>, health: &WorkerHealth) {
         let name = queue.name().as_str().to_owned();
         self.record(|| {
@@ -108,18 +108,18 @@ impl MetricsRegistry {
         });
     }
 
-    /// Says whether Redis answers.
+    /// Records whether Redis answers.
     pub(crate) fn redis_up(&self, is_up: bool) {
         let up = f64::from(u8::from(is_up));
         self.record(|| gauge!(REDIS_UP).set(up));
     }
 
-    /// Keeps memory bounded where nobody reads the numbers; to be called now and then.
+    /// Drains histograms, so that memory stays bounded where nobody scrapes; to be called every few seconds.
     pub(crate) fn run_upkeep(&self) {
         self.handle.run_upkeep();
     }
 
-    /// All of it as text.
+    /// All metrics as text.
     pub(crate) fn render(&self) -> String {
         self.handle.render()
     }

@@ -1,4 +1,4 @@
-//! What a program cannot do at present, for its health.
+//! Present problems of a program, for its health.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -39,7 +39,7 @@ impl Problems {
         Some(format!("{part}: {problem}"))
     }
 
-    /// A panic elsewhere does not make a text wrong.
+    /// A panic elsewhere does not make the texts invalid.
     fn parts(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, String>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -25,7 +25,7 @@ use super::{LogFormat, WorkerSettings, init_logging};
 /// How long the last requests about a program's health get.
 const HEALTH_GRACE: Duration = Duration::from_secs(1);
 
-/// How often the numbers are put in order where nobody reads them.
+/// How often histograms are drained where nobody scrapes them.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why a worker program did not start, or ended otherwise than by being told to.
@@ -117,7 +117,7 @@ impl Program {
         &self.client
     }
 
-    /// Where parts of the program say what they cannot do.
+    /// Where parts of the program report what they cannot do.
     pub fn problems(&self) -> &Problems {
         &self.problems
     }
@@ -184,13 +184,13 @@ impl Program {
     }
 }
 
-/// The queue, to look at it and to add nothing.
+/// The queue, for reading only.
 async fn look(client: &Client, queue: &str, prefix: &str) -> oxbull::Result<Queue<Value>> {
     let queue = Queue::builder(client, queue).prefix(prefix);
     queue.skip_settings_update().open().await
 }
 
-/// Never ends.
+/// Drains histograms ; never returns.
 async fn upkeep(metrics: &MetricsRegistry) {
     loop {
         tokio::time::sleep(UPKEEP).await;
@@ -198,7 +198,7 @@ async fn upkeep(metrics: &MetricsRegistry) {
     }
 }
 
-/// Notes when the worker begins to stop; ends with it.
+/// Cancels the token when the worker begins to stop; returns when it has.
 async fn cancel_on_closing(mut events: WorkerEvents, stopping: &CancellationToken) {
     while let Some(event) = events.next().await {
         match event {

@@ -1,4 +1,4 @@
-//! Whether Redis takes writes, which a sign of life does not tell: a full server answers `PING`.
+//! Whether Redis accepts writes, which `PING` does not show: a full server answers it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 /// How long Redis gets to answer.
 pub(crate) const DEADLINE: Duration = Duration::from_millis(500);
 
-/// How long an answer counts, so that whoever asks often costs Redis little.
+/// How long a result is reused, so that frequent probes cost Redis little.
 const FRESH: Duration = Duration::from_millis(500);
 
 /// The key that is written; every role may.
@@ -35,7 +35,7 @@ impl WriteProbe {
         }
     }
 
-    /// Why Redis does not take writes, if it does not.
+    /// The error of the last attempt to write, if it failed.
     pub(crate) async fn problem(&self) -> Option<Arc<Error>> {
         let mut last = self.last.lock().await;
         if let Some((at, problem)) = &*last

@@ -20,7 +20,7 @@ const JOB: &str = "delivery";
 
 /// What becomes of a signed delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum DeliveryOutcome {
     /// It is in the queue now.
     Enqueued,
     /// It was there before, or has been handled.
@@ -66,16 +66,16 @@ impl Intake {
 
     /// Stores a delivery unless it is known. Asking again, after an error or not at all, is safe:
     /// the id tells what is the same.
-    pub(super) async fn take(&self, body: &[u8]) -> Result<Taken, BoxError> {
+    pub(super) async fn take(&self, body: &[u8]) -> Result<DeliveryOutcome, BoxError> {
         // The job's data is the text as it came; to the reader it is the same JSON.
         let Ok(raw) = serde_json::from_slice::<Box<RawValue>>(body) else {
-            return Ok(Taken::NotJson);
+            return Ok(DeliveryOutcome::NotJson);
         };
         let id = job_id(body)?;
         // A delivery of another shape has no conversations. Its job will say what is wrong.
         if let Ok(delivery) = serde_json::from_slice::<WebhookDelivery>(body) {
             if !in_time(&delivery, self.client.clock().now(), self.max_age) {
-                return Ok(Taken::OutOfTime);
+                return Ok(DeliveryOutcome::OutOfTime);
             }
             let (shares, _) = shares(&delivery);
             let mut handled = !shares.is_empty();
@@ -83,14 +83,14 @@ impl Intake {
                 handled &= self.ledger.accept(&id, share).await?;
             }
             if handled {
-                return Ok(Taken::Duplicate);
+                return Ok(DeliveryOutcome::Duplicate);
             }
         }
         let options = JobOptions::new().id(id);
         let added = self.queue.add_once(JOB, &raw, options).await?;
         Ok(match added.outcome {
-            AddOutcome::Added => Taken::Enqueued,
-            _ => Taken::Duplicate,
+            AddOutcome::Added => DeliveryOutcome::Enqueued,
+            _ => DeliveryOutcome::Duplicate,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use metrics::{counter, describe_counter, describe_histogram, histogram};
 
-use super::intake::Taken;
+use super::intake::DeliveryOutcome;
 use crate::app::MetricsRegistry;
 
 const REQUESTS: &str = "gateway_requests_total";
@@ -65,12 +65,12 @@ impl Metrics {
     }
 
     /// Counts what became of a signed delivery.
-    pub(super) fn delivery(&self, taken: Taken) {
+    pub(super) fn delivery(&self, taken: DeliveryOutcome) {
         self.count(match taken {
-            Taken::Enqueued => "enqueued",
-            Taken::Duplicate => "duplicate",
-            Taken::NotJson => "not_json",
-            Taken::OutOfTime => "out_of_time",
+            DeliveryOutcome::Enqueued => "enqueued",
+            DeliveryOutcome::Duplicate => "duplicate",
+            DeliveryOutcome::NotJson => "not_json",
+            DeliveryOutcome::OutOfTime => "out_of_time",
         });
     }
 

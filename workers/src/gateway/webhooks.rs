@@ -13,7 +13,7 @@ use oxbull::BoxError;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::intake::Taken;
+use super::intake::DeliveryOutcome;
 use super::routes::App;
 
 /// The header with the signature.
@@ -85,9 +85,9 @@ pub(super) async fn deliver(
     };
     app.metrics.delivery(taken);
     match taken {
-        Taken::Enqueued | Taken::Duplicate => StatusCode::OK,
-        Taken::NotJson => StatusCode::BAD_REQUEST,
-        Taken::OutOfTime => StatusCode::FORBIDDEN,
+        DeliveryOutcome::Enqueued | DeliveryOutcome::Duplicate => StatusCode::OK,
+        DeliveryOutcome::NotJson => StatusCode::BAD_REQUEST,
+        DeliveryOutcome::OutOfTime => StatusCode::FORBIDDEN,
     }
     .into_response()
 }

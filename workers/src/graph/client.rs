@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::{AccessToken, AccountId, ApiError, GraphError, Meter};
+use super::{AccessToken, AccountId, ApiError, GraphError, UsageMeter};
 
 /// The largest answer read, in bytes; the requests made here have answers of a few kilobytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
@@ -161,14 +161,14 @@ pub struct AccountApi<'a> {
     graph: &'a GraphClient,
     id: &'a AccountId,
     token: &'a AccessToken,
-    meter: Option<&'a Meter>,
+    meter: Option<&'a UsageMeter>,
 }
 
 impl<'a> AccountApi<'a> {
     /// Notes in `meter` what answers say about the rate, and makes no further request once they
     /// say that the account is to be left alone: such a request fails with [`GraphError::Spared`].
     #[must_use]
-    pub fn metered(mut self, meter: &'a Meter) -> Self {
+    pub fn metered(mut self, meter: &'a UsageMeter) -> Self {
         self.meter = Some(meter);
         self
     }
@@ -229,8 +229,14 @@ impl AccountApi<'_> {
         &self,
         request: reqwest::RequestBuilder,
     ) -> Result<A, GraphError> {
-        if let Some(spare) = self.meter.map(Meter::spare).filter(|spare| spare.stop) {
-            return Err(GraphError::Spared(spare.account.max(spare.application)));
+        if let Some(throttle) = self
+            .meter
+            .map(UsageMeter::throttle)
+            .filter(|throttle| throttle.stop)
+        {
+            return Err(GraphError::Spared(
+                throttle.account.max(throttle.application),
+            ));
         }
         let mut response = request
             .bearer_auth(self.token.reveal())

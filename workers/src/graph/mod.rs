@@ -44,4 +44,4 @@ pub use media::{ContainerState, ContainerStatus, Media, NewContainer, Publishing
 pub(crate) use refusal::Refused;
 pub use settings::{GraphSettings, GraphSettingsError};
 pub use token::{AccessToken, AccessTokens, MissingToken, TokenFileError};
-pub use usage::{Meter, Spare};
+pub use usage::{Throttle, UsageMeter};

@@ -97,7 +97,7 @@ fn business(headers: &HeaderMap) -> Vec<Usage> {
 
 /// How much the API is to be spared.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Spare {
+pub struct Throttle {
     /// No run for this account should begin for so long.
     pub account: Duration,
     /// No run for any account should begin for so long.
@@ -106,19 +106,19 @@ pub struct Spare {
     pub stop: bool,
 }
 
-impl Spare {
+impl Throttle {
     /// Reads the headers of any response, also of a successful one: that is how to slow down
     /// before requests are refused.
     fn read(headers: &HeaderMap) -> Self {
-        let mut spare = Self::default();
+        let mut throttle = Self::default();
         for Usage { percent, blocked } in business(headers) {
-            spare.account = spare.account.max(rest(percent)).max(blocked);
-            spare.stop |= percent >= PAUSE_FROM || !blocked.is_zero();
+            throttle.account = throttle.account.max(rest(percent)).max(blocked);
+            throttle.stop |= percent >= PAUSE_FROM || !blocked.is_zero();
         }
         let application = Usage::of(&json(headers, APPLICATION_USAGE)).percent;
-        spare.application = rest(application);
-        spare.stop |= application >= PAUSE_FROM;
-        spare
+        throttle.application = rest(application);
+        throttle.stop |= application >= PAUSE_FROM;
+        throttle
     }
 
     fn and(self, other: Self) -> Self {
@@ -142,17 +142,17 @@ fn rest(percent: u64) -> Duration {
 
 /// Remembers what the responses of one run said about the rate.
 #[derive(Debug, Default)]
-pub struct Meter(Mutex<Spare>);
+pub struct UsageMeter(Mutex<Throttle>);
 
-impl Meter {
+impl UsageMeter {
     /// What has been said so far, the largest of each.
-    pub fn spare(&self) -> Spare {
+    pub fn throttle(&self) -> Throttle {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn note(&self, headers: &HeaderMap) {
-        let mut spare = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *spare = spare.and(Spare::read(headers));
+        let mut throttle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *throttle = throttle.and(Throttle::read(headers));
     }
 }
 
@@ -204,7 +204,10 @@ mod tests {
         assert_eq!(requested_wait(&headers("retry-after", "soon")), None);
         assert_eq!(requested_wait(&headers(BUSINESS_USAGE, "{")), None);
         assert_eq!(requested_wait(&HeaderMap::new()), None);
-        assert_eq!(Spare::read(&headers(BUSINESS_USAGE, "{")), Spare::default());
+        assert_eq!(
+            Throttle::read(&headers(BUSINESS_USAGE, "{")),
+            Throttle::default()
+        );
     }
 
     /// Whatever numbers a header has, the others in it count, and none of them fails the job.
@@ -213,27 +216,27 @@ mod tests {
         let odd = r#"{"1":[{"call_count":null,"total_time":"x"}],"2":7,
             "3":[{"call_count":97.5,"estimated_time_to_regain_access":-1}]}"#;
         let odd = odd.replace('\n', "");
-        let spare = Spare::read(&headers(BUSINESS_USAGE, &odd));
-        assert_eq!((spare.account, spare.stop), (PAUSE, true));
+        let throttle = Throttle::read(&headers(BUSINESS_USAGE, &odd));
+        assert_eq!((throttle.account, throttle.stop), (PAUSE, true));
         let long = usage(1, u64::MAX);
-        assert_eq!(Spare::read(&long).account, LONGEST);
+        assert_eq!(Throttle::read(&long).account, LONGEST);
         assert_eq!(requested_wait(&long), Some(LONGEST));
     }
 
     /// Slow at 80 %, stop at 95 % or as long as the API says, whatever the answer itself was.
     #[test]
     fn usage_slows_down_and_then_stops() {
-        let seconds = |percent| Spare::read(&usage(percent, 0)).account.as_secs();
+        let seconds = |percent| Throttle::read(&usage(percent, 0)).account.as_secs();
         assert_eq!([79, 80, 94].map(seconds), [0, 1, 15]);
-        assert!(!Spare::read(&usage(94, 0)).stop);
-        let full = Spare::read(&usage(95, 0));
+        assert!(!Throttle::read(&usage(94, 0)).stop);
+        let full = Throttle::read(&usage(95, 0));
         assert_eq!((full.account, full.stop), (PAUSE, true));
-        let blocked = Spare::read(&usage(10, 5));
+        let blocked = Throttle::read(&usage(10, 5));
         assert_eq!(
             (blocked.account, blocked.stop),
             (Duration::from_secs(300), true)
         );
-        let application = Spare::read(&headers(APPLICATION_USAGE, r#"{"call_count":97.5}"#));
+        let application = Throttle::read(&headers(APPLICATION_USAGE, r#"{"call_count":97.5}"#));
         assert_eq!(
             (application.account, application.application),
             (Duration::ZERO, PAUSE)

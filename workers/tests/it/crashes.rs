@@ -5,14 +5,14 @@
 //! to die at, for n = 1, 2, 3, until a run ends before it has come so far.
 
 use oxbull::{JobId, JobRecord, JobState, Queue};
-use oxbull_instagram_simulator::{Hold, Moment, Operation, Simulator, SimulatorOptions};
+use oxbull_instagram_simulator::{Moment, Operation, PausedRequest, Simulator, SimulatorOptions};
 use oxbull_testkit::{Command, Proxy, Rule, eventually, unique};
 use oxbull_workers::jobs::post_publishing::{QUEUE, options};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::support::{Bench, DEADLINE, Ears, LATER, TestResult, publisher_process, reaches};
+use crate::support::{Bench, DEADLINE, LATER, Subscriber, TestResult, publisher_process, reaches};
 
 /// More steps than any post has.
 const MOST: u32 = 60;
@@ -64,7 +64,7 @@ struct Kind {
 struct Site {
     bench: Bench,
     simulator: Simulator,
-    ears: Ears,
+    subscriber: Subscriber,
 }
 
 impl Site {
@@ -72,11 +72,11 @@ impl Site {
     async fn start(polls: u32) -> TestResult<Self> {
         let bench = Bench::start().await?;
         let simulator = Simulator::start(SimulatorOptions::new().polls(polls)).await?;
-        let ears = Ears::open(&bench.server).await?;
+        let subscriber = Subscriber::open(&bench.server).await?;
         Ok(Self {
             bench,
             simulator,
-            ears,
+            subscriber,
         })
     }
 
@@ -136,7 +136,7 @@ impl Site {
         let mut second =
             publisher_process(&self.bench.server.url(), self.simulator.url(), &prefix)?;
         let job = ended(&queue, &id).await?;
-        self.ears.hear(&name, 1).await?;
+        self.subscriber.hear(&name, 1).await?;
         second.kill().await?;
         if blow.fault == Fault::Freeze {
             // It takes one job at a time, so once it has done another it is through with the first.
@@ -167,7 +167,7 @@ impl Site {
             End::Failed => assert!(kinds.is_empty(), "{kinds:?}"),
             End::AsTold => assert!(kinds.len() <= 1, "{kinds:?}"),
         }
-        let told = self.ears.told(name);
+        let told = self.subscriber.told(name);
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(job.attempts_made, 1, "a crash costs no attempt");
         if let [post] = published.as_slice() {
@@ -201,10 +201,10 @@ impl Site {
         name: &str,
         blow: Blow,
         nth: u32,
-    ) -> TestResult<Option<Hold>> {
+    ) -> TestResult<Option<PausedRequest>> {
         match blow.side {
             Side::Api => {
-                let mut hold = self.simulator.hold(name, nth, blow.moment);
+                let mut hold = self.simulator.pause_request(name, nth, blow.moment);
                 hold.reached().await;
                 Ok(Some(hold))
             }

@@ -121,9 +121,9 @@ fn delivery(peer: &str, mid: &str) -> Value {
 #[tokio::test]
 async fn repeated_events_are_handled_once() -> TestResult {
     let stage = Stage::start().await?;
-    let mut ears = stage.server.connect().await?;
-    ears.send(&["PSUBSCRIBE", "notify:*"]).await?;
-    ears.receive().await?;
+    let mut subscriber = stage.server.connect().await?;
+    subscriber.send(&["PSUBSCRIBE", "notify:*"]).await?;
+    subscriber.receive().await?;
     let worker = stage.worker().await?;
     let both = entry(&json!([
         message("5", "a"),
@@ -155,7 +155,7 @@ async fn repeated_events_are_handled_once() -> TestResult {
     assert_eq!(counted.as_deref(), Some("3"));
     let mut told = Vec::new();
     for _ in 0..3 {
-        let texts = ears.receive().await?.texts();
+        let texts = subscriber.receive().await?.texts();
         assert_eq!(texts[2], channel(None, ACCOUNT));
         let notice: Value = serde_json::from_str(&texts[3])?;
         assert_eq!(notice["type"], "webhook.event");
@@ -176,9 +176,9 @@ async fn repeated_events_are_handled_once() -> TestResult {
 #[tokio::test]
 async fn every_kind_is_stored_and_counted() -> TestResult {
     let stage = Stage::start().await?;
-    let mut ears = stage.server.connect().await?;
-    ears.send(&["SUBSCRIBE", "notify:user-7"]).await?;
-    ears.receive().await?;
+    let mut subscriber = stage.server.connect().await?;
+    subscriber.send(&["SUBSCRIBE", "notify:user-7"]).await?;
+    subscriber.receive().await?;
     let worker = stage.worker().await?;
     let mut all = entry(&json!([
         message("5", "text"),
@@ -234,7 +234,7 @@ async fn every_kind_is_stored_and_counted() -> TestResult {
     let expected = expected.map(|(kind, count)| (kind.to_owned(), count.to_owned()));
     assert_eq!(counts, expected.into());
     for _ in 0..11 {
-        assert_eq!(ears.receive().await?.texts()[1], "notify:user-7");
+        assert_eq!(subscriber.receive().await?.texts()[1], "notify:user-7");
     }
     stage.end(worker).await;
     Ok(())

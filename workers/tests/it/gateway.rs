@@ -611,7 +611,7 @@ async fn missing_secret_is_a_refusal_to_start() -> TestResult {
     Ok(())
 }
 
-/// Told to stop, the program answers what it has begun to read, then ends well; nothing that it
+/// Notices to stop, the program answers what it has begun to read, then ends well; nothing that it
 /// logged shows a secret or a delivery.
 #[tokio::test]
 async fn signal_ends_the_program_after_its_requests() -> TestResult {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
-use oxbull_workers::graph::{ContainerState, Failure, GraphError, LimitScope, Meter, NewContainer};
+use oxbull_workers::graph::{
+    ContainerState, Failure, GraphError, LimitScope, NewContainer, UsageMeter,
+};
 
 use crate::support::{ACCOUNT, Fixture, TestResult};
 
@@ -124,11 +126,11 @@ async fn errors_show_no_token() -> TestResult {
 #[tokio::test]
 async fn nearly_used_up_rate_stops_the_run() -> TestResult {
     let fixture = Fixture::start().await?;
-    let meter = Meter::default();
+    let meter = UsageMeter::default();
     let api = fixture.api().metered(&meter);
     fixture.simulator.arm(Fault::usage(85, 0).times(1));
     api.publishing_quota().await?;
-    assert_eq!(meter.spare().account, Duration::from_secs(6));
+    assert_eq!(meter.throttle().account, Duration::from_secs(6));
     fixture.simulator.arm(Fault::usage(95, 3).times(1));
     api.publishing_quota().await?;
     let error = api.publishing_quota().await.unwrap_err();

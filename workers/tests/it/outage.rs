@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::health::{answers, program};
-use crate::support::{Bench, DEADLINE, Ears, TestResult};
+use crate::support::{Bench, DEADLINE, Subscriber, TestResult};
 
 /// How long nothing can be written.
 const FULL: Duration = Duration::from_secs(60);
@@ -65,7 +65,7 @@ fn jobs(now: i64) -> [(&'static str, Vec<Value>); 3] {
 #[tokio::test]
 async fn full_redis_fails_no_job() -> TestResult {
     let bench = Bench::start().await?;
-    let ears = Ears::open(&bench.server).await?;
+    let subscriber = Subscriber::open(&bench.server).await?;
     let simulator = Simulator::start(SimulatorOptions::new().polls(3)).await?;
     let url = bench.server.url();
     let programs = [
@@ -139,12 +139,12 @@ async fn full_redis_fails_no_job() -> TestResult {
         answers(*port, "/ready", 200).await?;
     }
     for n in 0..JOBS {
-        let told = ears.hear(&format!("u{n}"), 1).await?;
+        let told = subscriber.hear(&format!("u{n}"), 1).await?;
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0]["type"], "post.published");
     }
     // Each event of a delivery is published exactly once, also those refused in between.
-    assert_eq!(ears.hear("account:1", JOBS).await?.len(), JOBS);
+    assert_eq!(subscriber.hear("account:1", JOBS).await?.len(), JOBS);
     assert_eq!(simulator.published().len(), JOBS);
     bench.client.close().await;
     Ok(())

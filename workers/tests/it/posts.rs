@@ -17,7 +17,9 @@ use oxbull_workers::jobs::post_publishing::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{ACCOUNT, Bench, DEADLINE, Ears, LATER, TestResult, graph, reaches, tokens};
+use crate::support::{
+    ACCOUNT, Bench, DEADLINE, LATER, Subscriber, TestResult, graph, reaches, tokens,
+};
 
 const USER: &str = "user-1";
 
@@ -25,7 +27,7 @@ const USER: &str = "user-1";
 struct Desk {
     bench: Bench,
     simulator: Simulator,
-    ears: Ears,
+    subscriber: Subscriber,
     queue: Queue<Value>,
 }
 
@@ -33,12 +35,12 @@ impl Desk {
     async fn open(options: SimulatorOptions) -> TestResult<Self> {
         let bench = Bench::start().await?;
         let simulator = Simulator::start(options).await?;
-        let ears = Ears::open(&bench.server).await?;
+        let subscriber = Subscriber::open(&bench.server).await?;
         let queue = Queue::open(&bench.client, QUEUE).await?;
         Ok(Self {
             bench,
             simulator,
-            ears,
+            subscriber,
             queue,
         })
     }
@@ -141,7 +143,7 @@ async fn post_is_published_in_one_attempt() -> TestResult {
     );
     assert_eq!(job.attempts_made, 1);
     assert!(job.attempts_started > 1, "it stepped aside for its media");
-    let told = desk.ears.hear(USER, 1).await?;
+    let told = desk.subscriber.hear(USER, 1).await?;
     let at = told[0]["at"].clone();
     assert_eq!(
         told,
@@ -227,7 +229,7 @@ async fn last_attempt_in_doubt_is_put_off() -> TestResult {
     assert_eq!(job.attempts_made, 0);
     desk.queue.promote(&id).await?;
     reaches(&desk.queue, &id, JobState::Completed).await?;
-    let told = desk.ears.hear(USER, 1).await?;
+    let told = desk.subscriber.hear(USER, 1).await?;
     assert_eq!(told[0]["type"], "post.published");
     desk.end(worker).await;
     Ok(())
@@ -259,7 +261,7 @@ async fn hopeless_posts_fail_at_once_with_their_reason() -> TestResult {
         assert_eq!(job.attempts_made, 1);
         let found = job.failed_reason.unwrap();
         assert!(found.contains(reason), "{found}");
-        let told = desk.ears.hear(USER, count + 1).await?;
+        let told = desk.subscriber.hear(USER, count + 1).await?;
         assert_eq!(told.len(), count + 1);
         assert_eq!(told[count]["type"], "post.failed");
         assert_eq!(told[count]["code"], "refused");
@@ -288,13 +290,13 @@ async fn expired_token_asks_for_a_reconnection() -> TestResult {
         assert!(reason.contains("reconnect the account"), "{reason}");
     }
     assert_eq!(desk.simulator.counters().accounts[ACCOUNT], 3);
-    let told = desk.ears.hear(USER, 3).await?;
+    let told = desk.subscriber.hear(USER, 3).await?;
     assert!(told.iter().all(|notice| notice["code"] == "reconnect"));
 
     desk.simulator.disarm();
     desk.queue.retry(&added[0], RetryOptions::new()).await?;
     reaches(&desk.queue, &added[0], JobState::Completed).await?;
-    let told = desk.ears.hear(USER, 4).await?;
+    let told = desk.subscriber.hear(USER, 4).await?;
     assert_eq!(told[3]["type"], "post.published");
     desk.end(worker).await;
     Ok(())
@@ -308,7 +310,7 @@ async fn missing_token_asks_for_a_reconnection() -> TestResult {
     let worker = desk.work_with(short(), none, desk.simulator.url()).await?;
     let id = desk.add(&shoes()).await?;
     reaches(&desk.queue, &id, JobState::Failed).await?;
-    let told = desk.ears.hear(USER, 1).await?;
+    let told = desk.subscriber.hear(USER, 1).await?;
     assert_eq!(told[0]["code"], "reconnect");
     assert!(desk.simulator.counters().accounts.is_empty());
     desk.end(worker).await;
@@ -325,13 +327,13 @@ async fn third_passing_failure_is_final() -> TestResult {
     let id = desk.add(&shoes()).await?;
     let job = reaches(&desk.queue, &id, JobState::Completed).await?;
     assert_eq!(job.attempts_made, 3);
-    assert_eq!(desk.ears.hear(USER, 1).await?.len(), 1);
+    assert_eq!(desk.subscriber.hear(USER, 1).await?.len(), 1);
 
     desk.simulator.arm(fault);
     let id = desk.add(&shoes()).await?;
     let job = reaches(&desk.queue, &id, JobState::Failed).await?;
     assert_eq!(job.attempts_made, 3);
-    let told = desk.ears.hear(USER, 2).await?;
+    let told = desk.subscriber.hear(USER, 2).await?;
     assert_eq!((told.len(), &told[1]["code"]), (2, &json!("unavailable")));
     desk.end(worker).await;
     Ok(())
@@ -454,14 +456,14 @@ async fn post_that_is_put_off_for_too_long_fails() -> TestResult {
     reaches(&desk.queue, &id, JobState::Delayed).await?;
     desk.queue.promote(&id).await?;
     reaches(&desk.queue, &id, JobState::Failed).await?;
-    let told = desk.ears.hear(USER, 1).await?;
+    let told = desk.subscriber.hear(USER, 1).await?;
     assert_eq!(told[0]["code"], "limited");
     assert_eq!(desk.simulator.counters().accounts[ACCOUNT], 1);
 
     // A retry by hand has all of the time again.
     desk.queue.retry(&id, RetryOptions::new()).await?;
     reaches(&desk.queue, &id, JobState::Delayed).await?;
-    assert_eq!(desk.ears.told(USER).len(), 1);
+    assert_eq!(desk.subscriber.told(USER).len(), 1);
     desk.end(worker).await;
     Ok(())
 }
@@ -517,7 +519,7 @@ async fn every_cause_before_the_handler_is_told_once() -> TestResult {
     let story = async {
         desk.queue.resume().await?;
         for (user, ..) in &causes {
-            let told = desk.ears.hear(user, 1).await;
+            let told = desk.subscriber.hear(user, 1).await;
             let told = told.map_err(|error| format!("{user}: {error}"))?;
             assert_eq!(told[0]["type"], "post.failed", "{user}");
             assert_eq!(told.len(), 1, "{told:?}");
@@ -560,9 +562,9 @@ async fn follower_that_is_refused_moves_on_past_nobody() -> TestResult {
         let story = async {
             reaches(&desk.queue, &id, JobState::Failed).await?;
             eventually(DEADLINE, async || problems.current().ok_or("no problem")).await?;
-            assert_eq!(desk.ears.told(missing), [] as [Value; 0]);
+            assert_eq!(desk.subscriber.told(missing), [] as [Value; 0]);
             server.cli(&["ACL", "SETUSER", "few", "+@all"]).await?;
-            assert_eq!(desk.ears.hear(missing, 1).await?.len(), 1);
+            assert_eq!(desk.subscriber.hear(missing, 1).await?.len(), 1);
             eventually(DEADLINE, async || match problems.current() {
                 None => Ok(()),
                 Some(trouble) => Err(trouble),
@@ -610,12 +612,12 @@ async fn failure_without_the_handler_is_told() -> TestResult {
     let problems = Problems::default();
     let watch = watch_failures(worker.events(), client.clone(), queue, problems);
     let late = async {
-        desk.ears.hear(USER, 3).await?;
+        desk.subscriber.hear(USER, 3).await?;
         desk.queue.pause().await?;
         let late = fail(&shoes()).await?;
         desk.queue.resume().await?;
         reaches(&desk.queue, &late, JobState::Failed).await?;
-        desk.ears.hear(USER, 4).await
+        desk.subscriber.hear(USER, 4).await
     };
     let told = tokio::select! {
         () = watch => panic!("the worker ended"),

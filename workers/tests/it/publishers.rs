@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::{
-    Bench, Ears, LATER, TOKEN, TestResult, publisher, publisher_process, reaches,
+    Bench, LATER, Subscriber, TOKEN, TestResult, publisher, publisher_process, reaches,
 };
 
 fn post(account: &str, number: usize) -> Value {
@@ -31,7 +31,7 @@ fn post(account: &str, number: usize) -> Value {
 async fn throttled_account_holds_up_no_other() -> TestResult {
     let bench = Bench::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let ears = Ears::open(&bench.server).await?;
+    let subscriber = Subscriber::open(&bench.server).await?;
     simulator.arm(Fault::rate_limit(LATER).account("limited"));
     let queue: Queue<Value> = Queue::open(&bench.client, QUEUE).await?;
     let mut limited = Vec::new();
@@ -83,7 +83,7 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
             posts.iter().filter(|post| post.account == account).count(),
             6
         );
-        assert_eq!(ears.hear(account, 6).await?.len(), 6);
+        assert_eq!(subscriber.hear(account, 6).await?.len(), 6);
     }
     for publisher in &mut publishers {
         publisher.kill().await?;
@@ -98,7 +98,7 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
 async fn tokens_show_nowhere() -> TestResult {
     let bench = Bench::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let ears = Ears::open(&bench.server).await?;
+    let subscriber = Subscriber::open(&bench.server).await?;
     simulator.arm(Fault::error(400, 190).account("expired"));
     let queue: Queue<Value> = Queue::open(&bench.client, QUEUE).await?;
     let mut publisher = publisher(&bench.server.url(), simulator.url(), "bull")
@@ -117,7 +117,7 @@ async fn tokens_show_nowhere() -> TestResult {
     ] {
         let id = queue.add("publish", &post(account, 1)).await?.id;
         seen.push(format!("{:?}", reaches(&queue, &id, end).await?));
-        seen.push(format!("{:?}", ears.hear(account, 1).await?));
+        seen.push(format!("{:?}", subscriber.hear(account, 1).await?));
     }
     publisher.kill().await?;
     let log = log.await??;

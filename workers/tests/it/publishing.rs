@@ -8,7 +8,7 @@ use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
 use oxbull_workers::graph::{ContainerId, Failure, LimitScope};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::post_publishing::{
-    Notebook, Plan, PostPublishing, Publication, PublishError, PublishLimits, PublishRequest,
+    Plan, PostPublishing, ProgressStore, Publication, PublishError, PublishLimits, PublishRequest,
     PublishedPost, Step, publish,
 };
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ struct Desk {
     clock: Clock,
 }
 
-impl Notebook for Desk {
+impl ProgressStore for Desk {
     async fn keep(&self, progress: &Publication) -> Result<(), BoxError> {
         self.post.lock().unwrap().publication = Some(progress.clone());
         Ok(())

@@ -12,7 +12,9 @@ use oxbull_workers::jobs::analytics_refresh::{
     Refresher, handle, options, overview_key,
 };
 
-use crate::support::{Bench, DEADLINE, Ears, LATER, TestResult, graph, reaches, refresher, tokens};
+use crate::support::{
+    Bench, DEADLINE, LATER, Subscriber, TestResult, graph, reaches, refresher, tokens,
+};
 
 /// More than any test asks for.
 const PLENTY: Budget = Budget::new(10_000, 60);
@@ -183,7 +185,7 @@ async fn refresh_is_not_put_off_for_ever() -> TestResult {
 async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
     let bench = Bench::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let ears = Ears::open(&bench.server).await?;
+    let subscriber = Subscriber::open(&bench.server).await?;
     let queue = Queue::open(&bench.client, QUEUE).await?;
     let worker = start(&bench, &simulator).await?;
     let data = account("expired").user("ada");
@@ -200,7 +202,7 @@ async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
         assert!(reason.contains("190") && reason.ends_with("reconnect the account"));
     }
     assert_eq!(simulator.counters().accounts["expired"], 3);
-    let told = ears.hear("ada", 1).await?;
+    let told = subscriber.hear("ada", 1).await?;
     assert_eq!(told.len(), 1);
     let AccountNotice::Reconnect { account_id, .. } = serde_json::from_value(told[0].clone())?;
     assert_eq!(account_id, "expired");
@@ -220,7 +222,7 @@ async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
         let id = queue.add_with("refresh", &data, options()).await?.id;
         reaches(&queue, &id, end).await?;
     }
-    assert_eq!(ears.hear("ada", 2).await?.len(), 2);
+    assert_eq!(subscriber.hear("ada", 2).await?.len(), 2);
     bench.end(worker).await;
     Ok(())
 }
@@ -308,7 +310,7 @@ async fn killed_worker_loses_no_refresh() -> TestResult {
     let mut doomed = Vec::new();
     let mut holds = Vec::new();
     for (id, moment) in [("early", Moment::Before), ("late", Moment::After)] {
-        holds.push(simulator.hold(id, 1, moment));
+        holds.push(simulator.pause_request(id, 1, moment));
         doomed.push(queue.add("refresh", &account(id)).await?.id);
     }
     for hold in &mut holds {

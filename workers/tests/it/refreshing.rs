@@ -1,6 +1,6 @@
 //! Reading an account's numbers in few requests, and what can be had of them.
 
-use oxbull_instagram_simulator::{Fault, Lack, Operation, SimulatorOptions};
+use oxbull_instagram_simulator::{Fault, MissingData, Operation, SimulatorOptions};
 use oxbull_workers::graph::{AccountId, Failure, LimitScope};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::analytics_refresh::{
@@ -13,9 +13,9 @@ use crate::support::{ACCOUNT, DEADLINE, Fixture, TestResult};
 
 /// Denies what it is told to, in order, and lets everything else through.
 #[derive(Default)]
-struct Gate(Mutex<Vec<Option<Denial>>>);
+struct Breakpoint(Mutex<Vec<Option<Denial>>>);
 
-impl Allowance for Gate {
+impl Allowance for Breakpoint {
     async fn take(&self, _: &AccountId) -> Result<Option<Denial>, BoxError> {
         Ok(self.0.lock().unwrap().pop().flatten())
     }
@@ -27,7 +27,7 @@ async fn fixture(older_posts: usize) -> TestResult<Fixture> {
 
 async fn read(fixture: &Fixture) -> Result<Overview, RefreshError> {
     let limits = RefreshLimits::default();
-    refresh(fixture.api(), &Gate::default(), &limits, false, 0).await
+    refresh(fixture.api(), &Breakpoint::default(), &limits, false, 0).await
 }
 
 fn requests(fixture: &Fixture) -> u64 {
@@ -68,7 +68,7 @@ async fn pages_follow_one_another() -> TestResult {
         posts: 60,
         ..RefreshLimits::default()
     };
-    let overview = refresh(fixture.api(), &Gate::default(), &limits, false, 0).await?;
+    let overview = refresh(fixture.api(), &Breakpoint::default(), &limits, false, 0).await?;
     let mut ids: Vec<_> = overview.media.iter().map(|post| &post.media_id).collect();
     ids.dedup();
     assert_eq!((ids.len(), overview.partial), (60, false));
@@ -85,7 +85,7 @@ async fn account_without_posts_is_complete() -> TestResult {
         posts: 0,
         ..RefreshLimits::default()
     };
-    let overview = refresh(fixture.api(), &Gate::default(), &limits, false, 0).await?;
+    let overview = refresh(fixture.api(), &Breakpoint::default(), &limits, false, 0).await?;
     assert_eq!((overview.partial, overview.media.len()), (false, 0));
     assert_eq!(requests(&fixture), 2);
     Ok(())
@@ -95,10 +95,10 @@ async fn account_without_posts_is_complete() -> TestResult {
 #[tokio::test]
 async fn missing_numbers_are_named_not_invented() -> TestResult {
     let fixture = fixture(3).await?;
-    let left_out = Lack::of_account("profile_views").left_out();
-    fixture.simulator.lacks(ACCOUNT, left_out);
-    let hidden = Lack::of_post(1, "like_count").left_out();
-    fixture.simulator.lacks(ACCOUNT, hidden);
+    let left_out = MissingData::of_account("profile_views").left_out();
+    fixture.simulator.remove_data(ACCOUNT, left_out);
+    let hidden = MissingData::of_post(1, "like_count").left_out();
+    fixture.simulator.remove_data(ACCOUNT, hidden);
     let overview = read(&fixture).await?;
     assert_eq!(overview.profile_views, None);
     assert_eq!(overview.missing, ["profileViews"]);
@@ -114,7 +114,9 @@ async fn missing_numbers_are_named_not_invented() -> TestResult {
 #[tokio::test]
 async fn refused_metric_of_an_account_costs_nothing_else() -> TestResult {
     let fixture = fixture(25).await?;
-    fixture.simulator.lacks(ACCOUNT, Lack::of_account("views"));
+    fixture
+        .simulator
+        .remove_data(ACCOUNT, MissingData::of_account("views"));
     let overview = read(&fixture).await?;
     assert_eq!(overview.missing, ["views"]);
     assert!(overview.partial && overview.reach.is_some() && overview.profile_views.is_some());
@@ -128,7 +130,9 @@ async fn refused_metric_of_an_account_costs_nothing_else() -> TestResult {
 #[tokio::test]
 async fn refused_metric_of_a_post_costs_no_other_post() -> TestResult {
     let fixture = fixture(25).await?;
-    fixture.simulator.lacks(ACCOUNT, Lack::of_post(4, "shares"));
+    fixture
+        .simulator
+        .remove_data(ACCOUNT, MissingData::of_post(4, "shares"));
     let overview = read(&fixture).await?;
     assert_eq!(overview.media.len(), 25);
     assert_eq!(lacking(&overview), [(4, &["shares".to_owned()][..])]);
@@ -146,7 +150,7 @@ async fn posts_without_insights_keep_their_counters() -> TestResult {
     for post in [10, 11] {
         fixture
             .simulator
-            .lacks(ACCOUNT, Lack::insights_of_post(post));
+            .remove_data(ACCOUNT, MissingData::insights_of_post(post));
     }
     let overview = read(&fixture).await?;
     let insights = ["shares", "saves", "reach", "views"].map(str::to_owned);
@@ -186,13 +190,13 @@ async fn requests_for_one_account_are_bounded() -> TestResult {
     for post in 0..25 {
         fixture
             .simulator
-            .lacks(ACCOUNT, Lack::insights_of_post(post));
+            .remove_data(ACCOUNT, MissingData::insights_of_post(post));
     }
     let limits = RefreshLimits {
         requests: 9,
         ..RefreshLimits::default()
     };
-    let overview = refresh(fixture.api(), &Gate::default(), &limits, false, 0).await?;
+    let overview = refresh(fixture.api(), &Breakpoint::default(), &limits, false, 0).await?;
     assert_eq!(requests(&fixture), 9);
     assert_eq!(overview.media.len(), 25);
     assert_eq!(lacking(&overview).len(), 25);
@@ -214,18 +218,18 @@ async fn last_attempt_settles_for_what_there_is() -> TestResult {
     assert_eq!(requests(&fixture), 1);
 
     let limits = RefreshLimits::default();
-    let overview = refresh(fixture.api(), &Gate::default(), &limits, true, 0).await?;
+    let overview = refresh(fixture.api(), &Breakpoint::default(), &limits, true, 0).await?;
     assert_eq!(overview.missing, ["reach", "views", "profileViews"]);
     assert!(overview.partial && overview.followers.is_some());
     assert_eq!((overview.media.len(), lacking(&overview).len()), (5, 0));
 
     fixture.simulator.arm(broken(Operation::PostNumbers));
-    let overview = refresh(fixture.api(), &Gate::default(), &limits, true, 0).await?;
+    let overview = refresh(fixture.api(), &Breakpoint::default(), &limits, true, 0).await?;
     assert!(overview.missing.contains(&"media".to_owned()));
 
     // Without the profile there is nothing to show.
     fixture.simulator.arm(broken(Operation::Profile));
-    let refused = refresh(fixture.api(), &Gate::default(), &limits, true, 0).await;
+    let refused = refresh(fixture.api(), &Breakpoint::default(), &limits, true, 0).await;
     assert_eq!(refused.unwrap_err().failure(), Failure::Transient);
     Ok(())
 }
@@ -267,16 +271,18 @@ async fn used_up_budget_is_waited_for_only_in_the_middle_of_a_run() -> TestResul
     };
     let (short, long) = (Duration::from_millis(1), Duration::from_secs(3600));
     let limits = RefreshLimits::default();
-    let at_once = Gate(Mutex::new(vec![denied(short)]));
+    let at_once = Breakpoint(Mutex::new(vec![denied(short)]));
     let refused = refresh(fixture.api(), &at_once, &limits, false, 0).await;
     assert!(matches!(refused, Err(RefreshError::Budget(_))));
     assert_eq!(requests(&fixture), 0);
 
-    fixture.simulator.lacks(ACCOUNT, Lack::of_account("views"));
-    let later = Gate(Mutex::new(vec![denied(short), None]));
+    fixture
+        .simulator
+        .remove_data(ACCOUNT, MissingData::of_account("views"));
+    let later = Breakpoint(Mutex::new(vec![denied(short), None]));
     let overview = refresh(fixture.api(), &later, &limits, false, 0).await?;
     assert_eq!(overview.missing, ["views"]);
-    let too_long = Gate(Mutex::new(vec![denied(long), None]));
+    let too_long = Breakpoint(Mutex::new(vec![denied(long), None]));
     let refused = refresh(fixture.api(), &too_long, &limits, false, 0).await;
     let wait = Some(long);
     let scope = LimitScope::Account;

@@ -204,7 +204,7 @@ async fn refresh_that_still_runs_is_not_joined_by_the_next() -> TestResult {
     let first = schedule_account(&queue, data, "UTC", &window)
         .await?
         .unwrap();
-    let mut held = simulator.hold(ACCOUNT, 1, Moment::Before);
+    let mut held = simulator.pause_request(ACCOUNT, 1, Moment::Before);
     queue.promote(&first.id).await?;
     let mut worker = refresher(&bench.server.url(), simulator.url()).spawn()?;
     held.reached().await;

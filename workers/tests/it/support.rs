@@ -1,5 +1,5 @@
 //! A simulator and one account to ask it as; a Redis, workers and publisher processes on it; and
-//! ears on the users' channels.
+//! subscriber on the users' channels.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -103,18 +103,18 @@ pub(crate) async fn reaches<D>(
 }
 
 /// Hears what users are told.
-pub(crate) struct Ears {
+pub(crate) struct Subscriber {
     heard: Arc<Mutex<Vec<(String, Value)>>>,
     task: JoinHandle<()>,
 }
 
-impl Drop for Ears {
+impl Drop for Subscriber {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-impl Ears {
+impl Subscriber {
     pub(crate) async fn open(server: &RedisServer) -> TestResult<Self> {
         let mut connection = server.connect().await?;
         connection.send(&["PSUBSCRIBE", &channel("*")]).await?;

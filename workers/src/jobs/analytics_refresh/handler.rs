@@ -117,7 +117,7 @@ impl Attempt<'_> {
         let limit = self.context.state().put_off;
         match Reaction::from(failure) {
             _ if failure == Failure::ExpiredToken => self.reconnect(error).await,
-            Reaction::PutOff(_) if self.now().since(self.due()) >= limit => {
+            Reaction::Postpone(_) if self.now().since(self.due()) >= limit => {
                 Err(JobError::fatal(Stop::PutOffTooLong(limit)))
             }
             reaction => reaction.settle(error),

@@ -14,9 +14,9 @@ pub(super) enum Reaction {
     /// Fail this attempt; backoff picks the next.
     Retry,
     /// Put it off without using an attempt: only its account is limited.
-    PutOff(Duration),
+    Postpone(Duration),
     /// Put it back and hold the whole queue: every account is limited.
-    HoldQueue(Duration),
+    LimitQueue(Duration),
 }
 
 impl Reaction {
@@ -28,8 +28,8 @@ impl Reaction {
         match self {
             Self::Fail => Err(JobError::fatal(error)),
             Self::Retry => Err(JobError::retry(error)),
-            Self::PutOff(wait) => Ok(Outcome::DelayFor(wait)),
-            Self::HoldQueue(wait) => Ok(Outcome::RateLimited(wait)),
+            Self::Postpone(wait) => Ok(Outcome::DelayFor(wait)),
+            Self::LimitQueue(wait) => Ok(Outcome::RateLimited(wait)),
         }
     }
 }
@@ -42,8 +42,8 @@ impl From<Failure> for Reaction {
             Failure::RateLimited { scope, wait } => {
                 let wait = wait.unwrap_or(DEFAULT_COOLDOWN).max(SHORTEST_COOLDOWN);
                 match scope {
-                    LimitScope::Account | LimitScope::Publishing => Self::PutOff(wait),
-                    LimitScope::Application => Self::HoldQueue(wait),
+                    LimitScope::Account | LimitScope::Publishing => Self::Postpone(wait),
+                    LimitScope::Application => Self::LimitQueue(wait),
                 }
             }
         }
@@ -67,15 +67,15 @@ mod tests {
     fn limits_put_off_one_job_or_hold_the_queue() {
         assert_eq!(
             limited(LimitScope::Account, Some(7)),
-            Reaction::PutOff(Duration::from_secs(7))
+            Reaction::Postpone(Duration::from_secs(7))
         );
         assert_eq!(
             limited(LimitScope::Account, Some(0)),
-            Reaction::PutOff(SHORTEST_COOLDOWN)
+            Reaction::Postpone(SHORTEST_COOLDOWN)
         );
         assert_eq!(
             limited(LimitScope::Application, None),
-            Reaction::HoldQueue(DEFAULT_COOLDOWN)
+            Reaction::LimitQueue(DEFAULT_COOLDOWN)
         );
     }
 

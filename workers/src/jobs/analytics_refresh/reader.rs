@@ -11,7 +11,7 @@ use super::{
     refresh,
 };
 use crate::graph::Cooldowns;
-use crate::graph::{AccessTokens, AccountId, GraphClient, LimitScope, Meter};
+use crate::graph::{AccessTokens, AccountId, GraphClient, LimitScope, UsageMeter};
 
 /// How much is read, and how often the API may be asked. Processes that share a Redis server must
 /// have the same budgets.
@@ -82,7 +82,7 @@ impl Reader {
         if let Some((scope, wait)) = held.map_err(|error| RefreshError::NoLimits(error.into()))? {
             return Err(RefreshError::Held(Denial { scope, wait }));
         }
-        let meter = Meter::default();
+        let meter = UsageMeter::default();
         let read = refresh(
             self.graph.account(account, token).metered(&meter),
             &self.budgets,
@@ -91,10 +91,10 @@ impl Reader {
             self.client.clock().now().as_millis(),
         )
         .await;
-        let spare = meter.spare();
-        self.cool_down(LimitScope::Account, account, spare.account)
+        let throttle = meter.throttle();
+        self.cool_down(LimitScope::Account, account, throttle.account)
             .await;
-        self.cool_down(LimitScope::Application, account, spare.application)
+        self.cool_down(LimitScope::Application, account, throttle.application)
             .await;
         if let Err(error @ RefreshError::Graph(_)) = &read
             && let Some(Denial { scope, wait }) = error.denial()
@@ -130,11 +130,11 @@ impl RefreshError {
     /// Whose limit is reached, and how long to wait.
     pub fn denial(&self) -> Option<Denial> {
         match Reaction::from(self.failure()) {
-            Reaction::PutOff(wait) => Some(Denial {
+            Reaction::Postpone(wait) => Some(Denial {
                 scope: LimitScope::Account,
                 wait,
             }),
-            Reaction::HoldQueue(wait) => Some(Denial {
+            Reaction::LimitQueue(wait) => Some(Denial {
                 scope: LimitScope::Application,
                 wait,
             }),

@@ -39,7 +39,7 @@ pub enum PublishError {
     QuotaUsedUp(Duration),
     /// The progress could not be kept; nothing was published since.
     #[error("the progress could not be kept")]
-    Notebook(#[source] BoxError),
+    ProgressStore(#[source] BoxError),
 }
 
 impl PublishError {
@@ -56,7 +56,7 @@ impl PublishError {
             Self::Expired(_)
             | Self::NeverReady { .. }
             | Self::Unanswered(_)
-            | Self::Notebook(_) => Failure::Transient,
+            | Self::ProgressStore(_) => Failure::Transient,
         }
     }
 }

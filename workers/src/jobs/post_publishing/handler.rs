@@ -6,14 +6,14 @@ use std::time::Duration;
 use oxbull::{Backoff, BoxError, Context, Job, JobError, JobOptions, JobResult, Outcome};
 use serde_json::Value;
 
-use super::notes::job_mark;
+use super::progress_store::job_mark;
 use super::{
-    JobNotes, Notebook, NoticeCode, Plan, PostNotice, PostPublishing, PublishError, PublishLimits,
-    PublishedPost, QUEUE, Step, Verdict, publish,
+    JobProgressStore, NoticeCode, Plan, PostNotice, PostPublishing, ProgressStore, PublishError,
+    PublishLimits, PublishedPost, QUEUE, Step, Verdict, publish,
 };
 use crate::graph::{
-    AccessTokens, AccountId, Cooldowns, DEFAULT_COOLDOWN, Failure, GraphClient, LimitScope, Meter,
-    MissingToken, SHORTEST_COOLDOWN, Spare,
+    AccessTokens, AccountId, Cooldowns, DEFAULT_COOLDOWN, Failure, GraphClient, LimitScope,
+    MissingToken, SHORTEST_COOLDOWN, Throttle, UsageMeter,
 };
 use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
@@ -54,14 +54,14 @@ pub async fn handle(job: Job<Value>, context: Context<Publisher>) -> JobResult<P
         Ok(post) => post,
         Err(error) => {
             let reason = format!("job data does not decode: {error}");
-            tell_failed(&job, &context, NoticeCode::Refused, &reason).await;
+            notify_failed(&job, &context, NoticeCode::Refused, &reason).await;
             return Err(JobError::fatal(reason));
         }
     };
     let attempt = Attempt {
         job: &job,
         context: &context,
-        notes: JobNotes::new(
+        notes: JobProgressStore::new(
             &job,
             context.client(),
             post.publication.clone().unwrap_or_default(),
@@ -111,7 +111,7 @@ impl Stop {
 struct Attempt<'a> {
     job: &'a Job<Value>,
     context: &'a Context<Publisher>,
-    notes: JobNotes<'a>,
+    notes: JobProgressStore<'a>,
     cooldowns: Cooldowns,
     post: &'a PostPublishing,
 }
@@ -145,12 +145,12 @@ impl Attempt<'_> {
         {
             return put_off;
         }
-        let meter = Meter::default();
+        let meter = UsageMeter::default();
         let api = publisher.graph.account(account, token).metered(&meter);
         let clock = self.context.client().clock();
         let limits = &publisher.limits;
         let ended = publish(api, self.post, &plan, &self.notes, limits, clock).await;
-        self.spare(account, meter.spare()).await;
+        self.throttle(account, meter.throttle()).await;
         match ended {
             Ok(Step::Wait(wait)) => Ok(Outcome::DelayFor(wait)),
             Ok(Step::Published(published)) => self.done(published).await,
@@ -183,13 +183,13 @@ impl Attempt<'_> {
 
     async fn stopped(&self, error: PublishError) -> JobResult<PublishedPost> {
         let error = match error {
-            PublishError::Notebook(cause) => {
-                let ended = redis_failure(PublishError::Notebook(cause));
+            PublishError::ProgressStore(cause) => {
+                let ended = redis_failure(PublishError::ProgressStore(cause));
                 if ended.is_postponed() {
                     return Err(ended);
                 }
                 let cause = ended.error().source().map(ToString::to_string);
-                PublishError::Notebook(cause.unwrap_or_default().into())
+                PublishError::ProgressStore(cause.unwrap_or_default().into())
             }
             error => error,
         };
@@ -259,7 +259,7 @@ impl Attempt<'_> {
         let reason = stop.to_string();
         let code = stop.code();
         if decided || self.note_verdict(code, &reason).await {
-            tell_failed(self.job, self.context, code, &reason).await;
+            notify_failed(self.job, self.context, code, &reason).await;
         }
         Err(JobError::fatal(stop))
     }
@@ -282,10 +282,10 @@ impl Attempt<'_> {
     }
 
     /// Tells all workers to spare the API as much as its answers have asked for.
-    async fn spare(&self, account: &AccountId, spare: Spare) {
+    async fn throttle(&self, account: &AccountId, throttle: Throttle) {
         for (scope, wait) in [
-            (LimitScope::Account, spare.account),
-            (LimitScope::Application, spare.application),
+            (LimitScope::Account, throttle.account),
+            (LimitScope::Application, throttle.application),
         ] {
             if !wait.is_zero() {
                 self.cool_down(scope, account, wait).await;
@@ -310,7 +310,7 @@ fn claim(job: &Job<Value>, what: &str) -> String {
 }
 
 /// Tells the user that the job has failed for good, once.
-async fn tell_failed(
+async fn notify_failed(
     job: &Job<Value>,
     context: &Context<Publisher>,
     code: NoticeCode,

@@ -6,7 +6,7 @@
 //!
 //! | key | what it holds | by |
 //! |---|---|---|
-//! | `publish:container:{jobId}@{timestamp}` | the one container of the job that may be published | [`JobNotes`] |
+//! | `publish:container:{jobId}@{timestamp}` | the one container of the job that may be published | [`JobProgressStore`] |
 //! | `notified:{jobId}@{timestamp}:{published,failed}` | that the user was told | [`Notifier`](crate::notify::Notifier) |
 //! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that the API is to be left alone | [`Cooldowns`](crate::graph::Cooldowns) |
 //!
@@ -33,21 +33,21 @@ mod error;
 mod follow;
 mod handler;
 mod lookup;
-mod notes;
 mod notice;
 mod plan;
 mod post;
 mod progress;
+mod progress_store;
 mod steps;
 
 pub use error::PublishError;
 pub use follow::watch_failures;
 pub use handler::{Publisher, handle, options};
-pub use notes::{JobNotes, Notebook};
 pub use notice::{NoticeCode, PostNotice};
 pub use plan::{InvalidPost, Plan};
 pub use post::{ChildMedia, MediaType, PostPublishing, PublishedPost};
 pub use progress::{Publication, PublishRequest, Verdict};
+pub use progress_store::{JobProgressStore, ProgressStore};
 pub use steps::{PublishLimits, Step, publish};
 
 /// The queue's name.

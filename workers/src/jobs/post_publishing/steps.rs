@@ -5,7 +5,7 @@ use std::time::Duration;
 use oxbull::Clock;
 
 use super::{
-    MediaType, Notebook, Plan, PostPublishing, Publication, PublishError, PublishRequest,
+    MediaType, Plan, PostPublishing, ProgressStore, Publication, PublishError, PublishRequest,
     PublishedPost, lookup,
 };
 use crate::graph::{
@@ -77,7 +77,7 @@ pub async fn publish(
     api: AccountApi<'_>,
     post: &PostPublishing,
     plan: &Plan,
-    notes: &impl Notebook,
+    notes: &impl ProgressStore,
     limits: &PublishLimits,
     clock: &Clock,
 ) -> Result<Step, PublishError> {
@@ -147,7 +147,7 @@ struct Run<'a, N> {
 /// `None` goes on with the next task.
 type Done = Result<Option<Step>, PublishError>;
 
-impl<N: Notebook> Run<'_, N> {
+impl<N: ProgressStore> Run<'_, N> {
     async fn create_child(&mut self, child: &NewContainer) -> Done {
         let id = self.api.create_container(child).await?;
         self.progress.children.push(id);
@@ -222,7 +222,7 @@ impl<N: Notebook> Run<'_, N> {
 
     async fn make_public(&mut self, container: ContainerId) -> Done {
         let claimed = self.notes.claim(&container).await;
-        let claimed = claimed.map_err(PublishError::Notebook)?;
+        let claimed = claimed.map_err(PublishError::ProgressStore)?;
         if claimed != container {
             // Another run of the job was about to publish its own, perhaps is just now: go on with
             // that one, once a request for it can no longer be on its way.
@@ -279,7 +279,7 @@ impl<N: Notebook> Run<'_, N> {
         self.notes
             .release(&container)
             .await
-            .map_err(PublishError::Notebook)?;
+            .map_err(PublishError::ProgressStore)?;
         self.start_over().await?;
         if status.state == ContainerState::Expired {
             return Err(PublishError::Expired(container));
@@ -399,7 +399,7 @@ impl<N: Notebook> Run<'_, N> {
 
     async fn keep(&self) -> Result<(), PublishError> {
         let kept = self.notes.keep(&self.progress).await;
-        kept.map_err(PublishError::Notebook)
+        kept.map_err(PublishError::ProgressStore)
     }
 
     fn now(&self) -> i64 {

@@ -59,7 +59,7 @@ impl NewContainer {
 
 /// What becomes of a container, when it is not the usual.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Fate {
+pub struct ContainerOutcome {
     /// `ERROR`, `EXPIRED` or `IN_PROGRESS`.
     pub(super) state: String,
     /// What the API says about it.
@@ -72,12 +72,12 @@ struct Container {
     content: NewContainer,
     polls_left: u32,
     published: bool,
-    fate: Option<Fate>,
+    outcome: Option<ContainerOutcome>,
 }
 
 impl Container {
     fn is_finished(&self) -> bool {
-        self.polls_left == 0 && self.fate.is_none()
+        self.polls_left == 0 && self.outcome.is_none()
     }
 }
 
@@ -112,13 +112,13 @@ impl IntoResponse for Refusal {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Shelf {
+pub(super) struct MediaStore {
     ids_given: u64,
     containers: HashMap<String, Container>,
     published: Vec<PublishedPost>,
 }
 
-impl Shelf {
+impl MediaStore {
     pub(super) fn published(&self) -> &[PublishedPost] {
         &self.published
     }
@@ -140,11 +140,11 @@ impl Shelf {
         polls: Polls,
     ) -> Result<Response, Refusal> {
         self.check(account, &content)?;
-        let fate = content
+        let outcome = content
             .video_url
             .as_ref()
             .filter(|url| !has_extension(url, &["mp4", "mov"]))
-            .map(|_| Fate {
+            .map(|_| ContainerOutcome {
                 state: "ERROR".to_owned(),
                 text: "Error: Media upload has failed with error code 2207026".to_owned(),
             });
@@ -159,7 +159,7 @@ impl Shelf {
             content,
             polls_left,
             published: false,
-            fate,
+            outcome,
         };
         self.containers.insert(id.clone(), container);
         Ok(axum::Json(json!({ "id": id })).into_response())
@@ -200,19 +200,19 @@ impl Shelf {
         Ok(())
     }
 
-    pub(super) fn status(&mut self, id: &str, fate: Option<Fate>) -> Response {
+    pub(super) fn status(&mut self, id: &str, outcome: Option<ContainerOutcome>) -> Response {
         let Some(container) = self.containers.get_mut(id) else {
             return unknown(id);
         };
-        if fate.is_some() {
-            container.fate = fate;
+        if outcome.is_some() {
+            container.outcome = outcome;
         }
         let (code, text) = if container.published {
             ("PUBLISHED", "Published: media has been published")
         } else if container.polls_left > 0 {
             ("IN_PROGRESS", "In progress: media is being processed")
-        } else if let Some(fate) = &container.fate {
-            (fate.state.as_str(), fate.text.as_str())
+        } else if let Some(outcome) = &container.outcome {
+            (outcome.state.as_str(), outcome.text.as_str())
         } else {
             ("FINISHED", "Finished: media is ready to be published")
         };

@@ -1,4 +1,4 @@
-//! What the simulated API knows: what it keeps, armed faults, gates, rates and counters.
+//! The state of the simulated API: containers and posts, armed faults, breakpoints, rates and counters.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::gates::Gate;
-use super::insights::{Lack, Library};
-use super::shelf::{Fate, NewContainer, Owned, Polls, Publishing, Shelf};
+use super::breakpoints::Breakpoint;
+use super::insights::{Library, MissingData};
+use super::store::{ContainerOutcome, MediaStore, NewContainer, Owned, Polls, Publishing};
 use super::{Effect, Fault, Operation, PublishedPost, Rate, SimulatorOptions, replies};
 
 /// Posts that an account may publish when the options do not say.
 const QUOTA: u64 = 100;
 
-/// How often what was asked.
+/// Numbers of requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     /// Requests by operation, refused ones included.
@@ -36,17 +36,17 @@ pub struct Counters {
 
 #[derive(Debug, Default)]
 struct State {
-    shelf: Shelf,
+    store: MediaStore,
     faults: Vec<Fault>,
-    gates: Vec<Gate>,
-    lacks: Vec<(String, Lack)>,
+    breakpoints: Vec<Breakpoint>,
+    missing: Vec<(String, MissingData)>,
     windows: HashMap<String, (Instant, u32)>,
     counters: Counters,
 }
 
-/// The whole of it, behind one lock that is never held across an await.
+/// The whole state, behind one lock that is never held across an await.
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct Simulation {
     options: SimulatorOptions,
     state: Mutex<State>,
 }
@@ -56,7 +56,7 @@ pub(super) struct World {
 pub(super) struct Treatment {
     pub(super) slow: Duration,
     pub(super) lose_reply: bool,
-    pub(super) fate: Option<Fate>,
+    pub(super) outcome: Option<ContainerOutcome>,
     /// Percent in use and minutes of block, for the answer's header.
     usage: Option<(u32, u64)>,
     /// Percent of the application's rate in use.
@@ -66,7 +66,7 @@ pub(super) struct Treatment {
 /// The name of the application among the accounts whose requests are counted.
 const APPLICATION: &str = "";
 
-impl World {
+impl Simulation {
     pub(super) fn new(options: SimulatorOptions) -> Self {
         Self {
             options,
@@ -86,8 +86,8 @@ impl World {
         self.lock().faults.clear();
     }
 
-    pub(super) fn put_up(&self, gate: Gate) {
-        self.lock().gates.push(gate);
+    pub(super) fn add_breakpoint(&self, breakpoint: Breakpoint) {
+        self.lock().breakpoints.push(breakpoint);
     }
 
     pub(super) fn counters(&self) -> Counters {
@@ -95,28 +95,28 @@ impl World {
     }
 
     pub(super) fn published(&self) -> Vec<PublishedPost> {
-        self.lock().shelf.published().to_vec()
+        self.lock().store.published().to_vec()
     }
 
     /// Whose container or post an id is; an id of neither is taken for an account's.
     pub(super) fn owner(&self, id: &str) -> (Operation, String) {
-        match self.lock().shelf.owner(id) {
+        match self.lock().store.owner(id) {
             Owned::Container(account) => (Operation::ContainerStatus, account.to_owned()),
             Owned::Post(account) => (Operation::Permalink, account.to_owned()),
             Owned::Nothing => (Operation::Profile, id.to_owned()),
         }
     }
 
-    /// The gate that this request of an account has to pass, if any.
-    pub(super) fn gate(&self, account: &str) -> Option<Gate> {
+    /// The breakpoint that this request of an account has to pass, if any.
+    pub(super) fn breakpoint(&self, account: &str) -> Option<Breakpoint> {
         let mut state = self.lock();
         let mut found = None;
-        for (index, gate) in state.gates.iter_mut().enumerate() {
-            if gate.counts(account) && found.is_none() {
+        for (index, breakpoint) in state.breakpoints.iter_mut().enumerate() {
+            if breakpoint.counts(account) && found.is_none() {
                 found = Some(index);
             }
         }
-        found.map(|index| state.gates.remove(index))
+        found.map(|index| state.breakpoints.remove(index))
     }
 
     /// Counts a request and says how to treat it, or refuses it.
@@ -140,7 +140,7 @@ impl World {
             None => {}
             Some(Effect::Slow(ms)) => treatment.slow += Duration::from_millis(ms),
             Some(Effect::LoseReply) => treatment.lose_reply = true,
-            Some(Effect::Container(fate)) => treatment.fate = Some(fate),
+            Some(Effect::Container(outcome)) => treatment.outcome = Some(outcome),
             Some(Effect::Usage { percent, minutes }) => treatment.usage = Some((percent, minutes)),
             Some(Effect::Error {
                 status,
@@ -173,19 +173,19 @@ impl World {
         Ok(treatment)
     }
 
-    pub(super) fn take_away(&self, account: &str, lack: Lack) {
-        self.lock().lacks.push((account.to_owned(), lack));
+    pub(super) fn remove_data(&self, account: &str, missing: MissingData) {
+        self.lock().missing.push((account.to_owned(), missing));
     }
 
     /// An account's posts and numbers, as they are now.
     pub(super) fn library(&self, account: &str) -> Library {
         let state = self.lock();
-        let lacks = state.lacks.iter().filter(|(of, _)| of == account);
+        let missing = state.missing.iter().filter(|(of, _)| of == account);
         Library::new(
             account,
-            state.shelf.posts_of(account),
+            state.store.posts_of(account),
             self.options.older_posts,
-            lacks.map(|(_, lack)| lack.clone()).collect(),
+            missing.map(|(_, missing)| missing.clone()).collect(),
         )
     }
 
@@ -195,7 +195,7 @@ impl World {
             image: self.options.polls,
             video: self.options.video_polls.unwrap_or(self.options.polls),
         };
-        match state.shelf.create(account, content, polls) {
+        match state.store.create(account, content, polls) {
             Ok(created) => {
                 state.counters.containers += 1;
                 created
@@ -204,17 +204,17 @@ impl World {
         }
     }
 
-    pub(super) fn container_status(&self, id: &str, fate: Option<Fate>) -> Response {
-        self.lock().shelf.status(id, fate)
+    pub(super) fn container_status(&self, id: &str, outcome: Option<ContainerOutcome>) -> Response {
+        self.lock().store.status(id, outcome)
     }
 
     pub(super) fn publish(&self, account: &str, id: &str) -> Response {
         let mut state = self.lock();
-        if state.shelf.used_quota(account) >= self.quota() {
+        if state.store.used_quota(account) >= self.quota() {
             state.counters.refused += 1;
             return replies::error(403, 9, Some(2_207_042), "too many posts in 24 hours");
         }
-        match state.shelf.publish(account, id) {
+        match state.store.publish(account, id) {
             Publishing::Done(response) => {
                 state.counters.publications += 1;
                 response
@@ -228,7 +228,7 @@ impl World {
     }
 
     pub(super) fn publishing_quota(&self, account: &str) -> Response {
-        let used = self.lock().shelf.used_quota(account);
+        let used = self.lock().store.used_quota(account);
         let config = json!({ "quota_total": self.quota(), "quota_duration": 86_400 });
         let data = json!([{ "quota_usage": used, "config": config }]);
         axum::Json(json!({ "data": data })).into_response()
@@ -239,11 +239,11 @@ impl World {
     }
 
     pub(super) fn media(&self, id: &str) -> Response {
-        self.lock().shelf.media(id)
+        self.lock().store.media(id)
     }
 
     pub(super) fn latest(&self, account: &str, stories: bool) -> Response {
-        self.lock().shelf.latest(account, stories)
+        self.lock().store.latest(account, stories)
     }
 
     /// Adds the usage header when there is something to say.

@@ -26,7 +26,7 @@ static RELEASE: Script = Script::new(
 );
 
 /// What a publication remembers outside of the process.
-pub trait Notebook {
+pub trait ProgressStore {
     /// Keeps the progress, replacing what was kept, so that the next run finds it.
     fn keep(&self, progress: &Publication) -> impl Future<Output = Result<(), BoxError>> + Send;
 
@@ -48,13 +48,13 @@ pub trait Notebook {
 /// own in hand while another worker publishes a different one. The claim is one atomic step, so
 /// only one of the two can pass.
 #[derive(Debug)]
-pub struct JobNotes<'a> {
+pub struct JobProgressStore<'a> {
     job: &'a Job<Value>,
     client: &'a Client,
     kept: Mutex<Publication>,
 }
 
-impl<'a> JobNotes<'a> {
+impl<'a> JobProgressStore<'a> {
     /// Notes about this job, which has come so far.
     pub fn new(job: &'a Job<Value>, client: &'a Client, progress: Publication) -> Self {
         Self {
@@ -82,7 +82,7 @@ pub(super) fn job_mark(job: &Job<Value>) -> String {
     format!("{}@{}", job.id(), job.timestamp())
 }
 
-impl Notebook for JobNotes<'_> {
+impl ProgressStore for JobProgressStore<'_> {
     /// The rest of the data is written back as the backend wrote it.
     async fn keep(&self, progress: &Publication) -> Result<(), BoxError> {
         let mut data = self.job.data().clone();

@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-/// When a request is held.
+/// When a request is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moment {
     /// Before it has any effect.
@@ -11,17 +11,17 @@ pub enum Moment {
     After,
 }
 
-/// A held request, or one that is still to come. Dropping it lets the request go on.
+/// A paused request, or one that is still to come. Dropping it resumes the request.
 #[derive(Debug)]
-pub struct Hold {
+pub struct PausedRequest {
     reached: watch::Receiver<bool>,
     _open: watch::Sender<()>,
 }
 
-impl Hold {
-    /// Waits until the request is there and held.
+impl PausedRequest {
+    /// Waits until the request has come and is paused.
     pub async fn reached(&mut self) {
-        // The gate goes when the simulator does; then nothing will be reached any more.
+        // The breakpoint is dropped with the simulator; then no request will come any more.
         if self.reached.wait_for(|reached| *reached).await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -33,9 +33,9 @@ impl Hold {
     }
 }
 
-/// The simulator's side of a [`Hold`].
+/// The simulator's side of a [`PausedRequest`].
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct Breakpoint {
     account: String,
     left: u32,
     moment: Moment,
@@ -43,23 +43,23 @@ pub(super) struct Gate {
     open: watch::Receiver<()>,
 }
 
-impl Gate {
-    /// A gate for the `nth` request of an account from now on, counted from 1.
-    pub(super) fn new(account: &str, nth: u32, moment: Moment) -> (Self, Hold) {
+impl Breakpoint {
+    /// A breakpoint for the `nth` request of an account from now on, counted from 1.
+    pub(super) fn new(account: &str, nth: u32, moment: Moment) -> (Self, PausedRequest) {
         let (reached, seen) = watch::channel(false);
         let (opener, open) = watch::channel(());
-        let gate = Self {
+        let breakpoint = Self {
             account: account.to_owned(),
             left: nth,
             moment,
             reached,
             open,
         };
-        let hold = Hold {
+        let hold = PausedRequest {
             reached: seen,
             _open: opener,
         };
-        (gate, hold)
+        (breakpoint, hold)
     }
 
     /// Counts a request; says whether it is the one.
