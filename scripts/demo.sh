@@ -14,7 +14,7 @@ programs=${CARGO_TARGET_DIR:-target}/demo
 if [ -x "$programs/demo" ]; then
     say "building the demo, the gateway and the workers: seconds, unless the library has changed"
 else
-    say "building the demo, the gateway and the workers from nothing: about a minute on two idle cores, seconds from then on"
+    say "building the demo, the gateway and the workers from nothing: one to two minutes on two idle cores, seconds from then on"
 fi
 # The demo starts the programs beside it, and nothing else is needed.
 cargo build --locked --profile demo -p oxbull-demo -p oxbull-workers --bin demo --bin gateway \

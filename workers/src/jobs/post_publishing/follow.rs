@@ -99,7 +99,7 @@ impl Follower {
         }
     }
 
-    /// Never ends.
+    /// Follows the events until it is dropped.
     async fn run(&mut self) {
         loop {
             if let Err(error) = self.follow().await {

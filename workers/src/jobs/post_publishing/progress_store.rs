@@ -55,7 +55,7 @@ pub struct JobProgressStore<'a> {
 }
 
 impl<'a> JobProgressStore<'a> {
-    /// Notes about this job, which has come so far.
+    /// A store in this job's data; `progress` is what it has now.
     pub fn new(job: &'a Job<Value>, client: &'a Client, progress: Publication) -> Self {
         Self {
             job,
