@@ -1,7 +1,7 @@
 //! JSON of other clients, read leniently, and what is shown of it in JSON of ours.
 //!
 //! JavaScript cuts text anywhere, also inside a surrogate pair. The half that is left reaches
-//! Redis as an escape (`"\ud83d"`, from `JSON.stringify`) or as three bytes that are no UTF-8
+//! Redis as an escape (`"\ud83d"`, from `JSON.stringify`) or as three bytes that are not UTF-8
 //! (from packed arguments); `serde_json` accepts neither. Here the half reads as U+FFFD, and
 //! everything else as it is. What is read strictly costs nothing more.
 
@@ -98,7 +98,7 @@ pub(crate) fn object(text: &str) -> Option<(Map<String, Value>, BTreeMap<String,
 }
 
 /// Makes text of stored JSON. Halves of surrogate pairs that are three bytes become escapes, which
-/// mean the same; other bytes that are no UTF-8 become U+FFFD.
+/// mean the same; other bytes that are not UTF-8 become U+FFFD.
 pub(crate) fn text(stored: Vec<u8>) -> String {
     let stored = match String::from_utf8(stored) {
         Ok(text) => return text,

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{JobId, JobOptions, JobRecord};
 
-/// A change that a handler may make to its own job.
+/// A change that a handler makes to its own job.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Replaces the progress (JSON).
@@ -83,7 +83,7 @@ impl<D> Job<D> {
         self.record.attempts_made
     }
 
-    /// Says whether the job fails for good if this attempt fails, by the attempts that its options
+    /// Returns whether the job fails for good if this attempt fails, by the attempts that its options
     /// allow. A worker's limit of started attempts or a backoff strategy may end it sooner.
     pub fn is_last_attempt(&self) -> bool {
         let allowed = self.record.options.attempts.unwrap_or(0);
@@ -148,7 +148,7 @@ impl<D> Job<D> {
     }
 
     /// Stops the workers of the queue that know a rate limit from starting jobs for `wait`, while
-    /// this job goes on: for handlers that did their work and learnt that no more is wanted now.
+    /// this job goes on: for handlers that have done their work and found that no more should start now.
     /// As [`Queue::limit_rate`](crate::Queue::limit_rate). To give this job back as well, return
     /// [`Outcome::RateLimited`](crate::Outcome::RateLimited).
     ///

@@ -60,7 +60,7 @@ const SUBKEYS: &[&str] = &[
 /// that Redis counts (`42`) are none that a caller may choose. Whatever adds a job applies the rules
 /// for new ids ([`new`](Self::new)).
 ///
-/// JavaScript can make ids that are no UTF-8, by cutting text inside a surrogate pair. Ids compare,
+/// JavaScript can make ids that are not UTF-8, by cutting text inside a surrogate pair. Ids compare,
 /// order and hash by the bytes that Redis has; as text, in `Display` and in JSON such bytes read as
 /// U+FFFD, so that an id of that kind does not survive a trip through text.
 ///
@@ -85,7 +85,7 @@ enum Repr {
     Bytes(Arc<Inexact>),
 }
 
-/// An id that is no UTF-8: what Redis holds, and how it reads.
+/// An id that is not UTF-8: what Redis holds, and how it reads.
 struct Inexact {
     bytes: Box<[u8]>,
     text: Box<str>,
@@ -110,13 +110,13 @@ impl JobId {
         Self::existing(uuid::Uuid::now_v7().to_string())
     }
 
-    /// Wraps the id of a job that exists already, whoever made it. Anything goes, since other
+    /// Wraps the id of a job that exists already, whoever made it. Any text is accepted, since other
     /// clients have other rules.
     pub fn existing(id: impl AsRef<str>) -> Self {
         Self(Repr::Text(id.as_ref().into()))
     }
 
-    /// Wraps the id of a job that exists already, as Redis has it: the bytes may be no UTF-8.
+    /// Wraps the id of a job that exists already, as Redis has it: the bytes may not be UTF-8.
     pub fn from_bytes(id: impl AsRef<[u8]>) -> Self {
         let id = id.as_ref();
         Self(match String::from_utf8_lossy(id) {
@@ -128,7 +128,7 @@ impl JobId {
         })
     }
 
-    /// Returns the id as text; bytes that are no UTF-8 read as U+FFFD.
+    /// Returns the id as text; bytes that are not UTF-8 read as U+FFFD.
     pub fn as_str(&self) -> &str {
         match &self.0 {
             Repr::Text(text) => text,
@@ -144,7 +144,7 @@ impl JobId {
         }
     }
 
-    /// Says whether a job's own keys end with this.
+    /// Returns whether a job's own keys end with this.
     pub(crate) fn is_subkey(suffix: &str) -> bool {
         SUBKEYS.contains(&suffix)
     }
@@ -189,7 +189,7 @@ impl JobId {
     }
 }
 
-/// Says whether JavaScript reads the text as a number that prints the same, which BullMQ refuses.
+/// Returns whether JavaScript reads the text as a number that prints the same, which BullMQ refuses.
 fn is_integer_like(id: &str) -> bool {
     if id == "NaN" {
         return true;

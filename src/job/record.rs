@@ -81,7 +81,7 @@ pub struct JobRecord {
     pub(crate) raw_options: String,
     /// The stack traces as they are stored, each as JSON text.
     pub(crate) raw_stack_traces: Vec<String>,
-    /// The bytes of the fields that are no UTF-8, by the field's name in the hash.
+    /// The bytes of the fields that are not UTF-8, by the field's name in the hash.
     pub(crate) inexact: BTreeMap<String, Vec<u8>>,
 }
 
@@ -152,7 +152,7 @@ impl JobRecord {
     }
 
     /// Returns what Redis holds in a field of the job's hash, such as `data` or `name`, where that
-    /// is no UTF-8; `None` where the text of this record has all of it.
+    /// is not UTF-8; `None` where the text of this record has all of it.
     pub fn stored(&self, field: &str) -> Option<&[u8]> {
         self.inexact.get(field).map(Vec::as_slice)
     }

@@ -63,8 +63,8 @@ pub enum Overlap {
     Allow,
     /// It completes without running its handler, with the result
     /// `{"skipped": "<id> still runs"}`; so does a retry of it that finds an earlier one running.
-    /// An earlier one that is retried does not look at later ones. Workers of BullMQ do not heed
-    /// this and run it.
+    /// An earlier one that is retried does not look at later ones. Workers of BullMQ ignore
+    /// this setting and run it.
     Skip,
 }
 
@@ -76,8 +76,8 @@ pub enum CatchUp {
     /// The iteration that was pending runs late, the others are passed over, as with BullMQ.
     #[default]
     Latest,
-    /// Every missed run is made up for, one after the other. An iteration that a worker of
-    /// BullMQ starts passes over what was missed, since they do not heed this.
+    /// Every missed run is executed, one after the other. A worker of BullMQ ignores
+    /// this setting: after an iteration that it starts, missed runs are skipped.
     All,
 }
 
@@ -168,7 +168,7 @@ impl Schedule {
         self
     }
 
-    /// Says whether iterations may overlap. Default: [`Overlap::Allow`].
+    /// Returns whether iterations may overlap. Default: [`Overlap::Allow`].
     #[must_use]
     pub fn overlap(mut self, overlap: Overlap) -> Self {
         self.overlap = overlap;

@@ -14,8 +14,8 @@ use crate::json;
 /// of the queue.
 ///
 /// What does not decode is named in [`problems`](Self::problems): such a scheduler is listed
-/// all the same. Its iterations carry it on as long as they can be read themselves, but should it
-/// lose its pending one, it is not repaired until it is upserted.
+/// all the same. Its iterations advance it as long as they can be read themselves, but if its
+/// pending one is lost, it is not repaired until it is upserted.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SchedulerRecord {
@@ -71,7 +71,7 @@ impl SchedulerRecord {
         })
     }
 
-    /// Puts the schedule together, as an upsert takes it; `None` when what makes it repeat is
+    /// Builds the schedule, as an upsert takes it; `None` when what makes it repeat is
     /// missing. Its next run is at [`next`](Self::next); a
     /// [preview](Schedule::preview) tells what an upsert would do instead.
     pub fn schedule(&self) -> Option<Schedule> {

@@ -65,7 +65,7 @@ impl JobState {
         }
     }
 
-    /// Says whether the job has ended.
+    /// Returns whether the job has ended.
     pub const fn is_finished(self) -> bool {
         matches!(self, Self::Completed | Self::Failed)
     }

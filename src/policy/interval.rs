@@ -89,7 +89,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever is late passes over what was missed, returns to the phase, and never goes back.
+        /// A late run skips what was missed, returns to the phase, and never goes back.
         #[test]
         fn late_runs_keep_their_phase(
             every in 1i64..10_000_000, offset in 0i64..10_000_000,
@@ -107,7 +107,7 @@ mod tests {
             }
         }
 
-        /// Making up for everything leaves no occurrence out, whatever the time is.
+        /// Catching up on everything leaves no occurrence out, whatever the time is.
         #[test]
         fn all_runs_are_one_interval_apart(every in 1i64..10_000_000, last: u32, now: u32) {
             let next = Interval::new(every, 7).after(at(last.into()), at(now.into()), CatchUp::All);

@@ -12,7 +12,7 @@ use super::interval::Interval;
 /// Largest time and interval, in milliseconds.
 const MILLIS_MAX: i64 = 1 << 52;
 
-/// What a computation may know of the world around it.
+/// The inputs of a computation that come from its surroundings.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment<'a> {
     pub(crate) now: Timestamp,
@@ -131,7 +131,7 @@ pub(crate) fn next_occurrence(
     }
 }
 
-/// Says whether a pattern has an occurrence, by this process's time zone and zone data. True where that
+/// Returns whether a pattern has an occurrence, by this process's time zone and zone data. True where that
 /// cannot be told: for intervals, and for an `H` that is drawn anew each time.
 ///
 /// # Errors
@@ -265,7 +265,7 @@ mod tests {
             .map(Timestamp::as_millis)
     }
 
-    /// Runs missed while no worker ran are passed over, or made up for one by one.
+    /// Runs that were missed while no worker ran are skipped, or executed one by one.
     #[test]
     fn missed_runs_are_passed_over_or_made_up_for() {
         let minute = NOW - NOW.rem_euclid(MINUTE);

@@ -36,7 +36,7 @@ pub enum Stored {
     },
     /// The job runs again some seconds later, and no attempt is counted; for this reason.
     Postponed(String),
-    /// The job runs again after this time, by its handler's wish.
+    /// The job runs again after this time, because its handler asked for it.
     Delayed(Duration),
     /// The job goes back to be the next to run.
     Released,

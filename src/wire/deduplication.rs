@@ -29,7 +29,7 @@ pub(super) fn encode_deduplication(deduplication: &Deduplication) -> Value {
 }
 
 /// Decodes deduplication, and returns the members this version does not know; `None` when the
-/// value is none that it understands.
+/// value cannot be read.
 pub(super) fn decode_deduplication(value: &Value) -> Option<(Deduplication, Map<String, Value>)> {
     let map = value.as_object()?;
     let id = match map.get("id")? {

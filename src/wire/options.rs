@@ -1,8 +1,8 @@
 //! The `opts` field of a job hash (`docs/protocol.md#job-options`).
 //!
 //! Writing keeps to the names and shapes that BullMQ stores. Reading is lenient: options come from
-//! environment variables and forms, and one that cannot be understood must not decide its job's
-//! fate. It has BullMQ's effect where that is safe, else none, and is named.
+//! environment variables and forms, and one that cannot be read must not fail its job. It
+//! has BullMQ's effect where that is safe, otherwise none, and is reported among the problems.
 
 mod decode;
 mod value;

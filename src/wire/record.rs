@@ -10,8 +10,8 @@ use crate::job::{JobId, JobRecord, ParentLink};
 use crate::json;
 use crate::wire::options::{decode_options, policy_of, problem};
 
-/// Decodes a job hash. Never fails: what cannot be understood is named in the record's problems
-/// and counts as absent.
+/// Decodes a job hash. Never fails: what cannot be read is named in the record's problems and counts as
+/// absent.
 pub(crate) fn decode_record(
     id: JobId,
     fields: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,

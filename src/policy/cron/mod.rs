@@ -103,7 +103,7 @@ impl Cron {
         Ok(cron)
     }
 
-    /// Says whether the only month is too short for all the days, as with `31 2`.
+    /// Returns whether the only month is too short for all the days, as with `31 2`.
     fn names_missing_day(&self) -> bool {
         let days = &self.days;
         let longest = match self.months {

@@ -88,7 +88,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Says whether this place matches, or else goes one step on.
+    /// Returns whether this place matches, or else goes one step on.
     fn is_there(&mut self) -> Option<bool> {
         let local = self.place.local()?;
         let (hour, minute, second) = (local.hour(), local.minute(), local.second());
@@ -260,7 +260,7 @@ impl<'a> Place<'a> {
         self.show(self.shown() - self.shown().rem_euclid(unit))
     }
 
-    /// Says whether clocks change between the start and the end of this day.
+    /// Returns whether clocks change between the start and the end of this day.
     fn is_day_of_change(&self) -> Option<bool> {
         let mut start = Self { ..*self };
         start.go_to_start_of(DAY)?;

@@ -17,7 +17,7 @@ pub(super) fn text_of(value: &Value) -> Option<String> {
     }
 }
 
-/// Says why a stored value was not understood; long values are clipped.
+/// Describes why a stored value was not read; long values are clipped.
 pub(crate) fn problem(field: &str, reason: &str, stored: &str) -> String {
     const LONGEST: usize = 60;
     let more = if stored.chars().nth(LONGEST).is_some() {
