@@ -62,7 +62,7 @@ install_interop
 check fmt cargo fmt --all --check
 check clippy cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 # Optional layers are used one without the other.
-for feature in "" tls encryption sessions oauth tower-sessions http-cache http-rate-limit metrics; do
+for feature in "" tls encryption sessions oauth tower-sessions http-cache http-rate-limit metrics testing; do
     check "${feature:-no feature}" cargo clippy --locked -p oxbull --lib --no-default-features --features "$feature" -- -D warnings
 done
 # Unit, integration, parity and doc tests: every suite prints its own summary.
