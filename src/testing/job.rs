@@ -12,11 +12,13 @@ use tower::Service;
 
 use crate::client::Client;
 use crate::error::{BoxError, Error, Refusal, Result};
-use crate::job::{Action, Actions, Job, JobId, JobOptions, JobRecord};
+use crate::job::{Action, Actions, Job, JobError, JobId, JobOptions, JobRecord};
 use crate::json;
 use crate::store::LimitRate;
 use crate::testing::{TestRun, unconnected_client};
-use crate::worker::{self, Cancellation, Context, Handler, IntoJobResult, JobCall, JobReply};
+use crate::worker::{
+    self, Cancellation, Context, FailedAttempt, Handler, IntoJobResult, JobCall, JobReply,
+};
 
 /// One attempt at a job that no queue has: what a handler or layer is given, and a record of what it
 /// did with it.
@@ -194,6 +196,16 @@ impl TestJob {
             record: Arc::clone(&self.record),
             actions: self.actions(),
             cancellation: Cancellation(self.cancellation.child_token()),
+        }
+    }
+
+    /// Returns the attempt as a [custom backoff strategy](crate::Backoff::custom) gets it once it has
+    /// failed with this error.
+    pub fn failed_with(&self, error: impl Into<JobError>) -> FailedAttempt {
+        FailedAttempt {
+            job: Arc::clone(&self.record),
+            attempt: self.record.attempts_made.saturating_add(1),
+            error: Arc::new(error.into()),
         }
     }
 

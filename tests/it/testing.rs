@@ -8,8 +8,8 @@ use oxbull::testing::{self, Stored, TestJob};
 use oxbull::tower::util::MapErrLayer;
 use oxbull::tower::{Layer, ServiceExt, service_fn};
 use oxbull::{
-    AttemptError, Backoff, BoxError, Context, Error, Job, JobCall, JobError, JobOptions, JobReply,
-    JobResult, Outcome, Refusal, Timestamp,
+    AttemptError, Backoff, BoxError, Context, Error, FailedAttempt, Job, JobCall, JobError,
+    JobOptions, JobReply, JobResult, Outcome, Refusal, Timestamp,
 };
 use serde_json::{Value, json};
 
@@ -284,5 +284,22 @@ async fn clock_of_a_client_stands_where_a_test_sets_it() -> TestResult {
     let until = Timestamp::from_millis(61_500);
     assert_eq!(run.outcome().ok(), Some(&Outcome::DelayUntil(until)));
     assert_eq!(run.stored(), &Stored::Delayed(60 * SECOND));
+    Ok(())
+}
+
+/// A backoff strategy is a function of what it is given, and tested as one.
+#[tokio::test]
+async fn backoff_strategies_are_given_failed_attempts() -> TestResult {
+    let strategy = |failed: FailedAttempt| {
+        let wait = SECOND * failed.attempt;
+        (!failed.error.is_fatal()).then_some(wait)
+    };
+    let job = TestJob::new("x")?.attempt(3);
+    assert_eq!(
+        strategy(job.failed_with(JobError::retry("x"))),
+        Some(3 * SECOND)
+    );
+    assert_eq!(strategy(job.failed_with(JobError::fatal("x"))), None);
+    assert_eq!(strategy(job.failed_with(std::fmt::Error)), Some(3 * SECOND));
     Ok(())
 }
