@@ -51,6 +51,19 @@ install_interop() {
     cp "$lock" "$stamp"
 }
 
+# Compiles the library with the oldest Rust that it promises, where rustup has that toolchain or gets it. What needs no
+# toolchain is checked anyway: clippy knows the version (`incompatible_msrv`), `it manifest` asks the dependencies.
+check_msrv() {
+    msrv=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    if ! have rustup; then
+        note "msrv         skipped: rustup is not installed"
+    elif rustup run "$msrv.0" rustc --version >&2 || rustup toolchain install "$msrv.0" --profile minimal --no-self-update; then
+        check msrv rustup run "$msrv.0" cargo check --locked -p oxbull --lib --all-features --target-dir target/msrv
+    else
+        note "msrv         skipped: the toolchain $msrv.0 cannot be installed"
+    fi
+}
+
 need_cargo
 need_node
 need_redis
@@ -61,10 +74,13 @@ install_interop
 
 check fmt cargo fmt --all --check
 check clippy cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
-# Optional layers are used one without the other.
-for feature in "" tls encryption sessions oauth tower-sessions http-cache http-rate-limit metrics testing; do
-    check "${feature:-no feature}" cargo clippy --locked -p oxbull --lib --no-default-features --features "$feature" -- -D warnings
+# Without any feature, and each alone: nobody is to need one for another's sake.
+features=$(sed -n '/^\[features\]/,/^\[dependencies\]/s/^\([a-z][a-z-]*\) = .*/\1/p' Cargo.toml | grep -vx default)
+check "no feature" cargo clippy --locked -p oxbull --lib --no-default-features -- -D warnings
+for feature in $features; do
+    check "$feature" cargo clippy --locked -p oxbull --lib --no-default-features --features "$feature" -- -D warnings
 done
+check_msrv
 # Unit, integration, parity and doc tests: every suite prints its own summary.
 check test cargo test --locked --workspace --all-features --no-fail-fast
 check rustdoc env RUSTDOCFLAGS=-Dwarnings cargo doc --locked --workspace --all-features --no-deps

@@ -8,6 +8,7 @@ mod dependencies;
 mod documents;
 mod ending;
 mod events;
+mod examples;
 #[cfg(feature = "http-cache")]
 mod http_cache;
 #[cfg(feature = "http-rate-limit")]
@@ -19,6 +20,7 @@ mod least;
 mod lenient;
 mod limits;
 mod logs;
+mod manifest;
 mod model;
 #[cfg(feature = "oauth")]
 mod oauth;
