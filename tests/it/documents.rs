@@ -147,3 +147,24 @@ fn files_that_the_protocol_names_exist() {
     }
     assert!(named > 40, "{named}");
 }
+
+/// A difference without a test may have ceased to be one.
+#[test]
+fn tests_that_the_differences_name_exist() {
+    let texts = texts();
+    let is_test = |name: &str| {
+        let declared = format!("fn {name}(");
+        texts.values().any(|text| text.contains(&declared))
+    };
+    let mut named = 0;
+    let rows = texts["docs/differences.md"].lines();
+    for row in rows.filter(|row| row.starts_with("| ")).skip(1) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        for test in tests.split('`').skip(1).step_by(2) {
+            let name = test.rsplit("::").next().unwrap_or(test);
+            assert!(is_test(name), "docs/differences.md: {test}");
+            named += 1;
+        }
+    }
+    assert!(named > 80, "{named}");
+}
