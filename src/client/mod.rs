@@ -15,6 +15,7 @@ mod greet;
 mod info;
 mod link;
 mod log;
+mod lua;
 mod retry;
 mod script;
 #[cfg(feature = "tls")]
@@ -48,6 +49,7 @@ pub(crate) use command::Reply;
 pub(crate) use link::Connection;
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use log::Throttle;
+pub(crate) use lua::lua;
 pub(crate) use retry::Waits;
 
 use crate::clock::Clock;
@@ -194,31 +196,6 @@ impl Client {
         )
     }
 
-    /// Returns the values of the queue server: sessions, states, counters.
-    pub fn kv(&self) -> crate::kv::Kv {
-        crate::kv::Kv::new(self.shared.main.clone())
-    }
-
-    /// Returns the values of the cache server, or of the only one.
-    pub fn cache(&self) -> crate::kv::Kv {
-        let Some(settings) = &self.shared.cache_settings else {
-            return self.kv();
-        };
-        let connection = self.shared.cache.get_or_init(|| {
-            Connection::new(
-                Arc::clone(settings),
-                Use {
-                    name: None,
-                    main: true,
-                    patience: None,
-                },
-                self.shared.stop.child_token(),
-                self.shared.tasks.clone(),
-            )
-        });
-        crate::kv::Kv::new(connection.clone())
-    }
-
     /// Returns the one value of its type that all users of this client share, made by the first.
     pub(crate) fn extension<T: Any + Send + Sync>(&self, make: impl Fn() -> T) -> Arc<T> {
         let mut extensions = self
@@ -345,6 +322,26 @@ impl Client {
     /// Returns the shared connection.
     pub(crate) fn connection(&self) -> &Connection {
         &self.shared.main
+    }
+
+    /// Returns the connection to the cache server, which is opened when it is first asked for. It is
+    /// the shared one where no cache server is configured.
+    pub(crate) fn cache_connection(&self) -> &Connection {
+        let Some(settings) = &self.shared.cache_settings else {
+            return &self.shared.main;
+        };
+        self.shared.cache.get_or_init(|| {
+            Connection::new(
+                Arc::clone(settings),
+                Use {
+                    name: None,
+                    main: true,
+                    patience: None,
+                },
+                self.shared.stop.child_token(),
+                self.shared.tasks.clone(),
+            )
+        })
     }
 
     /// Prepares a connection of its own, shown under `name` in the server's client list.

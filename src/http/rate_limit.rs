@@ -20,7 +20,7 @@ use super::hurry::Hurry;
 use super::{ANONYMOUS, Extract};
 use crate::client::Throttle;
 use crate::error::{Chain, Error};
-use crate::kv::{Decision, RateLimiter};
+use crate::kv::{RateLimitDecision, RateLimiter};
 
 /// How long a request waits for its decision, unless told otherwise.
 const DEADLINE: Duration = Duration::from_millis(100);
@@ -31,10 +31,10 @@ const DEADLINE: Duration = Duration::from_millis(100);
 /// reading a page need not fail for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnFailure {
-    /// It goes on.
-    Open,
+    /// It goes on to the service, uncounted.
+    Allow,
     /// It is answered with 503.
-    Closed,
+    Deny,
 }
 
 /// How a rate limit layer has decided, since it was made.
@@ -71,7 +71,7 @@ pub struct RateLimitStats {
 ///
 /// let limit = RateLimit::sliding_window(100, Duration::from_secs(60));
 /// let limiter = client.kv().rate_limiter(limit)?;
-/// let layer = RateLimitLayer::new(limiter, "overview", OnFailure::Open)
+/// let layer = RateLimitLayer::new(limiter, "overview", OnFailure::Allow)
 ///     .user(|head| Some(head.extensions.get::<Session>()?.user.clone()));
 /// # let _ = layer;
 /// # Ok(())
@@ -188,8 +188,8 @@ impl RateLimitLayer {
                     tracing::warn!(%error, ?policy, skipped, "a rate limit has no decision");
                 }
                 match self.on_failure {
-                    OnFailure::Open => Ok(HeaderMap::new()),
-                    OnFailure::Closed => Err(Box::new(refusal(
+                    OnFailure::Allow => Ok(HeaderMap::new()),
+                    OnFailure::Deny => Err(Box::new(refusal(
                         StatusCode::SERVICE_UNAVAILABLE,
                         "rate limits are not available",
                         Some(1),
@@ -199,7 +199,7 @@ impl RateLimitLayer {
         }
     }
 
-    fn headers(&self, endpoint: &str, decision: &Decision) -> HeaderMap {
+    fn headers(&self, endpoint: &str, decision: &RateLimitDecision) -> HeaderMap {
         let (limit, remaining) = (decision.limit, decision.remaining);
         let reset = seconds(decision.reset);
         let window = seconds(self.limiter.limit().window());

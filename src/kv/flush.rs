@@ -10,8 +10,8 @@ pub struct FlushDb {
 }
 
 impl FlushDb {
-    /// Confirms that every key of database `db` is to be deleted.
-    pub fn yes_delete_everything_in(db: u32) -> Self {
+    /// Confirms that every key of database `db` is to be deleted, those of queues included.
+    pub fn confirm(db: u32) -> Self {
         Self { db }
     }
 

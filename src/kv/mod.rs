@@ -1,6 +1,7 @@
 //! Values by key: with a time to live, as counters and as hashes; sessions, OAuth states and rate
 //! limits.
 
+mod client;
 mod flush;
 mod id;
 #[cfg(feature = "oauth")]
@@ -9,6 +10,8 @@ mod rate;
 mod scan;
 #[cfg(feature = "sessions")]
 pub mod session;
+#[cfg(feature = "encryption")]
+mod vault;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,8 +22,10 @@ use serde::de::DeserializeOwned;
 pub use flush::FlushDb;
 pub(crate) use id::check_id;
 pub use id::escape_id;
-pub use rate::{Decision, RateLimit, RateLimiter};
+pub use rate::{RateLimit, RateLimitDecision, RateLimiter};
 pub use scan::{Scan, escape_pattern};
+#[cfg(feature = "encryption")]
+pub use vault::{Vault, VaultError};
 
 use crate::client::{Command, Connection, Health, Repeat, Reply};
 use crate::error::{Error, Result};
@@ -28,15 +33,16 @@ use crate::error::{Error, Result};
 /// How long a value lives when its writer does not say: 1 h.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
-/// How long a key has left.
+/// The time to live of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Ttl {
     /// There is no such key.
     Missing,
     /// The key stays until it is deleted.
-    Forever,
-    /// The key goes after this time.
-    Left(Duration),
+    NeverExpires,
+    /// The server deletes the key after this time.
+    ExpiresIn(Duration),
 }
 
 /// Keys and values on one server, from [`Client::kv`](crate::client::Client::kv) or
@@ -169,8 +175,8 @@ impl Kv {
     pub async fn ttl(&self, key: &str) -> Result<Ttl> {
         let millis = self.ask(key, Command::new("PTTL").arg(key)).await?.int()?;
         Ok(match u64::try_from(millis) {
-            Ok(millis) => Ttl::Left(Duration::from_millis(millis)),
-            Err(_) if millis == -1 => Ttl::Forever,
+            Ok(millis) => Ttl::ExpiresIn(Duration::from_millis(millis)),
+            Err(_) if millis == -1 => Ttl::NeverExpires,
             Err(_) => Ttl::Missing,
         })
     }

@@ -15,11 +15,10 @@ use ring::digest::{Context, SHA256, digest};
 use serde::{Deserialize, Serialize};
 
 use super::{check_id, mismatch};
-use crate::client::{Client, Command, Connection, Repeat, Script, ScriptCall};
+use crate::client::{Client, Command, Connection, Repeat, Script, ScriptCall, lua};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Result};
-use crate::store::lua;
-use crate::vault::{Keyring, OpenError, Place};
+use crate::vault::{AssociatedData, Keyring, OpenError};
 
 static TAKE: Script = lua!("kv/take_state", uses: []);
 
@@ -180,7 +179,7 @@ impl OAuthStates {
             source,
         })?;
         let key = self.key(&state);
-        let sealed = self.keyring.seal(&place(&key), &json)?;
+        let sealed = self.keyring.seal(&associated_data(&key), &json)?;
         let millis = u64::try_from(self.ttl.as_millis()).unwrap_or(u64::MAX);
         let command = Command::new("SET")
             .arg(&key)
@@ -218,7 +217,7 @@ impl OAuthStates {
             Err(0) => return Err(StateError::Used),
             Err(_) => return Err(StateError::Foreign),
         };
-        let json = self.keyring.open(&place(&key), &sealed)?;
+        let json = self.keyring.open(&associated_data(&key), &sealed)?;
         let kept: Kept =
             serde_json::from_slice(&json).map_err(|error| OpenError::content(&error))?;
         Ok(TakenState {
@@ -321,8 +320,8 @@ fn binding(state: &str, browser: &str) -> String {
     URL_SAFE_NO_PAD.encode(hash.finish())
 }
 
-fn place(key: &str) -> Place<'_> {
-    Place::known("oauth-state", key)
+fn associated_data(key: &str) -> AssociatedData<'_> {
+    AssociatedData::known("oauth-state", key)
 }
 
 fn check_browser(browser: &str) -> Result<()> {

@@ -7,7 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{Aad, NONCE_LEN, Nonce};
 
-use super::{Key, Place};
+use super::{AssociatedData, Key};
 use crate::error::{Error, Result};
 
 /// Most keys in a keyring: an old one is of use only as long as its values live.
@@ -27,21 +27,21 @@ const SALT_LEN: usize = 12;
 
 /// The keys of an application: one that seals, and older ones that can still open.
 ///
-/// To rotate, give every process the new key as readable, then make it the active one and keep
-/// the old one readable until the last value sealed with it has gone. Cheap to clone.
+/// To rotate, give every process the new key with [`decrypt_with`](Keyring::decrypt_with), then make it
+/// the active one, and keep the old one until the last value sealed with it is gone. Cheap to clone.
 ///
 /// # Examples
 /// ```
-/// use oxbull::vault::{Key, Keyring, Place};
+/// use oxbull::vault::{Key, Keyring, AssociatedData};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let keyring = Keyring::new(Key::from_base64("2026", "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2U=")?)
-///     .readable(Key::from_base64("2025", "b2xkZXJvbGRlcm9sZGVyb2xkZXJvbGRlcm9sZGVyb2w=")?)?;
-/// let place = Place::token("token:instagram:17");
-/// let sealed = keyring.seal(&place, b"IGQVJ...")?;
+///     .decrypt_with(Key::from_base64("2025", "b2xkZXJvbGRlcm9sZGVyb2xkZXJvbGRlcm9sZGVyb2w=")?)?;
+/// let associated_data = AssociatedData::token("token:instagram:17");
+/// let sealed = keyring.seal(&associated_data, b"IGQVJ...")?;
 /// assert!(sealed.starts_with("v1.2026."));
-/// assert_eq!(keyring.open(&place, &sealed)?, b"IGQVJ...");
-/// assert!(keyring.open(&Place::token("token:instagram:18"), &sealed).is_err());
+/// assert_eq!(keyring.open(&associated_data, &sealed)?, b"IGQVJ...");
+/// assert!(keyring.open(&AssociatedData::token("token:instagram:18"), &sealed).is_err());
 /// # Ok(())
 /// # }
 /// ```
@@ -62,7 +62,7 @@ pub enum OpenError {
     /// It was sealed with a key that this keyring does not have.
     #[error("the value is sealed with the unknown key {0:?}")]
     UnknownKey(String),
-    /// It was changed, or belongs to another place.
+    /// It was changed, or is bound to other associated data.
     #[error("the value was tampered with or belongs elsewhere")]
     NotAuthentic,
     /// It opened, and is not of the type that the caller expects.
@@ -94,7 +94,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`Error::Invalid`] when there is a key of this id, or there are [`KEYS_MAX`] keys.
-    pub fn readable(mut self, key: Key) -> Result<Self> {
+    pub fn decrypt_with(mut self, key: Key) -> Result<Self> {
         if self.keys.iter().any(|known| known.id() == key.id()) {
             return Err(Error::invalid(
                 "keyring",
@@ -135,7 +135,7 @@ impl Keyring {
             let key = Key::from_base64(id, key)?;
             keyring = Some(match keyring {
                 None => Self::new(key),
-                Some(keyring) => keyring.readable(key)?,
+                Some(keyring) => keyring.decrypt_with(key)?,
             });
         }
         keyring.ok_or_else(|| Error::invalid(VARIABLE, "has no key"))
@@ -153,11 +153,11 @@ impl Keyring {
         self.keys.first().map_or("", Key::id)
     }
 
-    /// Seals a value for a place, with the active key. The text is safe in JSON, URLs and cookies.
+    /// Seals a value, bound to its associated data, with the active key. The text is safe in JSON, URLs and cookies.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the value is too long, or the system has no random numbers.
-    pub fn seal(&self, place: &Place<'_>, plaintext: &[u8]) -> Result<String> {
+    pub fn seal(&self, associated_data: &AssociatedData<'_>, plaintext: &[u8]) -> Result<String> {
         if plaintext.len() > self.max_plaintext {
             return Err(Error::invalid(
                 "plaintext",
@@ -169,7 +169,7 @@ impl Keyring {
         let unique: [u8; SALT_LEN + NONCE_LEN] = super::random()?;
         let mut body = plaintext.to_vec();
         let sealed = split(&unique).and_then(|(salt, nonce)| {
-            let aad = Aad::from(place.bind(key.id()));
+            let aad = Aad::from(associated_data.bind(key.id()));
             let cipher = key.cipher(salt)?;
             cipher.seal_in_place_append_tag(nonce, aad, &mut body).ok()
         });
@@ -182,11 +182,15 @@ impl Keyring {
         ))
     }
 
-    /// Opens a value that was sealed for this place, with whichever key it names.
+    /// Opens a value that was sealed with this associated data, with whichever key it names.
     ///
     /// # Errors
     /// [`OpenError`] says why it does not open.
-    pub fn open(&self, place: &Place<'_>, sealed: &str) -> Result<Vec<u8>, OpenError> {
+    pub fn open(
+        &self,
+        associated_data: &AssociatedData<'_>,
+        sealed: &str,
+    ) -> Result<Vec<u8>, OpenError> {
         let parts = Parts::of(sealed)?;
         let key = self.keys.iter().find(|key| key.id() == parts.key_id);
         let key = key.ok_or_else(|| OpenError::UnknownKey(shown(parts.key_id)))?;
@@ -196,7 +200,7 @@ impl Keyring {
         let mut body = decode(parts.body, "its content is not base64url")?;
         let cipher = key.cipher(salt).ok_or(OpenError::NotAuthentic)?;
         let length = cipher
-            .open_in_place(nonce, Aad::from(place.bind(key.id())), &mut body)
+            .open_in_place(nonce, Aad::from(associated_data.bind(key.id())), &mut body)
             .map_err(|_| OpenError::NotAuthentic)?
             .len();
         body.truncate(length);

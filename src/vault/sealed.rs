@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Keyring, OpenError, Place};
+use super::{AssociatedData, Keyring, OpenError};
 use crate::error::{Error, Result};
 
 /// A `T` in a job's data that only holders of a key can read: `{"$sealed": "v1..."}` in JSON.
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// # Examples
 /// ```
 /// use oxbull::QueueName;
-/// use oxbull::vault::{Key, Keyring, OpenError, Place, Sealed};
+/// use oxbull::vault::{Key, Keyring, OpenError, AssociatedData, Sealed};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -30,14 +30,14 @@ use crate::error::{Error, Result};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let keyring = Keyring::new(Key::new("k1", &[7; 32])?);
 /// let queue = QueueName::new("post-publishing")?;
-/// let place = Place::job(&queue).about("17");
+/// let associated_data = AssociatedData::job(&queue).about("17");
 /// let data = Publish {
 ///     account: "17".to_owned(),
-///     token: Sealed::seal(&keyring, &place, "IGQVJ...")?,
+///     token: Sealed::seal(&keyring, &associated_data, "IGQVJ...")?,
 /// };
 ///
 /// // In the handler: bound to its queue and account.
-/// let token: String = data.token.open(&keyring, &Place::job(&queue).about(&data.account))?;
+/// let token: String = data.token.open(&keyring, &AssociatedData::job(&queue).about(&data.account))?;
 /// assert_eq!(token, "IGQVJ...");
 /// # Ok(())
 /// # }
@@ -55,13 +55,13 @@ struct Form<S> {
 }
 
 impl<T> Sealed<T> {
-    /// Seals a value, as JSON, for a place such as [`Place::job`].
+    /// Seals a value, as JSON, bound to associated data such as [`AssociatedData::job`].
     ///
     /// # Errors
     /// [`Error::Encode`] when it has no JSON form, [`Error::Invalid`] when it is too long.
     pub fn seal<V: Serialize + ?Sized>(
         keyring: &Keyring,
-        place: &Place<'_>,
+        associated_data: &AssociatedData<'_>,
         value: &V,
     ) -> Result<Self>
     where
@@ -72,7 +72,7 @@ impl<T> Sealed<T> {
             source,
         })?;
         Ok(Self {
-            text: keyring.seal(place, &json)?,
+            text: keyring.seal(associated_data, &json)?,
             of: PhantomData,
         })
     }
@@ -81,11 +81,15 @@ impl<T> Sealed<T> {
     ///
     /// # Errors
     /// [`OpenError`] says why it does not open.
-    pub fn open(&self, keyring: &Keyring, place: &Place<'_>) -> Result<T, OpenError>
+    pub fn open(
+        &self,
+        keyring: &Keyring,
+        associated_data: &AssociatedData<'_>,
+    ) -> Result<T, OpenError>
     where
         T: DeserializeOwned,
     {
-        let json = keyring.open(place, &self.text)?;
+        let json = keyring.open(associated_data, &self.text)?;
         serde_json::from_slice(&json).map_err(|error| OpenError::content(&error))
     }
 

@@ -58,7 +58,7 @@ fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
 async fn answers_carry_the_limit_and_refusals_say_when_to_return() -> TestResult {
     let server = RedisServer::start().await?;
     let (_client, limiter) = limiter(&server.url(), RateLimit::fixed_window(2, MINUTE)).await?;
-    let layer = RateLimitLayer::new(limiter, "overview", OnFailure::Closed).user(by_header);
+    let layer = RateLimitLayer::new(limiter, "overview", OnFailure::Deny).user(by_header);
     let app = app(&layer);
 
     let first = ask(&app, "7").await?;
@@ -111,7 +111,7 @@ async fn concurrent_requests_never_pass_the_limit() -> TestResult {
     let (_one, first) = limiter(&server.url(), limit).await?;
     let (_other, second) = limiter(&server.url(), limit).await?;
     let apps = [first, second].map(|limiter| {
-        let layer = RateLimitLayer::new(limiter, "x", OnFailure::Open).deadline(SOON);
+        let layer = RateLimitLayer::new(limiter, "x", OnFailure::Allow).deadline(SOON);
         app(&layer)
     });
     let calls = (0..600).flat_map(|_| apps.iter().map(|app| ask(app, "7")));
@@ -130,8 +130,8 @@ async fn without_redis_the_limit_fails_open_or_closed_as_chosen() -> TestResult 
     let proxy = Proxy::start(server.port()).await?;
     let (_client, limiter) = limiter(&proxy.url(), RateLimit::token_bucket(9, 9, MINUTE)).await?;
     let short = Duration::from_millis(20);
-    let open = RateLimitLayer::new(limiter.clone(), "x", OnFailure::Open).deadline(short);
-    let closed = RateLimitLayer::new(limiter, "x", OnFailure::Closed).deadline(short);
+    let open = RateLimitLayer::new(limiter.clone(), "x", OnFailure::Allow).deadline(short);
+    let closed = RateLimitLayer::new(limiter, "x", OnFailure::Deny).deadline(short);
     proxy.half_open(); // the worst: connected, and silent
 
     let passed = ask(&app(&open), "7").await?;
@@ -158,7 +158,7 @@ async fn without_redis_the_limit_fails_open_or_closed_as_chosen() -> TestResult 
 async fn invalid_ids_are_refused_even_where_failures_pass() -> TestResult {
     let server = RedisServer::start().await?;
     let (_client, limiter) = limiter(&server.url(), RateLimit::fixed_window(9, MINUTE)).await?;
-    let layer = RateLimitLayer::new(limiter, "x", OnFailure::Open).user(by_header);
+    let layer = RateLimitLayer::new(limiter, "x", OnFailure::Allow).user(by_header);
     for odd in ["a:b", "{a}", "", "a b"] {
         let refused = ask(&app(&layer), odd).await?;
         assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{odd:?}");
@@ -179,7 +179,7 @@ async fn invalid_ids_are_refused_even_where_failures_pass() -> TestResult {
 async fn anonymous_requests_share_a_limit_of_each_endpoint() -> TestResult {
     let server = RedisServer::start().await?;
     let (_client, limiter) = limiter(&server.url(), RateLimit::fixed_window(1, MINUTE)).await?;
-    let layer = RateLimitLayer::new(limiter, "all", OnFailure::Closed)
+    let layer = RateLimitLayer::new(limiter, "all", OnFailure::Deny)
         .endpoint(|head| escape_id(head.uri.path()));
     let app = app(&layer);
     assert_eq!(ask(&app, "7").await?.status(), StatusCode::OK);

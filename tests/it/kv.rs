@@ -66,7 +66,7 @@ async fn values_live_as_long_as_they_should() -> TestResult {
     kv.set("default", &1).await?;
     let left = kv.ttl("default").await?;
     assert!(
-        matches!(left, Ttl::Left(left) if left <= DEFAULT_TTL
+        matches!(left, Ttl::ExpiresIn(left) if left <= DEFAULT_TTL
             && left > DEFAULT_TTL.checked_sub(SOON).unwrap_or_default()),
         "{left:?}"
     );
@@ -77,14 +77,14 @@ async fn values_live_as_long_as_they_should() -> TestResult {
     })
     .await?;
     kv.set_forever("kept", &1).await?;
-    assert_eq!(kv.ttl("kept").await?, Ttl::Forever);
+    assert_eq!(kv.ttl("kept").await?, Ttl::NeverExpires);
     assert!(kv.expire("kept", SOON).await?);
-    assert!(matches!(kv.ttl("kept").await?, Ttl::Left(_)));
+    assert!(matches!(kv.ttl("kept").await?, Ttl::ExpiresIn(_)));
     assert!(!kv.expire("missing", SOON).await?);
     kv.set_forever("kept", &2).await?;
     assert_eq!(
         kv.ttl("kept").await?,
-        Ttl::Forever,
+        Ttl::NeverExpires,
         "set replaces the time too"
     );
     let zero = kv.set_with_ttl("never", &1, Duration::ZERO).await;
@@ -284,7 +284,7 @@ async fn flushdb_needs_the_right_confirmation() -> TestResult {
     let kv = Client::connect(config).await?.kv();
     kv.set_text("k", "x").await?;
     server.cli(&["SET", "elsewhere", "x"]).await?;
-    let wrong = kv.flushdb(FlushDb::yes_delete_everything_in(0)).await;
+    let wrong = kv.flushdb(FlushDb::confirm(0)).await;
     assert!(
         matches!(
             wrong,
@@ -296,7 +296,7 @@ async fn flushdb_needs_the_right_confirmation() -> TestResult {
         "{wrong:?}"
     );
     assert!(kv.exists("k").await?);
-    kv.flushdb(FlushDb::yes_delete_everything_in(2)).await?;
+    kv.flushdb(FlushDb::confirm(2)).await?;
     assert!(!kv.exists("k").await?);
     assert_eq!(server.int(&["EXISTS", "elsewhere"]).await?, 1);
     Ok(())

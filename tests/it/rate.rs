@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use oxbull::client::{Client, ClientConfig};
-use oxbull::kv::{Decision, RateLimit, RateLimiter};
+use oxbull::kv::{RateLimit, RateLimitDecision, RateLimiter};
 use oxbull::{Error, Timestamp};
 use oxbull_testkit::{Proxy, RedisServer, Rule};
 use proptest::prelude::*;
@@ -468,7 +468,7 @@ impl Model {
     }
 }
 
-fn answer(decision: &Decision) -> Answer {
+fn answer(decision: &RateLimitDecision) -> Answer {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap();
     (
         decision.allowed,

@@ -1,7 +1,8 @@
 //! Sealed values shared with a Node.js service that has nothing but Node's own crypto module.
 
+use oxbull::kv::Vault;
 use oxbull::kv::session::{Sessions, UserId};
-use oxbull::vault::{Keyring, Place, Sealed, Vault};
+use oxbull::vault::{AssociatedData, Keyring, Sealed};
 use oxbull::{Context, Job, JobError, JobResult, Outcome, QueueName, Timestamp, Worker};
 use oxbull_fixture::Fixture;
 use oxbull_testkit::{DEADLINE, NodePeer, TestResult};
@@ -96,8 +97,8 @@ async fn sessions_are_shared_with_node() -> TestResult {
 async fn job_fields_are_shared_with_node() -> TestResult {
     let (stage, keyring, peer) = start().await?;
     let queue = QueueName::new("q")?;
-    let place = Place::job(&queue).about("17");
-    let data = json!({ "token": Sealed::<String>::seal(&keyring, &place, "IGQVJ")? });
+    let associated_data = AssociatedData::job(&queue).about("17");
+    let data = json!({ "token": Sealed::<String>::seal(&keyring, &associated_data, "IGQVJ")? });
     let added = stage.queue.add("publish", &data).await?;
     let key = format!("bull:q:{}", added.id);
     let stored = stage
@@ -139,7 +140,7 @@ struct Publish {
 /// A handler that opens what its job keeps sealed.
 async fn reveal(job: Job<Publish>, context: Context<Keyring>) -> JobResult<String> {
     let queue = QueueName::new("q").map_err(JobError::fatal)?;
-    let place = Place::job(&queue).about("17");
-    let token = job.data().token.open(context.state(), &place);
+    let associated_data = AssociatedData::job(&queue).about("17");
+    let token = job.data().token.open(context.state(), &associated_data);
     Ok(Outcome::Done(token.map_err(JobError::fatal)?))
 }

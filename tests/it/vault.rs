@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use oxbull::kv::Ttl;
-use oxbull::vault::{
-    KEYS_MAX, Key, Keyring, OpenError, PLAINTEXT_MAX, Place, Sealed, Vault, VaultError,
-};
+use oxbull::kv::{Ttl, Vault, VaultError};
+use oxbull::vault::{AssociatedData, KEYS_MAX, Key, Keyring, OpenError, PLAINTEXT_MAX, Sealed};
 use oxbull::{Error, JobOptions, Queue, QueueName};
 use oxbull_fixture::Fixture;
 use oxbull_testkit::{DEADLINE, TestResult};
@@ -27,19 +25,21 @@ pub(crate) fn keyring() -> Keyring {
 
 /// The keyring after a rotation: another key is active, the old one still opens.
 pub(crate) fn rotated() -> Keyring {
-    Keyring::new(key("k2", 8)).readable(key("k1", 7)).unwrap()
+    Keyring::new(key("k2", 8))
+        .decrypt_with(key("k1", 7))
+        .unwrap()
 }
 
 /// A value opens for the place it was sealed for, and never looks the same twice.
 #[test]
 fn value_opens_where_it_was_sealed() -> TestResult {
-    let place = Place::token("token:17");
+    let associated_data = AssociatedData::token("token:17");
     for value in ["", "x", CANARY, &"long".repeat(10_000)] {
-        let sealed = keyring().seal(&place, value.as_bytes())?;
+        let sealed = keyring().seal(&associated_data, value.as_bytes())?;
         assert!(sealed.starts_with("v1.k1."), "{sealed}");
         assert!(value.len() < 4 || !sealed.contains(value));
-        assert_eq!(keyring().open(&place, &sealed)?, value.as_bytes());
-        assert_ne!(keyring().seal(&place, value.as_bytes())?, sealed);
+        assert_eq!(keyring().open(&associated_data, &sealed)?, value.as_bytes());
+        assert_ne!(keyring().seal(&associated_data, value.as_bytes())?, sealed);
     }
     Ok(())
 }
@@ -49,7 +49,7 @@ fn value_opens_where_it_was_sealed() -> TestResult {
 fn format_stays_what_it_is() -> TestResult {
     const STORED: &str =
         "v1.k1.L7UwvyvPMQFnJNjKT_lO1_oAzwPLR45s.wNxieM29ct-Mbm-MiBuiUNpNdA82zUhu8w";
-    let opened = keyring().open(&Place::token("token:17"), STORED)?;
+    let opened = keyring().open(&AssociatedData::token("token:17"), STORED)?;
     assert_eq!(String::from_utf8(opened)?, "\"IGQVJä\"");
     Ok(())
 }
@@ -59,14 +59,14 @@ fn format_stays_what_it_is() -> TestResult {
 fn moved_value_does_not_open() -> TestResult {
     let (mail, post) = (QueueName::new("mail")?, QueueName::new("post")?);
     let places = [
-        Place::token("k"),
-        Place::token("k:17"),
-        Place::new("session", "k")?,
-        Place::new("tokenk", "")?,
-        Place::job(&mail),
-        Place::job(&post),
-        Place::job(&mail).about("17"),
-        Place::job(&mail).about("18"),
+        AssociatedData::token("k"),
+        AssociatedData::token("k:17"),
+        AssociatedData::new("session", "k")?,
+        AssociatedData::new("tokenk", "")?,
+        AssociatedData::job(&mail),
+        AssociatedData::job(&post),
+        AssociatedData::job(&mail).about("17"),
+        AssociatedData::job(&mail).about("18"),
     ];
     for (at, from) in places.iter().enumerate() {
         let sealed = keyring().seal(from, CANARY.as_bytes())?;
@@ -76,9 +76,9 @@ fn moved_value_does_not_open() -> TestResult {
             assert!(at == to || opened == Err(OpenError::NotAuthentic));
         }
     }
-    assert!(Place::new("", "k").is_err());
+    assert!(AssociatedData::new("", "k").is_err());
     assert!(
-        Place::new("to\0ken", "k").is_err(),
+        AssociatedData::new("to\0ken", "k").is_err(),
         "it would end the purpose early"
     );
     Ok(())
@@ -87,26 +87,29 @@ fn moved_value_does_not_open() -> TestResult {
 /// A key is replaced without a moment at which something does not open.
 #[test]
 fn old_keys_open_until_they_are_dropped() -> TestResult {
-    let place = Place::token("k");
-    let old = keyring().seal(&place, b"v")?;
-    assert_eq!(rotated().open(&place, &old)?, b"v");
+    let associated_data = AssociatedData::token("k");
+    let old = keyring().seal(&associated_data, b"v")?;
+    assert_eq!(rotated().open(&associated_data, &old)?, b"v");
     assert!(rotated().is_stale(&old));
 
-    let new = rotated().seal(&place, b"v")?;
+    let new = rotated().seal(&associated_data, b"v")?;
     assert!(new.starts_with("v1.k2.") && !rotated().is_stale(&new));
     let unknown = |id: &str| Err(OpenError::UnknownKey(id.to_owned()));
-    assert_eq!(keyring().open(&place, &new), unknown("k2"));
-    assert_eq!(Keyring::new(key("k2", 8)).open(&place, &old), unknown("k1"));
+    assert_eq!(keyring().open(&associated_data, &new), unknown("k2"));
+    assert_eq!(
+        Keyring::new(key("k2", 8)).open(&associated_data, &old),
+        unknown("k1")
+    );
 
     let renamed = old.replace("v1.k1.", "v1.k2.");
     assert_eq!(
-        rotated().open(&place, &renamed),
+        rotated().open(&associated_data, &renamed),
         Err(OpenError::NotAuthentic)
     );
-    let same_key = Keyring::new(key("k1", 7)).readable(key("k9", 7))?;
+    let same_key = Keyring::new(key("k1", 7)).decrypt_with(key("k9", 7))?;
     let renamed = old.replace("v1.k1.", "v1.k9.");
     assert_eq!(
-        same_key.open(&place, &renamed),
+        same_key.open(&associated_data, &renamed),
         Err(OpenError::NotAuthentic)
     );
     Ok(())
@@ -121,12 +124,12 @@ proptest! {
         unique in "[A-Za-z0-9_=-]{0,40}",
         body in "[A-Za-z0-9_=-]{0,60}",
     ) {
-        let place = Place::token("k");
-        prop_assert!(keyring().open(&place, &text).is_err());
+        let associated_data = AssociatedData::token("k");
+        prop_assert!(keyring().open(&associated_data, &text).is_err());
         let text = format!("v1.{id}.{unique}.{body}");
-        prop_assert!(keyring().open(&place, &text).is_err());
+        prop_assert!(keyring().open(&associated_data, &text).is_err());
         let text = format!("v1.k1.{}.{body}", "A".repeat(32));
-        prop_assert!(keyring().open(&place, &text).is_err());
+        prop_assert!(keyring().open(&associated_data, &text).is_err());
     }
 
     /// Each character counts.
@@ -136,13 +139,13 @@ proptest! {
         at in any::<prop::sample::Index>(),
         to in prop::char::range('!', '~'),
     ) {
-        let place = Place::token("k");
-        let sealed = keyring().seal(&place, &value).unwrap();
+        let associated_data = AssociatedData::token("k");
+        let sealed = keyring().seal(&associated_data, &value).unwrap();
         let mut letters: Vec<char> = sealed.chars().collect();
         let at = at.index(letters.len());
         let changed = letters[at] != to;
         letters[at] = to;
-        let opened = keyring().open(&place, &letters.into_iter().collect::<String>());
+        let opened = keyring().open(&associated_data, &letters.into_iter().collect::<String>());
         prop_assert_eq!(opened.is_err(), changed);
     }
 
@@ -152,9 +155,9 @@ proptest! {
         value in prop::collection::vec(any::<u8>(), 0..200),
         name in "\\PC{0,20}",
     ) {
-        let place = Place::token(&name);
-        let sealed = rotated().seal(&place, &value).unwrap();
-        prop_assert_eq!(rotated().open(&place, &sealed).unwrap(), value);
+        let associated_data = AssociatedData::token(&name);
+        let sealed = rotated().seal(&associated_data, &value).unwrap();
+        prop_assert_eq!(rotated().open(&associated_data, &sealed).unwrap(), value);
     }
 }
 
@@ -190,29 +193,34 @@ fn keys_are_checked() {
 
     let mut full = keyring();
     for n in 1..KEYS_MAX {
-        full = full.readable(key(&format!("old{n}"), 1)).unwrap();
+        full = full.decrypt_with(key(&format!("old{n}"), 1)).unwrap();
     }
-    assert!(full.readable(key("more", 1)).is_err());
+    assert!(full.decrypt_with(key("more", 1)).is_err());
 }
 
 /// The bound on what is sealed is an option.
 #[test]
 fn long_values_are_refused() {
-    let place = Place::token("k");
+    let associated_data = AssociatedData::token("k");
     let most = vec![0; PLAINTEXT_MAX];
-    assert!(keyring().seal(&place, &most).is_ok());
+    assert!(keyring().seal(&associated_data, &most).is_ok());
     let over = vec![0; PLAINTEXT_MAX + 1];
     assert!(matches!(
-        keyring().seal(&place, &over),
+        keyring().seal(&associated_data, &over),
         Err(Error::Invalid { .. })
     ));
     assert!(
         keyring()
             .max_plaintext(PLAINTEXT_MAX + 1)
-            .seal(&place, &over)
+            .seal(&associated_data, &over)
             .is_ok()
     );
-    assert!(keyring().max_plaintext(3).seal(&place, b"1234").is_err());
+    assert!(
+        keyring()
+            .max_plaintext(3)
+            .seal(&associated_data, b"1234")
+            .is_err()
+    );
 }
 
 /// Debug output ends up in logs.
@@ -220,15 +228,15 @@ fn long_values_are_refused() {
 fn debug_output_has_no_secret() -> TestResult {
     let base64 = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
     let key = Key::from_base64("k1", base64)?;
-    let sealed = Sealed::<String>::seal(&keyring(), &Place::token("k"), CANARY)?;
+    let sealed = Sealed::<String>::seal(&keyring(), &AssociatedData::token("k"), CANARY)?;
     let text = format!(
         "{key:?} {:?} {sealed:?} {:?}",
         rotated(),
-        Place::token(CANARY)
+        AssociatedData::token(CANARY)
     );
     assert_eq!(
         text,
-        r#"Key { id: "k1", .. } ["k2", "k1"] Sealed(…) Place { purpose: "token", .. }"#
+        r#"Key { id: "k1", .. } ["k2", "k1"] Sealed(…) AssociatedData { purpose: "token", .. }"#
     );
     Ok(())
 }
@@ -252,7 +260,7 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
         .ok_or("gone")?;
     assert!(stored.starts_with("v1.k1.") && !stored.contains(CANARY));
     assert!(
-        matches!(stage.client.kv().ttl("token:17").await?, Ttl::Left(left) if left <= DEADLINE)
+        matches!(stage.client.kv().ttl("token:17").await?, Ttl::ExpiresIn(left) if left <= DEADLINE)
     );
     assert!(vault.set("token:17", CANARY, Duration::ZERO).await.is_err());
 
@@ -292,7 +300,7 @@ async fn vault_seals_anew_with_the_active_key() -> TestResult {
     stage.server.cli(&["PEXPIRE", "k", "500000"]).await?;
 
     let stored = || async { stage.server.text(&["GET", "k"]).await };
-    let still = Vault::new(kv.clone(), rotated()).reseal_on_read(false);
+    let still = Vault::new(kv.clone(), rotated()).without_resealing();
     assert_eq!(still.get::<String>("k").await?.as_deref(), Some(CANARY));
     assert!(
         stored()
@@ -330,7 +338,7 @@ async fn job_data_is_sealed_by_field() -> TestResult {
     let queue: Queue<Publish> = Queue::open(&stage.client, name.as_str()).await?;
     let data = Publish {
         account: "17".to_owned(),
-        token: Sealed::seal(&keyring(), &Place::job(&name).about("17"), CANARY)?,
+        token: Sealed::seal(&keyring(), &AssociatedData::job(&name).about("17"), CANARY)?,
     };
     let added = queue.add_with("publish", &data, JobOptions::new()).await?;
     let key = format!("bull:post-publishing:{}", added.id);
@@ -347,12 +355,12 @@ async fn job_data_is_sealed_by_field() -> TestResult {
     );
 
     let back: Publish = serde_json::from_str(&stored)?;
-    let place = |account: &str| Place::job(&name).about(account);
-    assert_eq!(back.token.open(&keyring(), &place("17"))?, CANARY);
+    let associated_data = |account: &str| AssociatedData::job(&name).about(account);
+    assert_eq!(back.token.open(&keyring(), &associated_data("17"))?, CANARY);
     for elsewhere in [
-        place("18"),
-        Place::job(&name),
-        Place::job(&QueueName::new("mail")?),
+        associated_data("18"),
+        AssociatedData::job(&name),
+        AssociatedData::job(&QueueName::new("mail")?),
     ] {
         assert_eq!(
             back.token.open(&keyring(), &elsewhere),

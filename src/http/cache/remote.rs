@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use super::entry::Entry;
 use super::rules::Terms;
-use crate::client::{Command, Connection, Repeat, Reply, Script, ScriptCall};
+use crate::client::{Command, Connection, Repeat, Reply, Script, ScriptCall, lua};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Result};
 use crate::http::hurry::Hurry;
-use crate::store::lua;
 
 static CLAIM: Script = lua!("kv/cache_claim", uses: []);
 static RELEASE: Script = lua!("kv/cache_release", uses: []);

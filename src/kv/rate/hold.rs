@@ -1,11 +1,10 @@
 //! Keeping everybody away from a resource that asked for it.
 
-use crate::client::{Command, Repeat, Script, ScriptCall};
+use crate::client::{Command, Repeat, Script, ScriptCall, lua};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::kv::check_id;
 use crate::kv::{Kv, mismatch};
-use crate::store::lua;
 
 static HOLD_OFF: Script = lua!("kv/hold_off", uses: []);
 

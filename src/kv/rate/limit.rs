@@ -87,8 +87,8 @@ impl RateLimit {
         }
     }
 
-    /// Returns the most that a window or bucket takes.
-    pub fn most(&self) -> u32 {
+    /// Returns how many requests a window or a full bucket allows.
+    pub fn capacity(&self) -> u32 {
         match self.algorithm {
             Algorithm::FixedWindow { limit, .. } | Algorithm::SlidingWindow { limit, .. } => limit,
             Algorithm::TokenBucket { capacity, .. } => capacity,
@@ -194,6 +194,6 @@ mod tests {
     fn window_of_a_bucket_is_the_time_it_fills_in() {
         let bucket = RateLimit::token_bucket(10, 4, Duration::from_secs(1));
         assert_eq!(bucket.window(), Duration::from_millis(2_500));
-        assert_eq!(bucket.most(), 10);
+        assert_eq!(bucket.capacity(), 10);
     }
 }

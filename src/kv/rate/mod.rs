@@ -9,10 +9,9 @@ pub use limit::RateLimit;
 
 use super::check_id;
 use super::{Kv, mismatch};
-use crate::client::{Connection, Repeat, Reply, Script, ScriptCall};
+use crate::client::{Connection, Repeat, Reply, Script, ScriptCall, lua};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::store::lua;
 use limit::Algorithm;
 
 static FIXED_WINDOW: Script = lua!("kv/fixed_window", uses: []);
@@ -26,7 +25,7 @@ const SKEW: u64 = 5_000;
 /// Whether a request may go on, and what is left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Decision {
+pub struct RateLimitDecision {
     /// Whether the request fits; if so it has been counted, unless this was a peek.
     pub allowed: bool,
     /// The most that a window or bucket takes.
@@ -92,7 +91,7 @@ impl RateLimiter {
     /// [`Error::Invalid`] for an endpoint or user id that has other characters than letters,
     /// digits and `_ - . @ %`, is empty or longer than 128 bytes (see
     /// [`escape_id`](super::escape_id)); [`Error::Decode`] when the key holds something else.
-    pub async fn take(&self, endpoint: &str, user: &str) -> Result<Decision> {
+    pub async fn take(&self, endpoint: &str, user: &str) -> Result<RateLimitDecision> {
         self.decide(endpoint, user, 1, false).await
     }
 
@@ -100,7 +99,12 @@ impl RateLimiter {
     ///
     /// # Errors
     /// As [`RateLimiter::take`], and [`Error::Invalid`] for a cost of 0 or over the limit.
-    pub async fn take_many(&self, endpoint: &str, user: &str, cost: u32) -> Result<Decision> {
+    pub async fn take_many(
+        &self,
+        endpoint: &str,
+        user: &str,
+        cost: u32,
+    ) -> Result<RateLimitDecision> {
         self.decide(endpoint, user, cost, false).await
     }
 
@@ -108,7 +112,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// As [`RateLimiter::take`].
-    pub async fn peek(&self, endpoint: &str, user: &str) -> Result<Decision> {
+    pub async fn peek(&self, endpoint: &str, user: &str) -> Result<RateLimitDecision> {
         self.decide(endpoint, user, 1, true).await
     }
 
@@ -122,10 +126,16 @@ impl RateLimiter {
         &self.connection
     }
 
-    async fn decide(&self, endpoint: &str, user: &str, cost: u32, peek: bool) -> Result<Decision> {
+    async fn decide(
+        &self,
+        endpoint: &str,
+        user: &str,
+        cost: u32,
+        peek: bool,
+    ) -> Result<RateLimitDecision> {
         check_id("endpoint", endpoint)?;
         check_id("user id", user)?;
-        if cost == 0 || cost > self.limit.most() {
+        if cost == 0 || cost > self.limit.capacity() {
             return Err(Error::invalid("cost", "must be between 1 and the limit"));
         }
         let now = u64::try_from(self.clock.now().as_millis()).unwrap_or(0);
@@ -180,7 +190,7 @@ impl RateLimiter {
 }
 
 /// Reads a script's answer. A fixed window ends after `left` ms, whatever was counted.
-fn decision(reply: Reply, limit: u32, left: Option<u64>) -> Result<Decision> {
+fn decision(reply: Reply, limit: u32, left: Option<u64>) -> Result<RateLimitDecision> {
     let mut numbers = reply.numbers()?.into_iter();
     let mut next = || numbers.next().and_then(|number| u64::try_from(number).ok());
     let (Some(allowed), Some(remaining)) = (next(), next()) else {
@@ -189,7 +199,7 @@ fn decision(reply: Reply, limit: u32, left: Option<u64>) -> Result<Decision> {
     let reset = left.or_else(&mut next).unwrap_or(0);
     let wait = left.or_else(&mut next).unwrap_or(0);
     let allowed = allowed == 1;
-    Ok(Decision {
+    Ok(RateLimitDecision {
         allowed,
         limit,
         remaining: u32::try_from(remaining).unwrap_or(limit),

@@ -8,12 +8,11 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::options::{PER_USER_MAX, Protection, WhenFull};
 use super::{SessionError, SessionId, SessionInfo, Sessions, UserId};
-use crate::client::{Command, Repeat, Reply, Script, ScriptCall};
+use crate::client::{Command, Repeat, Reply, Script, ScriptCall, lua};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::kv::{mismatch, named};
-use crate::store::lua;
-use crate::vault::{OpenError, Place};
+use crate::vault::{AssociatedData, OpenError};
 
 static CREATE: Script = lua!("kv/create_session", uses: ["sessions"]);
 static SAVE: Script = lua!("kv/save_session", uses: ["sessions"]);
@@ -49,8 +48,8 @@ impl Keys {
     }
 
     /// Where the data is sealed for.
-    fn place(&self) -> Place<'_> {
-        Place::known("session", &self.session)
+    fn associated_data(&self) -> AssociatedData<'_> {
+        AssociatedData::known("session", &self.session)
     }
 
     /// The session's key, then its index if it has one. A user may not be allowed the empty key,
@@ -215,7 +214,7 @@ impl Sessions {
         if !keyring.is_stale(old) {
             return;
         }
-        let Ok(new) = keyring.seal(&keys.place(), json) else {
+        let Ok(new) = keyring.seal(&keys.associated_data(), json) else {
             return;
         };
         let list = [keys.session.as_str()];
@@ -371,7 +370,9 @@ impl Sessions {
             ));
         }
         match &self.settings.protection {
-            Protection::Sealed(keyring) => keyring.seal(&keys.place(), body.json.as_bytes()),
+            Protection::Sealed(keyring) => {
+                keyring.seal(&keys.associated_data(), body.json.as_bytes())
+            }
             Protection::Plain => Ok(body.json.clone()),
         }
     }
@@ -380,7 +381,7 @@ impl Sessions {
     /// write to Redis could make up sessions.
     fn reveal(&self, keys: &Keys, text: &str) -> Result<Vec<u8>, OpenError> {
         match &self.settings.protection {
-            Protection::Sealed(keyring) => keyring.open(&keys.place(), text),
+            Protection::Sealed(keyring) => keyring.open(&keys.associated_data(), text),
             Protection::Plain => Ok(text.as_bytes().to_vec()),
         }
     }

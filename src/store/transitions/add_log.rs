@@ -1,11 +1,11 @@
 //! `lua/add_log.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!("add_log", uses: ["codes"]);

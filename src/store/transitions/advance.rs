@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::{Refusal, Result};
@@ -9,7 +10,6 @@ use crate::job::{JobId, JobRateLimit, JobRecord};
 use crate::policy::{Ending, Keep};
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, LockToken, Transition};
 use crate::wire;
 

@@ -1,10 +1,10 @@
 //! `lua/change_priority.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!("change_priority", uses: ["codes", "gate", "marker", "place"]);

@@ -1,11 +1,11 @@
 //! `lua/change_settings.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobRateLimit;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!("change_settings", uses: ["gate", "marker"]);

@@ -1,5 +1,6 @@
 //! `lua/enqueue.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::{Error, Refusal, Result};
@@ -7,7 +8,6 @@ use crate::job::{AddOutcome, Added, Deduplication, IfDelayed, JobId};
 use crate::policy::Placement;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{AddHistory, Call, PastAdd, Transition};
 
 static SCRIPT: Script = lua!(

@@ -1,11 +1,11 @@
 //! `lua/publish_event.lua`, `lua/trim_events.lua` and `lua/find_ends.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::{JobEnd, JobId};
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 use crate::wire::EventId;
 

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, LockToken, Transition};
 
 static SCRIPT: Script = lua!("extend_locks", uses: []);

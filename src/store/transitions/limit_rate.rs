@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::{Error, Result};
 use crate::job::JobRateLimit;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static LIMIT: Script = lua!("limit_rate", uses: ["gate", "rate"]);

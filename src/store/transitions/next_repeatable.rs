@@ -1,12 +1,12 @@
 //! `lua/next_repeatable.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::transitions::next_iteration::NextOutcome;
 use crate::store::transitions::upsert_scheduler::write_iteration;
 use crate::store::{Call, Transition};

@@ -1,10 +1,10 @@
 //! `lua/pause.lua` and `lua/resume.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static PAUSE: Script = lua!("pause", uses: ["events"]);

@@ -1,9 +1,9 @@
 //! `lua/reclaim.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::resp::Value;
-use crate::store::script::lua;
 use crate::store::transitions::advance::{Started, read_started};
 use crate::store::{Call, LockToken, Store, Transition, reply};
 

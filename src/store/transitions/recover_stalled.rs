@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script =

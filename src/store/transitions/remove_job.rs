@@ -1,11 +1,11 @@
 //! `lua/remove_job.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::{Call, Store, Transition};
 
 static SCRIPT: Script = lua!(

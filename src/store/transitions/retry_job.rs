@@ -1,10 +1,10 @@
 //! `lua/retry_job.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script =

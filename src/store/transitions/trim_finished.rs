@@ -1,11 +1,11 @@
 //! `lua/trim_finished.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::script::lua;
 use crate::store::transitions::advance::Trim;
 use crate::store::{Call, Transition};
 

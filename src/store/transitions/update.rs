@@ -1,10 +1,10 @@
 //! `lua/update_data.lua` and `lua/update_progress.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
-use crate::store::script::lua;
 use crate::store::{Call, LockToken, Transition};
 
 static UPDATE_DATA: Script = lua!("update_data", uses: ["codes"]);

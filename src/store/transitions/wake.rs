@@ -1,9 +1,9 @@
 //! `lua/wake.lua`
 
+use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::resp::Value;
-use crate::store::script::lua;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!("wake", uses: ["gate", "marker"]);

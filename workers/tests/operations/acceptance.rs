@@ -79,7 +79,7 @@ async fn ttl_expiration_working() -> TestResult {
     kv.set_text(KEY, "value").await?;
     let left = kv.ttl(KEY).await?;
     assert!(
-        matches!(left, Ttl::Left(left) if left <= HOUR && left > HOUR / 2),
+        matches!(left, Ttl::ExpiresIn(left) if left <= HOUR && left > HOUR / 2),
         "{left:?}"
     );
     kv.expire(KEY, Duration::from_millis(1)).await?;

@@ -1,4 +1,4 @@
-//! Where a sealed value belongs.
+//! What a sealed value is bound to.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,15 +6,17 @@ use std::fmt;
 use crate::error::{Error, Result};
 use crate::job::QueueName;
 
-/// What a sealed value is for and where it is kept; it opens nowhere else.
+/// What a sealed value is bound to: its purpose and the key that holds it. It is authenticated
+/// together with the value (the associated data of AES-GCM), so that a value copied to another key
+/// does not open there.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Place<'a> {
+pub struct AssociatedData<'a> {
     purpose: Cow<'a, str>,
     key: Cow<'a, str>,
 }
 
-impl<'a> Place<'a> {
-    /// Names a place for a purpose of your own.
+impl<'a> AssociatedData<'a> {
+    /// Binds values to a purpose of your own and a key.
     ///
     /// # Errors
     /// [`Error::Invalid`] when the purpose is empty or contains control characters.
@@ -28,13 +30,12 @@ impl<'a> Place<'a> {
         Ok(Self::known(purpose, key))
     }
 
-    /// Names the key that holds a token, or any other value of a [`Vault`](super::Vault).
-    /// Purpose `token`.
+    /// Binds a token, or any other value of a [`Vault`](crate::kv::Vault), to its key. Purpose `token`.
     pub fn token(key: &'a str) -> Self {
         Self::known("token", key)
     }
 
-    /// Names the jobs of a queue. Purpose `job`, key `<queue>`.
+    /// Binds a value to the jobs of a queue. Purpose `job`, key `<queue>`.
     ///
     /// The id of a job is not known before it is added, so a value sealed for the queue alone
     /// opens in every job of that queue; [`about`](Self::about) narrows that.
@@ -42,7 +43,7 @@ impl<'a> Place<'a> {
         Self::known("job", queue.as_str())
     }
 
-    /// Narrows the place to a subject that the reader knows from elsewhere, such as the account
+    /// Binds the value to a subject as well, which the reader knows from elsewhere, such as the account
     /// that a job names in clear: the value does not open beside another account. The key becomes
     /// `<key>:<subject>`.
     #[must_use]
@@ -53,7 +54,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Names a place whose purpose is known to be sound.
+    /// As [`AssociatedData::new`], for a purpose that is known to be valid.
     pub(crate) fn known(purpose: &'a str, key: &'a str) -> Self {
         Self {
             purpose: Cow::Borrowed(purpose),
@@ -61,17 +62,17 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// Returns the associated data of a value sealed with `key_id`. Neither of the first two
-    /// parts can contain the separator, so no two places share it.
+    /// Returns the bytes for a value sealed with `key_id`. Neither of the first two parts can contain
+    /// the separator, so that no two values of this type give the same bytes.
     pub(super) fn bind(&self, key_id: &str) -> Vec<u8> {
         format!("v1.{key_id}\0{}\0{}", self.purpose, self.key).into_bytes()
     }
 }
 
-impl fmt::Debug for Place<'_> {
+impl fmt::Debug for AssociatedData<'_> {
     /// A key may contain a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place")
+        f.debug_struct("AssociatedData")
             .field("purpose", &self.purpose)
             .finish_non_exhaustive()
     }

@@ -5,11 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Keyring, OpenError, Place};
-use crate::client::{Repeat, Script, ScriptCall};
+use super::Kv;
+use crate::client::{Repeat, Script, ScriptCall, lua};
 use crate::error::{Error, Result};
-use crate::kv::Kv;
-use crate::store::lua;
+use crate::vault::{AssociatedData, Keyring, OpenError};
 
 /// Puts a value sealed anew in the place of the old one.
 static SWAP: Script = lua!("kv/swap", uses: []);
@@ -19,7 +18,7 @@ static SWAP: Script = lua!("kv/swap", uses: []);
 /// # Examples
 /// ```no_run
 /// # async fn run(client: oxbull::Client) -> Result<(), Box<dyn std::error::Error>> {
-/// use oxbull::vault::{Keyring, Vault};
+/// use oxbull::{kv::Vault, vault::Keyring};
 /// use std::time::Duration;
 ///
 /// let vault = Vault::new(client.kv(), Keyring::from_env()?);
@@ -58,11 +57,11 @@ impl Vault {
         }
     }
 
-    /// Says whether reading a value sealed with an older key seals it anew with the active one, so
-    /// that the old key can be dropped some day. Default: true.
+    /// Leaves a value that was sealed with an older key as it is when it is read. By default it is
+    /// sealed again with the active key, so that the old key can be dropped eventually.
     #[must_use]
-    pub fn reseal_on_read(mut self, reseal: bool) -> Self {
-        self.reseal = reseal;
+    pub fn without_resealing(mut self) -> Self {
+        self.reseal = false;
         self
     }
 
@@ -81,7 +80,7 @@ impl Vault {
             what: "value",
             source,
         })?;
-        let sealed = self.keyring.seal(&Place::token(key), &json)?;
+        let sealed = self.keyring.seal(&AssociatedData::token(key), &json)?;
         self.kv.set_text_with_ttl(key, &sealed, ttl).await
     }
 
@@ -93,8 +92,8 @@ impl Vault {
         let Some(sealed) = self.kv.get_text(key).await? else {
             return Ok(None);
         };
-        let place = Place::token(key);
-        let json = self.keyring.open(&place, &sealed)?;
+        let associated_data = AssociatedData::token(key);
+        let json = self.keyring.open(&associated_data, &sealed)?;
         let value = serde_json::from_slice(&json).map_err(|error| OpenError::content(&error))?;
         if self.reseal && self.keyring.is_stale(&sealed) {
             self.replace(key, &sealed, &json).await;
@@ -105,7 +104,7 @@ impl Vault {
     /// Seals a value that was read with the active key. The reader has what it asked for, so
     /// failing leaves it to the next one.
     async fn replace(&self, key: &str, old: &str, json: &[u8]) {
-        let Ok(new) = self.keyring.seal(&Place::token(key), json) else {
+        let Ok(new) = self.keyring.seal(&AssociatedData::token(key), json) else {
             return;
         };
         let call = ScriptCall::new(&SWAP, &[key]).args([old, &new]);
