@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod imports;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -19,7 +21,7 @@ fn files(dir: &str, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![root().join(dir)];
     while let Some(dir) = waiting.pop() {
-        for entry in fs::read_dir(dir).unwrap() {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 waiting.push(path);
@@ -192,4 +194,49 @@ fn scripts_never_ask_for_the_time() {
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("'TIME'"), "{}", path.display());
     }
+}
+
+/// The longest file that is read in one sitting, in lines.
+const LINES_MAX: usize = 500;
+
+/// Files that are longer: this table only shrinks.
+const LONG: [&str; 19] = [
+    "src/client/link.rs",
+    "src/client/tests.rs",
+    "src/events/event.rs",
+    "src/queue/mod.rs",
+    "src/wire/scheduler.rs",
+    "tests/faults/bounded.rs",
+    "tests/it/attempts.rs",
+    "tests/it/client.rs",
+    "tests/it/events.rs",
+    "tests/it/http_cache.rs",
+    "tests/it/lenient.rs",
+    "tests/it/rate.rs",
+    "tests/it/sessions.rs",
+    "tests/it/waiting.rs",
+    "tests/it/working.rs",
+    "tests/parity/differences.rs",
+    "tests/parity/scenarios/owning.rs",
+    "workers/tests/it/gateway.rs",
+    "workers/tests/it/posts.rs",
+];
+
+/// A file is one topic. A longer one has a seam.
+#[test]
+fn files_are_short_enough_to_read() {
+    let mut too_long = String::new();
+    for dir in ["src", "lua", "tests", "benches", "examples", "workers"] {
+        for extension in ["rs", "lua"] {
+            for path in files(dir, extension) {
+                let name = path.strip_prefix(root()).unwrap().display().to_string();
+                let lines = fs::read_to_string(&path).unwrap().lines().count();
+                let third_party = name.contains("node_modules") || name.contains("/target/");
+                if lines > LINES_MAX && !third_party && !LONG.contains(&name.as_str()) {
+                    too_long += &format!("{name} has {lines} lines\n");
+                }
+            }
+        }
+    }
+    assert!(too_long.is_empty(), "{too_long}");
 }
