@@ -203,9 +203,9 @@ const LINES_MAX: usize = 500;
 const LONG: [&str; 19] = [
     "src/client/link.rs",
     "src/client/tests.rs",
-    "src/events/event.rs",
-    "src/queue/mod.rs",
+    "src/resp/connection.rs",
     "src/wire/scheduler.rs",
+    "src/worker/manual.rs",
     "tests/faults/bounded.rs",
     "tests/it/attempts.rs",
     "tests/it/client.rs",
