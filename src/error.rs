@@ -16,11 +16,25 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a call did not do what was asked; each variant says what happened to the change.
+///
+/// A message does not repeat its cause, which is the [`source`](std::error::Error::source).
+/// [`with_causes`](Self::with_causes) shows both, for log lines and terminals.
+///
+/// # Examples
+/// ```no_run
+/// # async fn run() {
+/// if let Err(error) = oxbull::Client::from_env().await {
+///     // redis is unreachable: 127.0.0.1:6379: connection refused ...
+///     eprintln!("{}", error.with_causes());
+/// }
+/// # }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// An argument, option or setting is out of its bounds; nothing was sent.
     #[error("{field} {problem}")]
+    #[non_exhaustive]
     Invalid {
         /// The option or argument, by the name it has in the API.
         field: &'static str,
@@ -29,6 +43,7 @@ pub enum Error {
     },
     /// A value could not be turned into JSON; nothing was sent.
     #[error("{what} cannot be encoded as json")]
+    #[non_exhaustive]
     Encode {
         /// What was being encoded.
         what: &'static str,
@@ -39,6 +54,7 @@ pub enum Error {
     /// A stored value is not what the caller's type expects; it was left as it is, and nothing
     /// was changed.
     #[error("{what} does not decode")]
+    #[non_exhaustive]
     Decode {
         /// What was being decoded, by key or field.
         what: String,
@@ -63,7 +79,8 @@ pub enum Error {
     #[error("redis denied access: {0}")]
     Denied(String),
     /// Redis declined to change a job; nothing changed.
-    #[error("job {job} was not changed")]
+    #[error("{}", not_changed(.job))]
+    #[non_exhaustive]
     Refused {
         /// The job concerned.
         job: JobId,
@@ -91,6 +108,7 @@ pub enum Error {
     Closed,
     /// A part of what was asked for is done; the rest failed.
     #[error("{done}, but the rest failed")]
+    #[non_exhaustive]
     Incomplete {
         /// What is done.
         done: String,
@@ -98,6 +116,13 @@ pub enum Error {
         #[source]
         source: Box<Self>,
     },
+}
+
+fn not_changed(job: &JobId) -> String {
+    if job.as_bytes().is_empty() {
+        return "a job without an id was not changed".to_owned();
+    }
+    format!("job {job} was not changed")
 }
 
 impl Error {
@@ -112,6 +137,11 @@ impl Error {
     /// Builds an [`Error::Overloaded`] from the server's words.
     pub(crate) fn overloaded(answer: impl Into<String>) -> Self {
         Self::Overloaded(Outage(answer.into()).into())
+    }
+
+    /// Shows the error followed by its causes, separated by colons.
+    pub fn with_causes(&self) -> impl fmt::Display + '_ {
+        Chain(self)
     }
 
     /// Says whether waiting and asking again may succeed without any other change.
@@ -416,6 +446,7 @@ mod tests {
             for (cause, text) in texts.iter().zip(texts.iter().skip(1)) {
                 assert!(!cause.contains(text.as_str()), "{texts:?}");
             }
+            assert_eq!(error.with_causes().to_string(), texts.join(": "));
         }
     }
 

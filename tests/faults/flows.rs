@@ -43,7 +43,7 @@ async fn large_flow_with_a_locked_child_is_left_whole() -> TestResult {
         .ok_or("nothing to start")?;
     let refused = bench.queue.remove(&parent).await;
     assert!(
-        matches!(&refused, Err(Error::Refused { job, source: Refusal::Locked }) if *job == parent),
+        matches!(&refused, Err(Error::Refused { job, source: Refusal::Locked, .. }) if *job == parent),
         "{refused:?}"
     );
     let counts = bench.queue.counts().await?;

@@ -636,7 +636,7 @@ async fn sentinel_and_cluster_are_refused_for_now() -> TestResult {
             .await
             .unwrap_err();
         assert!(
-            matches!(&error, Error::Invalid { field: "topology", problem }
+            matches!(&error, Error::Invalid { field: "topology", problem, .. }
                 if problem.contains("not supported yet")),
             "{error:?}"
         );

@@ -92,7 +92,7 @@ async fn bulk_add_mixes_all_outcomes() -> TestResult {
         .into_iter()
         .map(|added| match added {
             Ok(added) => (added.id.as_str().to_owned(), Ok(added.outcome)),
-            Err(Error::Refused { job, source }) => (job.as_str().to_owned(), Err(source)),
+            Err(Error::Refused { job, source, .. }) => (job.as_str().to_owned(), Err(source)),
             Err(other) => panic!("{other}"),
         })
         .collect();
