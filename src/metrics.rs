@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::job::JobRecord;
-use crate::policy::Ending;
+use crate::policy::Conclusion;
 
 #[cfg(feature = "metrics")]
 mod names {
@@ -62,23 +62,25 @@ pub(crate) fn started(queue: &str, job: &JobRecord) {
 }
 
 /// Counts an attempt whose end is stored.
-pub(crate) fn ended(queue: &str, ending: &Ending, took: Duration) {
+pub(crate) fn ended(queue: &str, conclusion: &Conclusion, took: Duration) {
     #[cfg(feature = "metrics")]
     {
-        let outcome = match ending {
-            Ending::Complete { .. } => "completed",
-            Ending::Skip { .. } => "skipped",
-            Ending::Fail { .. } => "failed",
-            Ending::Retry { .. } | Ending::Backoff { .. } => "retried",
-            Ending::Postpone { .. } => "postponed",
-            Ending::Return => "released",
-            Ending::Park { .. } | Ending::Release | Ending::WaitForChildren => "deferred",
+        let outcome = match conclusion {
+            Conclusion::Complete { .. } => "completed",
+            Conclusion::Skip { .. } => "skipped",
+            Conclusion::Fail { .. } => "failed",
+            Conclusion::Retry { .. } | Conclusion::Backoff { .. } => "retried",
+            Conclusion::Postpone { .. } => "postponed",
+            Conclusion::Return => "released",
+            Conclusion::Park { .. } | Conclusion::Release | Conclusion::WaitForChildren => {
+                "deferred"
+            }
         };
         metrics::counter!(names::JOBS, "queue" => label(queue), "outcome" => outcome).increment(1);
         metrics::histogram!(names::DURATION, "queue" => label(queue)).record(took);
     }
     #[cfg(not(feature = "metrics"))]
-    let _ = (queue, ending, took);
+    let _ = (queue, conclusion, took);
 }
 
 /// Counts locks that were to be renewed, by what became of them: `renewed`, `lost` or `failed`.

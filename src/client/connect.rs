@@ -62,12 +62,12 @@ impl Settings {
 
     /// Logs that a socket was lost, rarely.
     pub(super) fn log_lost(&self, usage: &Use, reason: Option<&String>) {
-        if let Some(skipped) = self.causes.disconnected.admit() {
+        if let Some(suppressed) = self.causes.disconnected.admit() {
             tracing::warn!(
                 server = %self.address,
                 name = usage.name.as_deref(),
                 reason,
-                skipped,
+                suppressed,
                 "redis connection lost"
             );
         }
@@ -75,11 +75,11 @@ impl Settings {
 
     /// Logs that no socket could be opened, ever more rarely while that lasts.
     pub(super) fn log_failed(&self, usage: &Use, error: &ConnectError) {
-        if let Some(skipped) = self.causes.failed.admit() {
+        if let Some(suppressed) = self.causes.failed.admit() {
             tracing::error!(
                 name = usage.name.as_deref(),
                 %error,
-                skipped,
+                suppressed,
                 "redis connection failed"
             );
         }

@@ -487,13 +487,13 @@ impl Inner {
     fn log_connected(&self, server: &ServerInfo, attempts: u32) {
         // The next outage is told at once.
         self.settings.causes.failed.reset();
-        if let Some(skipped) = self.settings.causes.connected.admit() {
+        if let Some(suppressed) = self.settings.causes.connected.admit() {
             tracing::info!(
                 server = %self.settings.address,
                 name = self.usage.name.as_deref(),
                 version = %server.version,
                 attempts,
-                skipped,
+                suppressed,
                 "redis connected"
             );
         }

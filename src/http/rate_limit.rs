@@ -174,18 +174,22 @@ impl RateLimitLayer {
             }
             Err(Error::Invalid { field, .. }) => {
                 count(&self.counters.invalid);
-                if let Some(skipped) = self.counters.log.admit() {
-                    tracing::warn!(field, skipped, "a request without a valid id was refused");
+                if let Some(suppressed) = self.counters.log.admit() {
+                    tracing::warn!(
+                        field,
+                        suppressed,
+                        "a request without a valid id was refused"
+                    );
                 }
                 let text = "the request cannot be attributed";
                 Err(Box::new(refusal(StatusCode::BAD_REQUEST, text, None)))
             }
             Err(error) => {
                 count(&self.counters.undecided);
-                if let Some(skipped) = self.counters.log.admit() {
+                if let Some(suppressed) = self.counters.log.admit() {
                     let policy = self.on_failure;
                     let error = Chain(&error);
-                    tracing::warn!(%error, ?policy, skipped, "a rate limit has no decision");
+                    tracing::warn!(%error, ?policy, suppressed, "a rate limit has no decision");
                 }
                 match self.on_failure {
                     OnFailure::Allow => Ok(HeaderMap::new()),

@@ -2,13 +2,14 @@
 //! when a schedule runs next. Neither clock nor randomness is read here; both are passed in.
 
 pub(crate) mod backoff;
+mod conclusion;
 mod cron;
 pub(crate) mod interval;
 pub(crate) mod next_run;
 mod placement;
-mod settlement;
 
-pub(crate) use placement::Placement;
-pub(crate) use settlement::{
-    AfterRefusal, Attempt, AttemptEnd, CustomWait, Ending, Keep, WorkerRules, after_refusal, settle,
+pub(crate) use conclusion::{
+    AfterRefusal, Attempt, AttemptOutcome, Conclusion, CustomWait, Keep, WorkerRules,
+    after_refusal, conclude,
 };
+pub(crate) use placement::Placement;

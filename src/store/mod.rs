@@ -23,7 +23,9 @@ pub(crate) use reads::Counts;
 pub(crate) use replay::{AddHistory, PastAdd, Starts};
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 pub(crate) use transitions::add_log::AddLog;
-pub(crate) use transitions::advance::{Advance, Advanced, Ended, FinishCode, Next, Trim};
+pub(crate) use transitions::advance::{
+    Advance, Advanced, AttemptResult, Next, SettlementReply, Trim,
+};
 pub(crate) use transitions::change_delay::ChangeDelay;
 pub(crate) use transitions::change_priority::ChangePriority;
 pub(crate) use transitions::change_settings::ChangeSettings;

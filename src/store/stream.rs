@@ -118,9 +118,9 @@ impl EventReader {
             };
             // Lost connections have been logged, and the next read waits before it connects.
             if let Error::Overloaded(_) = error {
-                if let Some(skipped) = self.refused.admit() {
+                if let Some(suppressed) = self.refused.admit() {
                     let error = Chain(&error);
-                    tracing::warn!(key = self.key, %error, skipped, "events cannot be read");
+                    tracing::warn!(key = self.key, %error, suppressed, "events cannot be read");
                 }
                 self.connection.rest().await;
             }

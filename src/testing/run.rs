@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{JobError, JobRecord, Outcome};
-use crate::policy::{self, AttemptEnd, CustomWait, Ending, WorkerRules};
+use crate::policy::{self, AttemptOutcome, Conclusion, CustomWait, WorkerRules};
 
 /// An attempt that has been made, and what a worker would store of it.
 #[derive(Debug)]
@@ -53,30 +53,30 @@ impl TestRun {
     ) -> Self {
         let outcome = outcome.map_err(Arc::new);
         let end = match &outcome {
-            Ok(outcome) => AttemptEnd::Returned(outcome.clone()),
-            Err(error) => AttemptEnd::Failed(Arc::clone(error)),
+            Ok(outcome) => AttemptOutcome::Returned(outcome.clone()),
+            Err(error) => AttemptOutcome::Failed(Arc::clone(error)),
         };
         let rules = WorkerRules::default();
         let attempt = policy::Attempt { job, rules: &rules };
         let at_once = Some(CustomWait::Retry(Duration::ZERO));
         // A jitter's upper end is the wait without it.
-        let stored = match policy::settle(attempt, &end, now, 1.0, at_once) {
-            Ending::Complete { value, .. } | Ending::Skip { value, .. } => {
+        let stored = match policy::conclude(attempt, &end, now, 1.0, at_once) {
+            Conclusion::Complete { value, .. } | Conclusion::Skip { value, .. } => {
                 Stored::Completed(serde_json::from_str(&value).unwrap_or(Value::String(value)))
             }
-            Ending::Fail { reason, .. } => Stored::Failed(reason),
-            Ending::Retry { reason, .. } => Stored::Retried {
+            Conclusion::Fail { reason, .. } => Stored::Failed(reason),
+            Conclusion::Retry { reason, .. } => Stored::Retried {
                 reason,
                 wait: Duration::ZERO,
             },
-            Ending::Backoff { reason, delay, .. } => Stored::Retried {
+            Conclusion::Backoff { reason, delay, .. } => Stored::Retried {
                 reason,
                 wait: delay,
             },
-            Ending::Postpone { reason, .. } => Stored::Postponed(reason),
-            Ending::Park { delay } => Stored::Delayed(delay),
-            Ending::Release | Ending::Return => Stored::Released,
-            Ending::WaitForChildren => Stored::WaitingForChildren,
+            Conclusion::Postpone { reason, .. } => Stored::Postponed(reason),
+            Conclusion::Park { delay } => Stored::Delayed(delay),
+            Conclusion::Release | Conclusion::Return => Stored::Released,
+            Conclusion::WaitForChildren => Stored::WaitingForChildren,
         };
         Self { outcome, stored }
     }

@@ -1,9 +1,11 @@
 //! An attempt at a job, from the moment the job is active to what is reported of it:
 //!
-//! 1. *run* (`execute.rs`): the handler, behind its layers, ends the attempt somehow;
-//! 2. *conclude*: by the job's options and the worker's rules, that end becomes what is to be written;
-//! 3. *settle* (`call.rs`): Redis stores it, or declines; a refusal may conclude the attempt anew;
-//! 4. *report*: log line, local event and metrics, once its outcome is known.
+//! 1. *run* (`execute.rs`): the handler runs behind its layers and yields an `AttemptOutcome`;
+//! 2. *conclude*: the job's options and the worker's rules turn it into a `Conclusion`, which is what
+//!    Redis stores;
+//! 3. *settle* (`call.rs`): Redis stores it or refuses it, a `Settlement`; a refusal may conclude the
+//!    attempt again;
+//! 4. *report*: log line, `WorkerEvent` and metrics, once the settlement is known.
 //!
 //! Workers and [`ManualWorker`](super::ManualWorker) share these steps.
 
@@ -17,10 +19,10 @@ use crate::clock::Clock;
 use crate::error::{Chain, Error, Refusal};
 use crate::job::{JobError, JobId, JobRecord, Outcome};
 use crate::metrics;
-use crate::policy::{self, AfterRefusal, AttemptEnd, Ending, WorkerRules};
-use crate::store::{Ended, LockToken};
+use crate::policy::{self, AfterRefusal, AttemptOutcome, Conclusion, WorkerRules};
+use crate::store::{AttemptResult, LockToken};
 use crate::worker::backoff::Strategies;
-use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::events::{EventSender, WorkerEvent};
 
 /// Names one activation of a job: the lock token of each call is new, and a call starts a job once.
 pub(super) type Activation = (JobId, LockToken);
@@ -47,11 +49,11 @@ impl Attempt {
     }
 }
 
-/// An attempt that has ended, with what is to be written about it.
+/// An attempt that is over, with what is to be stored for it.
 #[derive(Debug)]
 pub(super) struct Concluded {
     pub(super) attempt: Attempt,
-    pub(super) ended: Ended,
+    pub(super) result: AttemptResult,
     /// How long the attempt took.
     pub(super) took: Duration,
     /// How long the handler wants no job to be started.
@@ -60,68 +62,72 @@ pub(super) struct Concluded {
     pub(super) error: Option<Arc<JobError>>,
 }
 
-/// What became of what was to be written.
+/// What became of a result.
 #[derive(Debug)]
-pub(super) enum Settled {
+pub(super) enum Settlement {
     /// Redis has it.
     Stored,
     /// Redis declined it and said why; nothing of it is stored.
     Refused(Refusal),
-    /// The answer was lost and the job has moved on: whether Redis had it cannot be told.
+    /// The reply was lost and the job has moved on: whether Redis stored it is unknown.
     Unknown,
-    /// Redis has left it for another call, because very many jobs are active.
-    NotLookedAt,
+    /// Redis left it for another call, because very many jobs are active.
+    TryAgain,
     /// Redis answered with an error for so long that the job's lock has expired.
     Abandoned(Error),
 }
 
-/// Decides what the end of an attempt writes.
+/// Turns outcomes of attempts into conclusions.
 #[derive(Debug, Clone)]
-pub(super) struct Conclude {
+pub(super) struct Concluder {
     pub(super) rules: WorkerRules,
     pub(super) strategies: Strategies,
     pub(super) clock: Clock,
 }
 
-impl Conclude {
-    /// Turns the end of an attempt into what is to be written, by the job's own backoff strategy
-    /// where it names one.
-    pub(super) async fn conclude(&self, attempt: Attempt, end: AttemptEnd) -> Concluded {
-        let custom_wait = match &end {
-            AttemptEnd::Failed(error) => self.strategies.wait(&attempt.record, error).await,
-            AttemptEnd::Returned(_) | AttemptEnd::NotRun | AttemptEnd::Skipped(_) => None,
+impl Concluder {
+    /// Decides what is to be stored for an attempt, with the job's own backoff strategy where it
+    /// names one.
+    pub(super) async fn conclude(&self, attempt: Attempt, outcome: AttemptOutcome) -> Concluded {
+        let custom_wait = match &outcome {
+            AttemptOutcome::Failed(error) => self.strategies.wait(&attempt.record, error).await,
+            AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
+                None
+            }
         };
         let job = policy::Attempt {
             job: &attempt.record,
             rules: &self.rules,
         };
         let now = self.clock.now();
-        let ending = policy::settle(job, &end, now, fastrand::f64(), custom_wait);
-        let limit = match end {
-            AttemptEnd::Returned(Outcome::RateLimited(wait)) => Some(wait),
+        let conclusion = policy::conclude(job, &outcome, now, fastrand::f64(), custom_wait);
+        let limit = match outcome {
+            AttemptOutcome::Returned(Outcome::RateLimited(wait)) => Some(wait),
             _ => None,
         };
-        let error = match &end {
-            AttemptEnd::Failed(error) => Some(Arc::clone(error)),
-            AttemptEnd::Returned(_) | AttemptEnd::NotRun | AttemptEnd::Skipped(_) => None,
+        let error = match &outcome {
+            AttemptOutcome::Failed(error) => Some(Arc::clone(error)),
+            AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
+                None
+            }
         };
         Concluded {
             limit,
             error,
-            ..Concluded::new(attempt, ending)
+            ..Concluded::new(attempt, conclusion)
         }
     }
 }
 
 impl Concluded {
-    pub(super) fn new(attempt: Attempt, ending: Ending) -> Self {
+    pub(super) fn new(attempt: Attempt, conclusion: Conclusion) -> Self {
         Self {
-            ended: Ended {
+            result: AttemptResult {
                 job: attempt.record.id.clone(),
                 token: attempt.token.clone(),
                 starts: attempt.record.attempts_started,
                 stalls: attempt.record.stalled,
-                ending,
+                conclusion,
             },
             took: attempt.since.elapsed(),
             limit: None,
@@ -130,9 +136,9 @@ impl Concluded {
         }
     }
 
-    /// An activation that is taken back: its handler has not run.
+    /// Concludes an activation whose handler has not run: it is undone.
     pub(super) fn not_run(attempt: Attempt) -> Self {
-        Self::new(attempt, Ending::Return)
+        Self::new(attempt, Conclusion::Return)
     }
 
     /// Returns the error by which Redis could not serve the handler, if that is what happened.
@@ -141,10 +147,10 @@ impl Concluded {
         (error.is_postponed() && is_outage(error.error())).then_some(error)
     }
 
-    /// Returns the end that the attempt has instead of the refused one, if it still has any.
-    pub(super) fn after_refusal(&self, refusal: Refusal) -> Option<AttemptEnd> {
-        match policy::after_refusal(&self.ended.job, &self.ended.ending, refusal) {
-            AfterRefusal::Failed(error) => Some(AttemptEnd::failed(error)),
+    /// Returns the outcome that replaces the refused one, if the job is still this worker's.
+    pub(super) fn after_refusal(&self, refusal: Refusal) -> Option<AttemptOutcome> {
+        match policy::after_refusal(&self.result.job, &self.result.conclusion, refusal) {
+            AfterRefusal::Failed(error) => Some(AttemptOutcome::failed(error)),
             AfterRefusal::Lost => None,
         }
     }
@@ -157,14 +163,14 @@ const REASON_MAX: usize = 512;
 #[derive(Debug)]
 pub(super) struct Reporter {
     pub(super) queue: Arc<str>,
-    pub(super) events: Announcer,
+    pub(super) events: EventSender,
     unknowns: Throttle,
     refusals: Throttle,
     postponed: Throttle,
 }
 
 impl Reporter {
-    pub(super) fn new(queue: Arc<str>, events: Announcer) -> Self {
+    pub(super) fn new(queue: Arc<str>, events: EventSender) -> Self {
         Self {
             queue,
             events,
@@ -177,35 +183,35 @@ impl Reporter {
     /// Reports that an attempt has begun.
     pub(super) fn started(&self, attempt: &Attempt) {
         metrics::started(&self.queue, &attempt.record);
-        self.events.tell(|| WorkerEvent::Active {
+        self.events.send(|| WorkerEvent::Active {
             id: attempt.record.id.clone(),
             name: attempt.record.name.as_str().into(),
             attempt: attempt.record.attempts_started,
         });
     }
 
-    /// Reports an end that Redis has stored.
+    /// Reports a result that Redis has stored.
     pub(super) fn stored(&self, concluded: Concluded) {
-        metrics::ended(&self.queue, &concluded.ended.ending, concluded.took);
-        match &concluded.ended.ending {
-            Ending::Fail { reason, .. } => self.failed(&concluded, reason),
-            Ending::Retry { reason, .. } => self.retried(&concluded, reason, Duration::ZERO),
-            Ending::Backoff { reason, delay, .. } => self.retried(&concluded, reason, *delay),
-            Ending::Postpone { reason, delay } => self.postponed(&concluded, reason, *delay),
-            Ending::Complete { .. }
-            | Ending::Skip { .. }
-            | Ending::Park { .. }
-            | Ending::Release
-            | Ending::Return
-            | Ending::WaitForChildren => {}
+        metrics::ended(&self.queue, &concluded.result.conclusion, concluded.took);
+        match &concluded.result.conclusion {
+            Conclusion::Fail { reason, .. } => self.failed(&concluded, reason),
+            Conclusion::Retry { reason, .. } => self.retried(&concluded, reason, Duration::ZERO),
+            Conclusion::Backoff { reason, delay, .. } => self.retried(&concluded, reason, *delay),
+            Conclusion::Postpone { reason, delay } => self.postponed(&concluded, reason, *delay),
+            Conclusion::Complete { .. }
+            | Conclusion::Skip { .. }
+            | Conclusion::Park { .. }
+            | Conclusion::Release
+            | Conclusion::Return
+            | Conclusion::WaitForChildren => {}
         }
         let Concluded {
             attempt,
-            ended,
+            result,
             took,
             ..
         } = concluded;
-        self.events.tell(|| event_of(&attempt, ended, took));
+        self.events.send(|| event_of(&attempt, result, took));
     }
 
     fn failed(&self, concluded: &Concluded, reason: &str) {
@@ -239,7 +245,7 @@ impl Reporter {
     }
 
     fn postponed(&self, concluded: &Concluded, reason: &str, delay: Duration) {
-        if let Some(skipped) = self.postponed.admit() {
+        if let Some(suppressed) = self.postponed.admit() {
             let job = &concluded.attempt.record;
             tracing::warn!(
                 queue = %self.queue,
@@ -247,57 +253,57 @@ impl Reporter {
                 name = %job.name,
                 reason = with_causes(reason, concluded),
                 next_attempt_in = ?delay,
-                skipped,
+                suppressed,
                 "handler could not do its work; the job is postponed and no attempt is counted"
             );
         }
     }
 
-    /// Reports an end that Redis refused, where the job is no longer this worker's.
+    /// Reports a result that Redis refused because the job is no longer this worker's.
     pub(super) fn lost(&self, concluded: &Concluded, refusal: Refusal) {
-        let id = &concluded.ended.job;
-        if let Some(skipped) = self.refusals.admit() {
+        let id = &concluded.result.job;
+        if let Some(suppressed) = self.refusals.admit() {
             tracing::warn!(
                 queue = %self.queue,
                 job = %id,
                 name = %concluded.attempt.record.name,
                 reason = %refusal,
-                skipped,
+                suppressed,
                 "result refused; nothing of it is stored"
             );
         }
         self.refused(id, refusal);
     }
 
-    /// Tells whoever listens that the end of an attempt was refused.
+    /// Emits that the result of an attempt was refused.
     pub(super) fn refused(&self, id: &JobId, reason: Refusal) {
-        self.events.tell(|| WorkerEvent::Refused {
+        self.events.send(|| WorkerEvent::Refused {
             id: id.clone(),
             reason,
         });
     }
 
-    /// Reports an end of which nobody can say whether Redis has it.
+    /// Reports a result of which it is unknown whether Redis has stored it.
     pub(super) fn unknown(&self, concluded: &Concluded) {
         // Nothing was to be stored about a handler that did not run.
-        if matches!(concluded.ended.ending, Ending::Return) {
+        if matches!(concluded.result.conclusion, Conclusion::Return) {
             return;
         }
-        if let Some(skipped) = self.unknowns.admit() {
+        if let Some(suppressed) = self.unknowns.admit() {
             tracing::warn!(
                 queue = %self.queue,
-                job = %concluded.ended.job,
+                job = %concluded.result.job,
                 name = %concluded.attempt.record.name,
-                skipped,
+                suppressed,
                 "answer was lost and the job has moved on; its result may not be stored"
             );
         }
     }
 }
 
-/// What listeners are told of a stored end.
-fn event_of(attempt: &Attempt, ended: Ended, took: Duration) -> WorkerEvent {
-    let id = ended.job;
+/// The local event of a stored result.
+fn event_of(attempt: &Attempt, result: AttemptResult, took: Duration) -> WorkerEvent {
+    let id = result.job;
     let failed = |id, reason: String, retries| WorkerEvent::Failed {
         id,
         reason: reason.into(),
@@ -305,19 +311,23 @@ fn event_of(attempt: &Attempt, ended: Ended, took: Duration) -> WorkerEvent {
         record: Arc::clone(&attempt.record),
         took,
     };
-    match ended.ending {
-        Ending::Complete { value, .. } | Ending::Skip { value, .. } => WorkerEvent::Completed {
-            id,
-            result: value.into(),
-            took,
-        },
-        Ending::Fail { reason, .. } => failed(id, reason, false),
-        Ending::Retry { reason, .. } | Ending::Backoff { reason, .. } => failed(id, reason, true),
-        Ending::Park { .. }
-        | Ending::Release
-        | Ending::WaitForChildren
-        | Ending::Return
-        | Ending::Postpone { .. } => WorkerEvent::Deferred { id },
+    match result.conclusion {
+        Conclusion::Complete { value, .. } | Conclusion::Skip { value, .. } => {
+            WorkerEvent::Completed {
+                id,
+                result: value.into(),
+                took,
+            }
+        }
+        Conclusion::Fail { reason, .. } => failed(id, reason, false),
+        Conclusion::Retry { reason, .. } | Conclusion::Backoff { reason, .. } => {
+            failed(id, reason, true)
+        }
+        Conclusion::Park { .. }
+        | Conclusion::Release
+        | Conclusion::WaitForChildren
+        | Conclusion::Return
+        | Conclusion::Postpone { .. } => WorkerEvent::Deferred { id },
     }
 }
 

@@ -27,7 +27,7 @@ pub struct FailedAttempt {
 type Strategy = Arc<dyn Fn(FailedAttempt) -> BoxFuture<'static, Option<Duration>> + Send + Sync>;
 
 /// How long a strategy may take. Its job keeps slot and lock meanwhile.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The strategies that a worker knows.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ pub(super) struct Strategies {
     named: HashMap<String, Strategy>,
     /// Asked where no strategy has the name.
     fallback: Option<Strategy>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl Default for Strategies {
@@ -43,7 +43,7 @@ impl Default for Strategies {
         Self {
             named: HashMap::new(),
             fallback: None,
-            patience: PATIENCE,
+            timeout: TIMEOUT,
         }
     }
 }
@@ -84,14 +84,14 @@ impl Strategies {
             error: Arc::clone(error),
         };
         let asked = std::panic::AssertUnwindSafe(async { strategy(failed).await });
-        let wait = match tokio::time::timeout(self.patience, asked.catch_unwind()).await {
+        let wait = match tokio::time::timeout(self.timeout, asked.catch_unwind()).await {
             Ok(Ok(wait)) => wait,
             Ok(Err(_)) => {
                 tracing::error!(strategy = %name, job = %job.id, "backoff strategy panicked");
                 None
             }
             Err(_) => {
-                let waited = self.patience;
+                let waited = self.timeout;
                 tracing::error!(strategy = %name, job = %job.id, ?waited, "backoff strategy did not answer");
                 None
             }
@@ -126,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn broken_strategies_give_no_further_attempt() {
         let mut strategies = Strategies {
-            patience: Duration::from_millis(10),
+            timeout: Duration::from_millis(10),
             ..Strategies::default()
         };
         strategies.insert("endless".to_owned(), |_| std::future::pending());

@@ -20,19 +20,19 @@ use crate::job::{JobRateLimit, Prefix, QueueName, Retention};
 use crate::queue::Queue;
 use crate::store::Store;
 use crate::worker::Worker;
-use crate::worker::attempt::{Conclude, Reporter};
+use crate::worker::attempt::{Concluder, Reporter};
 use crate::worker::backoff::FailedAttempt;
 use crate::worker::call::Caller;
-use crate::worker::events::{Announcer, WorkerEvents};
+use crate::worker::events::{EventSender, WorkerEvents};
 use crate::worker::execute::Runner;
 use crate::worker::handler::{self, Handler, IntoJobResult, JobCall, JobReply, JobService};
+use crate::worker::health::HealthMonitor;
 use crate::worker::iteration::Iterations;
-use crate::worker::keeper::{Held, Keeper};
+use crate::worker::lock_renewer::{Leases, LockRenewer};
 use crate::worker::marker::Markers;
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
 use crate::worker::panic;
 use crate::worker::pump::{Parts, Pump, Status};
-use crate::worker::vitals::Vitals;
 
 type Wrap = Box<dyn FnOnce(JobService) -> JobService + Send>;
 
@@ -48,7 +48,7 @@ pub struct WorkerBuilder<S = (), D = serde_json::Value> {
     concurrency: usize,
     state: S,
     layers: Vec<Wrap>,
-    events: Announcer,
+    events: EventSender,
     data: PhantomData<fn() -> D>,
 }
 
@@ -109,7 +109,7 @@ impl<D> WorkerBuilder<(), D> {
             concurrency: 1,
             state: (),
             layers: Vec::new(),
-            events: Announcer::new(),
+            events: EventSender::new(),
             data: PhantomData,
         }
     }
@@ -381,23 +381,23 @@ impl WorkerBuilder<(), ()> {
             .rev()
             .fold(handler, |service, wrap| wrap(service));
         let events = self.events;
-        let vitals = Arc::<Vitals>::default();
+        let health = Arc::<HealthMonitor>::default();
         let queue: Arc<str> = options.queue.as_str().into();
-        let held = Arc::new(Held::default());
+        let leases = Arc::new(Leases::default());
         // A peer that falls silent must be given up while there is time for another renewal; one
         // that is only slow must not, because the renewal would be lost with the connection.
-        let patience = (options.lock_duration / 3).max(Duration::from_millis(250));
-        // The keeper's connection carries the name by which dashboards find the worker.
+        let timeout = (options.lock_duration / 3).max(Duration::from_millis(250));
+        // The lock renewer's connection carries the name by which dashboards find the worker.
         let name = store.keys().worker_client_name(options.name.as_deref());
         panic::install_hook();
-        let mut keeper = Keeper::start(
-            store.on(client.dedicated(Some(&name), patience)),
-            Arc::clone(&held),
+        let mut lock_renewer = LockRenewer::start(
+            store.on(client.dedicated(Some(&name), timeout)),
+            Arc::clone(&leases),
             events.clone(),
-            Arc::clone(&vitals),
+            Arc::clone(&health),
             &options,
         )?;
-        keeper.opened().await;
+        lock_renewer.opened().await;
         let (commands, orders) = mpsc::channel(16);
         let (status, seen) = watch::channel(Status {
             running: 0,
@@ -415,14 +415,14 @@ impl WorkerBuilder<(), ()> {
                     lock_duration: options.lock_duration,
                     trouble: Arc::default(),
                 },
-                oddities: Arc::default(),
+                unreadable: Arc::default(),
                 store: store.clone(),
                 service,
                 timeout: options.timeout,
                 max_started: options.rules.max_started,
                 limit: options.limit.map(|limit| limit.max),
                 queue: Arc::clone(&queue),
-                conclude: Arc::new(Conclude {
+                conclude: Arc::new(Concluder {
                     rules: options.rules.clone(),
                     strategies: options.strategies.clone(),
                     clock: client.clock().clone(),
@@ -434,14 +434,14 @@ impl WorkerBuilder<(), ()> {
                 // must be time to give it up and find them.
                 store: store.on(client.connection().within(options.lock_duration / 2)),
                 options: Arc::clone(&options),
-                held: Arc::clone(&held),
+                leases: Arc::clone(&leases),
             },
             member: Markers::join(&client, &store),
             options: Arc::clone(&options),
-            held,
-            keeper,
+            leases,
+            lock_renewer,
             reporter: Reporter::new(queue, events.clone()),
-            vitals: Arc::clone(&vitals),
+            health: Arc::clone(&health),
             commands: orders,
             status,
             id: uuid::Uuid::new_v4().to_string(),
@@ -456,7 +456,7 @@ impl WorkerBuilder<(), ()> {
         Ok(Worker {
             commands,
             status: seen,
-            vitals,
+            health,
             events,
             shutdown: options.shutdown,
             task,

@@ -13,11 +13,11 @@ use crate::client::CallError;
 use crate::error::{Error, SharedError};
 use crate::job::JobRecord;
 use crate::store::{
-    Advance, Advanced, Ended, ExtendLocks, FinishCode, LockToken, Next, Store, Trim,
+    Advance, Advanced, AttemptResult, ExtendLocks, LockToken, Next, SettlementReply, Store, Trim,
 };
-use crate::worker::attempt::{Concluded, Settled};
+use crate::worker::attempt::{Concluded, Settlement};
 use crate::worker::execute::Canceller;
-use crate::worker::keeper::Held;
+use crate::worker::lock_renewer::Leases;
 use crate::worker::options::WorkerOptions;
 
 /// How many results one call carries and how many jobs it starts at most: one to two
@@ -30,7 +30,7 @@ pub(super) const BATCH_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Report {
     /// The call's results, with what became of each.
-    pub(super) settled: Vec<(Concluded, Settled)>,
+    pub(super) settled: Vec<(Concluded, Settlement)>,
     /// The jobs it started.
     pub(super) started: Vec<JobRecord>,
     pub(super) token: LockToken,
@@ -60,7 +60,7 @@ pub(super) struct Stuck {
 pub(super) struct Caller {
     pub(super) store: Store,
     pub(super) options: Arc<WorkerOptions>,
-    pub(super) held: Arc<Held>,
+    pub(super) leases: Arc<Leases>,
 }
 
 impl Caller {
@@ -88,7 +88,7 @@ impl Caller {
                     }
                     let started = self.reclaim(&token).await;
                     for record in &started {
-                        self.held
+                        self.leases
                             .hold((record.id.clone(), token.clone()), Canceller::default());
                     }
                     started
@@ -117,7 +117,7 @@ impl Caller {
         respect: bool,
         again: bool,
     ) -> Result<Advanced, CallError> {
-        let results: Vec<&Ended> = results.iter().map(|result| &result.ended).collect();
+        let results: Vec<&AttemptResult> = results.iter().map(|result| &result.result).collect();
         self.store
             .attempt(&Advance {
                 now: self.store.clock().now(),
@@ -126,7 +126,7 @@ impl Caller {
                 lock_duration: self.options.lock_duration,
                 worker_name: self.options.name.as_deref(),
                 limit: self.options.limit,
-                obey: respect,
+                respect_imposed: respect,
                 metrics: self.options.metrics,
                 results: &results,
                 again,
@@ -228,7 +228,7 @@ impl Caller {
     }
 
     /// Renews the locks of jobs just found, of which little may be left. A failure is for the
-    /// keeper to mend.
+    /// lock renewer to repair.
     async fn renew(&self, records: &[JobRecord], token: &LockToken) {
         let locks: Vec<_> = records
             .iter()
@@ -248,12 +248,12 @@ impl Caller {
 
 /// A repeated result whose job is gone: stored and removed since, as long as the job's lock
 /// cannot have expired before (`held`); else it cannot be told.
-fn recognise_removal(held: bool, code: &mut FinishCode) {
-    if *code == FinishCode::Refused(crate::error::Refusal::JobMissing) {
+fn recognise_removal(held: bool, code: &mut SettlementReply) {
+    if *code == SettlementReply::Refused(crate::error::Refusal::JobMissing) {
         *code = if held {
-            FinishCode::Stored
+            SettlementReply::Stored
         } else {
-            FinishCode::Superseded
+            SettlementReply::Superseded
         };
     }
 }
@@ -275,23 +275,23 @@ impl Report {
 
     fn accept(&mut self, results: Vec<Concluded>, advanced: Advanced) {
         let settled = advanced.codes.into_iter().map(|code| match code {
-            FinishCode::Stored => Settled::Stored,
-            FinishCode::Superseded => Settled::Unknown,
-            FinishCode::NotLookedAt => Settled::NotLookedAt,
-            FinishCode::Refused(refusal) => Settled::Refused(refusal),
+            SettlementReply::Stored => Settlement::Stored,
+            SettlementReply::Superseded => Settlement::Unknown,
+            SettlementReply::TryAgain => Settlement::TryAgain,
+            SettlementReply::Refused(refusal) => Settlement::Refused(refusal),
         });
         self.settled.extend(results.into_iter().zip(settled));
         self.started
             .extend(advanced.started.into_iter().map(|started| started.record));
         self.next = Ok(advanced.next);
-        self.dangling += advanced.ghosts;
+        self.dangling += advanced.dangling;
         self.backlog.extend(advanced.backlog);
     }
 
     /// Takes out the results that were left for another call.
     fn take_not_looked_at(&mut self) -> Vec<Concluded> {
         self.settled
-            .extract_if(.., |(_, settled)| matches!(settled, Settled::NotLookedAt))
+            .extract_if(.., |(_, settled)| matches!(settled, Settlement::TryAgain))
             .map(|(result, _)| result)
             .collect()
     }
@@ -301,7 +301,7 @@ impl Report {
         self.settled.extend(
             results
                 .into_iter()
-                .map(|result| (result, Settled::Abandoned(error.copy()))),
+                .map(|result| (result, Settlement::Abandoned(error.copy()))),
         );
     }
 }

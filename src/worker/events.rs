@@ -144,15 +144,15 @@ pub enum WorkerEvent {
 
 /// The sending side. Nothing is built while nobody listens.
 #[derive(Debug, Clone)]
-pub(super) struct Announcer(broadcast::Sender<WorkerEvent>);
+pub(super) struct EventSender(broadcast::Sender<WorkerEvent>);
 
-impl Announcer {
+impl EventSender {
     pub(super) fn new() -> Self {
         Self(broadcast::Sender::new(BACKLOG))
     }
 
     /// Tells whoever listens.
-    pub(super) fn tell(&self, event: impl FnOnce() -> WorkerEvent) {
+    pub(super) fn send(&self, event: impl FnOnce() -> WorkerEvent) {
         if self.0.receiver_count() > 0 {
             // The last listener may just have left.
             drop(self.0.send(event()));

@@ -11,10 +11,10 @@ use tracing::Instrument;
 use crate::client::Throttle;
 use crate::error::{Chain, Result};
 use crate::job::{Action, Actions, AttemptError, JobError, JobId, JobRecord, Outcome};
-use crate::policy::AttemptEnd;
+use crate::policy::AttemptOutcome;
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
-use crate::worker::attempt::{Attempt, Conclude, Concluded};
-use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::attempt::{Attempt, Concluded, Concluder};
+use crate::worker::events::{EventSender, WorkerEvent};
 use crate::worker::handler::{Cancellation, JobCall, JobReply, JobService, answer};
 use crate::worker::iteration::Iterations;
 
@@ -86,10 +86,10 @@ pub(super) struct Runner {
     pub(super) limit: Option<u32>,
     pub(super) queue: Arc<str>,
     pub(super) iterations: Iterations,
-    pub(super) conclude: Arc<Conclude>,
-    pub(super) events: Announcer,
+    pub(super) conclude: Arc<Concluder>,
+    pub(super) events: EventSender,
     /// One line a second: a producer's mistake is in all of its jobs.
-    pub(super) oddities: Arc<Throttle>,
+    pub(super) unreadable: Arc<Throttle>,
 }
 
 impl Runner {
@@ -102,21 +102,21 @@ impl Runner {
     }
 
     /// Concludes an attempt that has ended.
-    pub(super) async fn conclude(self, attempt: Attempt, end: AttemptEnd) -> Exit {
+    pub(super) async fn conclude(self, attempt: Attempt, end: AttemptOutcome) -> Exit {
         Exit::Concluded(self.conclude.conclude(attempt, end).await)
     }
 
     /// Runs the handler and returns how the attempt ended; `None` when the lock was lost.
-    async fn end_of(&self, attempt: &Attempt, cancellation: &Canceller) -> Option<AttemptEnd> {
+    async fn end_of(&self, attempt: &Attempt, cancellation: &Canceller) -> Option<AttemptOutcome> {
         let Attempt { record, token, .. } = attempt;
         match self.iterations.begin(record, token, cancellation).await {
             Ok(None) => {}
             Ok(Some(end)) => return Some(end),
             Err(Cause::LockLost) => return None,
-            Err(Cause::Shutdown(_) | Cause::Requested(_)) => return Some(AttemptEnd::NotRun),
+            Err(Cause::Shutdown(_) | Cause::Requested(_)) => return Some(AttemptOutcome::NotRun),
         }
-        if let Some(error) = self.hindrance(record) {
-            return Some(AttemptEnd::failed(error.at(None)));
+        if let Some(error) = self.preflight_check(record) {
+            return Some(AttemptOutcome::failed(error.at(None)));
         }
         let span = tracing::info_span!(
             "job",
@@ -154,10 +154,10 @@ impl Runner {
             () = cancellation.token.cancelled() => {
                 let (grace, dropped) = match cancellation.cause() {
                     Cause::LockLost => return None,
-                    Cause::Shutdown(grace) => (grace, AttemptEnd::Returned(Outcome::Release)),
+                    Cause::Shutdown(grace) => (grace, AttemptOutcome::Returned(Outcome::Release)),
                     Cause::Requested(grace) => {
                         let error = JobError::retry(AttemptError::Cancelled);
-                        (grace, AttemptEnd::failed(error.at(None)))
+                        (grace, AttemptOutcome::failed(error.at(None)))
                     }
                 };
                 match tokio::time::timeout(grace, &mut handling).await {
@@ -168,14 +168,14 @@ impl Runner {
             reply = &mut handling => reply,
             timeout = timeout => {
                 let error = JobError::retry(AttemptError::TimedOut(timeout));
-                return Some(AttemptEnd::failed(error.at(None)));
+                return Some(AttemptOutcome::failed(error.at(None)));
             }
         };
         Some(self.end_by_reply(reply).await)
     }
 
     /// Reads what came back through the layers.
-    async fn end_by_reply(&self, reply: Result<JobReply, JobError>) -> AttemptEnd {
+    async fn end_by_reply(&self, reply: Result<JobReply, JobError>) -> AttemptOutcome {
         match reply {
             Ok(reply) => {
                 // Before the job goes back: nobody must take it in between.
@@ -185,18 +185,18 @@ impl Runner {
                     let error = Chain(&error);
                     tracing::warn!(queue = %self.queue, %error, "rate limit was not stored");
                 }
-                AttemptEnd::Returned(reply.0)
+                AttemptOutcome::Returned(reply.0)
             }
-            Err(error) => AttemptEnd::failed(error),
+            Err(error) => AttemptOutcome::failed(error),
         }
     }
 
     /// Says why the handler must not run, if so (`docs/protocol.md#ends-of-attempts`).
-    fn hindrance(&self, record: &JobRecord) -> Option<JobError> {
+    fn preflight_check(&self, record: &JobRecord) -> Option<JobError> {
         if let Some(reason) = &record.deferred_failure {
             return Some(JobError::fatal(reason.clone()));
         }
-        self.warn_of_problems(record);
+        self.warn_of_unreadable(record);
         if self
             .max_started
             .is_some_and(|max| max > 0 && max < record.attempts_started)
@@ -207,14 +207,14 @@ impl Runner {
     }
 
     /// Tells of options and fields that count as absent because they cannot be read.
-    fn warn_of_problems(&self, record: &JobRecord) {
+    fn warn_of_unreadable(&self, record: &JobRecord) {
         if !record.problems.is_empty()
-            && let Some(skipped) = self.oddities.admit()
+            && let Some(suppressed) = self.unreadable.admit()
         {
             tracing::warn!(
                 queue = %self.queue,
                 job = %record.id,
-                skipped,
+                suppressed,
                 problems = %record.problems.join("; "),
                 "job has options or fields that cannot be read; it runs, by what can be made of them",
             );
@@ -227,7 +227,7 @@ struct StoreActions {
     store: Store,
     limit: Option<u32>,
     token: LockToken,
-    events: Announcer,
+    events: EventSender,
 }
 
 impl Actions for StoreActions {
@@ -237,7 +237,7 @@ impl Actions for StoreActions {
                 Action::Progress(progress) => {
                     let progress = &progress;
                     self.store.run(&UpdateProgress { job, progress }).await?;
-                    self.events.tell(|| WorkerEvent::Progress {
+                    self.events.send(|| WorkerEvent::Progress {
                         id: job.clone(),
                         progress: progress.as_str().into(),
                     });

@@ -10,10 +10,10 @@ use tokio::time::Instant;
 use crate::client::{Throttle, Waits};
 use crate::error::{Chain, Error, Result};
 use crate::job::{JobId, JobRecord};
-use crate::policy::AttemptEnd;
+use crate::policy::AttemptOutcome;
 use crate::store::{ExtendLocks, LockToken, Store};
 use crate::wire::scheduler_of;
-use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::events::{EventSender, WorkerEvent};
 use crate::worker::execute::{Canceller, Cause};
 use crate::worker::schedules::{self, Advance};
 
@@ -21,7 +21,7 @@ use crate::worker::schedules::{self, Advance};
 #[derive(Clone)]
 pub(super) struct Iterations {
     pub(super) store: Store,
-    pub(super) events: Announcer,
+    pub(super) events: EventSender,
     pub(super) queue: Arc<str>,
     pub(super) lock_duration: Duration,
     /// One line a second: every iteration of a broken schedule would have one.
@@ -40,7 +40,7 @@ impl Iterations {
         job: &JobRecord,
         token: &LockToken,
         cancellation: &Canceller,
-    ) -> Result<Option<AttemptEnd>, Cause> {
+    ) -> Result<Option<AttemptOutcome>, Cause> {
         let Some(scheduler) = scheduler_of(job) else {
             return Ok(None);
         };
@@ -56,10 +56,10 @@ impl Iterations {
                 }
                 Ok(running.map(|running| {
                     self.skip(job, &running);
-                    AttemptEnd::Skipped(skipped(&running))
+                    AttemptOutcome::Skipped(skipped(&running))
                 }))
             }
-            // The job runs: it can do no better by waiting, and the keeper's check tries again.
+            // The job runs: it can do no better by waiting, and the lock renewer's check tries again.
             Err(error) => {
                 self.report(&format!(
                     "scheduler {scheduler} was not advanced by job {}: {}",
@@ -90,7 +90,7 @@ impl Iterations {
                 Err(error) if error.is_transient() => {}
                 settled if since.elapsed() < self.lock_duration / 3 => return Ok(settled),
                 // With the lock goes the right to start. After an outage it may have expired
-                // without the keeper's knowing.
+                // without the lock renewer's knowing.
                 settled => match self.holds(job, token).await {
                     Ok(false) => return Err(Cause::LockLost),
                     Err(error) if error.is_transient() => {}
@@ -112,16 +112,16 @@ impl Iterations {
 
     fn skip(&self, job: &JobRecord, running: &JobId) {
         tracing::info!(queue = %self.queue, job = %job.id, %running, "iteration skipped: an earlier one still runs");
-        self.events.tell(|| WorkerEvent::Skipped {
+        self.events.send(|| WorkerEvent::Skipped {
             id: job.id.clone(),
             running: running.clone(),
         });
     }
 
     fn report(&self, problem: &str) {
-        if let Some(skipped) = self.trouble.admit() {
-            tracing::warn!(queue = %self.queue, skipped, "{problem}");
-            self.events.tell(|| WorkerEvent::Trouble {
+        if let Some(suppressed) = self.trouble.admit() {
+            tracing::warn!(queue = %self.queue, suppressed, "{problem}");
+            self.events.send(|| WorkerEvent::Trouble {
                 message: problem.into(),
             });
         }
@@ -137,12 +137,12 @@ pub(super) fn skipped(running: &JobId) -> String {
 pub(super) async fn advance_by_hand(
     store: &Store,
     job: &JobRecord,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Option<JobId>> {
     let Some(scheduler) = scheduler_of(job) else {
         return Ok(None);
     };
-    let mut retry = store.connection().retry().within(patience);
+    let mut retry = store.connection().retry().within(timeout);
     loop {
         let error = match schedules::advance(store, job, &scheduler).await {
             Ok(Advance {

@@ -11,12 +11,12 @@ use crate::client::Client;
 use crate::clock::after;
 use crate::error::{Error, Refusal, Result};
 use crate::job::{JobError, JobId, JobRateLimit, JobRecord, Outcome, Prefix, QueueName, Retention};
-use crate::policy::{AttemptEnd, WorkerRules};
+use crate::policy::{AttemptOutcome, WorkerRules};
 use crate::store::{
-    Advance, Ended, ExtendLocks, FinishCode, LimitRate, LockToken, Next, RecoverStalled, Store,
-    TrimFinished,
+    Advance, AttemptResult, ExtendLocks, LimitRate, LockToken, Next, RecoverStalled,
+    SettlementReply, Store, TrimFinished,
 };
-use crate::worker::attempt::{Attempt, Conclude, Concluded};
+use crate::worker::attempt::{Attempt, Concluded, Concluder};
 use crate::worker::backoff::{FailedAttempt, Strategies};
 use crate::worker::iteration::{advance_by_hand, skipped};
 use crate::worker::marker::{Markers, Member};
@@ -53,7 +53,7 @@ pub struct ManualWorker {
     lock_duration: Duration,
     limit: Option<JobRateLimit>,
     metrics: u32,
-    conclude: Conclude,
+    conclude: Concluder,
     /// The worker's place among those who wait for jobs, once it has waited.
     member: Arc<OnceLock<Member>>,
 }
@@ -107,7 +107,7 @@ impl ManualWorker {
             lock_duration: Duration::from_secs(30),
             limit: None,
             metrics: 0,
-            conclude: Conclude {
+            conclude: Concluder {
                 rules: WorkerRules::default(),
                 strategies: Strategies::default(),
                 clock: client.clock().clone(),
@@ -338,7 +338,7 @@ impl ManualWorker {
     }
 
     /// Decides what the end of an attempt writes.
-    async fn concluded(&self, job: &JobRecord, token: &str, end: AttemptEnd) -> Concluded {
+    async fn concluded(&self, job: &JobRecord, token: &str, end: AttemptOutcome) -> Concluded {
         let attempt = Attempt::new(job.clone(), &LockToken::new(token));
         self.conclude.conclude(attempt, end).await
     }
@@ -352,24 +352,24 @@ impl ManualWorker {
         take: usize,
     ) -> Result<(Option<JobRecord>, Availability)> {
         loop {
-            let ended: Vec<&Ended> = results.iter().map(|result| &result.ended).collect();
-            let (job, next) = self.advance(&ended, token, take).await?;
+            let sent: Vec<&AttemptResult> = results.iter().map(|result| &result.result).collect();
+            let (job, next) = self.advance(&sent, token, take).await?;
             let Some(job) = job else {
                 return Ok((None, next));
             };
-            let patience = self.lock_duration / 2;
-            let advanced = Box::pin(advance_by_hand(&self.store, &job, patience));
+            let timeout = self.lock_duration / 2;
+            let advanced = Box::pin(advance_by_hand(&self.store, &job, timeout));
             let Some(running) = advanced.await? else {
                 return Ok((Some(job), next));
             };
-            let end = AttemptEnd::Skipped(skipped(&running));
+            let end = AttemptOutcome::Skipped(skipped(&running));
             results = vec![self.concluded(&job, token, end).await];
         }
     }
 
     async fn advance(
         &self,
-        results: &[&Ended],
+        results: &[&AttemptResult],
         token: &str,
         take: usize,
     ) -> Result<(Option<JobRecord>, Availability)> {
@@ -384,7 +384,7 @@ impl ManualWorker {
                 lock_duration: self.lock_duration,
                 worker_name: self.name.as_deref(),
                 limit: self.limit,
-                obey: false,
+                respect_imposed: false,
                 metrics: self.metrics,
                 results,
                 again: false,
@@ -405,7 +405,7 @@ impl ManualWorker {
             }
         }
         for (result, code) in results.iter().zip(&advanced.codes) {
-            if let FinishCode::Refused(source) = code {
+            if let SettlementReply::Refused(source) = code {
                 return Err(Error::Refused {
                     job: result.job.clone(),
                     source: *source,
@@ -491,15 +491,15 @@ impl ManualWorker {
 }
 
 /// Reads how an attempt ended, with its value as JSON text.
-fn end_of<R: serde::Serialize>(result: Result<Outcome<R>, JobError>) -> Result<AttemptEnd> {
+fn end_of<R: serde::Serialize>(result: Result<Outcome<R>, JobError>) -> Result<AttemptOutcome> {
     Ok(match result {
-        Ok(outcome) => AttemptEnd::Returned(outcome.try_map(|value| {
+        Ok(outcome) => AttemptOutcome::Returned(outcome.try_map(|value| {
             serde_json::to_string(&value).map_err(|source| Error::Encode {
                 what: "return value",
                 source,
             })
         })?),
-        Err(error) => AttemptEnd::failed(error),
+        Err(error) => AttemptOutcome::failed(error),
     })
 }
 

@@ -1,7 +1,7 @@
 //! Working on a queue's jobs.
 //!
 //! A worker is a few tasks with clear ownership: the *pump* alone talks to Redis about jobs, each
-//! *attempt* runs in a task of its own, the *keeper* holds the locks on its own thread, and the
+//! *attempt* runs in a task of its own, the *lock renewer* holds the locks on its own thread, and the
 //! *marker hub* waits for work on behalf of all workers of a client.
 
 mod attempt;
@@ -11,15 +11,15 @@ mod call;
 mod events;
 mod execute;
 mod handler;
+mod health;
 mod iteration;
-mod keeper;
+mod lock_renewer;
 mod manual;
 mod marker;
 mod options;
 mod panic;
 mod pump;
 mod schedules;
-mod vitals;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,9 +44,9 @@ pub use manual::{Availability, ManualWorker};
 pub use options::ShutdownOptions;
 pub use schedules::RepairedScheduler;
 
-use events::Announcer;
+use events::EventSender;
+use health::{HealthMonitor, Signs};
 use pump::{Command, Status};
-use vitals::{Signs, Vitals};
 
 /// A worker that runs. Dropping it stops it without waiting: handlers are cancelled and their
 /// jobs given back as far as the runtime lives on.
@@ -76,8 +76,8 @@ use vitals::{Signs, Vitals};
 pub struct Worker {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
-    vitals: Arc<Vitals>,
-    events: Announcer,
+    health: Arc<HealthMonitor>,
+    events: EventSender,
     shutdown: ShutdownOptions,
     task: JoinHandle<()>,
 }
@@ -160,7 +160,7 @@ impl Worker {
             trouble,
             unrenewed,
             ..
-        } = self.vitals.read();
+        } = self.health.read();
         let now = Instant::now();
         let ago = |at: Instant| now.saturating_duration_since(at);
         WorkerHealth {

@@ -32,10 +32,10 @@ use crate::worker::attempt::{Activation, Concluded, Reporter};
 use crate::worker::call::{BATCH, BATCH_BYTES, Caller};
 use crate::worker::events::WorkerEvent;
 use crate::worker::execute::{Exit, Runner};
-use crate::worker::keeper::{Held, Keeper};
+use crate::worker::health::HealthMonitor;
+use crate::worker::lock_renewer::{Leases, LockRenewer};
 use crate::worker::marker::{Member, Wakeup};
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
-use crate::worker::vitals::Vitals;
 
 use answers::Done;
 use attempts::Running;
@@ -45,7 +45,7 @@ use stages::Stage;
 /// How many calls may be on their way at once, so that the server never waits for us.
 const IN_FLIGHT: usize = 2;
 /// How long closing waits to pass a wake-up on.
-const LAST_WORD: Duration = Duration::from_secs(1);
+const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What the worker's handle asks of its pump.
 #[derive(Debug)]
@@ -75,11 +75,11 @@ pub(super) struct Parts {
     pub(super) options: Arc<WorkerOptions>,
     pub(super) runner: Runner,
     pub(super) caller: Caller,
-    pub(super) held: Arc<Held>,
-    pub(super) keeper: Keeper,
+    pub(super) leases: Arc<Leases>,
+    pub(super) lock_renewer: LockRenewer,
     pub(super) member: Member,
     pub(super) reporter: Reporter,
-    pub(super) vitals: Arc<Vitals>,
+    pub(super) health: Arc<HealthMonitor>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) status: watch::Sender<Status>,
     pub(super) id: String,
@@ -109,7 +109,7 @@ pub(super) struct Pump {
     paused: bool,
     pausing: Vec<oneshot::Sender<()>>,
     /// Whether the worker's handle is gone: nobody gives orders any more.
-    orphaned: bool,
+    handle_dropped: bool,
     stage: Stage,
     shutdown: ShutdownOptions,
     released: usize,
@@ -141,7 +141,7 @@ impl Pump {
             trimming: false,
             woken: None,
             pausing: Vec::new(),
-            orphaned: false,
+            handle_dropped: false,
             stage: Stage::Running,
             released: 0,
             abandoned: 0,
@@ -162,9 +162,9 @@ impl Pump {
         self.handlers.abort_all();
         let store = self.parts.caller.store.clone();
         drop(std::mem::take(&mut self.calls));
-        self.parts.keeper.stop().await;
+        self.parts.lock_renewer.stop().await;
         // A wake-up that our read took with it belongs to another worker.
-        let wake = tokio::time::timeout(LAST_WORD, store.run(&Wake)).await;
+        let wake = tokio::time::timeout(WAKE_TIMEOUT, store.run(&Wake)).await;
         if let Ok(Err(error)) = wake {
             tracing::debug!(%error, "no wake-up was passed on");
         }
@@ -179,7 +179,7 @@ impl Pump {
         } else {
             tracing::info!(queue = %self.parts.options.queue, released, "worker closed");
         }
-        self.parts.reporter.events.tell(|| WorkerEvent::Closed);
+        self.parts.reporter.events.send(|| WorkerEvent::Closed);
         self.parts.status.send_modify(|status| {
             status.closed = true;
             status.running = 0;
@@ -245,7 +245,7 @@ impl Pump {
         let mut bytes = 0_usize;
         let mut count = 0;
         for result in self.results.iter().take(BATCH) {
-            bytes = bytes.saturating_add(result.ended.ending.size());
+            bytes = bytes.saturating_add(result.result.conclusion.size());
             if count > 0 && bytes > BATCH_BYTES {
                 break;
             }
@@ -289,7 +289,7 @@ impl Pump {
                 self.woken = None;
                 self.wake(wakeup.unwrap_or(Wakeup::Now));
             }
-            command = self.parts.commands.recv(), if !self.orphaned => self.follow(command),
+            command = self.parts.commands.recv(), if !self.handle_dropped => self.handle_command(command),
             () = tokio::time::sleep_until(timer) => self.gate.tick(Instant::now()),
         }
     }
@@ -315,15 +315,15 @@ impl Pump {
     /// Reports a failure that may concern many jobs, and that the worker goes on trying to overcome.
     fn trouble(&self, what: &str, error: &Error) {
         let error = Chain(error);
-        self.parts.vitals.troubled(format!("{what}: {error}"));
-        if let Some(skipped) = self.trouble.admit() {
+        self.parts.health.troubled(format!("{what}: {error}"));
+        if let Some(suppressed) = self.trouble.admit() {
             tracing::warn!(
                 queue = %self.parts.options.queue,
                 %error,
-                skipped,
+                suppressed,
                 "{what}"
             );
-            self.parts.reporter.events.tell(|| WorkerEvent::Trouble {
+            self.parts.reporter.events.send(|| WorkerEvent::Trouble {
                 message: format!("{what}: {error}").into(),
             });
         }

@@ -118,7 +118,7 @@ async fn lost_answers_of_other_changes_are_reported() -> TestResult {
 
 /// Renewals, stalled checks and wake-ups whose answers are lost every other time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn lost_answers_of_the_keeper_cost_no_lock() -> TestResult {
+async fn lost_answers_of_the_lock_renewer_cost_no_lock() -> TestResult {
     let site = Fixture::proxied().await?;
     let mut ids = site.add(1, 0).await?;
     // A worker that takes a job and vanishes.
@@ -141,7 +141,7 @@ async fn lost_answers_of_the_keeper_cost_no_lock() -> TestResult {
     }
     site.proxy().clear_rules();
     let summary = check_queue(&site, &ids, Allow::default()).await?;
-    println!("B6 keeper's answers lost: {summary}");
+    println!("B6 lock renewer's answers lost: {summary}");
     assert_eq!(
         (summary.completed, summary.repeated, summary.stalls),
         (11, 0, 1)

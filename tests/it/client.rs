@@ -480,7 +480,7 @@ async fn outage_is_logged_without_a_flood() -> TestResult {
     let last = logs.of(Level::ERROR, "redis connection failed").pop();
     let last = last.unwrap_or_default();
     assert!(
-        last.contains("skipped=") && !last.contains("skipped=0"),
+        last.contains("suppressed=") && !last.contains("suppressed=0"),
         "{last}"
     );
     assert_eq!(logs.of(Level::WARN, "redis connection lost").len(), 1);

@@ -266,7 +266,7 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
         .text(&["CLIENT", "LIST"])
         .await?
         .unwrap_or_default();
-    // The client's, the blocking one, a keeper for each worker, and the one that asks.
+    // The client's, the blocking one, a lock renewer for each worker, and the one that asks.
     assert_eq!(list.lines().count(), 1 + 1 + 3 + 1, "{list}");
     // All three are woken through it.
     for queue in ["q", "r", "s"] {

@@ -50,9 +50,9 @@ impl Counters {
     /// Counts a question without an answer, which is no error of the request.
     pub(super) fn failed(&self, what: &'static str, error: &Error) {
         count(&self.errors);
-        if let Some(skipped) = self.log.admit() {
+        if let Some(suppressed) = self.log.admit() {
             let error = Chain(error);
-            tracing::warn!(what, %error, skipped, "the response cache goes on without redis");
+            tracing::warn!(what, %error, suppressed, "the response cache goes on without redis");
         }
     }
 }

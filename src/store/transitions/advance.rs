@@ -7,7 +7,7 @@ use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::{Refusal, Result};
 use crate::job::{JobId, JobRateLimit, JobRecord};
-use crate::policy::{Ending, Keep};
+use crate::policy::{Conclusion, Keep};
 use crate::resp::Value;
 use crate::store::reply;
 use crate::store::{Call, LockToken, Transition};
@@ -44,14 +44,14 @@ const IMPOSED: u64 = 9_007_199_254_740_991;
 
 /// The end of one attempt, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ended {
+pub(crate) struct AttemptResult {
     pub(crate) job: JobId,
     pub(crate) token: LockToken,
     /// `ats` as of the activation that ended.
     pub(crate) starts: u32,
     /// `stc` as of that activation.
     pub(crate) stalls: u32,
-    pub(crate) ending: Ending,
+    pub(crate) conclusion: Conclusion,
 }
 
 /// Ends attempts and starts next jobs, in one step.
@@ -65,10 +65,10 @@ pub(crate) struct Advance<'a> {
     pub(crate) worker_name: Option<&'a str>,
     pub(crate) limit: Option<JobRateLimit>,
     /// Whether a limit imposed by hand holds although no other limit is known.
-    pub(crate) obey: bool,
+    pub(crate) respect_imposed: bool,
     /// Data points of the per-minute metrics; 0: off.
     pub(crate) metrics: u32,
-    pub(crate) results: &'a [&'a Ended],
+    pub(crate) results: &'a [&'a AttemptResult],
     /// Whether the results may have been stored by an earlier call whose answer was lost.
     pub(crate) again: bool,
 }
@@ -77,24 +77,24 @@ pub(crate) struct Advance<'a> {
 #[derive(Debug)]
 pub(crate) struct Advanced {
     /// Per result, in order.
-    pub(crate) codes: Vec<FinishCode>,
+    pub(crate) codes: Vec<SettlementReply>,
     pub(crate) started: Vec<Started>,
     pub(crate) next: Next,
     /// How many ids without a job were dropped.
-    pub(crate) ghosts: i64,
+    pub(crate) dangling: i64,
     /// Retention left to do.
     pub(crate) backlog: Vec<Trim>,
 }
 
 /// What became of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FinishCode {
+pub(crate) enum SettlementReply {
     /// Stored, now or by an earlier execution of the call.
     Stored,
-    /// The job has moved on so far that nobody can tell any more.
+    /// The job has had later activations: whether the result was stored is unknown.
     Superseded,
     /// Left for another call: very many jobs are active.
-    NotLookedAt,
+    TryAgain,
     Refused(Refusal),
 }
 
@@ -149,7 +149,7 @@ impl Transition for Advance<'_> {
             .arg(self.worker_name.unwrap_or(""));
         match self.limit {
             Some(limit) => call.arg(limit.max).arg(limit.window_millis()),
-            None if self.obey => call.arg(IMPOSED).arg(""),
+            None if self.respect_imposed => call.arg(IMPOSED).arg(""),
             None => call.arg("").arg(""),
         }
         .arg(self.metrics)
@@ -169,10 +169,10 @@ impl Transition for Advance<'_> {
             .iter()
             .map(|code| {
                 Ok(match reply::int(code, WHAT)? {
-                    0 | 1 => FinishCode::Stored,
-                    2 => FinishCode::Superseded,
-                    3 => FinishCode::NotLookedAt,
-                    code => FinishCode::Refused(Refusal::from_code(code)),
+                    0 | 1 => SettlementReply::Stored,
+                    2 => SettlementReply::Superseded,
+                    3 => SettlementReply::TryAgain,
+                    code => SettlementReply::Refused(Refusal::from_code(code)),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -196,7 +196,7 @@ impl Transition for Advance<'_> {
             "idle" => Next::Idle,
             _ => return Err(reply::unexpected(WHAT)),
         };
-        let ghosts = reply::int(&part()?, WHAT)?;
+        let dangling = reply::int(&part()?, WHAT)?;
         let backlog = reply::items(part()?, WHAT)?
             .into_iter()
             .map(|trim| {
@@ -216,36 +216,44 @@ impl Transition for Advance<'_> {
             codes,
             started,
             next,
-            ghosts,
+            dangling,
             backlog,
         })
     }
 }
 
+/// What the conclusion's verb needs beside its texts; the script gets it as three numbers.
+enum Detail {
+    None,
+    Delay(Duration),
+    /// Whether the job is to run before those that wait.
+    RunNext(bool),
+    Keep(Keep),
+}
+
 /// Appends one result: eleven values, in the order of the script's header.
-fn write_result(call: &mut Call<'_>, result: &Ended) {
-    const NO_KEEP: Keep = Keep {
-        count: 0,
-        age: -1,
-        limit: 0,
-    };
-    let (verb, value, traces, number, keep, attempts) = match &result.ending {
-        Ending::Complete { value, keep } => ("complete", value.as_str(), "", keep.count, *keep, 0),
-        Ending::Skip { value, keep } => ("skip", value.as_str(), "", keep.count, *keep, 0),
-        Ending::Fail {
+fn write_result(call: &mut Call<'_>, result: &AttemptResult) {
+    let mut attempts = 0;
+    let (verb, value, traces, detail) = match &result.conclusion {
+        Conclusion::Complete { value, keep } => {
+            ("complete", value.as_str(), "", Detail::Keep(*keep))
+        }
+        Conclusion::Skip { value, keep } => ("skip", value.as_str(), "", Detail::Keep(*keep)),
+        Conclusion::Fail {
             reason,
             traces,
             keep,
-            attempts,
-        } => (
-            "fail",
-            reason.as_str(),
-            traces.as_str(),
-            keep.count,
-            *keep,
-            *attempts,
-        ),
-        Ending::Retry {
+            attempts: made,
+        } => {
+            attempts = *made;
+            (
+                "fail",
+                reason.as_str(),
+                traces.as_str(),
+                Detail::Keep(*keep),
+            )
+        }
+        Conclusion::Retry {
             reason,
             traces,
             next,
@@ -253,11 +261,9 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
             "retry",
             reason.as_str(),
             traces.as_str(),
-            i64::from(*next),
-            NO_KEEP,
-            0,
+            Detail::RunNext(*next),
         ),
-        Ending::Backoff {
+        Conclusion::Backoff {
             reason,
             traces,
             delay,
@@ -265,15 +271,19 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
             "backoff",
             reason.as_str(),
             traces.as_str(),
-            delay_millis(*delay),
-            NO_KEEP,
-            0,
+            Detail::Delay(*delay),
         ),
-        Ending::Park { delay } => ("park", "", "", delay_millis(*delay), NO_KEEP, 0),
-        Ending::Release => ("release", "", "", 0, NO_KEEP, 0),
-        Ending::WaitForChildren => ("children", "", "", 0, NO_KEEP, 0),
-        Ending::Return => ("return", "", "", 0, NO_KEEP, 0),
-        Ending::Postpone { delay, .. } => ("postpone", "", "", delay_millis(*delay), NO_KEEP, 0),
+        Conclusion::Park { delay } => ("park", "", "", Detail::Delay(*delay)),
+        Conclusion::Postpone { delay, .. } => ("postpone", "", "", Detail::Delay(*delay)),
+        Conclusion::Release => ("release", "", "", Detail::None),
+        Conclusion::WaitForChildren => ("children", "", "", Detail::None),
+        Conclusion::Return => ("return", "", "", Detail::None),
+    };
+    let (number, keep_age, keep_limit) = match detail {
+        Detail::None => (0, -1, 0),
+        Detail::Delay(delay) => (delay_millis(delay), -1, 0),
+        Detail::RunNext(next) => (i64::from(next), -1, 0),
+        Detail::Keep(keep) => (keep.count, keep.age, keep.limit),
     };
     call.arg(result.job.as_bytes())
         .arg(result.token.as_str())
@@ -283,8 +293,8 @@ fn write_result(call: &mut Call<'_>, result: &Ended) {
         .arg(value)
         .arg(traces)
         .arg(number)
-        .arg(keep.age)
-        .arg(keep.limit)
+        .arg(keep_age)
+        .arg(keep_limit)
         .arg(attempts);
 }
 

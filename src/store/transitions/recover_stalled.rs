@@ -33,7 +33,7 @@ pub(crate) struct Recovered {
     /// Those of them that have stalled too often, and how often: they fail with their next start.
     pub(crate) failing: Vec<(JobId, u32)>,
     /// Ids without a job that were dropped.
-    pub(crate) ghosts: Vec<JobId>,
+    pub(crate) dangling: Vec<JobId>,
     /// Where the check goes on; 0: it has ended.
     pub(crate) more: u64,
     /// How long until another check is possible.
@@ -55,7 +55,7 @@ impl Transition for RecoverStalled {
     fn read(&self, reply: Value) -> Result<Recovered> {
         const WHAT: &str = "recover_stalled";
         let mut parts = reply::items(reply, WHAT)?.into_iter();
-        let (Some(jobs), Some(ghosts), Some(more), Some(wait), Some(failing)) = (
+        let (Some(jobs), Some(dangling), Some(more), Some(wait), Some(failing)) = (
             parts.next(),
             parts.next(),
             parts.next(),
@@ -73,7 +73,7 @@ impl Transition for RecoverStalled {
         Ok(Recovered {
             jobs: reply::ids(jobs, WHAT)?,
             failing: too_often,
-            ghosts: reply::ids(ghosts, WHAT)?,
+            dangling: reply::ids(dangling, WHAT)?,
             more: u64::try_from(reply::int(&more, WHAT)?).unwrap_or(0),
             wait: Duration::from_millis(u64::try_from(reply::int(&wait, WHAT)?).unwrap_or(0)),
         })

@@ -135,10 +135,10 @@ async fn many_results_at_once_leave_what_they_leave_one_by_one() -> TestResult {
         .set(Timestamp::from_millis(1_700_000_000_000));
     let (worker, ended) = play(&client, "single").await?;
     for result in ended {
-        worker.advance(&[&result.ended], TOKEN, 0).await?;
+        worker.advance(&[&result.result], TOKEN, 0).await?;
     }
     let (worker, ended) = play(&client, "batch").await?;
-    let ended: Vec<&Ended> = ended.iter().map(|result| &result.ended).collect();
+    let ended: Vec<&AttemptResult> = ended.iter().map(|result| &result.result).collect();
     worker.advance(&ended, TOKEN, 0).await?;
     let mut redis = server.connect().await?;
     let (single, batch) = (
@@ -170,7 +170,7 @@ async fn results_are_left_for_another_call_when_very_many_jobs_are_active() -> T
         let end = end_of(Ok(Outcome::Done(1)))?;
         concluded.push(worker.concluded(&job, TOKEN, end).await);
     }
-    let ended: Vec<&Ended> = concluded.iter().map(|result| &result.ended).collect();
+    let ended: Vec<&AttemptResult> = concluded.iter().map(|result| &result.result).collect();
     let token = LockToken::new(TOKEN);
     let call = |results| Advance {
         now: Timestamp::from_millis(1),
@@ -179,17 +179,17 @@ async fn results_are_left_for_another_call_when_very_many_jobs_are_active() -> T
         lock_duration: Duration::from_secs(30),
         worker_name: None,
         limit: None,
-        obey: false,
+        respect_imposed: false,
         metrics: 0,
         results,
         again: false,
     };
     let first = worker.store.run(&call(&ended)).await?;
-    let stored = |code: &&FinishCode| **code == FinishCode::Stored;
+    let stored = |code: &&SettlementReply| **code == SettlementReply::Stored;
     let done = first.codes.iter().filter(stored).count();
     assert_eq!(done, 9, "{:?}", first.codes);
     let left = first.codes.iter().skip(done);
-    assert!(left.clone().all(|code| *code == FinishCode::NotLookedAt));
+    assert!(left.clone().all(|code| *code == SettlementReply::TryAgain));
     let rest = worker.store.run(&call(&ended[done..])).await?;
     assert_eq!(rest.codes.iter().filter(stored).count(), 3);
     assert_eq!(queue.counts().await?.completed, 12);

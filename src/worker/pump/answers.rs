@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use crate::job::JobRecord;
 use crate::metrics;
-use crate::policy::Ending;
+use crate::policy::Conclusion;
 use crate::store::{LockToken, Next, Trim, TrimFinished};
-use crate::worker::attempt::{Attempt, Concluded, Settled};
+use crate::worker::attempt::{Attempt, Concluded, Settlement};
 use crate::worker::call::Report;
 use crate::worker::events::WorkerEvent;
 
@@ -81,7 +81,7 @@ impl Pump {
         );
         let mut refused = false;
         for (concluded, settled) in report.settled {
-            refused |= matches!(settled, Settled::Refused(_) | Settled::NotLookedAt);
+            refused |= matches!(settled, Settlement::Refused(_) | Settlement::TryAgain);
             self.take_settled(concluded, settled);
         }
         if report.lost_answer && report.asked > 0 {
@@ -113,19 +113,19 @@ impl Pump {
             }));
         }
         if report.dangling > 0
-            && let Some(skipped) = self.dangling.admit()
+            && let Some(suppressed) = self.dangling.admit()
         {
             tracing::warn!(
                 queue = %self.parts.options.queue,
                 count = report.dangling,
-                skipped,
+                suppressed,
                 "ids without a job were dropped from the queue"
             );
         }
         self.note_retention(report.backlog);
         match report.next {
             Ok(next) => {
-                self.parts.vitals.answered(report.asked > 0);
+                self.parts.health.answered(report.asked > 0);
                 if report.asked > 0 {
                     self.plan(next, started, sent);
                 }
@@ -151,42 +151,44 @@ impl Pump {
             Next::More | Next::Idle => Found::More,
         };
         if self.gate.answered(found, started, Instant::now()) {
-            self.parts.reporter.events.tell(|| WorkerEvent::Drained);
+            self.parts.reporter.events.send(|| WorkerEvent::Drained);
         }
     }
 
     /// Takes in what became of a result: its slot is free unless the attempt ends another way now.
-    fn take_settled(&mut self, concluded: Concluded, settled: Settled) {
-        if matches!(settled, Settled::NotLookedAt) {
+    fn take_settled(&mut self, concluded: Concluded, settled: Settlement) {
+        if matches!(settled, Settlement::TryAgain) {
             self.results.push(concluded);
             return;
         }
         self.unsettled = self.unsettled.saturating_sub(1);
-        if let Settled::Refused(refusal) = settled
+        if let Settlement::Refused(refusal) = settled
             && let Some(end) = concluded.after_refusal(refusal)
         {
-            self.parts.reporter.refused(&concluded.ended.job, refusal);
+            self.parts.reporter.refused(&concluded.result.job, refusal);
             self.conclude_again(concluded.attempt, end);
             return;
         }
-        self.parts.held.release([&concluded.attempt.activation()]);
+        self.parts.leases.release([&concluded.attempt.activation()]);
         match settled {
-            Settled::Stored => {
-                match concluded.ended.ending {
-                    Ending::Return | Ending::Release if !self.is_running() => self.released += 1,
-                    Ending::Postpone { .. } | Ending::Return => {}
+            Settlement::Stored => {
+                match concluded.result.conclusion {
+                    Conclusion::Return | Conclusion::Release if !self.is_running() => {
+                        self.released += 1;
+                    }
+                    Conclusion::Postpone { .. } | Conclusion::Return => {}
                     _ => {
                         self.gate.served();
-                        self.parts.vitals.served();
+                        self.parts.health.served();
                     }
                 }
                 self.parts.reporter.stored(concluded);
             }
-            Settled::Refused(refusal) => self.parts.reporter.lost(&concluded, refusal),
-            Settled::Unknown => self.parts.reporter.unknown(&concluded),
+            Settlement::Refused(refusal) => self.parts.reporter.lost(&concluded, refusal),
+            Settlement::Unknown => self.parts.reporter.unknown(&concluded),
             // Sent again, see above.
-            Settled::NotLookedAt => {}
-            Settled::Abandoned(error) => {
+            Settlement::TryAgain => {}
+            Settlement::Abandoned(error) => {
                 self.abandoned += 1;
                 self.trouble(
                     "a result could not be stored; its job will be recovered",
@@ -223,7 +225,7 @@ impl Pump {
         if self.is_running() && !self.paused && room {
             self.begin(attempt);
         } else {
-            self.give_back(attempt);
+            self.release(attempt);
         }
     }
 

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::error::Chain;
 use crate::job::JobId;
-use crate::policy::{AttemptEnd, Ending};
+use crate::policy::{AttemptOutcome, Conclusion};
 use crate::worker::attempt::{Attempt, Concluded};
 use crate::worker::execute::{Canceller, Cause, Exit};
 use crate::worker::panic::panicked;
@@ -23,7 +23,7 @@ impl Pump {
     pub(super) fn begin(&mut self, attempt: Attempt) {
         let cancellation = Canceller::default();
         self.parts
-            .held
+            .leases
             .hold(attempt.activation(), cancellation.clone());
         self.parts.reporter.started(&attempt);
         let runner = self.parts.runner.clone();
@@ -37,7 +37,7 @@ impl Pump {
     }
 
     /// Concludes an attempt once more, in a task that keeps its slot: a backoff strategy may take time.
-    pub(super) fn conclude_again(&mut self, attempt: Attempt, end: AttemptEnd) {
+    pub(super) fn conclude_again(&mut self, attempt: Attempt, end: AttemptOutcome) {
         let runner = self.parts.runner.clone();
         let handle = self.handlers.spawn(runner.conclude(attempt.clone(), end));
         let running = Running {
@@ -48,12 +48,12 @@ impl Pump {
     }
 
     /// Gives a job back whose handler has not run.
-    pub(super) fn give_back(&mut self, attempt: Attempt) {
+    pub(super) fn release(&mut self, attempt: Attempt) {
         let activation = attempt.activation();
         self.parts
-            .held
+            .leases
             .hold(activation.clone(), Canceller::default());
-        self.parts.held.ending(&activation);
+        self.parts.leases.mark_finished(&activation);
         self.push(Concluded::not_run(attempt));
     }
 
@@ -73,23 +73,23 @@ impl Pump {
             return;
         };
         let activation = attempt.activation();
-        self.parts.held.ending(&activation);
+        self.parts.leases.mark_finished(&activation);
         match exit.map(|(_, exit)| exit) {
             Ok(Exit::Concluded(concluded)) => {
                 self.respect(&concluded);
                 self.push(concluded);
             }
             Ok(Exit::LockLost) => {
-                self.parts.held.release([&activation]);
+                self.parts.leases.release([&activation]);
                 self.gate.wake();
             }
             Err(error) => match error.try_into_panic() {
                 // Not the handler, whose panics are caught before.
                 Ok(panic) => {
-                    self.conclude_again(attempt, AttemptEnd::failed(panicked(&*panic)));
+                    self.conclude_again(attempt, AttemptOutcome::failed(panicked(&*panic)));
                 }
                 // Dropped at the end of a shutdown.
-                Err(_) => self.push(Concluded::new(attempt, Ending::Release)),
+                Err(_) => self.push(Concluded::new(attempt, Conclusion::Release)),
             },
         }
     }
@@ -104,7 +104,7 @@ impl Pump {
             self.gate.handler_failed(now);
             let error = Chain(error.error());
             self.parts
-                .vitals
+                .health
                 .handler_failed(format!("redis could not serve a handler: {error}"));
         }
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::client::Waits;
 use crate::clock::after;
-use crate::worker::vitals::OUTAGE_ENDS;
+use crate::worker::health::OUTAGE_ENDS;
 
 /// What is left of a rate limit when it is no longer slept through.
 const LAST_MOMENT: Duration = Duration::from_millis(1);

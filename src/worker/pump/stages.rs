@@ -50,12 +50,12 @@ impl Pump {
         }
     }
 
-    pub(super) fn follow(&mut self, command: Option<Command>) {
+    pub(super) fn handle_command(&mut self, command: Option<Command>) {
         match command {
             Some(Command::Pause(done)) => {
                 if !self.paused {
                     self.paused = true;
-                    self.parts.reporter.events.tell(|| WorkerEvent::Paused);
+                    self.parts.reporter.events.send(|| WorkerEvent::Paused);
                 }
                 self.pausing.push(done);
             }
@@ -63,9 +63,9 @@ impl Pump {
                 if self.paused {
                     self.paused = false;
                     // Nobody waits for the end of a pause that is over.
-                    self.tell_paused();
+                    self.notify_paused();
                     self.gate.wake();
-                    self.parts.reporter.events.tell(|| WorkerEvent::Resumed);
+                    self.parts.reporter.events.send(|| WorkerEvent::Resumed);
                 }
             }
             Some(Command::Concurrency(slots)) => {
@@ -82,7 +82,7 @@ impl Pump {
             Some(Command::Close(options)) => self.close(options),
             // The handle was dropped: end at once, giving the jobs back.
             None => {
-                self.orphaned = true;
+                self.handle_dropped = true;
                 self.close(
                     ShutdownOptions::new()
                         .finish_within(Duration::ZERO)
@@ -100,7 +100,7 @@ impl Pump {
                 finish_within = ?options.finish_within,
                 "worker closing"
             );
-            self.parts.reporter.events.tell(|| WorkerEvent::Closing);
+            self.parts.reporter.events.send(|| WorkerEvent::Closing);
         }
         let until = after(Instant::now(), options.finish_within);
         match self.stage {
@@ -145,12 +145,12 @@ impl Pump {
         }
         if self.handlers.is_empty() && self.results.is_empty() && self.advancing == 0 && self.paused
         {
-            self.tell_paused();
+            self.notify_paused();
         }
     }
 
     /// Ends the waits of those who paused the worker.
-    fn tell_paused(&mut self) {
+    fn notify_paused(&mut self) {
         for done in self.pausing.drain(..) {
             // Whoever paused may have stopped waiting.
             done.send(()).ok();

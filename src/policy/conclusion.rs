@@ -1,4 +1,4 @@
-//! What becomes of a job when an attempt ends (`docs/protocol.md#ends-of-attempts`).
+//! What is stored when an attempt is over (`docs/protocol.md#ends-of-attempts`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ const POSTPONED_SPREAD: Duration = Duration::from_secs(5);
 pub(crate) struct Keep {
     /// How many of the newest jobs; -1: all, 0: not even this one.
     pub(crate) count: i64,
-    /// How long, in milliseconds; -1: for ever.
+    /// How long, in milliseconds; -1: no limit.
     pub(crate) age: i64,
     /// How many jobs one end may delete by age.
     pub(crate) limit: i64,
@@ -45,9 +45,9 @@ impl Keep {
     }
 }
 
-/// What an ended attempt writes: one verb of `lua/advance.lua` each.
+/// What is stored for an attempt: one verb of `lua/advance.lua` each.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum Conclusion {
     /// The job completed with this JSON value.
     Complete { value: String, keep: Keep },
     /// The job failed for good.
@@ -69,7 +69,7 @@ pub(crate) enum Ending {
         traces: String,
         delay: Duration,
     },
-    /// The job runs again later, by its own wish.
+    /// The job runs again later, as the handler asked.
     Park { delay: Duration },
     /// The job goes back to be the next to run.
     Release,
@@ -83,7 +83,7 @@ pub(crate) enum Ending {
     Postpone { reason: String, delay: Duration },
 }
 
-impl Ending {
+impl Conclusion {
     /// How many bytes of a call this takes.
     pub(crate) fn size(&self) -> usize {
         match self {
@@ -116,9 +116,9 @@ pub(crate) struct Attempt<'a> {
     pub(crate) rules: &'a WorkerRules,
 }
 
-/// How an attempt ended, as the worker saw it.
+/// What the handler did, or what happened instead.
 #[derive(Debug)]
-pub(crate) enum AttemptEnd {
+pub(crate) enum AttemptOutcome {
     /// The handler returned; the value is JSON text.
     Returned(Outcome<String>),
     /// The handler failed, panicked or timed out, or the job may not run.
@@ -129,7 +129,7 @@ pub(crate) enum AttemptEnd {
     Skipped(String),
 }
 
-impl AttemptEnd {
+impl AttemptOutcome {
     /// An attempt that failed.
     pub(crate) fn failed(error: JobError) -> Self {
         Self::Failed(Arc::new(error))
@@ -147,13 +147,13 @@ pub(crate) enum CustomWait {
 
 /// Decides what the end of an attempt writes. `custom_wait` is the custom strategy's answer for
 /// this failure, `None` when there is no such strategy.
-pub(crate) fn settle(
+pub(crate) fn conclude(
     attempt: Attempt<'_>,
-    end: &AttemptEnd,
+    end: &AttemptOutcome,
     now: Timestamp,
     random: f64,
     custom_wait: Option<CustomWait>,
-) -> Ending {
+) -> Conclusion {
     let Attempt { job, rules } = attempt;
     let options = &job.options;
     let completed_keep = || {
@@ -163,28 +163,28 @@ pub(crate) fn settle(
         )
     };
     match end {
-        AttemptEnd::Returned(Outcome::Done(value)) => Ending::Complete {
+        AttemptOutcome::Returned(Outcome::Done(value)) => Conclusion::Complete {
             value: value.clone(),
             keep: completed_keep(),
         },
-        AttemptEnd::Returned(Outcome::DelayFor(delay)) => Ending::Park {
+        AttemptOutcome::Returned(Outcome::DelayFor(delay)) => Conclusion::Park {
             delay: bounded(*delay),
         },
-        AttemptEnd::Returned(Outcome::DelayUntil(at)) => Ending::Park {
+        AttemptOutcome::Returned(Outcome::DelayUntil(at)) => Conclusion::Park {
             delay: bounded(at.since(now)),
         },
-        AttemptEnd::Returned(Outcome::Release | Outcome::RateLimited(_)) => Ending::Release,
-        AttemptEnd::Returned(Outcome::WaitForChildren) => Ending::WaitForChildren,
-        AttemptEnd::NotRun => Ending::Return,
-        AttemptEnd::Skipped(value) => Ending::Skip {
+        AttemptOutcome::Returned(Outcome::Release | Outcome::RateLimited(_)) => Conclusion::Release,
+        AttemptOutcome::Returned(Outcome::WaitForChildren) => Conclusion::WaitForChildren,
+        AttemptOutcome::NotRun => Conclusion::Return,
+        AttemptOutcome::Skipped(value) => Conclusion::Skip {
             value: value.clone(),
             keep: completed_keep(),
         },
-        AttemptEnd::Failed(error) if error.is_postponed() => Ending::Postpone {
+        AttemptOutcome::Failed(error) if error.is_postponed() => Conclusion::Postpone {
             reason: error.reason(),
             delay: POSTPONED_MIN + POSTPONED_SPREAD.mul_f64(random.clamp(0.0, 1.0)),
         },
-        AttemptEnd::Failed(error) => {
+        AttemptOutcome::Failed(error) => {
             let attempts = options.attempts.unwrap_or(0);
             let ended = job.attempts_made.saturating_add(1);
             let started_out = rules
@@ -205,20 +205,20 @@ pub(crate) fn settle(
                     if ended < attempts && !error.is_fatal() && !started_out =>
                 {
                     if delay.as_millis() == 0 {
-                        Ending::Retry {
+                        Conclusion::Retry {
                             reason,
                             traces,
                             next: options.lifo == Some(true),
                         }
                     } else {
-                        Ending::Backoff {
+                        Conclusion::Backoff {
                             reason,
                             traces,
                             delay: bounded(delay),
                         }
                     }
                 }
-                _ => Ending::Fail {
+                _ => Conclusion::Fail {
                     reason,
                     traces,
                     keep: Keep::of(
@@ -249,9 +249,13 @@ pub(crate) enum AfterRefusal {
 
 /// Decides what a refusal means for the attempt whose end was refused
 /// (`docs/protocol.md#refusals`). The reasons are those of BullMQ, which users match on.
-pub(crate) fn after_refusal(job: &JobId, ending: &Ending, refusal: Refusal) -> AfterRefusal {
-    let step = match ending {
-        Ending::WaitForChildren => "moveToWaitingChildren",
+pub(crate) fn after_refusal(
+    job: &JobId,
+    conclusion: &Conclusion,
+    refusal: Refusal,
+) -> AfterRefusal {
+    let step = match conclusion {
+        Conclusion::WaitForChildren => "moveToWaitingChildren",
         _ => "moveToFinished",
     };
     match refusal {
@@ -314,11 +318,11 @@ mod tests {
         }
     }
 
-    fn fail(job: &JobRecord, rules: &WorkerRules, error: JobError) -> Ending {
+    fn fail(job: &JobRecord, rules: &WorkerRules, error: JobError) -> Conclusion {
         let attempt = Attempt { job, rules };
-        settle(
+        conclude(
             attempt,
-            &AttemptEnd::failed(error),
+            &AttemptOutcome::failed(error),
             Timestamp::from_millis(0),
             0.5,
             None,
@@ -334,15 +338,15 @@ mod tests {
         let last = job(three.clone(), 2, 3);
         assert!(matches!(
             fail(&first, &rules, JobError::retry("x")),
-            Ending::Retry { .. }
+            Conclusion::Retry { .. }
         ));
         assert!(matches!(
             fail(&last, &rules, JobError::retry("x")),
-            Ending::Fail { attempts: 3, .. }
+            Conclusion::Fail { attempts: 3, .. }
         ));
         assert!(matches!(
             fail(&first, &rules, JobError::fatal("x")),
-            Ending::Fail { .. }
+            Conclusion::Fail { .. }
         ));
         let limited = WorkerRules {
             max_started: Some(1),
@@ -350,7 +354,7 @@ mod tests {
         };
         assert!(matches!(
             fail(&first, &limited, JobError::retry("x")),
-            Ending::Fail { .. }
+            Conclusion::Fail { .. }
         ));
         let slow = job(
             three.backoff(Backoff::fixed(Duration::from_millis(500))),
@@ -358,7 +362,7 @@ mod tests {
             1,
         );
         assert!(
-            matches!(fail(&slow, &rules, JobError::retry("x")), Ending::Backoff { delay, .. } if delay.as_millis() == 500)
+            matches!(fail(&slow, &rules, JobError::retry("x")), Conclusion::Backoff { delay, .. } if delay.as_millis() == 500)
         );
     }
 
@@ -367,14 +371,15 @@ mod tests {
     #[test]
     fn refusals_decide_about_the_attempt() {
         let id = JobId::existing("7");
-        let complete = Ending::Complete {
+        let complete = Conclusion::Complete {
             value: "1".into(),
             keep: Keep::of(None, None),
         };
-        let failed = |ending: &Ending, refusal| match after_refusal(&id, ending, refusal) {
-            AfterRefusal::Failed(error) => Some((error.reason(), error.is_fatal())),
-            AfterRefusal::Lost => None,
-        };
+        let failed =
+            |conclusion: &Conclusion, refusal| match after_refusal(&id, conclusion, refusal) {
+                AfterRefusal::Failed(error) => Some((error.reason(), error.is_fatal())),
+                AfterRefusal::Lost => None,
+            };
         let pending = "Job 7 has pending dependencies. moveToFinished".to_owned();
         assert_eq!(
             failed(&complete, Refusal::PendingDependencies),
@@ -386,7 +391,7 @@ mod tests {
             Some((format!("{child} moveToFinished"), true))
         );
         assert_eq!(
-            failed(&Ending::WaitForChildren, Refusal::FailedChildren),
+            failed(&Conclusion::WaitForChildren, Refusal::FailedChildren),
             Some((format!("{child} moveToWaitingChildren"), true))
         );
         for gone in [
@@ -407,10 +412,10 @@ mod tests {
             ..WorkerRules::default()
         };
         let last = job(JobOptions::new(), 0, 1);
-        let ending = fail(&last, &rules, JobError::postpone("redis is away"));
+        let conclusion = fail(&last, &rules, JobError::postpone("redis is away"));
         assert!(
-            matches!(&ending, Ending::Postpone { delay, .. } if *delay >= POSTPONED_MIN),
-            "{ending:?}"
+            matches!(&conclusion, Conclusion::Postpone { delay, .. } if *delay >= POSTPONED_MIN),
+            "{conclusion:?}"
         );
     }
 
@@ -420,13 +425,13 @@ mod tests {
         let options = JobOptions::new()
             .attempts(3)
             .backoff(Backoff::custom("mine"));
-        let ending = fail(
+        let conclusion = fail(
             &job(options, 0, 1),
             &WorkerRules::default(),
             JobError::retry("boom"),
         );
         assert!(
-            matches!(ending, Ending::Fail { reason, .. } if reason == r#"boom (not retried: unknown backoff strategy "mine")"#)
+            matches!(conclusion, Conclusion::Fail { reason, .. } if reason == r#"boom (not retried: unknown backoff strategy "mine")"#)
         );
     }
 
@@ -435,13 +440,13 @@ mod tests {
         let mut failed = job(JobOptions::new().attempts(9).stack_trace_limit(2), 2, 3);
         failed.raw_stack_traces = vec![r#""one""#.into(), r#""cut \ud83d""#.into()];
         let third = JobError::retry("three").at(None);
-        let Ending::Retry { traces, .. } = fail(&failed, &WorkerRules::default(), third) else {
+        let Conclusion::Retry { traces, .. } = fail(&failed, &WorkerRules::default(), third) else {
             panic!("must be retried");
         };
         assert_eq!(traces, r#"["cut \ud83d","Error: three"]"#);
         failed.options.stack_trace_limit = Some(0);
         assert!(
-            matches!(fail(&failed, &WorkerRules::default(), JobError::retry("x")), Ending::Retry { traces, .. } if traces == "[]")
+            matches!(fail(&failed, &WorkerRules::default(), JobError::retry("x")), Conclusion::Retry { traces, .. } if traces == "[]")
         );
     }
 

@@ -13,7 +13,7 @@ pub(super) const OUTAGE_ENDS: Duration = Duration::from_secs(10);
 
 /// Signs of a worker's work, noted by its tasks and read by its handle.
 #[derive(Debug, Default)]
-pub(super) struct Vitals {
+pub(super) struct HealthMonitor {
     signs: Mutex<Signs>,
 }
 
@@ -35,7 +35,7 @@ pub(super) struct Signs {
     pub(super) unrenewed: Option<(Instant, Arc<str>)>,
 }
 
-impl Vitals {
+impl HealthMonitor {
     fn signs(&self) -> MutexGuard<'_, Signs> {
         self.signs.lock().unwrap_or_else(PoisonError::into_inner)
     }

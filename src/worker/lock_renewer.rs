@@ -16,11 +16,11 @@ use crate::job::JobId;
 use crate::metrics;
 use crate::store::{ExtendLocks, RecoverStalled, Store};
 use crate::worker::attempt::Activation;
-use crate::worker::events::{Announcer, WorkerEvent};
+use crate::worker::events::{EventSender, WorkerEvent};
 use crate::worker::execute::{Canceller, Cause};
+use crate::worker::health::HealthMonitor;
 use crate::worker::options::WorkerOptions;
 use crate::worker::schedules::{RepairedScheduler, repair};
-use crate::worker::vitals::Vitals;
 
 /// How long the start of a worker waits for the connection that carries its name.
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
@@ -29,21 +29,21 @@ const RENEWALS_PER_LOCK: u32 = 3;
 /// The wait after a renewal or check that failed; a lost connection waits on its own.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// The locks a worker holds. The pump adds and removes them, the keeper renews them.
+/// The locks a worker holds. The pump adds and removes them, the lock renewer renews them.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    locks: Mutex<HashMap<Activation, HeldLock>>,
+pub(super) struct Leases {
+    locks: Mutex<HashMap<Activation, Lease>>,
 }
 
 #[derive(Debug, Clone)]
-struct HeldLock {
+struct Lease {
     cancellation: Canceller,
     /// Whether the handler has ended: a lost lock is then for the settlement to judge.
-    ending: bool,
+    finished: bool,
 }
 
-impl Held {
-    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<Activation, HeldLock>> {
+impl Leases {
+    fn locks(&self) -> std::sync::MutexGuard<'_, HashMap<Activation, Lease>> {
         self.locks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,17 +51,17 @@ impl Held {
     pub(super) fn hold(&self, activation: Activation, cancellation: Canceller) {
         self.locks().insert(
             activation,
-            HeldLock {
+            Lease {
                 cancellation,
-                ending: false,
+                finished: false,
             },
         );
     }
 
     /// Notes that the handler has ended; the lock is renewed until its result is settled.
-    pub(super) fn ending(&self, activation: &Activation) {
+    pub(super) fn mark_finished(&self, activation: &Activation) {
         if let Some(lock) = self.locks().get_mut(activation) {
-            lock.ending = true;
+            lock.finished = true;
         }
     }
 
@@ -86,9 +86,9 @@ impl Held {
         let mut lost = Vec::new();
         for activation in renewed.iter().filter(|(id, _)| ids.contains(id)) {
             if let Some(lock) = locks.get_mut(activation)
-                && !lock.ending
+                && !lock.finished
             {
-                lock.ending = true;
+                lock.finished = true;
                 lock.cancellation.cancel(Cause::LockLost);
                 lost.push(activation.0.clone());
             }
@@ -99,13 +99,13 @@ impl Held {
 
 /// The thread that keeps a worker's locks.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct LockRenewer {
     stop: CancellationToken,
     opened: Option<oneshot::Receiver<()>>,
     ended: Option<oneshot::Receiver<()>>,
 }
 
-impl Keeper {
+impl LockRenewer {
     /// Starts the thread.
     ///
     /// # Errors
@@ -113,9 +113,9 @@ impl Keeper {
     /// [`Error::Unsuitable`] when the system gives no thread or runtime.
     pub(super) fn start(
         store: Store,
-        held: Arc<Held>,
-        events: Announcer,
-        vitals: Arc<Vitals>,
+        leases: Arc<Leases>,
+        events: EventSender,
+        health: Arc<HealthMonitor>,
         options: &WorkerOptions,
     ) -> Result<Self> {
         let stop = CancellationToken::new();
@@ -130,9 +130,9 @@ impl Keeper {
         let task = Task {
             store,
             queue: options.queue.as_str().into(),
-            held,
+            leases,
             events,
-            vitals,
+            health,
             lock_duration: options.lock_duration,
             stalled_interval: options.stalled_interval,
             check_stalled: options.check_stalled,
@@ -141,13 +141,13 @@ impl Keeper {
             losses: Throttle::default(),
             recoveries: Throttle::default(),
             failures: Throttle::default(),
-            ghosts: Throttle::default(),
+            dangling: Throttle::default(),
             repaired: Throttle::default(),
             unrepaired: Throttle::default(),
         };
         let stopped = stop.clone();
         std::thread::Builder::new()
-            .name(format!("oxbull-keeper-{}", options.queue))
+            .name(format!("oxbull-locks-{}", options.queue))
             .spawn(move || {
                 runtime.block_on(task.run(stopped, open));
                 // The connection's tasks end with the runtime.
@@ -181,7 +181,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for LockRenewer {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -190,9 +190,9 @@ impl Drop for Keeper {
 struct Task {
     store: Store,
     queue: Arc<str>,
-    held: Arc<Held>,
-    events: Announcer,
-    vitals: Arc<Vitals>,
+    leases: Arc<Leases>,
+    events: EventSender,
+    health: Arc<HealthMonitor>,
     lock_duration: Duration,
     stalled_interval: Duration,
     check_stalled: bool,
@@ -202,7 +202,7 @@ struct Task {
     losses: Throttle,
     recoveries: Throttle,
     failures: Throttle,
-    ghosts: Throttle,
+    dangling: Throttle,
     repaired: Throttle,
     unrepaired: Throttle,
 }
@@ -239,9 +239,9 @@ impl Task {
         loop {
             tokio::time::sleep_until(next).await;
             next = after(Instant::now(), period);
-            let locks = self.held.snapshot();
+            let locks = self.leases.snapshot();
             if locks.is_empty() {
-                self.vitals.nothing_to_renew();
+                self.health.nothing_to_renew();
             }
             for batch in locks.chunks(ExtendLocks::MAX) {
                 let renewal = ExtendLocks {
@@ -250,29 +250,29 @@ impl Task {
                 };
                 match self.store.run(&renewal).await {
                     Ok(lost) => {
-                        self.vitals.renewed();
+                        self.health.renewed();
                         let queue = &*self.queue;
                         metrics::renewed(queue, "renewed", batch.len().saturating_sub(lost.len()));
                         metrics::renewed(queue, "lost", lost.len());
-                        let lost = self.held.lose(&lost, batch);
+                        let lost = self.leases.lose(&lost, batch);
                         if let Some(first) = lost.first()
-                            && let Some(skipped) = self.losses.admit()
+                            && let Some(suppressed) = self.losses.admit()
                         {
                             tracing::warn!(
                                 queue = &*self.queue,
                                 job = %first,
                                 jobs = lost.len(),
-                                skipped,
+                                suppressed,
                                 "lock lost; the handler is cancelled and its result dropped"
                             );
                         }
                         for id in lost {
-                            self.events.tell(|| WorkerEvent::LockLost { id });
+                            self.events.send(|| WorkerEvent::LockLost { id });
                         }
                     }
                     Err(error) => {
                         metrics::renewed(&self.queue, "failed", batch.len());
-                        self.vitals
+                        self.health
                             .not_renewed(format!("locks were not renewed: {error}"));
                         self.report("locks were not renewed", &error);
                         next = Instant::now() + RETRY.min(period);
@@ -294,14 +294,14 @@ impl Task {
             };
             let wait = match self.store.run(&check).await {
                 Ok(checked) => {
-                    self.tell_recovered(checked.jobs, &checked.failing);
-                    if !checked.ghosts.is_empty()
-                        && let Some(skipped) = self.ghosts.admit()
+                    self.report_recovered(checked.jobs, &checked.failing);
+                    if !checked.dangling.is_empty()
+                        && let Some(suppressed) = self.dangling.admit()
                     {
                         tracing::warn!(
                             queue = &*self.queue,
-                            count = checked.ghosts.len(),
-                            skipped,
+                            count = checked.dangling.len(),
+                            suppressed,
                             "ids without a job were dropped"
                         );
                     }
@@ -324,19 +324,19 @@ impl Task {
     }
 
     /// Tells which jobs of vanished workers run again, and which have stalled too often for that.
-    fn tell_recovered(&self, jobs: Vec<JobId>, failing: &[(JobId, u32)]) {
+    fn report_recovered(&self, jobs: Vec<JobId>, failing: &[(JobId, u32)]) {
         let queue = &*self.queue;
         for (id, stalls) in failing {
-            if let Some(skipped) = self.failures.admit() {
+            if let Some(suppressed) = self.failures.admit() {
                 tracing::warn!(
                     queue,
                     job = %id,
                     stalls,
-                    skipped,
+                    suppressed,
                     "job stalled more often than allowed: it fails"
                 );
             }
-            self.events.tell(|| WorkerEvent::StalledTooOften {
+            self.events.send(|| WorkerEvent::StalledTooOften {
                 id: id.clone(),
                 stalls: *stalls,
             });
@@ -346,18 +346,18 @@ impl Task {
             .filter(|id| !failing.iter().any(|(failing, _)| failing == id))
             .collect();
         if let Some(first) = back.first()
-            && let Some(skipped) = self.recoveries.admit()
+            && let Some(suppressed) = self.recoveries.admit()
         {
             tracing::warn!(
                 queue,
                 job = %first,
                 jobs = back.len(),
-                skipped,
+                suppressed,
                 "stalled job was handed back: its worker has not renewed the lock"
             );
         }
         for id in back {
-            self.events.tell(|| WorkerEvent::Stalled { id });
+            self.events.send(|| WorkerEvent::Stalled { id });
         }
     }
 
@@ -367,24 +367,24 @@ impl Task {
         match repair(&self.store, self.stalled_interval).await {
             Ok(repairs) => {
                 for RepairedScheduler { scheduler, id } in repairs.repaired {
-                    if let Some(skipped) = self.repaired.admit() {
+                    if let Some(suppressed) = self.repaired.admit() {
                         tracing::warn!(
                             queue = &*self.queue,
                             scheduler,
                             job = %id,
-                            skipped,
+                            suppressed,
                             "scheduler had no iteration to come and was repaired"
                         );
                     }
-                    self.events.tell(|| WorkerEvent::SchedulerRepaired {
+                    self.events.send(|| WorkerEvent::SchedulerRepaired {
                         scheduler: scheduler.into(),
                         id,
                     });
                 }
                 for problem in repairs.problems {
-                    if let Some(skipped) = self.unrepaired.admit() {
-                        tracing::warn!(queue = &*self.queue, skipped, "{problem}");
-                        self.events.tell(|| WorkerEvent::Trouble {
+                    if let Some(suppressed) = self.unrepaired.admit() {
+                        tracing::warn!(queue = &*self.queue, suppressed, "{problem}");
+                        self.events.send(|| WorkerEvent::Trouble {
                             message: problem.into(),
                         });
                     }
@@ -396,9 +396,9 @@ impl Task {
 
     fn report(&self, what: &str, error: &Error) {
         let error = Chain(error);
-        if let Some(skipped) = self.trouble.admit() {
-            tracing::warn!(queue = &*self.queue, %error, skipped, "{what}");
-            self.events.tell(|| WorkerEvent::Trouble {
+        if let Some(suppressed) = self.trouble.admit() {
+            tracing::warn!(queue = &*self.queue, %error, suppressed, "{what}");
+            self.events.send(|| WorkerEvent::Trouble {
                 message: format!("{what}: {error}").into(),
             });
         }
