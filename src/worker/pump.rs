@@ -5,15 +5,21 @@
 //! load and a lone result leaves at once. A slot is free only when the outcome of its job's result
 //! is known.
 //!
-//! The task is in this file; what it does with attempts, with answers and when it is told to stop is
-//! in the modules below.
+//! The task is in this file: send what there is to send, wait for something to happen, take it in.
+//! What it does with attempts, answers and commands is in `attempts`, `answers` and `stages`. What it
+//! owns are small parts, none of which knows another: the fetch gate, slots, running attempts, the
+//! outbox, unresolved calls and the retention backlog.
 
 mod answers;
 mod attempts;
 mod gate;
+mod outbox;
+mod retention;
+mod running;
+mod slots;
 mod stages;
+mod unresolved;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,26 +27,29 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::client::Throttle;
 use crate::error::{Chain, Error};
 use crate::job::JobId;
-use crate::store::{LockToken, Trim, Wake};
-use crate::worker::attempt::{Activation, Concluded, Reporter};
-use crate::worker::call::{BATCH, BATCH_BYTES, Caller};
+use crate::store::{LockToken, Wake};
+use crate::worker::attempt::Reporter;
+use crate::worker::call::{BATCH, Caller};
 use crate::worker::events::WorkerEvent;
-use crate::worker::execute::{Exit, Runner};
+use crate::worker::execute::Runner;
 use crate::worker::health::HealthMonitor;
 use crate::worker::lock_renewer::{Leases, LockRenewer};
 use crate::worker::marker::{Member, Wakeup};
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
 
 use answers::Done;
-use attempts::Running;
 use gate::FetchGate;
+use outbox::Outbox;
+use retention::RetentionBacklog;
+use running::RunningAttempts;
+use slots::Slots;
 use stages::Stage;
+use unresolved::UnresolvedCalls;
 
 /// How many calls may be on their way at once, so that the server never waits for us.
 const IN_FLIGHT: usize = 2;
@@ -87,23 +96,16 @@ pub(super) struct Parts {
 
 pub(super) struct Pump {
     parts: Parts,
-    concurrency: usize,
-    handlers: JoinSet<Exit>,
-    running: HashMap<Id, Running>,
-    /// Results not sent yet.
-    results: Vec<Concluded>,
-    /// Results whose outcome is not known, those not sent included.
-    unsettled: usize,
+    slots: Slots,
+    running: RunningAttempts,
+    outbox: Outbox,
+    /// Everything that is on its way to the server, or waits to be sent there.
     calls: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Calls among `calls` that hold slots, and how many.
+    /// How many of them are calls of `advance`.
     advancing: usize,
-    reserved: usize,
     calls_made: u64,
-    /// Calls whose answer was lost: the jobs their token has yielded, none of which is started
-    /// twice, and how many searches are still to come.
-    unresolved: HashMap<LockToken, (HashSet<Activation>, usize)>,
-    trims: Vec<Trim>,
-    trimming: bool,
+    unresolved: UnresolvedCalls,
+    retention: RetentionBacklog,
     gate: FetchGate,
     woken: Option<oneshot::Receiver<Wakeup>>,
     paused: bool,
@@ -123,22 +125,18 @@ impl Pump {
     pub(super) fn new(parts: Parts) -> Self {
         let options = &parts.options;
         Self {
-            concurrency: options.concurrency.get(),
+            slots: Slots::new(options.concurrency.get()),
             paused: options.paused,
             shutdown: options.shutdown,
             gate: FetchGate::new(options.drain_delay, options.max_limit_wait, Instant::now()),
             parts,
-            handlers: JoinSet::new(),
-            running: HashMap::new(),
-            results: Vec::new(),
-            unsettled: 0,
+            running: RunningAttempts::default(),
+            outbox: Outbox::default(),
             calls: FuturesUnordered::new(),
             advancing: 0,
-            reserved: 0,
             calls_made: 0,
-            unresolved: HashMap::new(),
-            trims: Vec::new(),
-            trimming: false,
+            unresolved: UnresolvedCalls::default(),
+            retention: RetentionBacklog::default(),
             woken: None,
             pausing: Vec::new(),
             handle_dropped: false,
@@ -158,8 +156,8 @@ impl Pump {
             self.wait().await;
             self.advance_stage();
         }
-        self.abandoned += self.unsettled + self.running.len();
-        self.handlers.abort_all();
+        self.abandoned += self.outbox.unsettled() + self.running.len();
+        self.running.abort_all();
         let store = self.parts.caller.store.clone();
         drop(std::mem::take(&mut self.calls));
         self.parts.lock_renewer.stop().await;
@@ -192,21 +190,25 @@ impl Pump {
         matches!(self.stage, Stage::Running) && !self.paused && self.gate.is_open()
     }
 
+    /// How many slots running handlers and results that wait occupy.
+    fn occupied(&self) -> usize {
+        self.running.len() + self.outbox.len()
+    }
+
     /// Slots that neither a handler, nor an unknown result, nor a call on its way occupies.
     fn free_slots(&self) -> usize {
-        self.concurrency
-            .saturating_sub(self.handlers.len() + self.results.len() + self.reserved)
+        self.slots.free(self.occupied())
     }
 
     /// Sends what there is to send.
     async fn send_calls(&mut self) {
-        if self.advancing < IN_FLIGHT && !self.results.is_empty() && !self.handlers.is_empty() {
+        if self.advancing < IN_FLIGHT && !self.outbox.is_empty() && !self.running.is_empty() {
             // Handlers that are ready to finish do so now, and share the call.
             tokio::task::yield_now().await;
             self.collect_exits();
         }
         while self.advancing < IN_FLIGHT {
-            let results = self.next_results();
+            let results = self.outbox.next_batch();
             // The slots of these results are free for this very call.
             let free = self.free_slots();
             let wanted = self.gate.is_wanted() || !results.is_empty();
@@ -223,7 +225,7 @@ impl Pump {
                 self.gate.fetching(sent);
             }
             let slots = results.len().max(take);
-            self.reserved += slots;
+            self.slots.reserve(slots);
             self.advancing += 1;
             let limited_at = self.gate.limited_at();
             let token = self.new_token();
@@ -238,21 +240,6 @@ impl Pump {
                 }
             }));
         }
-    }
-
-    /// Takes the next call's worth of results.
-    fn next_results(&mut self) -> Vec<Concluded> {
-        let mut bytes = 0_usize;
-        let mut count = 0;
-        for result in self.results.iter().take(BATCH) {
-            bytes = bytes.saturating_add(result.result.conclusion.size());
-            if count > 0 && bytes > BATCH_BYTES {
-                break;
-            }
-            count += 1;
-        }
-        let rest = self.results.split_off(count);
-        std::mem::replace(&mut self.results, rest)
     }
 
     fn new_token(&mut self) -> LockToken {
@@ -281,8 +268,8 @@ impl Pump {
                 self.take_answer(done);
                 self.collect_exits();
             }
-            Some(exit) = self.handlers.join_next_with_id(), if !self.handlers.is_empty() => {
-                self.take_exit(exit);
+            Some(left) = self.running.join_next(), if !self.running.is_empty() => {
+                self.take_exit(left);
                 self.collect_exits();
             }
             wakeup = woken => {
@@ -330,7 +317,7 @@ impl Pump {
     }
 
     fn publish(&self) {
-        let (running, paused) = (self.handlers.len(), self.paused);
+        let (running, paused) = (self.running.len(), self.paused);
         self.parts.status.send_if_modified(|status| {
             let changed = status.running != running || status.paused != paused;
             status.running = running;

@@ -1,28 +1,19 @@
-//! What the pump makes of its calls' answers: results settled, attempts started, and when to look for jobs
-//! again.
-
-use std::time::Duration;
+//! What the pump does with the answers of its calls: it settles results, starts attempts, and decides
+//! when to fetch again.
 
 use tokio::time::Instant;
 
 use crate::job::JobRecord;
 use crate::metrics;
 use crate::policy::Conclusion;
-use crate::store::{LockToken, Next, Trim, TrimFinished};
+use crate::store::{LockToken, Next, TrimFinished};
 use crate::worker::attempt::{Attempt, Concluded, Settlement};
 use crate::worker::call::Report;
 use crate::worker::events::WorkerEvent;
 
 use super::Pump;
 use super::gate::Found;
-
-/// When the token of a call whose answer was lost is looked for again, in case the call is
-/// executed late.
-const SEARCHES: [Duration; 3] = [
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(20),
-];
+use super::unresolved::SEARCHES;
 
 /// A call that has ended.
 pub(super) enum Done {
@@ -50,7 +41,7 @@ impl Pump {
                 slots,
                 limited_at,
             } => {
-                self.reserved = self.reserved.saturating_sub(slots);
+                self.slots.release(slots);
                 self.advancing = self.advancing.saturating_sub(1);
                 let over = matches!(report.next, Ok(next) if !matches!(next, Next::Limited(_) | Next::Idle));
                 if report.asked > 0 && over {
@@ -60,14 +51,14 @@ impl Pump {
             }
             Done::Searched(token, records) => self.take_found(&token, records),
             Done::Alone(report) => {
-                self.reserved = self.reserved.saturating_sub(1);
+                self.slots.release(1);
                 for (concluded, settled) in report.settled {
                     self.take_settled(concluded, settled);
                 }
-                self.note_retention(report.backlog);
+                self.retention.add(report.backlog);
                 self.gate.wake();
             }
-            Done::Trimmed => self.trimming = false,
+            Done::Trimmed => self.retention.finished(),
         }
         self.trim();
     }
@@ -85,12 +76,7 @@ impl Pump {
             self.take_settled(concluded, settled);
         }
         if report.lost_answer && report.asked > 0 {
-            let yielded = report
-                .started
-                .iter()
-                .map(|record| (record.id.clone(), report.token.clone()));
-            self.unresolved
-                .insert(report.token.clone(), (yielded.collect(), SEARCHES.len()));
+            self.unresolved.add(&report.token, &report.started);
             for wait in SEARCHES {
                 let caller = self.parts.caller.clone();
                 let token = report.token.clone();
@@ -105,7 +91,7 @@ impl Pump {
             self.start(record, &report.token);
         }
         for stuck in report.stuck {
-            self.reserved += 1;
+            self.slots.reserve(1);
             let caller = self.parts.caller.clone();
             let token = report.token.clone();
             self.calls.push(Box::pin(async move {
@@ -122,7 +108,7 @@ impl Pump {
                 "ids without a job were dropped from the queue"
             );
         }
-        self.note_retention(report.backlog);
+        self.retention.add(report.backlog);
         match report.next {
             Ok(next) => {
                 self.parts.health.answered(report.asked > 0);
@@ -155,13 +141,13 @@ impl Pump {
         }
     }
 
-    /// Takes in what became of a result: its slot is free unless the attempt ends another way now.
+    /// Takes in the settlement of a result: its slot is free unless the attempt is concluded again.
     fn take_settled(&mut self, concluded: Concluded, settled: Settlement) {
         if matches!(settled, Settlement::TryAgain) {
-            self.results.push(concluded);
+            self.outbox.push_again(concluded);
             return;
         }
-        self.unsettled = self.unsettled.saturating_sub(1);
+        self.outbox.settled();
         if let Settlement::Refused(refusal) = settled
             && let Some(end) = concluded.after_refusal(refusal)
         {
@@ -200,28 +186,15 @@ impl Pump {
 
     /// Starts the jobs that a search has found, none of them twice.
     fn take_found(&mut self, token: &LockToken, records: Vec<JobRecord>) {
-        for record in records {
-            let activation = (record.id.clone(), token.clone());
-            let new = self
-                .unresolved
-                .get_mut(token)
-                .is_some_and(|(yielded, _)| yielded.insert(activation));
-            if new {
-                self.start(record, token);
-            }
-        }
-        if let Some((_, left)) = self.unresolved.get_mut(token) {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.unresolved.remove(token);
-            }
+        for record in self.unresolved.searched(token, records) {
+            self.start(record, token);
         }
     }
 
     /// Starts an attempt, or gives its job back where there is no place for it any more.
     fn start(&mut self, record: JobRecord, token: &LockToken) {
         let attempt = Attempt::new(record, token);
-        let room = self.handlers.len() + self.results.len() < self.concurrency;
+        let room = self.slots.has_room(self.occupied());
         if self.is_running() && !self.paused && room {
             self.begin(attempt);
         } else {
@@ -229,23 +202,11 @@ impl Pump {
         }
     }
 
-    /// Notes the retention that a call has left; the newest says all there is to do for its set.
-    fn note_retention(&mut self, backlog: Vec<Trim>) {
-        for trim in backlog {
-            self.trims.retain(|other| other.set != trim.set);
-            self.trims.push(trim);
-        }
-    }
-
     /// Continues the retention that calls left to do, one set at a time.
     fn trim(&mut self) {
-        if self.trimming {
-            return;
-        }
-        let Some(mut trim) = self.trims.pop() else {
+        let Some(mut trim) = self.retention.start() else {
             return;
         };
-        self.trimming = true;
         let store = self.parts.caller.store.clone();
         self.calls.push(Box::pin(async move {
             loop {

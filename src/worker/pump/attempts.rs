@@ -1,22 +1,15 @@
 //! The pump's attempts: begun in tasks of their own, and collected when these end.
 
-use tokio::task::{Id, JoinError};
 use tokio::time::Instant;
 
 use crate::error::Chain;
-use crate::job::JobId;
 use crate::policy::{AttemptOutcome, Conclusion};
 use crate::worker::attempt::{Attempt, Concluded};
-use crate::worker::execute::{Canceller, Cause, Exit};
+use crate::worker::execute::{Canceller, Exit};
 use crate::worker::panic::panicked;
 
 use super::Pump;
-
-/// An attempt in its task.
-pub(super) struct Running {
-    pub(super) attempt: Attempt,
-    pub(super) cancellation: Canceller,
-}
+use super::running::Left;
 
 impl Pump {
     /// Runs an attempt in a task of its own; its lock is renewed from now on.
@@ -28,23 +21,14 @@ impl Pump {
         self.parts.reporter.started(&attempt);
         let runner = self.parts.runner.clone();
         let task = runner.run(attempt.clone(), cancellation.clone());
-        let handle = self.handlers.spawn(task);
-        let running = Running {
-            attempt,
-            cancellation,
-        };
-        self.running.insert(handle.id(), running);
+        self.running.spawn(attempt, cancellation, task);
     }
 
     /// Concludes an attempt once more, in a task that keeps its slot: a backoff strategy may take time.
     pub(super) fn conclude_again(&mut self, attempt: Attempt, end: AttemptOutcome) {
         let runner = self.parts.runner.clone();
-        let handle = self.handlers.spawn(runner.conclude(attempt.clone(), end));
-        let running = Running {
-            attempt,
-            cancellation: Canceller::default(),
-        };
-        self.running.insert(handle.id(), running);
+        let task = runner.conclude(attempt.clone(), end);
+        self.running.spawn(attempt, Canceller::default(), task);
     }
 
     /// Gives a job back whose handler has not run.
@@ -54,30 +38,23 @@ impl Pump {
             .leases
             .hold(activation.clone(), Canceller::default());
         self.parts.leases.mark_finished(&activation);
-        self.push(Concluded::not_run(attempt));
+        self.outbox.push(Concluded::not_run(attempt));
     }
 
     pub(super) fn collect_exits(&mut self) {
-        while let Some(exit) = self.handlers.try_join_next_with_id() {
-            self.take_exit(exit);
+        while let Some(left) = self.running.try_join_next() {
+            self.take_exit(left);
         }
     }
 
     /// Turns an attempt that left its task into a result.
-    pub(super) fn take_exit(&mut self, exit: Result<(Id, Exit), JoinError>) {
-        let id = match &exit {
-            Ok((id, _)) => *id,
-            Err(error) => error.id(),
-        };
-        let Some(Running { attempt, .. }) = self.running.remove(&id) else {
-            return;
-        };
+    pub(super) fn take_exit(&mut self, (attempt, exit): Left) {
         let activation = attempt.activation();
         self.parts.leases.mark_finished(&activation);
-        match exit.map(|(_, exit)| exit) {
+        match exit {
             Ok(Exit::Concluded(concluded)) => {
                 self.respect(&concluded);
-                self.push(concluded);
+                self.outbox.push(concluded);
             }
             Ok(Exit::LockLost) => {
                 self.parts.leases.release([&activation]);
@@ -89,7 +66,9 @@ impl Pump {
                     self.conclude_again(attempt, AttemptOutcome::failed(panicked(&*panic)));
                 }
                 // Dropped at the end of a shutdown.
-                Err(_) => self.push(Concluded::new(attempt, Conclusion::Release)),
+                Err(_) => self
+                    .outbox
+                    .push(Concluded::new(attempt, Conclusion::Release)),
             },
         }
     }
@@ -107,22 +86,5 @@ impl Pump {
                 .health
                 .handler_failed(format!("redis could not serve a handler: {error}"));
         }
-    }
-
-    fn push(&mut self, concluded: Concluded) {
-        self.unsettled += 1;
-        self.results.push(concluded);
-    }
-
-    /// Cancels the handler of one job, or all of them. Returns how many.
-    pub(super) fn cancel(&self, id: Option<&JobId>, cause: Cause) -> usize {
-        let mut cancelled = 0;
-        for running in self.running.values() {
-            if id.is_none_or(|id| *id == running.attempt.record.id) {
-                running.cancellation.cancel(cause);
-                cancelled += 1;
-            }
-        }
-        cancelled
     }
 }

@@ -1,4 +1,4 @@
-//! Orders of the worker's handle, and the stages of stopping.
+//! Commands of the worker's handle, and the stages of a shutdown.
 
 use std::time::Duration;
 
@@ -46,8 +46,13 @@ impl Pump {
         match self.stage {
             Stage::Running => false,
             Stage::Reporting(until) if Instant::now() >= until => true,
-            _ => self.handlers.is_empty() && self.results.is_empty() && self.advancing == 0,
+            _ => self.is_idle(),
         }
+    }
+
+    /// Says whether no handler runs, no result waits and no call is on its way.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.outbox.is_empty() && self.advancing == 0
     }
 
     pub(super) fn handle_command(&mut self, command: Option<Command>) {
@@ -69,18 +74,17 @@ impl Pump {
                 }
             }
             Some(Command::Concurrency(slots)) => {
-                if slots > self.concurrency {
+                if self.slots.resize(slots) {
                     self.gate.wake();
                 }
-                self.concurrency = slots;
             }
             Some(Command::Cancel(id, cancelled)) => {
                 let cause = Cause::Requested(self.shutdown.cancel_within);
                 // Whoever asked may have stopped waiting.
-                cancelled.send(self.cancel(id.as_ref(), cause)).ok();
+                cancelled.send(self.running.cancel(id.as_ref(), cause)).ok();
             }
             Some(Command::Close(options)) => self.close(options),
-            // The handle was dropped: end at once, giving the jobs back.
+            // The handle was dropped: end at once, releasing the jobs.
             None => {
                 self.handle_dropped = true;
                 self.close(
@@ -96,7 +100,7 @@ impl Pump {
         if self.is_running() {
             tracing::info!(
                 queue = %self.parts.options.queue,
-                running = self.handlers.len(),
+                running = self.running.len(),
                 finish_within = ?options.finish_within,
                 "worker closing"
             );
@@ -104,10 +108,10 @@ impl Pump {
         }
         let until = after(Instant::now(), options.finish_within);
         match self.stage {
-            // A second order can only make it shorter.
+            // A second command can only make it shorter.
             Stage::Finishing(old) => self.stage = Stage::Finishing(old.min(until)),
             Stage::Running => self.stage = Stage::Finishing(until),
-            Stage::Cancelling(_) if options.cancel_within.is_zero() => self.handlers.abort_all(),
+            Stage::Cancelling(_) if options.cancel_within.is_zero() => self.running.abort_all(),
             Stage::Cancelling(_) | Stage::Reporting(_) => {}
         }
         self.shutdown = options;
@@ -117,18 +121,17 @@ impl Pump {
     pub(super) fn advance_stage(&mut self) {
         let now = Instant::now();
         if let Stage::Finishing(until) = self.stage
-            && (now >= until || self.handlers.is_empty())
+            && (now >= until || self.running.is_empty())
         {
             let cause = Cause::Shutdown(self.shutdown.cancel_within);
-            let cancelled = self.cancel(None, cause);
+            let cancelled = self.running.cancel(None, cause);
             if cancelled > 0 {
-                let running = self.running.values().take(NAMED_MAX);
-                let named: Vec<_> = running.map(|it| it.attempt.record.id.as_str()).collect();
+                let named = self.running.some_ids(NAMED_MAX);
                 tracing::warn!(
                     queue = %self.parts.options.queue,
                     jobs = cancelled,
                     among_them = named.join(", "),
-                    "jobs still run; they are cancelled and given back"
+                    "jobs still run; they are cancelled and released"
                 );
             }
             // A moment more than the handlers have, for those that end in time.
@@ -136,15 +139,14 @@ impl Pump {
             self.stage = Stage::Cancelling(until);
         }
         if let Stage::Cancelling(until) = self.stage
-            && (now >= until || self.handlers.is_empty())
+            && (now >= until || self.running.is_empty())
         {
             // Those that are left: cancelled before this shutdown with more time, or waiting for
             // their backoff strategy.
-            self.handlers.abort_all();
+            self.running.abort_all();
             self.stage = Stage::Reporting(after(now, self.shutdown.report_within));
         }
-        if self.handlers.is_empty() && self.results.is_empty() && self.advancing == 0 && self.paused
-        {
+        if self.paused && self.is_idle() {
             self.notify_paused();
         }
     }
