@@ -3,8 +3,8 @@
 //!
 //! ```sh
 //! REDIS_URL=redis://127.0.0.1:6379 cargo run --example axum_service
-//! curl -X POST localhost:3000/sums -H 'content-type: application/json' -d '[1, 2, 3]'
-//! curl localhost:3000/sums/1
+//! id=$(curl -sX POST localhost:3000/sums -H 'content-type: application/json' -d '[1, 2, 3]' | tr -d '"')
+//! curl localhost:3000/sums/$id
 //! curl -X POST localhost:3000/sums/wait -H 'content-type: application/json' -d '[1, 2, 3]'
 //! curl localhost:3000/counts
 //! ```

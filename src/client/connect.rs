@@ -87,11 +87,18 @@ impl Settings {
 }
 
 /// Why an attempt failed; cheap to clone for everyone who waits for a connection.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Clone, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct ConnectError {
     class: Class,
     text: Arc<str>,
+}
+
+/// The text alone: a program that returns the error from `main` prints it this way.
+impl std::fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.text, f)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

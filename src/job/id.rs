@@ -97,8 +97,8 @@ impl JobId {
     /// # Errors
     ///
     /// [`Error::Invalid`] when the id is empty, longer than 512 bytes, contains control
-    /// characters, looks like an integer, starts with `0:`, has colons but not exactly three
-    /// parts, or would collide with a key of the queue.
+    /// characters, looks like an integer, starts with `0:`, has colons but not exactly two,
+    /// or would collide with a key of the queue.
     pub fn new(id: impl AsRef<str>) -> Result<Self> {
         let id = Self::existing(id);
         id.check_new()?;

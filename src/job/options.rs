@@ -73,10 +73,11 @@ impl JobOptions {
     }
 
     /// Gives the job an id of the caller's choice. Adding an id that exists already changes
-    /// nothing, which makes the add safe to repeat. Default: the queue's counter.
+    /// nothing, which makes the add safe to repeat. The add refuses ids that BullMQ refuses, see
+    /// [`JobId::new`]. Default: the queue's counter.
     #[must_use]
-    pub fn id(mut self, id: JobId) -> Self {
-        self.id = Some(id);
+    pub fn id(mut self, id: impl Into<JobId>) -> Self {
+        self.id = Some(id.into());
         self
     }
 

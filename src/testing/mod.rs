@@ -4,7 +4,7 @@
 //!
 //! ```toml
 //! [dev-dependencies]
-//! oxbull = { version = "0.1", features = ["testing"] }
+//! oxbull = { path = "../oxbull", features = ["testing"] }
 //! ```
 //!
 //! - [`TestJob`] is an attempt at a job that no queue has. A test calls the handler itself, with a
