@@ -6,11 +6,11 @@ use oxbull::JobId;
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::{End, Limit, Step, refused};
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::{End, Limit, Step, refused};
 
-play!(own:
+scenarios!(own:
     long_numbers_in_options_stay_exact,
     stalled_prioritized_job_keeps_its_priority,
     released_prioritized_job_wakes_a_worker,
@@ -60,7 +60,7 @@ play!(own:
 );
 
 /// Redis turns BullMQ's numbers of more than 14 digits into rounded ones.
-async fn long_numbers_in_options_stay_exact(q: &mut Player) -> TestResult {
+async fn long_numbers_in_options_stay_exact(q: &mut Driver) -> TestResult {
     q.add(
         "a",
         json!({ "jobId": "a", "delay": 123_456_789_012_345u64 }),
@@ -74,7 +74,7 @@ async fn long_numbers_in_options_stay_exact(q: &mut Player) -> TestResult {
 }
 
 /// In `wait` it would overtake jobs of higher priority.
-async fn stalled_prioritized_job_keeps_its_priority(q: &mut Player) -> TestResult {
+async fn stalled_prioritized_job_keeps_its_priority(q: &mut Driver) -> TestResult {
     for (id, priority) in [("a", 4), ("b", 4), ("c", 9)] {
         q.add(id, json!({ "jobId": id, "priority": priority }))
             .await?;
@@ -93,7 +93,7 @@ async fn stalled_prioritized_job_keeps_its_priority(q: &mut Player) -> TestResul
 }
 
 /// Without a wake-up it waits for the next worker that looks by itself.
-async fn released_prioritized_job_wakes_a_worker(q: &mut Player) -> TestResult {
+async fn released_prioritized_job_wakes_a_worker(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "priority": 4 })).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "marker"]).await?;
@@ -101,7 +101,7 @@ async fn released_prioritized_job_wakes_a_worker(q: &mut Player) -> TestResult {
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn job_made_first_of_its_equals_wakes_a_worker(q: &mut Player) -> TestResult {
+async fn job_made_first_of_its_equals_wakes_a_worker(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.redis(&["DEL", "marker"]).await?;
     q.act(Step::ChangePriority {
@@ -115,7 +115,7 @@ async fn job_made_first_of_its_equals_wakes_a_worker(q: &mut Player) -> TestResu
 }
 
 /// A thousand jobs due at once must not hold up the server in one call; their order is kept.
-async fn due_jobs_move_in_bounded_steps(q: &mut Player) -> TestResult {
+async fn due_jobs_move_in_bounded_steps(q: &mut Driver) -> TestResult {
     let jobs: Vec<String> = (0..450).map(|n| format!("d{n}")).collect();
     let jobs: Vec<_> = jobs
         .iter()
@@ -140,7 +140,7 @@ async fn due_jobs_move_in_bounded_steps(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ would process a job `0:5`.
-async fn legacy_ids_in_a_row_are_all_dropped(q: &mut Player) -> TestResult {
+async fn legacy_ids_in_a_row_are_all_dropped(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.redis(&["RPUSH", "wait", "0:6", "0:5", "0:0"]).await?;
     q.fetch_job("t", "a").await?;
@@ -151,7 +151,7 @@ async fn legacy_ids_in_a_row_are_all_dropped(q: &mut Player) -> TestResult {
     q.expect("active", json!(null)).await
 }
 
-async fn legacy_wake_up_survives_a_promotion_and_harms_nobody(q: &mut Player) -> TestResult {
+async fn legacy_wake_up_survives_a_promotion_and_harms_nobody(q: &mut Driver) -> TestResult {
     q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
     q.redis(&["LPUSH", "wait", "0:123"]).await?;
     q.act(Step::Promote { id: "d".to_owned() }).await?;
@@ -160,7 +160,7 @@ async fn legacy_wake_up_survives_a_promotion_and_harms_nobody(q: &mut Player) ->
 }
 
 /// BullMQ activates such an id, which then haunts the queue as a job without a name.
-async fn ids_without_a_job_are_dropped(q: &mut Player) -> TestResult {
+async fn ids_without_a_job_are_dropped(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.add("b", json!({ "jobId": "b", "delay": 10 })).await?;
     q.redis(&["RPUSH", "wait", "ghost"]).await?;
@@ -177,7 +177,7 @@ async fn ids_without_a_job_are_dropped(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn stalled_ids_without_a_job_are_dropped(q: &mut Player) -> TestResult {
+async fn stalled_ids_without_a_job_are_dropped(q: &mut Driver) -> TestResult {
     q.redis(&["LPUSH", "active", "ghost"]).await?;
     assert_eq!(q.stall(&[], 1).await?, json!([]));
     q.expect("active", json!(null)).await?;
@@ -186,7 +186,7 @@ async fn stalled_ids_without_a_job_are_dropped(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ leaves the job active until it stalls, again and again.
-async fn unknown_backoff_strategy_fails_the_job(q: &mut Player) -> TestResult {
+async fn unknown_backoff_strategy_fails_the_job(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "a", "attempts": 3, "backoff": { "type": "mine" } });
     q.add("a", opts).await?;
     q.fetch_job("t", "a").await?;
@@ -202,7 +202,7 @@ async fn unknown_backoff_strategy_fails_the_job(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ deletes the lock and stores the failure before it finds out.
-async fn job_that_is_not_active_keeps_its_lock(q: &mut Player) -> TestResult {
+async fn job_that_is_not_active_keeps_its_lock(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "active"]).await?;
@@ -216,7 +216,7 @@ async fn job_that_is_not_active_keeps_its_lock(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn refused_retry_moves_no_due_jobs(q: &mut Player) -> TestResult {
+async fn refused_retry_moves_no_due_jobs(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
     q.add("due", json!({ "jobId": "due", "delay": 10 })).await?;
     q.fetch_job("t", "a").await?;
@@ -229,7 +229,7 @@ async fn refused_retry_moves_no_due_jobs(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ cuts the list by a number of entries, and may lose the iteration's place in it.
-async fn scheduled_iterations_survive_a_drain(q: &mut Player) -> TestResult {
+async fn scheduled_iterations_survive_a_drain(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let every = json!({ "id": "sid", "repeat": { "every": 60_000 } });
     let job = q.node("queue.upsertJobScheduler", every).await?;
@@ -244,7 +244,7 @@ async fn scheduled_iterations_survive_a_drain(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ answers `false` and leaves the job active: there, the handler has to look.
-async fn nothing_to_wait_for_puts_a_parent_back(q: &mut Player) -> TestResult {
+async fn nothing_to_wait_for_puts_a_parent_back(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
     q.end("a", "t", End::WaitForChildren).await?;
@@ -253,7 +253,7 @@ async fn nothing_to_wait_for_puts_a_parent_back(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ's first start of a window ends in an error with the id already in `active`.
-async fn limit_without_a_window_does_not_apply(q: &mut Player) -> TestResult {
+async fn limit_without_a_window_does_not_apply(q: &mut Driver) -> TestResult {
     q.redis(&["HSET", "meta", "max", "1"]).await?;
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
@@ -261,14 +261,14 @@ async fn limit_without_a_window_does_not_apply(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ says that it is not delayed.
-async fn promotion_of_a_missing_job_says_so(q: &mut Player) -> TestResult {
+async fn promotion_of_a_missing_job_says_so(q: &mut Driver) -> TestResult {
     let id = "nobody".to_owned();
     assert_eq!(q.act(Step::Promote { id }).await?, refused(-1));
     Ok(())
 }
 
 /// A key of the wrong type aborts BullMQ's step half way: the lock is gone, the job still active.
-async fn odd_key_stops_an_end_before_it_begins(q: &mut Player) -> TestResult {
+async fn odd_key_stops_an_end_before_it_begins(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.fetch_job("t", "a").await?;
     for key in [
@@ -292,7 +292,7 @@ async fn odd_key_stops_an_end_before_it_begins(q: &mut Player) -> TestResult {
 }
 
 /// Whatever is wrong with a parent's keys, its child must not be left between two states.
-async fn odd_parent_does_not_keep_its_child_from_ending(q: &mut Player) -> TestResult {
+async fn odd_parent_does_not_keep_its_child_from_ending(q: &mut Driver) -> TestResult {
     q.add_all(&["par"]).await?;
     q.redis(&["DEL", "wait"]).await?;
     for (n, key) in (0..).zip(["processed", "failed", "unsuccessful", "dependencies"]) {
@@ -324,7 +324,7 @@ async fn odd_parent_does_not_keep_its_child_from_ending(q: &mut Player) -> TestR
     Ok(())
 }
 
-async fn odd_deduplication_key_does_not_keep_a_job_from_ending(q: &mut Player) -> TestResult {
+async fn odd_deduplication_key_does_not_keep_a_job_from_ending(q: &mut Driver) -> TestResult {
     q.node_add("a", json!({ "jobId": "a", "deduplication": { "id": "k" } }))
         .await?;
     q.redis(&["DEL", "de:k"]).await?;
@@ -333,7 +333,7 @@ async fn odd_deduplication_key_does_not_keep_a_job_from_ending(q: &mut Player) -
     q.expect("completed", json!(["a", "1700000000000"])).await
 }
 
-async fn odd_deduplication_key_does_not_keep_a_job_from_leaving(q: &mut Player) -> TestResult {
+async fn odd_deduplication_key_does_not_keep_a_job_from_leaving(q: &mut Driver) -> TestResult {
     for id in ["a", "b"] {
         q.add(id, json!({ "jobId": id, "deduplication": { "id": id } }))
             .await?;
@@ -349,7 +349,7 @@ async fn odd_deduplication_key_does_not_keep_a_job_from_leaving(q: &mut Player) 
 }
 
 /// An add of BullMQ can take the time limit off an owner that has ended, which then nothing frees.
-async fn owner_that_has_ended_does_not_block_its_id(q: &mut Player) -> TestResult {
+async fn owner_that_has_ended_does_not_block_its_id(q: &mut Driver) -> TestResult {
     let timed = json!({ "id": "k", "ttl": 90_000 });
     q.add("a", json!({ "jobId": "a", "deduplication": timed }))
         .await?;
@@ -365,7 +365,7 @@ async fn owner_that_has_ended_does_not_block_its_id(q: &mut Player) -> TestResul
 }
 
 /// A parent must not wait for a child that was deleted.
-async fn replaced_job_leaves_its_parent(q: &mut Player) -> TestResult {
+async fn replaced_job_leaves_its_parent(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "replace": true });
     q.add(
         "a",
@@ -390,7 +390,7 @@ async fn replaced_job_leaves_its_parent(q: &mut Player) -> TestResult {
 }
 
 /// The id that a kept add was to have belongs to another job by now.
-async fn kept_add_overwrites_no_job(q: &mut Player) -> TestResult {
+async fn kept_add_overwrites_no_job(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     q.add("own", json!({ "jobId": "own", "deduplication": dedup }))
         .await?;
@@ -406,7 +406,7 @@ async fn kept_add_overwrites_no_job(q: &mut Player) -> TestResult {
 }
 
 /// A job that owned the id before ends while its present owner runs.
-async fn kept_add_waits_for_its_own_owner(q: &mut Player) -> TestResult {
+async fn kept_add_waits_for_its_own_owner(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     q.add("old", json!({ "jobId": "old", "deduplication": dedup }))
         .await?;
@@ -426,7 +426,7 @@ async fn kept_add_waits_for_its_own_owner(q: &mut Player) -> TestResult {
     q.expect("de:k", json!("kept")).await
 }
 
-async fn long_numbers_in_kept_adds_stay_exact(q: &mut Player) -> TestResult {
+async fn long_numbers_in_kept_adds_stay_exact(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     q.add("own", json!({ "jobId": "own", "deduplication": dedup }))
         .await?;
@@ -446,7 +446,7 @@ async fn long_numbers_in_kept_adds_stay_exact(q: &mut Player) -> TestResult {
 }
 
 /// A script error rolls nothing back, so it must come before the first write.
-async fn odd_deduplication_keys_stop_a_bulk_before_it_begins(q: &mut Player) -> TestResult {
+async fn odd_deduplication_keys_stop_a_bulk_before_it_begins(q: &mut Driver) -> TestResult {
     for key in ["de:k", "dn:k", "active"] {
         q.redis(&["DEL", "de:k"]).await?;
         q.redis(&["XADD", key, "*", "odd", "1"]).await?;
@@ -460,7 +460,7 @@ async fn odd_deduplication_keys_stop_a_bulk_before_it_begins(q: &mut Player) -> 
     Ok(())
 }
 
-async fn odd_counters_do_not_keep_a_job_from_running(q: &mut Player) -> TestResult {
+async fn odd_counters_do_not_keep_a_job_from_running(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
     q.redis(&["HSET", "a", "ats", "odd", "atm", "odd", "stc", "odd"])
         .await?;
@@ -475,7 +475,7 @@ async fn odd_counters_do_not_keep_a_job_from_running(q: &mut Player) -> TestResu
 
 /// Other languages' stacks are theirs; this library stores the error, the place where it was made
 /// and what caused it.
-async fn stack_trace_has_the_error_its_place_and_causes(q: &mut Player) -> TestResult {
+async fn stack_trace_has_the_error_its_place_and_causes(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.fail("a", "t").await?;
@@ -526,7 +526,7 @@ fn reserved_ids_are_refused() {
 }
 
 /// It is left over from a start that failed half way; BullMQ never limits again.
-async fn count_that_never_ends_is_replaced(q: &mut Player) -> TestResult {
+async fn count_that_never_ends_is_replaced(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 2, "duration": 60_000 } }),
@@ -544,7 +544,7 @@ async fn count_that_never_ends_is_replaced(q: &mut Player) -> TestResult {
 }
 
 /// Whoever asked for the longer time, such as an API, relies on it.
-async fn limit_imposed_for_longer_is_not_shortened(q: &mut Player) -> TestResult {
+async fn limit_imposed_for_longer_is_not_shortened(q: &mut Driver) -> TestResult {
     q.limit(Limit::Impose(600_000)).await?;
     q.limit(Limit::Impose(1000)).await?;
     assert!(q.lasts("limiter").await? > 500_000);
@@ -570,7 +570,7 @@ async fn limit_imposed_for_longer_is_not_shortened(q: &mut Player) -> TestResult
 }
 
 /// A script error rolls nothing back.
-async fn odd_counter_stops_an_end_before_it_begins(q: &mut Player) -> TestResult {
+async fn odd_counter_stops_an_end_before_it_begins(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 9, "duration": 60_000 } }),
@@ -591,7 +591,7 @@ async fn odd_counter_stops_an_end_before_it_begins(q: &mut Player) -> TestResult
 }
 
 /// Other clients check nothing: BullMQ would fail each start with its job active.
-async fn fractions_and_endless_windows_of_others_are_understood(q: &mut Player) -> TestResult {
+async fn fractions_and_endless_windows_of_others_are_understood(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c", "d"]).await?;
     q.redis(&["HSET", "meta", "max", "1.5", "duration", "1e300"])
         .await?;
@@ -612,7 +612,7 @@ async fn fractions_and_endless_windows_of_others_are_understood(q: &mut Player) 
 }
 
 /// Its worker may be closing or held back by a limit; the others would sleep on.
-async fn place_that_becomes_free_wakes_a_worker(q: &mut Player) -> TestResult {
+async fn place_that_becomes_free_wakes_a_worker(q: &mut Driver) -> TestResult {
     q.limit(Limit::SetConcurrency(1)).await?;
     q.add_all(&["a", "b", "c"]).await?;
     for (id, end) in [
@@ -632,7 +632,7 @@ async fn place_that_becomes_free_wakes_a_worker(q: &mut Player) -> TestResult {
     q.expect("marker", json!(null)).await
 }
 
-async fn opened_gate_wakes_a_worker(q: &mut Player) -> TestResult {
+async fn opened_gate_wakes_a_worker(q: &mut Driver) -> TestResult {
     q.limit(Limit::SetConcurrency(1)).await?;
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
@@ -649,7 +649,7 @@ async fn opened_gate_wakes_a_worker(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn closed_gate_wakes_nobody(q: &mut Player) -> TestResult {
+async fn closed_gate_wakes_nobody(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "marker"]).await?;
@@ -662,7 +662,7 @@ async fn closed_gate_wakes_nobody(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ starts an iteration of a living scheduler for ever, however many workers it has killed.
-async fn iteration_that_stalls_too_often_fails(q: &mut Player) -> TestResult {
+async fn iteration_that_stalls_too_often_fails(q: &mut Driver) -> TestResult {
     q.upsert("s", json!({ "every": 60_000 })).await?;
     let first = format!("repeat:s:{}", q.now());
     for _ in 0..2 {
@@ -682,7 +682,7 @@ async fn iteration_that_stalls_too_often_fails(q: &mut Player) -> TestResult {
 
 /// BullMQ keeps the stalls of a job's earlier life, so that it fails again at the first one, and
 /// a deferred failure that it still had.
-async fn retried_job_may_stall_again(q: &mut Player) -> TestResult {
+async fn retried_job_may_stall_again(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a" })).await?;
     q.fetch_job("t", "a").await?;
     q.stall(&["a"], 0).await?;
@@ -710,7 +710,7 @@ async fn retried_job_may_stall_again(q: &mut Player) -> TestResult {
 
 /// BullMQ takes what follows the last colon of a parent's key for its id, but only where a child
 /// goes without an end of its own: removed, deleted by its retention, drained.
-async fn parent_with_colons_is_released_by_a_removal(q: &mut Player) -> TestResult {
+async fn parent_with_colons_is_released_by_a_removal(q: &mut Driver) -> TestResult {
     for id in ["k", "l"] {
         let opts = json!({ "jobId": id, "removeOnFail": true });
         let child = json!([{ "name": id, "queueName": "q", "opts": opts }]);
@@ -728,7 +728,7 @@ async fn parent_with_colons_is_released_by_a_removal(q: &mut Player) -> TestResu
 }
 
 /// Whether a change lets jobs start is not worked out: a needless wake-up costs one look.
-async fn first_limit_wakes_a_worker(q: &mut Player) -> TestResult {
+async fn first_limit_wakes_a_worker(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     for limit in [Limit::SetConcurrency(3), Limit::SetRate(3, 1000)] {
         q.redis(&["DEL", "marker"]).await?;
@@ -739,7 +739,7 @@ async fn first_limit_wakes_a_worker(q: &mut Player) -> TestResult {
 }
 
 /// Whoever asks for the next job gets it, however the last one ended.
-async fn retried_end_fetches_the_next_job(q: &mut Player) -> TestResult {
+async fn retried_end_fetches_the_next_job(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.add_all(&["b"]).await?;
     q.fetch_job("t", "a").await?;
@@ -752,7 +752,7 @@ async fn retried_end_fetches_the_next_job(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ follows the circle until its script fails.
-async fn jobs_that_are_each_other_s_parents_are_removed(q: &mut Player) -> TestResult {
+async fn jobs_that_are_each_other_s_parents_are_removed(q: &mut Driver) -> TestResult {
     let parent = |id: &str| json!({ "id": id, "queue": "$P:q" });
     q.add("a", json!({ "jobId": "a" })).await?;
     q.add("b", json!({ "jobId": "b", "parent": parent("a") }))
@@ -768,7 +768,7 @@ async fn jobs_that_are_each_other_s_parents_are_removed(q: &mut Player) -> TestR
 }
 
 /// Jobs of one call are announced together, once it is known which of them are left.
-async fn bulk_leaves_no_wake_up_for_a_replaced_job(q: &mut Player) -> TestResult {
+async fn bulk_leaves_no_wake_up_for_a_replaced_job(q: &mut Driver) -> TestResult {
     let replacing = json!({ "id": "k", "replace": true });
     let first = json!({ "jobId": "a", "delay": 1000, "deduplication": replacing });
     let second = json!({ "jobId": "b", "deduplication": replacing });
@@ -778,7 +778,7 @@ async fn bulk_leaves_no_wake_up_for_a_replaced_job(q: &mut Player) -> TestResult
 }
 
 /// The next add does it, or the end of a job.
-async fn job_that_steps_back_trims_no_events(q: &mut Player) -> TestResult {
+async fn job_that_steps_back_trims_no_events(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     for _ in 0..97 {
@@ -795,8 +795,8 @@ async fn job_that_steps_back_trims_no_events(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ's jobs overtake their equals, from the moment that the counter has passed 2^32.
-async fn counter_of_priorities_may_pass_its_range(q: &mut Player) -> TestResult {
-    let add = async |q: &mut Player, name: &str| {
+async fn counter_of_priorities_may_pass_its_range(q: &mut Driver) -> TestResult {
+    let add = async |q: &mut Driver, name: &str| {
         q.add(name, json!({ "jobId": name, "priority": 2 })).await
     };
     add(q, "a").await?;
@@ -827,7 +827,7 @@ async fn counter_of_priorities_may_pass_its_range(q: &mut Player) -> TestResult 
 }
 
 /// Nobody else would free the id of a job that is gone.
-async fn parent_that_goes_with_its_drained_child_frees_its_id(q: &mut Player) -> TestResult {
+async fn parent_that_goes_with_its_drained_child_frees_its_id(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "par", "deduplication": { "id": "x" } });
     q.add("par", opts).await?;
     q.fetch_job("t", "par").await?;
@@ -843,7 +843,7 @@ async fn parent_that_goes_with_its_drained_child_frees_its_id(q: &mut Player) ->
 }
 
 /// Jobs that stalled together start again in the order in which they had started.
-async fn stalled_jobs_run_again_in_their_order(q: &mut Player) -> TestResult {
+async fn stalled_jobs_run_again_in_their_order(q: &mut Driver) -> TestResult {
     let ids = ["a", "b", "c", "d", "e", "f"];
     q.add_all(&ids).await?;
     for id in ids {

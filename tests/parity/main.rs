@@ -1,6 +1,6 @@
 //! Parity: the same steps taken by BullMQ for Node and by this library leave the same keys.
 //!
-//! A scenario is a plain async function over a [`player::Player`]. It is played by several casts:
+//! A scenario is a plain async function over a [`driver::Driver`]. It runs with several assignments of roles:
 //! BullMQ alone (the reference), this library alone, and both mixed within one queue. Replies and
 //! snapshots of all keys must be equal. `README.md` maps transitions to scenarios.
 #![allow(
@@ -10,15 +10,15 @@
     reason = "tests fail loudly"
 )]
 
-mod cast;
 mod differences;
 mod driver;
+mod fixture;
 mod node;
 mod ox;
-mod player;
 mod random;
+mod roles;
 mod scenarios;
 mod slots;
 mod snapshot;
-mod stage;
+mod step;
 mod table;

@@ -7,7 +7,7 @@ use futures::future::BoxFuture;
 use oxbull_testkit::{NodePeer, PeerError, TestResult};
 use serde_json::{Value, json};
 
-use crate::driver::{Driver, End, Limit, Place, Step, locked, refused};
+use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 
 /// BullMQ 6 in a Node process.
 pub(crate) struct Node {
@@ -156,7 +156,7 @@ impl Node {
         self.done(place, "job.call", params).await
     }
 
-    async fn play(&self, place: &Place, step: &Step) -> TestResult<Value> {
+    async fn take(&self, place: &Place, step: &Step) -> TestResult<Value> {
         match step {
             Step::Add { name, data, opts } => {
                 let params = json!({ "name": name, "data": data, "opts": opts });
@@ -384,7 +384,7 @@ impl Node {
     }
 }
 
-impl Driver for Node {
+impl Implementation for Node {
     fn open<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, TestResult> {
         Box::pin(async move {
             let queue = (place.prefix.clone(), place.queue.clone());
@@ -396,8 +396,8 @@ impl Driver for Node {
         })
     }
 
-    fn play<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>> {
-        Box::pin(self.play(place, step))
+    fn take<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>> {
+        Box::pin(self.take(place, step))
     }
 
     fn holds(&self, place: &Place, id: &str) -> bool {

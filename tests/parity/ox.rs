@@ -13,9 +13,9 @@ use oxbull::{
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::{Driver, End, Limit, Place, Step, locked, refused};
+use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 use options::{millis, number, options, retention, schedule, text};
-use working::Play;
+use working::ScriptedWorker;
 
 mod options;
 mod working;
@@ -35,7 +35,7 @@ struct Open {
     /// The record of a started job and the worker that started it, by prefix, queue and id.
     held: BTreeMap<(String, String, String), (JobRecord, String)>,
     /// The real worker of a place.
-    plays: BTreeMap<(String, String), Arc<Play>>,
+    workers: BTreeMap<(String, String), Arc<ScriptedWorker>>,
 }
 
 impl Ox {
@@ -79,10 +79,10 @@ impl Ox {
         Ok(worker)
     }
 
-    fn play_of(&self, place: &Place) -> TestResult<Arc<Play>> {
+    fn scripted_worker(&self, place: &Place) -> TestResult<Arc<ScriptedWorker>> {
         let key = (place.prefix.clone(), place.queue.clone());
-        let play = self.open.lock().unwrap().plays.get(&key).cloned();
-        play.ok_or_else(|| "no worker runs here".into())
+        let worker = self.open.lock().unwrap().workers.get(&key).cloned();
+        worker.ok_or_else(|| "no worker runs here".into())
     }
 
     fn hold(&self, place: &Place, job: Option<JobRecord>) -> TestResult<Value> {
@@ -142,7 +142,7 @@ impl Ox {
         }
     }
 
-    async fn play(&self, place: &Place, step: &Step) -> TestResult<Value> {
+    async fn take(&self, place: &Place, step: &Step) -> TestResult<Value> {
         let queue = self.queue(place).await?;
         match step {
             Step::Add { name, data, opts } => {
@@ -301,34 +301,35 @@ impl Ox {
             }
             Step::CountSchedulers => Ok(queue.scheduler_count().await?.into()),
             Step::StartWork { script } => {
-                let play = Play::start(&self.client, queue, place, script.clone()).await?;
+                let worker =
+                    ScriptedWorker::start(&self.client, queue, place, script.clone()).await?;
                 let key = (place.prefix.clone(), place.queue.clone());
-                self.open.lock().unwrap().plays.insert(key, play);
+                self.open.lock().unwrap().workers.insert(key, worker);
                 Ok(Value::Null)
             }
-            Step::Reach { gate } => self.play_of(place)?.reached(gate).await,
+            Step::Reach { gate } => self.scripted_worker(place)?.reached(gate).await,
             Step::OpenGate { gate } => {
-                self.play_of(place)?.open(gate);
+                self.scripted_worker(place)?.open(gate);
                 Ok(Value::Null)
             }
-            Step::IsLimited => Ok(self.play_of(place)?.is_limited().into()),
+            Step::IsLimited => Ok(self.scripted_worker(place)?.is_limited().into()),
             Step::EndWork => {
-                let play = self.play_of(place)?;
+                let worker = self.scripted_worker(place)?;
                 let key = (place.prefix.clone(), place.queue.clone());
-                self.open.lock().unwrap().plays.remove(&key);
-                play.end().await
+                self.open.lock().unwrap().workers.remove(&key);
+                worker.end().await
             }
         }
     }
 }
 
-impl Driver for Ox {
+impl Implementation for Ox {
     fn open<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, TestResult> {
         Box::pin(async move { self.queue(place).await.map(drop) })
     }
 
-    fn play<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>> {
-        Box::pin(self.play(place, step))
+    fn take<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>> {
+        Box::pin(self.take(place, step))
     }
 
     fn holds(&self, place: &Place, id: &str) -> bool {

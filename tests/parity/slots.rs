@@ -13,7 +13,7 @@ use oxbull::{Error, Schedule, Timestamp};
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, with_stage};
+use crate::fixture::{Fixture, with_fixture};
 
 /// A schedule as both are given it, and when it is set up.
 #[derive(Debug, Clone)]
@@ -96,12 +96,12 @@ fn is_equal(ours: &Value, theirs: &Value) -> bool {
     }
 }
 
-async fn compare(stage: &Stage, queue: &str, cases: &[Case]) -> TestResult {
+async fn compare(fixture: &Fixture, queue: &str, cases: &[Case]) -> TestResult {
     let asked: Vec<Value> = cases
         .iter()
         .map(|case| json!({ "repeat": case.repeat, "now": case.from, "count": case.count }))
         .collect();
-    let answer = stage
+    let answer = fixture
         .peer
         .call("queue.slots", json!({ "queue": queue, "cases": asked }))
         .await?;
@@ -132,15 +132,15 @@ async fn compare(stage: &Stage, queue: &str, cases: &[Case]) -> TestResult {
 /// Every rule of the dialect, of time zones and of changes of the clocks.
 #[test]
 fn chosen_schedules_run_when_bullmq_says() {
-    with_stage(|stage| async move { compare(&stage, "chosen", &cases::all()).await });
+    with_fixture(|fixture| async move { compare(&fixture, "chosen", &cases::all()).await });
 }
 
 /// Patterns, zones and instants nobody chose, most of them around changes of the clocks.
 #[test]
 fn random_schedules_run_when_bullmq_says() {
-    with_stage(|stage| async move {
+    with_fixture(|fixture| async move {
         let cases = random::cases(17, 700);
-        compare(&stage, "random", &cases).await
+        compare(&fixture, "random", &cases).await
     });
 }
 
@@ -148,13 +148,13 @@ fn random_schedules_run_when_bullmq_says() {
 /// ends, or one that has passed, and it runs over and over; ours goes on.
 #[test]
 fn half_hour_of_change_does_not_end_a_schedule() {
-    with_stage(|stage| async move {
+    with_fixture(|fixture| async move {
         // 2024-04-07 00:00 in Lord Howe, where 2:00 becomes 1:30.
         let case = Case::cron("0 17 * * *", "Australia/Lord_Howe", 1_712_408_400_000).count(2);
         let asked = json!([{ "repeat": case.repeat, "now": case.from, "count": 1 }]);
         let params = json!({ "queue": "half-hour", "cases": asked });
         assert_eq!(
-            stage.peer.call("queue.slots", params).await?,
+            fixture.peer.call("queue.slots", params).await?,
             json!([[null]])
         );
         // 17:00 of that day and the next, half past six in UTC.
@@ -168,7 +168,7 @@ fn half_hour_of_change_does_not_end_a_schedule() {
         let case = Case::cron("0 * * * *", "Australia/Lord_Howe", from);
         let asked = json!([{ "repeat": case.repeat, "now": from, "count": 1 }]);
         let params = json!({ "queue": "half-hour-back", "cases": asked });
-        let theirs = stage.peer.call("queue.slots", params).await?;
+        let theirs = fixture.peer.call("queue.slots", params).await?;
         assert_eq!(theirs, json!([[from]]));
         assert_eq!(case.ours(), [json!(from + 4_800_000)]);
         Ok(())

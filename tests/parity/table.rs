@@ -59,12 +59,12 @@ fn table_names_only_scenarios_that_are_played() {
             _ => format!("tests/parity/scenarios/{module}.rs"),
         };
         let text = read(&file);
-        let played = text.split("play!(").nth(1).unwrap_or_default();
-        let played = played.split(");").next().unwrap_or_default();
-        let listed = played
+        let list = text.split("scenarios!(").nth(1).unwrap_or_default();
+        let list = list.split(");").next().unwrap_or_default();
+        let listed = list
             .lines()
             .any(|line| line.trim() == format!("{scenario},"));
-        assert!(listed, "{file} does not play {scenario}");
+        assert!(listed, "{file} does not run {scenario}");
     }
 }
 
@@ -81,7 +81,7 @@ fn every_scenario_is_played() {
                 continue;
             };
             let (name, signature) = rest.split_once('(').unwrap();
-            if signature == "q: &mut Player) -> TestResult {" {
+            if signature == "q: &mut Driver) -> TestResult {" {
                 let listed = text.contains(&format!("\n    {name},\n"));
                 assert!(listed, "{}: {name}", file.display());
             }

@@ -17,16 +17,16 @@ use tokio::task::JoinHandle;
 
 use super::options::{millis, number, options, retention, text};
 use super::started;
-use crate::driver::Place;
+use crate::step::Place;
 
 /// A worker and what is known of it.
-pub(super) struct Play {
-    stage: Arc<Stage>,
+pub(super) struct ScriptedWorker {
+    handlers: Arc<Handlers>,
     worker: OnceCell<(Worker, JoinHandle<()>)>,
 }
 
 /// What the worker's handlers share.
-struct Stage {
+struct Handlers {
     client: Client,
     queue: Queue,
     /// `prefix:queue`
@@ -44,14 +44,14 @@ struct Gate {
     open: Semaphore,
 }
 
-impl Play {
+impl ScriptedWorker {
     pub(super) async fn start(
         client: &Client,
         queue: Queue,
         place: &Place,
         script: Value,
     ) -> TestResult<Arc<Self>> {
-        let stage = Arc::new(Stage {
+        let handlers = Arc::new(Handlers {
             client: client.clone(),
             queue,
             parent: format!("{}:{}", place.prefix, place.queue),
@@ -85,32 +85,32 @@ impl Play {
                 _ => return Err(format!("no such worker option: {name}").into()),
             };
         }
-        let handlers = Arc::clone(&stage);
+        let state = Arc::clone(&handlers);
         let worker = builder
             .start(move |job: Job<Value>, _: Context| {
-                let stage = Arc::clone(&handlers);
-                async move { stage.run(&job).await }
+                let handlers = Arc::clone(&state);
+                async move { handlers.run(&job).await }
             })
             .await?;
-        let listener = tokio::spawn(listen(worker.events(), Arc::clone(&stage)));
+        let listener = tokio::spawn(listen(worker.events(), Arc::clone(&handlers)));
         worker.resume().await?;
         Ok(Arc::new(Self {
-            stage,
+            handlers,
             worker: OnceCell::new_with(Some((worker, listener))),
         }))
     }
 
     pub(super) async fn reached(&self, gate: &str) -> TestResult<Value> {
-        self.stage.gate(gate).reached.acquire().await?.forget();
+        self.handlers.gate(gate).reached.acquire().await?.forget();
         Ok(Value::Null)
     }
 
     pub(super) fn open(&self, gate: &str) {
-        self.stage.gate(gate).open.add_permits(1);
+        self.handlers.gate(gate).open.add_permits(1);
     }
 
     pub(super) fn is_limited(&self) -> bool {
-        self.stage.limited.load(Ordering::SeqCst)
+        self.handlers.limited.load(Ordering::SeqCst)
     }
 
     pub(super) async fn end(&self) -> TestResult<Value> {
@@ -118,14 +118,19 @@ impl Play {
             worker.close().await;
         }
         // The listener has everything once the worker has told its end.
-        self.stage.gate("closed").reached.acquire().await?.forget();
-        let seen = self.stage.seen.lock().unwrap().clone();
-        let told = self.stage.told.lock().unwrap().clone();
+        self.handlers
+            .gate("closed")
+            .reached
+            .acquire()
+            .await?
+            .forget();
+        let seen = self.handlers.seen.lock().unwrap().clone();
+        let told = self.handlers.told.lock().unwrap().clone();
         Ok(json!({ "seen": seen, "told": told }))
     }
 }
 
-impl Drop for Play {
+impl Drop for ScriptedWorker {
     fn drop(&mut self) {
         if let Some((_, listener)) = self.worker.get() {
             listener.abort();
@@ -133,7 +138,7 @@ impl Drop for Play {
     }
 }
 
-impl Stage {
+impl Handlers {
     fn gate(&self, name: &str) -> Arc<Gate> {
         let mut gates = self.gates.lock().unwrap();
         let gate = gates.entry(name.to_owned()).or_insert_with(|| {
@@ -223,7 +228,7 @@ impl Stage {
 }
 
 /// Writes down what the worker tells, as far as BullMQ tells it too.
-async fn listen(mut events: WorkerEvents, stage: Arc<Stage>) {
+async fn listen(mut events: WorkerEvents, handlers: Arc<Handlers>) {
     let text = |id: &JobId| id.as_str().to_owned();
     while let Some(event) = events.next().await {
         let told = match event {
@@ -234,13 +239,13 @@ async fn listen(mut events: WorkerEvents, stage: Arc<Stage>) {
             }
             WorkerEvent::Failed { id, reason, .. } => json!(["failed", text(&id), &*reason]),
             WorkerEvent::Drained => {
-                stage.gate("drained").reached.add_permits(1);
+                handlers.gate("drained").reached.add_permits(1);
                 json!(["drained"])
             }
             WorkerEvent::Closed => break,
             _ => continue,
         };
-        stage.told.lock().unwrap().push(told);
+        handlers.told.lock().unwrap().push(told);
     }
-    stage.gate("closed").reached.add_permits(1);
+    handlers.gate("closed").reached.add_permits(1);
 }

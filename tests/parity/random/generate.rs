@@ -3,10 +3,10 @@
 use fastrand::Rng;
 use serde_json::json;
 
-use super::turn::{Deed, Turn, WORKERS};
+use super::turn::{Action, Turn, WORKERS};
 use super::view::View;
-use crate::cast::Side;
-use crate::driver::{End, Limit, Step};
+use crate::roles::Side;
+use crate::step::{End, Limit, Step};
 
 /// Time limits of keys run on the server's clock, which no test stops: none may end meanwhile.
 pub(super) const LONG: u64 = 200_000;
@@ -37,9 +37,13 @@ impl Generator {
     ) -> Turn {
         self.turns += 1;
         if self.turns == 1 && self.rng.u8(..) < 100 {
-            let deed = Deed::Crowd(self.rng.u8(60..95));
+            let action = Action::Crowd(self.rng.u8(60..95));
             let (side, worker) = (Side::Node, "plain");
-            return Turn { side, worker, deed };
+            return Turn {
+                side,
+                worker,
+                action,
+            };
         }
         let side = if self.rng.bool() {
             Side::Node
@@ -50,20 +54,24 @@ impl Generator {
             0..150 => "plain",
             _ => self.rng.choice(WORKERS).map_or("plain", |(name, _)| name),
         };
-        let deed = self.deed(view, now, &holder, &mut worker);
-        Turn { side, worker, deed }
+        let action = self.action(view, now, &holder, &mut worker);
+        Turn {
+            side,
+            worker,
+            action,
+        }
     }
 
-    fn deed(
+    fn action(
         &mut self,
         view: &View<'_>,
         now: i64,
         holder: &impl Fn(&str) -> Option<(String, &'static str)>,
         worker: &mut &'static str,
-    ) -> Deed {
+    ) -> Action {
         let id = self.job(view);
         let roll = self.rng.u32(..1000);
-        Deed::Take(match roll {
+        Action::Take(match roll {
             0..170 => self.add(view, now),
             170..200 => {
                 let jobs = (0..self.rng.u8(1..5)).map(|_| self.add(view, now));
@@ -81,17 +89,17 @@ impl Generator {
             240..390 => {
                 let token = format!("t{}", self.turns);
                 if self.works && self.rng.bool() {
-                    return Deed::Work(self.script(view));
+                    return Action::Work(self.script(view));
                 }
                 Step::Fetch { token }
             }
             390..560 => {
                 let active = view.members("active");
                 let Some(id) = self.pick(&active) else {
-                    return Deed::Pass(1);
+                    return Action::Pass(1);
                 };
                 let Some((token, by)) = holder(&id) else {
-                    return Deed::Pass(1);
+                    return Action::Pass(1);
                 };
                 *worker = by;
                 if self.rng.u8(..) < 16 {
@@ -113,8 +121,8 @@ impl Generator {
             600..640 => {
                 let active = view.members("active");
                 return match self.pick(&active) {
-                    Some(id) if self.rng.bool() => Deed::Expire(format!("{id}:lock")),
-                    _ => Deed::Expire("stalled-check".to_owned()),
+                    Some(id) if self.rng.bool() => Action::Expire(format!("{id}:lock")),
+                    _ => Action::Expire("stalled-check".to_owned()),
                 };
             }
             640..660 if view.meta("paused").is_null() => Step::Pause,
@@ -143,7 +151,7 @@ impl Generator {
                 let completed = self.rng.bool();
                 let from = if completed { "completed" } else { "failed" };
                 let Some(id) = self.pick(&view.members(from)) else {
-                    return Deed::Pass(1);
+                    return Action::Pass(1);
                 };
                 Step::Retry {
                     id,
@@ -171,7 +179,7 @@ impl Generator {
                 id: self.deduplication_id(),
                 owner: None,
             },
-            864..870 => return Deed::Expire(format!("de:{}", self.deduplication_id())),
+            864..870 => return Action::Expire(format!("de:{}", self.deduplication_id())),
             870..875 => Step::State { id },
             875..900 => self.upsert(now),
             900..908 => Step::RemoveScheduler {
@@ -187,7 +195,7 @@ impl Generator {
             },
             914..916 => Step::CountSchedulers,
             916..936 => Step::Limit(self.limit()),
-            936..941 => return Deed::Expire("limiter".to_owned()),
+            936..941 => return Action::Expire("limiter".to_owned()),
             941..946 => Step::Publish {
                 event: "custom".to_owned(),
                 fields: json!({ "n": self.turns.to_string() }),
@@ -198,7 +206,7 @@ impl Generator {
             },
             _ => {
                 let times = [1, 1, 100, 1000, 5000, 60_000];
-                return Deed::Pass(self.rng.choice(times).unwrap_or(1));
+                return Action::Pass(self.rng.choice(times).unwrap_or(1));
             }
         })
     }

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::generate::{Generator, LONG};
-use super::turn::Deed;
+use super::turn::Action;
 use super::view::View;
-use crate::driver::Step;
+use crate::step::Step;
 
 impl Generator {
     pub(super) fn add(&mut self, view: &View<'_>, now: i64) -> Step {
@@ -122,7 +122,7 @@ impl Generator {
         opts[policy] = true.into();
     }
 
-    pub(super) fn flow(&mut self, view: &View<'_>) -> Deed {
+    pub(super) fn flow(&mut self, view: &View<'_>) -> Action {
         let id = self.new_id();
         let count = self.rng.u8(1..4);
         let children: Value = (0..count)
@@ -144,7 +144,7 @@ impl Generator {
             })
             .collect();
         let opts = self.options();
-        Deed::Flow { id, opts, children }
+        Action::Flow { id, opts, children }
     }
 
     pub(super) fn upsert(&mut self, now: i64) -> Step {

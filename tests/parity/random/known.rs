@@ -3,15 +3,15 @@
 
 use serde_json::Value;
 
-use super::turn::{Deed, Turn};
+use super::turn::{Action, Turn};
 use super::view::View;
-use crate::driver::{End, Limit, Step};
+use crate::step::{End, Limit, Step};
 
 /// Says whether a turn is known to leave something else.
 pub(super) fn differs(turn: &Turn, view: &View<'_>, now: i64) -> bool {
-    match &turn.deed {
-        Deed::Take(step) => step_differs(step, view, now),
-        Deed::Flow { id, children, .. } => {
+    match &turn.action {
+        Action::Take(step) => step_differs(step, view, now),
+        Action::Flow { id, children, .. } => {
             let children = children.as_array().into_iter().flatten();
             let mut ids = children.filter_map(|child| child["opts"]["jobId"].as_str());
             ids.any(|child| view.descends(id, child) || has_colons(child))
@@ -103,7 +103,7 @@ fn has_colons(id: &str) -> bool {
 
 /// Says whether a turn may leave a wake-up that BullMQ does not leave.
 pub(super) fn levels_marker(turn: &Turn, view: &View<'_>) -> bool {
-    let Deed::Take(step) = &turn.deed else {
+    let Action::Take(step) = &turn.action else {
         return false;
     };
     match step {

@@ -1,12 +1,12 @@
-//! Sequences of random operations, played in step by BullMQ alone, by this library alone and by
+//! Sequences of random operations, run in step by BullMQ alone, by this library alone and by
 //! both mixed on one queue. After each turn every answer, key and event must be equal. A sequence
-//! that ends in a difference is shortened and shown with the command that plays it again:
+//! that ends in a difference is shortened and shown with the command that runs it again:
 //!
 //! ```text
 //! OXBULL_RANDOM_STEPS=100000 OXBULL_RANDOM_SEED=7 cargo test --test parity random
 //! ```
 
-mod company;
+mod drivers;
 mod generate;
 mod jobs;
 mod known;
@@ -20,15 +20,15 @@ use std::sync::Arc;
 
 use oxbull_testkit::TestResult;
 
-use crate::stage::{Stage, with_stage};
-use company::Company;
+use crate::fixture::{Fixture, with_fixture};
+use drivers::Drivers;
 use generate::Generator;
 use turn::Turn;
 use view::View;
 
 /// How many turns a sequence has.
 const LENGTH: usize = 60;
-/// How many turns each test plays where nobody asks for more.
+/// How many turns each test runs where nobody asks for more.
 const STEPS: usize = 600;
 
 /// How many differences are looked for.
@@ -44,7 +44,7 @@ struct Kind {
 
 #[test]
 fn single_steps_leave_the_same() {
-    play(Kind {
+    run(Kind {
         name: "single_steps",
         works: false,
     });
@@ -52,7 +52,7 @@ fn single_steps_leave_the_same() {
 
 #[test]
 fn real_workers_leave_the_same() {
-    play(Kind {
+    run(Kind {
         name: "real_workers",
         works: true,
     });
@@ -66,16 +66,16 @@ fn setting(name: &str) -> Option<u64> {
     )
 }
 
-/// Plays sequences from one seed after the other. The default ones never change, so that what
+/// Runs sequences from one seed after the other. The default ones never change, so that what
 /// passed once passes again.
-fn play(kind: Kind) {
+fn run(kind: Kind) {
     let steps = setting("OXBULL_RANDOM_STEPS").and_then(|steps| usize::try_from(steps).ok());
     let first = setting("OXBULL_RANDOM_SEED").unwrap_or(1);
     let sequences = steps.unwrap_or(STEPS).div_ceil(LENGTH);
-    with_stage(|stage| async move {
+    with_fixture(|fixture| async move {
         let mut reports = Vec::new();
         for seed in (first..).take(sequences) {
-            reports.extend(sequence(&stage, kind, seed).await?);
+            reports.extend(sequence(&fixture, kind, seed).await?);
             if reports.len() == REPORTS {
                 break;
             }
@@ -87,28 +87,28 @@ fn play(kind: Kind) {
     });
 }
 
-/// Plays one sequence. Answers a short one if it ends in a difference.
-async fn sequence(stage: &Arc<Stage>, kind: Kind, seed: u64) -> TestResult<Option<String>> {
+/// Runs one sequence. Answers a short one if it ends in a difference.
+async fn sequence(fixture: &Arc<Fixture>, kind: Kind, seed: u64) -> TestResult<Option<String>> {
     let name = format!("random.{}.{seed}", kind.name);
     let mut generator = Generator::new(seed, kind.works);
-    let mut company = Company::gather(stage, &name).await?;
+    let mut drivers = Drivers::start(fixture, &name).await?;
     let mut taken: Vec<Turn> = Vec::new();
     let mut found = None;
     while taken.len() < LENGTH && found.is_none() {
         let turn = {
-            let holder = |id: &str| company.held.get(id).cloned();
-            generator.turn(&View(&company.seen), company.now(), holder)
+            let holder = |id: &str| drivers.held.get(id).cloned();
+            generator.turn(&View(&drivers.seen), drivers.now(), holder)
         };
-        if company.accepts(&turn) {
+        if drivers.accepts(&turn) {
             taken.push(turn.clone());
-            found = company.take(&turn).await?;
+            found = drivers.take(&turn).await?;
         }
     }
-    company.dismiss().await?;
+    drivers.close().await?;
     let Some(first) = found else {
         return Ok(None);
     };
-    let (turns, difference) = shrink::shrink(stage, &name, taken, first).await?;
+    let (turns, difference) = shrink::shrink(fixture, &name, taken, first).await?;
     Ok(Some(report(kind, seed, &turns, &difference)))
 }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use oxbull_testkit::TestResult;
 
-use super::company::Company;
+use super::drivers::Drivers;
 use super::turn::Turn;
-use crate::stage::Stage;
+use crate::fixture::Fixture;
 
 /// How many shorter sequences are tried at most.
 const TRIES: usize = 250;
@@ -14,7 +14,7 @@ const TRIES: usize = 250;
 /// Leaves turns out, large parts first, as long as what is left ends in a difference. Answers the
 /// turns that matter and the difference.
 pub(super) async fn shrink(
-    stage: &Arc<Stage>,
+    fixture: &Arc<Fixture>,
     name: &str,
     turns: Vec<Turn>,
     difference: String,
@@ -29,7 +29,7 @@ pub(super) async fn shrink(
             tries += 1;
             let mut candidate = best.0.clone();
             candidate.drain(at..(at + part).min(candidate.len()));
-            match replay(stage, &format!("{name}.{tries}"), &candidate).await? {
+            match replay(fixture, &format!("{name}.{tries}"), &candidate).await? {
                 Some(found) => {
                     best = found;
                     shortened = true;
@@ -46,22 +46,22 @@ pub(super) async fn shrink(
 
 /// Plays turns, those that cannot be taken left out, up to the first difference.
 async fn replay(
-    stage: &Arc<Stage>,
+    fixture: &Arc<Fixture>,
     name: &str,
     turns: &[Turn],
 ) -> TestResult<Option<(Vec<Turn>, String)>> {
-    let mut company = Company::gather(stage, name).await?;
+    let mut drivers = Drivers::start(fixture, name).await?;
     let mut taken = Vec::new();
     let mut found = None;
     for turn in turns {
-        if company.accepts(turn) {
+        if drivers.accepts(turn) {
             taken.push(turn.clone());
-            found = company.take(turn).await?;
+            found = drivers.take(turn).await?;
             if found.is_some() {
                 break;
             }
         }
     }
-    company.dismiss().await?;
+    drivers.close().await?;
     Ok(found.map(|difference| (taken, difference)))
 }

@@ -1,11 +1,11 @@
-//! One turn of a sequence: what is done, by which worker, and by which side where both play.
+//! One turn of a sequence: what is done, by which worker, and by which side where both take part.
 
 use std::fmt;
 
 use serde_json::Value;
 
-use crate::cast::Side;
-use crate::driver::Step;
+use crate::roles::Side;
+use crate::step::Step;
 
 /// The workers of a sequence, with their options.
 pub(super) const WORKERS: [(&str, &str); 5] = [
@@ -21,16 +21,16 @@ pub(super) const WORKERS: [(&str, &str); 5] = [
 
 #[derive(Debug, Clone)]
 pub(super) struct Turn {
-    /// Who takes it in the cast that is mixed.
+    /// Who takes it in the roles that is mixed.
     pub(super) side: Side,
     pub(super) worker: &'static str,
-    pub(super) deed: Deed,
+    pub(super) action: Action,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Deed {
+pub(super) enum Action {
     Take(Step),
-    /// A parent with its children in the same queue, by BullMQ whoever plays.
+    /// A parent with its children in the same queue, by BullMQ whoever has the roles.
     Flow {
         id: String,
         opts: Value,
@@ -50,13 +50,13 @@ pub(super) enum Deed {
 impl fmt::Display for Turn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}: ", self.side, self.worker)?;
-        match &self.deed {
-            Deed::Take(step) => write!(f, "{step:?}"),
-            Deed::Flow { id, opts, children } => write!(f, "Flow {id} {opts} {children}"),
-            Deed::Pass(millis) => write!(f, "Pass {millis} ms"),
-            Deed::Crowd(events) => write!(f, "Crowd {events} events"),
-            Deed::Expire(key) => write!(f, "Expire {key}"),
-            Deed::Work(script) => write!(f, "Work {script}"),
+        match &self.action {
+            Action::Take(step) => write!(f, "{step:?}"),
+            Action::Flow { id, opts, children } => write!(f, "Flow {id} {opts} {children}"),
+            Action::Pass(millis) => write!(f, "Pass {millis} ms"),
+            Action::Crowd(events) => write!(f, "Crowd {events} events"),
+            Action::Expire(key) => write!(f, "Expire {key}"),
+            Action::Work(script) => write!(f, "Work {script}"),
         }
     }
 }

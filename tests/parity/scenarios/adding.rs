@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::End;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::End;
 
-play!(everyone:
+scenarios!(everyone:
     one_job_is_added_started_and_completed,
     each_kind_of_job_goes_where_its_options_say,
     paused_queue_takes_jobs_without_waking_anybody,
@@ -30,7 +30,7 @@ play!(everyone:
     missing_stream_length_is_written,
 );
 
-async fn one_job_is_added_started_and_completed(q: &mut Player) -> TestResult {
+async fn one_job_is_added_started_and_completed(q: &mut Driver) -> TestResult {
     q.add_data("a", json!({ "x": 1 }), json!({})).await?;
     q.expect("wait", json!(["1"])).await?;
     q.expect("marker", json!(["0", "0"])).await?;
@@ -41,7 +41,7 @@ async fn one_job_is_added_started_and_completed(q: &mut Player) -> TestResult {
     q.expect("completed", json!(["1", "1700000000010"])).await
 }
 
-async fn each_kind_of_job_goes_where_its_options_say(q: &mut Player) -> TestResult {
+async fn each_kind_of_job_goes_where_its_options_say(q: &mut Driver) -> TestResult {
     q.add("fifo", json!({})).await?;
     q.add("delayed", json!({ "delay": 5000 })).await?;
     q.add("prioritized", json!({ "priority": 7 })).await?;
@@ -57,7 +57,7 @@ async fn each_kind_of_job_goes_where_its_options_say(q: &mut Player) -> TestResu
     q.expect("id", json!("8")).await
 }
 
-async fn paused_queue_takes_jobs_without_waking_anybody(q: &mut Player) -> TestResult {
+async fn paused_queue_takes_jobs_without_waking_anybody(q: &mut Driver) -> TestResult {
     q.node("queue.pause", json!({})).await?;
     q.add("a", json!({})).await?;
     q.add("b", json!({ "priority": 2 })).await?;
@@ -66,7 +66,7 @@ async fn paused_queue_takes_jobs_without_waking_anybody(q: &mut Player) -> TestR
     q.expect("marker", json!(["1", "1700000000700"])).await
 }
 
-async fn full_queue_takes_jobs_without_waking_anybody(q: &mut Player) -> TestResult {
+async fn full_queue_takes_jobs_without_waking_anybody(q: &mut Driver) -> TestResult {
     q.node("queue.setGlobalConcurrency", json!({ "concurrency": 1 }))
         .await?;
     q.add("a", json!({})).await?;
@@ -79,7 +79,7 @@ async fn full_queue_takes_jobs_without_waking_anybody(q: &mut Player) -> TestRes
     q.expect("marker", json!(["1", "1700000000700"])).await
 }
 
-async fn every_option_is_stored(q: &mut Player) -> TestResult {
+async fn every_option_is_stored(q: &mut Driver) -> TestResult {
     let all = json!({
         "jobId": "a:b:c", "delay": 100, "priority": 3, "lifo": true, "attempts": 4,
         "backoff": { "type": "exponential", "delay": 1000, "jitter": 0.5 },
@@ -107,7 +107,7 @@ async fn every_option_is_stored(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn odd_names_and_data_survive(q: &mut Player) -> TestResult {
+async fn odd_names_and_data_survive(q: &mut Driver) -> TestResult {
     let odd = "é / \"quoted\" \\ \n\t\u{7f}\u{1}";
     q.add_data("", json!(true), json!({})).await?;
     q.add_data(odd, json!(odd), json!({ "jobId": "x y/é" }))
@@ -123,7 +123,7 @@ async fn odd_names_and_data_survive(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn delays_to_one_millisecond_keep_their_order(q: &mut Player) -> TestResult {
+async fn delays_to_one_millisecond_keep_their_order(q: &mut Driver) -> TestResult {
     for name in ["a", "b", "c"] {
         q.add(name, json!({ "jobId": name, "delay": 1000 })).await?;
     }
@@ -149,7 +149,7 @@ async fn delays_to_one_millisecond_keep_their_order(q: &mut Player) -> TestResul
     Ok(())
 }
 
-async fn equal_priorities_keep_their_order(q: &mut Player) -> TestResult {
+async fn equal_priorities_keep_their_order(q: &mut Driver) -> TestResult {
     for (name, priority) in [("a", 7), ("b", 2), ("c", 7), ("d", 2), ("e", 2_097_151)] {
         q.add(name, json!({ "jobId": name, "priority": priority }))
             .await?;
@@ -161,7 +161,7 @@ async fn equal_priorities_keep_their_order(q: &mut Player) -> TestResult {
     q.expect("pc", json!(null)).await
 }
 
-async fn bulk_adds_are_adds_in_a_row(q: &mut Player) -> TestResult {
+async fn bulk_adds_are_adds_in_a_row(q: &mut Driver) -> TestResult {
     let missing = json!({ "parent": { "id": "nope", "queue": "$P:q" } });
     let added = q
         .add_bulk(&[
@@ -189,7 +189,7 @@ async fn bulk_adds_are_adds_in_a_row(q: &mut Player) -> TestResult {
         .await
 }
 
-async fn large_bulk_keeps_its_order(q: &mut Player) -> TestResult {
+async fn large_bulk_keeps_its_order(q: &mut Driver) -> TestResult {
     let ids: Vec<String> = (0..1050).map(|n| format!("j{n}")).collect();
     let jobs: Vec<_> = ids
         .iter()
@@ -200,7 +200,7 @@ async fn large_bulk_keeps_its_order(q: &mut Player) -> TestResult {
     q.expect("wait", json!(newest_first)).await
 }
 
-async fn existing_id_changes_nothing(q: &mut Player) -> TestResult {
+async fn existing_id_changes_nothing(q: &mut Driver) -> TestResult {
     q.add("first", json!({ "jobId": "k1" })).await?;
     q.add("second", json!({ "jobId": "k1", "delay": 1000 }))
         .await?;
@@ -216,7 +216,7 @@ async fn existing_id_changes_nothing(q: &mut Player) -> TestResult {
     q.expect("wait", json!(null)).await
 }
 
-async fn children_join_their_parents(q: &mut Player) -> TestResult {
+async fn children_join_their_parents(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["P1"]).await?;
     q.go("c").await?;
@@ -242,7 +242,7 @@ async fn children_join_their_parents(q: &mut Player) -> TestResult {
     q.expect_field("k1", "parentKey", json!("P:p:P1")).await
 }
 
-async fn child_of_a_missing_parent_is_refused(q: &mut Player) -> TestResult {
+async fn child_of_a_missing_parent_is_refused(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "k", "parent": { "id": "nope", "queue": "$P:p" } });
     let answer = q.add("k", opts).await?;
     assert_eq!(answer, json!({ "refused": -5 }));
@@ -251,7 +251,7 @@ async fn child_of_a_missing_parent_is_refused(q: &mut Player) -> TestResult {
     q.expect("id", json!("1")).await
 }
 
-async fn existing_job_joins_a_parent(q: &mut Player) -> TestResult {
+async fn existing_job_joins_a_parent(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["P2"]).await?;
     q.go("c").await?;
@@ -272,7 +272,7 @@ async fn existing_job_joins_a_parent(q: &mut Player) -> TestResult {
     q.expect("P2:dependencies", json!(["P:c:solo"])).await
 }
 
-async fn existing_completed_job_counts_for_its_new_parent(q: &mut Player) -> TestResult {
+async fn existing_completed_job_counts_for_its_new_parent(q: &mut Driver) -> TestResult {
     q.go("c").await?;
     q.add_all(&["S1"]).await?;
     q.work_off("S1").await?;
@@ -291,7 +291,7 @@ async fn existing_completed_job_counts_for_its_new_parent(q: &mut Player) -> Tes
     q.expect("wait", json!(null)).await
 }
 
-async fn existing_completed_job_releases_its_new_parent(q: &mut Player) -> TestResult {
+async fn existing_completed_job_releases_its_new_parent(q: &mut Driver) -> TestResult {
     q.go("c").await?;
     q.add_all(&["S1"]).await?;
     q.work_off("S1").await?;
@@ -310,7 +310,7 @@ async fn existing_completed_job_releases_its_new_parent(q: &mut Player) -> TestR
     q.expect("prioritized", json!(["P4", "8589934593"])).await
 }
 
-async fn existing_failed_job_becomes_pending(q: &mut Player) -> TestResult {
+async fn existing_failed_job_becomes_pending(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["PP"]).await?;
     q.go("c").await?;
@@ -326,7 +326,7 @@ async fn existing_failed_job_becomes_pending(q: &mut Player) -> TestResult {
     q.expect("PP:dependencies", json!(["P:c:F1"])).await
 }
 
-async fn existing_child_changes_only_a_dead_parent(q: &mut Player) -> TestResult {
+async fn existing_child_changes_only_a_dead_parent(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["P1", "P2"]).await?;
     q.go("c").await?;
@@ -347,7 +347,7 @@ async fn existing_child_changes_only_a_dead_parent(q: &mut Player) -> TestResult
 }
 
 /// Redis cuts whole nodes, whose borders depend on when entries came: only the length is bounded.
-async fn event_stream_is_cut_to_the_queue_s_length(q: &mut Player) -> TestResult {
+async fn event_stream_is_cut_to_the_queue_s_length(q: &mut Driver) -> TestResult {
     q.redis(&["HSET", "meta", "opts.maxLenEvents", "5"]).await?;
     for _ in 0..120 {
         q.add("a", json!({})).await?;
@@ -363,7 +363,7 @@ async fn event_stream_is_cut_to_the_queue_s_length(q: &mut Player) -> TestResult
     q.redis(&["DEL", "events"]).await
 }
 
-async fn missing_stream_length_is_written(q: &mut Player) -> TestResult {
+async fn missing_stream_length_is_written(q: &mut Driver) -> TestResult {
     q.redis(&["HDEL", "meta", "opts.maxLenEvents"]).await?;
     q.add("a", json!({})).await?;
     q.expect("meta", json!({ "opts.maxLenEvents": "10000" }))

@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::Step;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::Step;
 
-play!(everyone:
+scenarios!(everyone:
     promoted_job_waits,
     promoted_prioritized_job_goes_by_its_priority,
     promoted_lifo_job_queues_at_the_end,
@@ -59,7 +59,7 @@ fn change_priority(id: &str, priority: u32, lifo: bool) -> Step {
     }
 }
 
-async fn promoted_job_waits(q: &mut Player) -> TestResult {
+async fn promoted_job_waits(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
     q.redis(&["DEL", "marker"]).await?;
@@ -69,7 +69,7 @@ async fn promoted_job_waits(q: &mut Player) -> TestResult {
     q.expect_field("d", "delay", json!("0")).await
 }
 
-async fn promoted_prioritized_job_goes_by_its_priority(q: &mut Player) -> TestResult {
+async fn promoted_prioritized_job_goes_by_its_priority(q: &mut Driver) -> TestResult {
     q.add("d", json!({ "jobId": "d", "delay": 9000, "priority": 4 }))
         .await?;
     q.act(change_delay("d", 50_000)).await?;
@@ -77,7 +77,7 @@ async fn promoted_prioritized_job_goes_by_its_priority(q: &mut Player) -> TestRe
     q.expect("prioritized", json!(["d", "17179869185"])).await
 }
 
-async fn promoted_lifo_job_queues_at_the_end(q: &mut Player) -> TestResult {
+async fn promoted_lifo_job_queues_at_the_end(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.add("d", json!({ "jobId": "d", "delay": 9000, "lifo": true }))
         .await?;
@@ -85,14 +85,14 @@ async fn promoted_lifo_job_queues_at_the_end(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["d", "a"])).await
 }
 
-async fn promotion_on_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResult {
+async fn promotion_on_a_paused_queue_wakes_nobody(q: &mut Driver) -> TestResult {
     q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
     q.node("queue.pause", json!({})).await?;
     q.act(promote("d")).await?;
     q.expect("marker", json!(null)).await
 }
 
-async fn only_delayed_jobs_are_promoted_or_delayed_further(q: &mut Player) -> TestResult {
+async fn only_delayed_jobs_are_promoted_or_delayed_further(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let wrong = json!({ "refused": -3 });
     assert_eq!(q.act(promote("a")).await?, wrong);
@@ -100,7 +100,7 @@ async fn only_delayed_jobs_are_promoted_or_delayed_further(q: &mut Player) -> Te
     Ok(())
 }
 
-async fn changed_delay_counts_from_now(q: &mut Player) -> TestResult {
+async fn changed_delay_counts_from_now(q: &mut Driver) -> TestResult {
     q.add("d", json!({ "jobId": "d", "delay": 5000 })).await?;
     q.add("e", json!({ "jobId": "e", "delay": 7000 })).await?;
     q.pass(757).await?;
@@ -113,7 +113,7 @@ async fn changed_delay_counts_from_now(q: &mut Player) -> TestResult {
     q.fetch_job("t", "d").await
 }
 
-async fn unchanged_delay_keeps_to_the_slot(q: &mut Player) -> TestResult {
+async fn unchanged_delay_keeps_to_the_slot(q: &mut Driver) -> TestResult {
     for id in ["d", "e"] {
         q.add(id, json!({ "jobId": id, "delay": 5000 })).await?;
     }
@@ -123,7 +123,7 @@ async fn unchanged_delay_keeps_to_the_slot(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn waiting_job_gets_a_priority(q: &mut Player) -> TestResult {
+async fn waiting_job_gets_a_priority(q: &mut Driver) -> TestResult {
     q.add_all(&["w1", "w2"]).await?;
     q.add("p1", json!({ "jobId": "p1", "priority": 5 })).await?;
     q.redis(&["DEL", "marker"]).await?;
@@ -137,7 +137,7 @@ async fn waiting_job_gets_a_priority(q: &mut Player) -> TestResult {
     q.expect_field("w1", "priority", json!("5")).await
 }
 
-async fn prioritized_job_loses_its_priority(q: &mut Player) -> TestResult {
+async fn prioritized_job_loses_its_priority(q: &mut Driver) -> TestResult {
     q.add_all(&["w1"]).await?;
     for id in ["p1", "p2"] {
         q.add(id, json!({ "jobId": id, "priority": 5 })).await?;
@@ -147,7 +147,7 @@ async fn prioritized_job_loses_its_priority(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["p1", "w1", "p2"])).await
 }
 
-async fn prioritized_job_gets_another_priority(q: &mut Player) -> TestResult {
+async fn prioritized_job_gets_another_priority(q: &mut Driver) -> TestResult {
     for id in ["p1", "p2"] {
         q.add(id, json!({ "jobId": id, "priority": 5 })).await?;
     }
@@ -158,7 +158,7 @@ async fn prioritized_job_gets_another_priority(q: &mut Player) -> TestResult {
     q.fetch_job("t", "p1").await
 }
 
-async fn first_of_its_equals_on_request(q: &mut Player) -> TestResult {
+async fn first_of_its_equals_on_request(q: &mut Driver) -> TestResult {
     q.add_all(&["w"]).await?;
     q.add("p1", json!({ "jobId": "p1", "priority": 5 })).await?;
     q.act(change_priority("w", 5, true)).await?;
@@ -169,7 +169,7 @@ async fn first_of_its_equals_on_request(q: &mut Player) -> TestResult {
     .await
 }
 
-async fn priority_of_other_states_is_only_a_number(q: &mut Player) -> TestResult {
+async fn priority_of_other_states_is_only_a_number(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "c"]).await?;
     q.add("d", json!({ "jobId": "d", "delay": 5000 })).await?;
     q.fetch_job("t", "a").await?;
@@ -189,7 +189,7 @@ async fn priority_of_other_states_is_only_a_number(q: &mut Player) -> TestResult
     Ok(())
 }
 
-async fn failed_job_runs_again(q: &mut Player) -> TestResult {
+async fn failed_job_runs_again(q: &mut Driver) -> TestResult {
     q.add_all(&["o1"]).await?;
     q.redis(&["RENAME", "wait", "$P:q:aside"]).await?;
     for (id, opts) in [
@@ -221,7 +221,7 @@ async fn failed_job_runs_again(q: &mut Player) -> TestResult {
     q.expect_field("r", "atm", json!(null)).await
 }
 
-async fn completed_job_runs_again(q: &mut Player) -> TestResult {
+async fn completed_job_runs_again(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.work_off("a").await?;
     q.act(Step::Retry {
@@ -235,7 +235,7 @@ async fn completed_job_runs_again(q: &mut Player) -> TestResult {
     q.work_off("a").await
 }
 
-async fn finished_prioritized_job_runs_again_by_priority(q: &mut Player) -> TestResult {
+async fn finished_prioritized_job_runs_again_by_priority(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "priority": 4 })).await?;
     q.fetch_job("t", "a").await?;
     q.fail("a", "t").await?;
@@ -244,7 +244,7 @@ async fn finished_prioritized_job_runs_again_by_priority(q: &mut Player) -> Test
     q.fetch_job("t", "a").await
 }
 
-async fn retry_on_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResult {
+async fn retry_on_a_paused_queue_wakes_nobody(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.fail("a", "t").await?;
@@ -253,7 +253,7 @@ async fn retry_on_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResult {
     q.expect("marker", json!(null)).await
 }
 
-async fn only_finished_jobs_run_again(q: &mut Player) -> TestResult {
+async fn only_finished_jobs_run_again(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let wrong = json!({ "refused": -3 });
     assert_eq!(q.act(retry("a")).await?, wrong);
@@ -263,7 +263,7 @@ async fn only_finished_jobs_run_again(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn data_is_replaced(q: &mut Player) -> TestResult {
+async fn data_is_replaced(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let id = "a".to_owned();
     let data = json!({ "deep": [1, { "x": null }], "text": "é" });
@@ -273,7 +273,7 @@ async fn data_is_replaced(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn progress_is_stored_and_told(q: &mut Player) -> TestResult {
+async fn progress_is_stored_and_told(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let all: [Value; 6] = [
         json!(50),
@@ -294,7 +294,7 @@ async fn progress_is_stored_and_told(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn log_keeps_the_newest_rows(q: &mut Player) -> TestResult {
+async fn log_keeps_the_newest_rows(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     for n in 0..5 {
         let (id, row) = ("a".to_owned(), format!("row {n}"));
@@ -310,7 +310,7 @@ async fn log_keeps_the_newest_rows(q: &mut Player) -> TestResult {
     q.expect("a:logs", rows).await
 }
 
-async fn states_are_found(q: &mut Player) -> TestResult {
+async fn states_are_found(q: &mut Driver) -> TestResult {
     q.add_all(&["active", "completed", "failed"].map(|s| match s {
         "active" => "ja",
         "completed" => "jc",

@@ -3,10 +3,10 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
 
-play!(everyone:
+scenarios!(everyone:
     completed_owner_frees_its_id,
     failed_owner_frees_its_id,
     retried_owner_keeps_its_id,
@@ -25,13 +25,13 @@ play!(everyone:
     waiting_child_joins_its_parent,
 );
 
-async fn add(q: &mut Player, id: &str, dedup: Value) -> TestResult {
+async fn add(q: &mut Driver, id: &str, dedup: Value) -> TestResult {
     q.node_add(id, json!({ "jobId": id, "deduplication": dedup }))
         .await?;
     Ok(())
 }
 
-async fn completed_owner_frees_its_id(q: &mut Player) -> TestResult {
+async fn completed_owner_frees_its_id(q: &mut Driver) -> TestResult {
     add(q, "a", json!({ "id": "k" })).await?;
     add(q, "b", json!({ "id": "k" })).await?;
     q.work_off("a").await?;
@@ -40,14 +40,14 @@ async fn completed_owner_frees_its_id(q: &mut Player) -> TestResult {
     q.expect("de:k", json!("c")).await
 }
 
-async fn failed_owner_frees_its_id(q: &mut Player) -> TestResult {
+async fn failed_owner_frees_its_id(q: &mut Driver) -> TestResult {
     add(q, "a", json!({ "id": "a:b" })).await?;
     q.fetch_job("t", "a").await?;
     q.fail("a", "t").await?;
     q.expect("de:a:b", json!(null)).await
 }
 
-async fn retried_owner_keeps_its_id(q: &mut Player) -> TestResult {
+async fn retried_owner_keeps_its_id(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "a", "attempts": 2, "deduplication": { "id": "k" } });
     q.node_add("a", opts).await?;
     q.fetch_job("t", "a").await?;
@@ -55,7 +55,7 @@ async fn retried_owner_keeps_its_id(q: &mut Player) -> TestResult {
     q.expect("de:k", json!("a")).await
 }
 
-async fn id_with_a_time_limit_stays_until_it_passes(q: &mut Player) -> TestResult {
+async fn id_with_a_time_limit_stays_until_it_passes(q: &mut Driver) -> TestResult {
     add(q, "a", json!({ "id": "k", "ttl": 90_000 })).await?;
     q.work_off("a").await?;
     q.expect("de:k", json!("a")).await?;
@@ -63,14 +63,14 @@ async fn id_with_a_time_limit_stays_until_it_passes(q: &mut Player) -> TestResul
     q.expect("b", json!(null)).await
 }
 
-async fn id_of_another_owner_stays(q: &mut Player) -> TestResult {
+async fn id_of_another_owner_stays(q: &mut Driver) -> TestResult {
     add(q, "a", json!({ "id": "k" })).await?;
     q.redis(&["SET", "de:k", "other"]).await?;
     q.work_off("a").await?;
     q.expect("de:k", json!("other")).await
 }
 
-async fn pruned_owner_keeps_its_id(q: &mut Player) -> TestResult {
+async fn pruned_owner_keeps_its_id(q: &mut Driver) -> TestResult {
     add(q, "a", json!({ "id": "k", "ttl": 90_000 })).await?;
     q.work_off("a").await?;
     q.add("b", json!({ "jobId": "b", "removeOnComplete": 1 }))
@@ -81,7 +81,7 @@ async fn pruned_owner_keeps_its_id(q: &mut Player) -> TestResult {
 }
 
 /// Starts an owner, then adds `opts` under its id, which has to wait; ends the owner.
-async fn follow(q: &mut Player, opts: Value) -> TestResult {
+async fn follow(q: &mut Driver, opts: Value) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     add(q, "own", dedup.clone()).await?;
     q.fetch_job("t", "own").await?;
@@ -94,7 +94,7 @@ async fn follow(q: &mut Player, opts: Value) -> TestResult {
     q.expect("dn:k", json!(null)).await
 }
 
-async fn waiting_add_follows_its_owner(q: &mut Player) -> TestResult {
+async fn waiting_add_follows_its_owner(q: &mut Driver) -> TestResult {
     q.add_all(&["older"]).await?;
     q.redis(&["DEL", "wait"]).await?;
     follow(q, json!({ "jobId": "cust", "attempts": 3 })).await?;
@@ -103,17 +103,17 @@ async fn waiting_add_follows_its_owner(q: &mut Player) -> TestResult {
     q.work_off("cust").await
 }
 
-async fn waiting_delayed_add_follows_its_owner(q: &mut Player) -> TestResult {
+async fn waiting_delayed_add_follows_its_owner(q: &mut Driver) -> TestResult {
     follow(q, json!({ "delay": 5000 })).await?;
     q.expect("de:k", json!("2")).await
 }
 
-async fn waiting_prioritized_add_follows_its_owner(q: &mut Player) -> TestResult {
+async fn waiting_prioritized_add_follows_its_owner(q: &mut Driver) -> TestResult {
     follow(q, json!({ "priority": 3 })).await?;
     q.expect("prioritized", json!(["2", "12884901889"])).await
 }
 
-async fn waiting_lifo_add_follows_its_owner(q: &mut Player) -> TestResult {
+async fn waiting_lifo_add_follows_its_owner(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     add(q, "own", dedup.clone()).await?;
     q.add_all(&["other"]).await?;
@@ -124,7 +124,7 @@ async fn waiting_lifo_add_follows_its_owner(q: &mut Player) -> TestResult {
     q.fetch_job("t", "3").await
 }
 
-async fn waiting_add_follows_on_a_paused_queue(q: &mut Player) -> TestResult {
+async fn waiting_add_follows_on_a_paused_queue(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     add(q, "own", dedup.clone()).await?;
     q.fetch_job("t", "own").await?;
@@ -136,7 +136,7 @@ async fn waiting_add_follows_on_a_paused_queue(q: &mut Player) -> TestResult {
     q.expect("marker", json!(null)).await
 }
 
-async fn waiting_add_with_odd_numbers_follows_its_owner(q: &mut Player) -> TestResult {
+async fn waiting_add_with_odd_numbers_follows_its_owner(q: &mut Driver) -> TestResult {
     follow(q, json!({ "priority": -1 })).await?;
     q.expect("wait", json!(["2"])).await?;
     q.work_off("2").await?;
@@ -144,19 +144,19 @@ async fn waiting_add_with_odd_numbers_follows_its_owner(q: &mut Player) -> TestR
     follow(q, json!({ "delay": -5 })).await
 }
 
-async fn waiting_add_is_next_for_its_owner_s_worker(q: &mut Player) -> TestResult {
+async fn waiting_add_is_next_for_its_owner_s_worker(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     add(q, "own", dedup.clone()).await?;
     q.fetch_job("t", "own").await?;
     let opts = json!({ "jobId": "cust", "deduplication": dedup });
     q.node_add("waits", opts).await?;
-    let end = crate::driver::End::Complete(json!(1));
+    let end = crate::step::End::Complete(json!(1));
     let next = q.end_and_fetch("own", "t", end).await?;
     assert_eq!(next["id"], "cust");
     Ok(())
 }
 
-async fn waiting_add_wakes_a_worker(q: &mut Player) -> TestResult {
+async fn waiting_add_wakes_a_worker(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "keepLastIfActive": true });
     add(q, "own", dedup.clone()).await?;
     q.fetch_job("t", "own").await?;
@@ -168,7 +168,7 @@ async fn waiting_add_wakes_a_worker(q: &mut Player) -> TestResult {
 }
 
 /// Starts an owner and ends it with a stored add that no current call makes.
-async fn follow_stored(q: &mut Player, fields: &[&str]) -> TestResult {
+async fn follow_stored(q: &mut Driver, fields: &[&str]) -> TestResult {
     add(q, "own", json!({ "id": "k" })).await?;
     q.fetch_job("t", "own").await?;
     let mut command = vec!["HSET", "dn:k", "name", "stored", "data", "{}"];
@@ -178,13 +178,13 @@ async fn follow_stored(q: &mut Player, fields: &[&str]) -> TestResult {
     q.expect("dn:k", json!(null)).await
 }
 
-async fn waiting_add_claims_its_id_for_a_time(q: &mut Player) -> TestResult {
+async fn waiting_add_claims_its_id_for_a_time(q: &mut Driver) -> TestResult {
     let opts = r#"{"attempts":0,"de":{"id":"k","ttl":90000}}"#;
     follow_stored(q, &["opts", opts, "jid", "s"]).await?;
     q.expect("de:k", json!("s")).await
 }
 
-async fn waiting_child_joins_its_parent(q: &mut Player) -> TestResult {
+async fn waiting_child_joins_its_parent(q: &mut Driver) -> TestResult {
     q.add_all(&["par"]).await?;
     q.redis(&["DEL", "wait"]).await?;
     let link = r#"{"id":"par","queueKey":"$P:q"}"#;

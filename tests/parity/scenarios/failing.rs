@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::End;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::End;
 
-play!(everyone:
+scenarios!(everyone:
     failed_job_waits_behind_the_others,
     failed_lifo_job_is_next,
     failed_prioritized_job_goes_behind_its_equals,
@@ -35,7 +35,7 @@ fn boom(message: &str) -> End {
     }
 }
 
-async fn failed_job_waits_behind_the_others(q: &mut Player) -> TestResult {
+async fn failed_job_waits_behind_the_others(q: &mut Driver) -> TestResult {
     q.add("r1", json!({ "jobId": "r1", "attempts": 3 })).await?;
     q.add_all(&["w1", "w2"]).await?;
     q.fetch_job("t", "r1").await?;
@@ -45,7 +45,7 @@ async fn failed_job_waits_behind_the_others(q: &mut Player) -> TestResult {
     q.expect_field("r1", "atm", json!("1")).await
 }
 
-async fn failed_lifo_job_is_next(q: &mut Player) -> TestResult {
+async fn failed_lifo_job_is_next(q: &mut Driver) -> TestResult {
     q.add_all(&["w1"]).await?;
     q.add("r2", json!({ "jobId": "r2", "attempts": 3, "lifo": true }))
         .await?;
@@ -54,7 +54,7 @@ async fn failed_lifo_job_is_next(q: &mut Player) -> TestResult {
     q.fetch_job("t", "r2").await
 }
 
-async fn failed_prioritized_job_goes_behind_its_equals(q: &mut Player) -> TestResult {
+async fn failed_prioritized_job_goes_behind_its_equals(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3, "priority": 7 }))
         .await?;
     q.add("b", json!({ "jobId": "b", "priority": 7 })).await?;
@@ -68,7 +68,7 @@ async fn failed_prioritized_job_goes_behind_its_equals(q: &mut Player) -> TestRe
     q.fetch_job("t", "b").await
 }
 
-async fn failed_job_waits_for_its_backoff(q: &mut Player) -> TestResult {
+async fn failed_job_waits_for_its_backoff(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3, "backoff": 500 }))
         .await?;
     q.fetch_job("t", "a").await?;
@@ -83,7 +83,7 @@ async fn failed_job_waits_for_its_backoff(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn exponential_backoff_doubles(q: &mut Player) -> TestResult {
+async fn exponential_backoff_doubles(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "a", "attempts": 5,
         "backoff": { "type": "exponential", "delay": 1000 } });
     q.add("a", opts).await?;
@@ -99,7 +99,7 @@ async fn exponential_backoff_doubles(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn backoff_with_a_fetched_job_writes_no_due_time(q: &mut Player) -> TestResult {
+async fn backoff_with_a_fetched_job_writes_no_due_time(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3, "backoff": 500 }))
         .await?;
     q.add_all(&["b"]).await?;
@@ -110,7 +110,7 @@ async fn backoff_with_a_fetched_job_writes_no_due_time(q: &mut Player) -> TestRe
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn backoff_without_a_fetched_job_writes_the_due_time(q: &mut Player) -> TestResult {
+async fn backoff_without_a_fetched_job_writes_the_due_time(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3, "backoff": 500 }))
         .await?;
     q.fetch_job("t", "a").await?;
@@ -120,7 +120,7 @@ async fn backoff_without_a_fetched_job_writes_the_due_time(q: &mut Player) -> Te
     q.expect("marker", json!(["1", "1700000000500"])).await
 }
 
-async fn last_attempt_fails_the_job(q: &mut Player) -> TestResult {
+async fn last_attempt_fails_the_job(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     for _ in 0..2 {
         q.fetch_job("t", "a").await?;
@@ -130,7 +130,7 @@ async fn last_attempt_fails_the_job(q: &mut Player) -> TestResult {
     q.expect("failed", json!(["a", "1700000000006"])).await
 }
 
-async fn job_without_attempts_fails_at_once(q: &mut Player) -> TestResult {
+async fn job_without_attempts_fails_at_once(q: &mut Driver) -> TestResult {
     for (id, opts) in [
         ("a", json!({ "jobId": "a" })),
         ("b", json!({ "jobId": "b", "attempts": 0 })),
@@ -143,7 +143,7 @@ async fn job_without_attempts_fails_at_once(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn fatal_error_leaves_attempts_unused(q: &mut Player) -> TestResult {
+async fn fatal_error_leaves_attempts_unused(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3, "backoff": 100 }))
         .await?;
     q.fetch_job("t", "a").await?;
@@ -152,7 +152,7 @@ async fn fatal_error_leaves_attempts_unused(q: &mut Player) -> TestResult {
     q.expect("failed", json!(["a", "1700000000000"])).await
 }
 
-async fn stack_traces_are_limited(q: &mut Player) -> TestResult {
+async fn stack_traces_are_limited(q: &mut Driver) -> TestResult {
     q.add(
         "two",
         json!({ "jobId": "two", "attempts": 9, "stackTraceLimit": 2 }),
@@ -175,7 +175,7 @@ async fn stack_traces_are_limited(q: &mut Player) -> TestResult {
     q.expect_field("none", "stacktrace", json!([])).await
 }
 
-async fn reasons_are_plain_text(q: &mut Player) -> TestResult {
+async fn reasons_are_plain_text(q: &mut Driver) -> TestResult {
     for message in ["", "é \"quoted\" \\", "{\"json\":1}", "null"] {
         let id = q.add("a", json!({ "attempts": 2 })).await?;
         let id = id.as_str().unwrap_or_default().to_owned();
@@ -187,7 +187,7 @@ async fn reasons_are_plain_text(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn immediate_retry_moves_due_jobs_first(q: &mut Player) -> TestResult {
+async fn immediate_retry_moves_due_jobs_first(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
     q.add("due", json!({ "jobId": "due", "delay": 10 })).await?;
     q.add("far", json!({ "jobId": "far", "delay": 10_000 }))
@@ -198,7 +198,7 @@ async fn immediate_retry_moves_due_jobs_first(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["a", "due"])).await
 }
 
-async fn retry_on_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResult {
+async fn retry_on_a_paused_queue_wakes_nobody(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
     q.fetch_job("t", "a").await?;
     q.node("queue.pause", json!({})).await?;
@@ -207,7 +207,7 @@ async fn retry_on_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResult {
     q.expect("marker", json!(null)).await
 }
 
-async fn retry_of_a_full_queue_s_only_job_wakes_its_worker(q: &mut Player) -> TestResult {
+async fn retry_of_a_full_queue_s_only_job_wakes_its_worker(q: &mut Driver) -> TestResult {
     q.node("queue.setGlobalConcurrency", json!({ "concurrency": 1 }))
         .await?;
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
@@ -217,7 +217,7 @@ async fn retry_of_a_full_queue_s_only_job_wakes_its_worker(q: &mut Player) -> Te
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn job_started_too_often_fails(q: &mut Player) -> TestResult {
+async fn job_started_too_often_fails(q: &mut Driver) -> TestResult {
     q.worker("strict", json!({ "maxStartedAttempts": 2 }));
     q.add("a", json!({ "jobId": "a", "attempts": 10 })).await?;
     q.fetch_job("t", "a").await?;
@@ -227,7 +227,7 @@ async fn job_started_too_often_fails(q: &mut Player) -> TestResult {
     q.expect("failed", json!(["a", "1700000000000"])).await
 }
 
-async fn failure_can_fetch_the_next_job(q: &mut Player) -> TestResult {
+async fn failure_can_fetch_the_next_job(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
     let next = q.end_and_fetch("a", "t", boom("no")).await?;
@@ -237,7 +237,7 @@ async fn failure_can_fetch_the_next_job(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn retry_after_a_legacy_field_counts_on(q: &mut Player) -> TestResult {
+async fn retry_after_a_legacy_field_counts_on(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.redis(&["HSET", "a", "atm", "1", "ats", "1"]).await?;
     q.fetch_job("t", "a").await?;

@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::End;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::End;
 
-play!(everyone:
+scenarios!(everyone:
     waiting_then_due_then_prioritized_jobs_start,
     empty_queue_forgets_its_priority_counter,
     delayed_jobs_are_announced_by_their_due_time,
@@ -23,7 +23,7 @@ play!(everyone:
     job_with_a_deferred_failure_says_so,
 );
 
-async fn waiting_then_due_then_prioritized_jobs_start(q: &mut Player) -> TestResult {
+async fn waiting_then_due_then_prioritized_jobs_start(q: &mut Driver) -> TestResult {
     q.add("p5", json!({ "jobId": "p5", "priority": 5 })).await?;
     q.add("d4", json!({ "jobId": "d4", "delay": 100 })).await?;
     q.add("d5", json!({ "jobId": "d5", "delay": 100, "lifo": true }))
@@ -48,7 +48,7 @@ async fn waiting_then_due_then_prioritized_jobs_start(q: &mut Player) -> TestRes
     Ok(())
 }
 
-async fn empty_queue_forgets_its_priority_counter(q: &mut Player) -> TestResult {
+async fn empty_queue_forgets_its_priority_counter(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "priority": 3 })).await?;
     q.fetch_job("t", "a").await?;
     q.expect("pc", json!("1")).await?;
@@ -56,7 +56,7 @@ async fn empty_queue_forgets_its_priority_counter(q: &mut Player) -> TestResult 
     q.expect("pc", json!(null)).await
 }
 
-async fn delayed_jobs_are_announced_by_their_due_time(q: &mut Player) -> TestResult {
+async fn delayed_jobs_are_announced_by_their_due_time(q: &mut Driver) -> TestResult {
     q.add("late", json!({ "jobId": "late", "delay": 9000 }))
         .await?;
     q.add("soon", json!({ "jobId": "soon", "delay": 50 }))
@@ -76,14 +76,14 @@ async fn delayed_jobs_are_announced_by_their_due_time(q: &mut Player) -> TestRes
     q.fetch_job("t", "soon too").await
 }
 
-async fn start_leaves_a_wake_up_even_for_nobody(q: &mut Player) -> TestResult {
+async fn start_leaves_a_wake_up_even_for_nobody(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.redis(&["DEL", "marker"]).await?;
     q.fetch_job("t", "a").await?;
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn worker_s_name_is_stored_and_stays(q: &mut Player) -> TestResult {
+async fn worker_s_name_is_stored_and_stays(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
     q.worker("named", json!({ "name": "W" }));
     q.fetch_job("t", "a").await?;
@@ -94,7 +94,7 @@ async fn worker_s_name_is_stored_and_stays(q: &mut Player) -> TestResult {
     q.expect_field("a", "pb", json!("W")).await
 }
 
-async fn token_zero_takes_no_lock(q: &mut Player) -> TestResult {
+async fn token_zero_takes_no_lock(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("0", "a").await?;
     q.expect("a:lock", json!(null)).await?;
@@ -105,7 +105,7 @@ async fn token_zero_takes_no_lock(q: &mut Player) -> TestResult {
     q.expect("b:lock", json!("t")).await
 }
 
-async fn lock_lasts_as_long_as_the_worker_says(q: &mut Player) -> TestResult {
+async fn lock_lasts_as_long_as_the_worker_says(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.worker("patient", json!({ "lockDuration": 600_000 }));
     q.fetch_job("t", "a").await?;
@@ -113,7 +113,7 @@ async fn lock_lasts_as_long_as_the_worker_says(q: &mut Player) -> TestResult {
     q.expect("b:lock", json!("t")).await
 }
 
-async fn due_jobs_move_while_the_queue_is_paused(q: &mut Player) -> TestResult {
+async fn due_jobs_move_while_the_queue_is_paused(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "delay": 10 })).await?;
     q.add("b", json!({ "jobId": "b", "delay": 10, "priority": 3 }))
         .await?;
@@ -124,7 +124,7 @@ async fn due_jobs_move_while_the_queue_is_paused(q: &mut Player) -> TestResult {
     q.expect("marker", json!(null)).await
 }
 
-async fn due_jobs_move_while_the_queue_is_full(q: &mut Player) -> TestResult {
+async fn due_jobs_move_while_the_queue_is_full(q: &mut Driver) -> TestResult {
     q.node("queue.setGlobalConcurrency", json!({ "concurrency": 1 }))
         .await?;
     q.add_all(&["a"]).await?;
@@ -137,7 +137,7 @@ async fn due_jobs_move_while_the_queue_is_full(q: &mut Player) -> TestResult {
     q.expect("marker", json!(null)).await
 }
 
-async fn legacy_wake_ups_are_dropped(q: &mut Player) -> TestResult {
+async fn legacy_wake_ups_are_dropped(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.redis(&["RPUSH", "wait", "0:0"]).await?;
     q.fetch_job("t", "a").await?;
@@ -147,7 +147,7 @@ async fn legacy_wake_ups_are_dropped(q: &mut Player) -> TestResult {
     q.expect("wait", json!(null)).await
 }
 
-async fn delayed_job_forgets_lifo(q: &mut Player) -> TestResult {
+async fn delayed_job_forgets_lifo(q: &mut Driver) -> TestResult {
     q.add(
         "late",
         json!({ "jobId": "late", "delay": 10, "lifo": true }),
@@ -159,7 +159,7 @@ async fn delayed_job_forgets_lifo(q: &mut Player) -> TestResult {
     q.fetch_job("t", "late").await
 }
 
-async fn next_job_starts_with_the_end_of_the_last(q: &mut Player) -> TestResult {
+async fn next_job_starts_with_the_end_of_the_last(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     q.add("late", json!({ "jobId": "late", "delay": 10 }))
         .await?;
@@ -177,7 +177,7 @@ async fn next_job_starts_with_the_end_of_the_last(q: &mut Player) -> TestResult 
     Ok(())
 }
 
-async fn job_with_a_deferred_failure_says_so(q: &mut Player) -> TestResult {
+async fn job_with_a_deferred_failure_says_so(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 5 })).await?;
     q.redis(&["HSET", "a", "defa", "child x failed"]).await?;
     let started = q.fetch("t").await?;

@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::End;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::End;
 
-play!(everyone:
+scenarios!(everyone:
     last_job_drains_the_queue,
     delayed_job_keeps_a_fetching_worker_from_draining,
     paused_queue_is_not_drained_by_a_fetching_worker,
@@ -21,7 +21,7 @@ play!(everyone:
     legacy_attempt_counter_is_left_alone,
 );
 
-async fn last_job_drains_the_queue(q: &mut Player) -> TestResult {
+async fn last_job_drains_the_queue(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a" })).await?;
     q.fetch_job("t", "a").await?;
     let next = q
@@ -31,7 +31,7 @@ async fn last_job_drains_the_queue(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn delayed_job_keeps_a_fetching_worker_from_draining(q: &mut Player) -> TestResult {
+async fn delayed_job_keeps_a_fetching_worker_from_draining(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.add("far", json!({ "jobId": "far", "delay": 50_000 }))
         .await?;
@@ -44,7 +44,7 @@ async fn delayed_job_keeps_a_fetching_worker_from_draining(q: &mut Player) -> Te
     q.work_off("c").await
 }
 
-async fn paused_queue_is_not_drained_by_a_fetching_worker(q: &mut Player) -> TestResult {
+async fn paused_queue_is_not_drained_by_a_fetching_worker(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     q.fetch_job("t", "a").await?;
     q.fetch_job("u", "b").await?;
@@ -56,7 +56,7 @@ async fn paused_queue_is_not_drained_by_a_fetching_worker(q: &mut Player) -> Tes
     Ok(())
 }
 
-async fn waiting_and_active_jobs_keep_the_queue_undrained(q: &mut Player) -> TestResult {
+async fn waiting_and_active_jobs_keep_the_queue_undrained(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.add("p", json!({ "jobId": "p", "priority": 3 })).await?;
     for id in ["a", "b", "p"] {
@@ -70,7 +70,7 @@ async fn waiting_and_active_jobs_keep_the_queue_undrained(q: &mut Player) -> Tes
     Ok(())
 }
 
-async fn every_return_value_is_stored(q: &mut Player) -> TestResult {
+async fn every_return_value_is_stored(q: &mut Driver) -> TestResult {
     let values: [Value; 7] = [
         json!(null),
         json!(0),
@@ -89,7 +89,7 @@ async fn every_return_value_is_stored(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn refused_end_changes_nothing(q: &mut Player) -> TestResult {
+async fn refused_end_changes_nothing(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     for (token, id) in [("ta", "a"), ("tb", "b"), ("tc", "c")] {
         q.fetch_job(token, id).await?;
@@ -109,7 +109,7 @@ async fn refused_end_changes_nothing(q: &mut Player) -> TestResult {
     q.expect("b:lock", json!("somebody")).await
 }
 
-async fn end_takes_the_job_out_of_the_stalled_set(q: &mut Player) -> TestResult {
+async fn end_takes_the_job_out_of_the_stalled_set(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c", "d", "e"]).await?;
     for id in ["a", "b", "c", "d", "e"] {
         q.fetch_job(id, id).await?;
@@ -124,7 +124,7 @@ async fn end_takes_the_job_out_of_the_stalled_set(q: &mut Player) -> TestResult 
     q.expect("stalled", json!(["e"])).await
 }
 
-async fn fields_of_other_programs_survive(q: &mut Player) -> TestResult {
+async fn fields_of_other_programs_survive(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.redis(&["HSET", "a", "custom", "value", "nrjid", "x"])
         .await?;
@@ -135,9 +135,9 @@ async fn fields_of_other_programs_survive(q: &mut Player) -> TestResult {
     q.expect_field("a", "custom", json!("value")).await
 }
 
-async fn jobs_finished_per_minute_are_counted(q: &mut Player) -> TestResult {
+async fn jobs_finished_per_minute_are_counted(q: &mut Driver) -> TestResult {
     q.worker("counting", json!({ "metrics": { "maxDataPoints": 5 } }));
-    let finish = async |q: &mut Player, jobs: u32| -> TestResult {
+    let finish = async |q: &mut Driver, jobs: u32| -> TestResult {
         for _ in 0..jobs {
             let id = q.add("a", json!({ "removeOnComplete": true })).await?;
             let id = id.as_str().unwrap_or_default().to_owned();
@@ -174,7 +174,7 @@ async fn jobs_finished_per_minute_are_counted(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn metrics_are_kept_as_long_as_the_worker_says(q: &mut Player) -> TestResult {
+async fn metrics_are_kept_as_long_as_the_worker_says(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     q.worker("one", json!({ "metrics": { "maxDataPoints": 1 } }));
     q.work_off("a").await?;
@@ -186,7 +186,7 @@ async fn metrics_are_kept_as_long_as_the_worker_says(q: &mut Player) -> TestResu
     q.work_off("c").await
 }
 
-async fn legacy_attempt_counter_is_left_alone(q: &mut Player) -> TestResult {
+async fn legacy_attempt_counter_is_left_alone(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 5 })).await?;
     q.redis(&["HSET", "a", "ats", "7", "atm", "2"]).await?;
     q.fetch_job("t", "a").await?;

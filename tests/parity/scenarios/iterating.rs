@@ -4,11 +4,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::Step;
-use crate::player::{Player, START};
-use crate::stage::play;
+use crate::driver::{Driver, START};
+use crate::fixture::scenarios;
+use crate::step::Step;
 
-play!(everyone:
+scenarios!(everyone:
     activation_makes_the_next_iteration,
     later_iterations_have_the_defaults_of_jobs,
     late_iteration_returns_to_its_grid,
@@ -44,12 +44,12 @@ fn id(scheduler: &str, slot: i64) -> String {
 }
 
 /// The scheduler's newest iteration must be the one of this slot.
-async fn current(q: &mut Player, scheduler: &str, slot: i64) -> TestResult {
+async fn current(q: &mut Driver, scheduler: &str, slot: i64) -> TestResult {
     q.expect("repeat", json!([scheduler, slot.to_string()]))
         .await
 }
 
-async fn activation_makes_the_next_iteration(q: &mut Player) -> TestResult {
+async fn activation_makes_the_next_iteration(q: &mut Driver) -> TestResult {
     let template = json!({ "name": "jn", "data": { "v": 1 }, "opts": { "attempts": 2 } });
     q.upsert_with("s", every(60_000), template).await?;
     q.pass(5).await?;
@@ -62,7 +62,7 @@ async fn activation_makes_the_next_iteration(q: &mut Player) -> TestResult {
     q.expect_field("repeat:s", "ic", json!("3")).await
 }
 
-async fn later_iterations_have_the_defaults_of_jobs(q: &mut Player) -> TestResult {
+async fn later_iterations_have_the_defaults_of_jobs(q: &mut Driver) -> TestResult {
     let upsert = json!({ "id": "s", "repeat": { "every": 1000 },
         "template": { "opts": { "backoff": 10, "keepLogs": 4, "delay": 77, "jobId": "mine" } } });
     q.node("queue.upsertJobScheduler", upsert).await?;
@@ -71,7 +71,7 @@ async fn later_iterations_have_the_defaults_of_jobs(q: &mut Player) -> TestResul
     q.work_off(&id("s", START + 1000)).await
 }
 
-async fn late_iteration_returns_to_its_grid(q: &mut Player) -> TestResult {
+async fn late_iteration_returns_to_its_grid(q: &mut Driver) -> TestResult {
     q.pass(222).await?;
     let first = START + 222;
     q.upsert_at("s", every(1000), first).await?;
@@ -87,7 +87,7 @@ async fn late_iteration_returns_to_its_grid(q: &mut Player) -> TestResult {
     current(q, "s", first + 6000).await
 }
 
-async fn stored_offset_beats_the_explicit_one(q: &mut Player) -> TestResult {
+async fn stored_offset_beats_the_explicit_one(q: &mut Driver) -> TestResult {
     q.upsert_at("s", json!({ "every": 1000, "offset": 250 }), START + 250)
         .await?;
     q.redis(&["HSET", "repeat:s", "offset", "600"]).await?;
@@ -96,7 +96,7 @@ async fn stored_offset_beats_the_explicit_one(q: &mut Player) -> TestResult {
     current(q, "s", START + 6600).await
 }
 
-async fn iteration_on_time_keeps_its_phase(q: &mut Player) -> TestResult {
+async fn iteration_on_time_keeps_its_phase(q: &mut Driver) -> TestResult {
     q.upsert_at(
         "s",
         json!({ "every": 7000, "startDate": START + 3 }),
@@ -111,7 +111,7 @@ async fn iteration_on_time_keeps_its_phase(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn due_successor_waits_at_once(q: &mut Player) -> TestResult {
+async fn due_successor_waits_at_once(q: &mut Driver) -> TestResult {
     let template = json!({ "name": "s", "opts": { "lifo": true } });
     q.upsert_with("s", every(1000), template).await?;
     let template = json!({ "name": "p", "opts": { "priority": 7 } });
@@ -124,7 +124,7 @@ async fn due_successor_waits_at_once(q: &mut Player) -> TestResult {
     q.expect("wait", json!(null)).await
 }
 
-async fn pattern_skips_what_was_missed(q: &mut Player) -> TestResult {
+async fn pattern_skips_what_was_missed(q: &mut Driver) -> TestResult {
     q.upsert_at(
         "s",
         json!({ "pattern": "* * * * * *", "tz": "UTC" }),
@@ -136,7 +136,7 @@ async fn pattern_skips_what_was_missed(q: &mut Player) -> TestResult {
     current(q, "s", START + 4000).await
 }
 
-async fn promoted_pattern_iteration_is_followed_by_the_next_slot(q: &mut Player) -> TestResult {
+async fn promoted_pattern_iteration_is_followed_by_the_next_slot(q: &mut Driver) -> TestResult {
     let minute = START + 40_000;
     q.upsert_at("s", json!({ "pattern": "* * * * *", "tz": "UTC" }), minute)
         .await?;
@@ -148,7 +148,7 @@ async fn promoted_pattern_iteration_is_followed_by_the_next_slot(q: &mut Player)
     current(q, "s", minute + 60_000).await
 }
 
-async fn limit_ends_a_schedule(q: &mut Player) -> TestResult {
+async fn limit_ends_a_schedule(q: &mut Driver) -> TestResult {
     q.upsert("s", json!({ "every": 100, "limit": 2 })).await?;
     q.work_off(&id("s", START)).await?;
     q.pass(100).await?;
@@ -158,7 +158,7 @@ async fn limit_ends_a_schedule(q: &mut Player) -> TestResult {
     q.expect("delayed", json!(null)).await
 }
 
-async fn end_of_an_interval_stops_the_making(q: &mut Player) -> TestResult {
+async fn end_of_an_interval_stops_the_making(q: &mut Driver) -> TestResult {
     q.upsert("s", json!({ "every": 100, "endDate": START + 150 }))
         .await?;
     for n in 0..2 {
@@ -170,7 +170,7 @@ async fn end_of_an_interval_stops_the_making(q: &mut Player) -> TestResult {
     current(q, "s", START + 200).await
 }
 
-async fn end_of_a_pattern_is_its_last_slot(q: &mut Player) -> TestResult {
+async fn end_of_a_pattern_is_its_last_slot(q: &mut Driver) -> TestResult {
     let repeat = json!({ "pattern": "* * * * * *", "tz": "UTC", "endDate": START + 2000 });
     q.upsert_at("s", repeat, START + 1000).await?;
     q.pass(1000).await?;
@@ -180,7 +180,7 @@ async fn end_of_a_pattern_is_its_last_slot(q: &mut Player) -> TestResult {
     current(q, "s", START + 2000).await
 }
 
-async fn retries_make_no_further_iteration(q: &mut Player) -> TestResult {
+async fn retries_make_no_further_iteration(q: &mut Driver) -> TestResult {
     let template = json!({ "name": "s", "opts": { "attempts": 2 } });
     q.upsert_with("s", every(60_000), template).await?;
     let first = id("s", START);
@@ -199,7 +199,7 @@ async fn retries_make_no_further_iteration(q: &mut Player) -> TestResult {
     q.expect_field("repeat:s", "ic", json!("2")).await
 }
 
-async fn stalled_iteration_makes_no_further_one(q: &mut Player) -> TestResult {
+async fn stalled_iteration_makes_no_further_one(q: &mut Driver) -> TestResult {
     q.upsert("s", every(60_000)).await?;
     let first = id("s", START);
     q.fetch_job("t", &first).await?;
@@ -209,7 +209,7 @@ async fn stalled_iteration_makes_no_further_one(q: &mut Player) -> TestResult {
     q.expect_field(&first, "defa", json!(null)).await
 }
 
-async fn older_iteration_that_runs_again_makes_none(q: &mut Player) -> TestResult {
+async fn older_iteration_that_runs_again_makes_none(q: &mut Driver) -> TestResult {
     q.upsert("s", every(1000)).await?;
     q.work_off(&id("s", START)).await?;
     q.pass(1000).await?;
@@ -225,7 +225,7 @@ async fn older_iteration_that_runs_again_makes_none(q: &mut Player) -> TestResul
     current(q, "s", START + 2000).await
 }
 
-async fn existing_job_halts_the_schedule(q: &mut Player) -> TestResult {
+async fn existing_job_halts_the_schedule(q: &mut Driver) -> TestResult {
     q.upsert("s", every(60_000)).await?;
     let next = id("s", START + 60_000);
     q.redis(&["HSET", &next, "name", "old"]).await?;
@@ -234,7 +234,7 @@ async fn existing_job_halts_the_schedule(q: &mut Player) -> TestResult {
     q.expect("delayed", json!(null)).await
 }
 
-async fn removed_scheduler_makes_no_iteration(q: &mut Player) -> TestResult {
+async fn removed_scheduler_makes_no_iteration(q: &mut Driver) -> TestResult {
     q.upsert("s", every(60_000)).await?;
     let scheduler = "s".to_owned();
     q.act(Step::RemoveScheduler { id: scheduler }).await?;
@@ -242,7 +242,7 @@ async fn removed_scheduler_makes_no_iteration(q: &mut Player) -> TestResult {
     q.expect("repeat", json!(null)).await
 }
 
-async fn definition_rules_name_and_data(q: &mut Player) -> TestResult {
+async fn definition_rules_name_and_data(q: &mut Driver) -> TestResult {
     let template = json!({ "name": "a", "data": { "v": 1 }, "opts": { "attempts": 4 } });
     q.upsert_with("s", every(1000), template).await?;
     let edit = [
@@ -264,7 +264,7 @@ async fn definition_rules_name_and_data(q: &mut Player) -> TestResult {
     q.expect_field("repeat:s", "newer", json!("field")).await
 }
 
-async fn options_are_inherited_from_the_predecessor(q: &mut Player) -> TestResult {
+async fn options_are_inherited_from_the_predecessor(q: &mut Driver) -> TestResult {
     q.upsert("s", every(1000)).await?;
     let opts = json!({ "repeat": { "every": 1000, "count": 5 }, "priority": 3, "attempts": 2,
         "fpof": true, "backoff": { "type": "mine" }, "removeOnComplete": { "age": 5 } });
@@ -275,7 +275,7 @@ async fn options_are_inherited_from_the_predecessor(q: &mut Player) -> TestResul
         .await
 }
 
-async fn repeatable_of_version_5_that_was_continued_goes_on(q: &mut Player) -> TestResult {
+async fn repeatable_of_version_5_that_was_continued_goes_on(q: &mut Driver) -> TestResult {
     let key = "2de99c4afb4e0b2f2c7e33f49c3bc5ee";
     let first = id(key, START);
     q.redis(&["ZADD", "repeat", &START.to_string(), key])
@@ -314,7 +314,7 @@ async fn repeatable_of_version_5_that_was_continued_goes_on(q: &mut Player) -> T
     current(q, key, START + 60_000).await
 }
 
-async fn unknown_members_travel_on(q: &mut Player) -> TestResult {
+async fn unknown_members_travel_on(q: &mut Driver) -> TestResult {
     q.upsert("s", every(1000)).await?;
     let opts = json!({ "repeat": { "every": 1000, "count": 1, "hashSeed": "x", "newer": [1] },
         "newer": { "deep": [1.5] }, "prevMillis": 7 });
@@ -325,7 +325,7 @@ async fn unknown_members_travel_on(q: &mut Player) -> TestResult {
     q.work_off(&id("s", START + 1000)).await
 }
 
-async fn deduplication_of_a_template_is_only_stored(q: &mut Player) -> TestResult {
+async fn deduplication_of_a_template_is_only_stored(q: &mut Driver) -> TestResult {
     let upsert = json!({ "id": "s", "repeat": { "every": 1000 },
         "template": { "opts": { "deduplication": { "id": "d", "ttl": 50_000 } } } });
     q.node("queue.upsertJobScheduler", upsert).await?;
@@ -337,7 +337,7 @@ async fn deduplication_of_a_template_is_only_stored(q: &mut Player) -> TestResul
         .await
 }
 
-async fn iterations_without_a_count_begin_with_one(q: &mut Player) -> TestResult {
+async fn iterations_without_a_count_begin_with_one(q: &mut Driver) -> TestResult {
     q.upsert("s", every(1000)).await?;
     let opts = json!({ "repeat": { "every": 60_000 } }).to_string();
     q.redis(&["HSET", &id("s", START), "opts", &opts]).await?;
@@ -346,7 +346,7 @@ async fn iterations_without_a_count_begin_with_one(q: &mut Player) -> TestResult
     current(q, "s", START + 60_000).await
 }
 
-async fn schedulers_mind_their_own_iterations(q: &mut Player) -> TestResult {
+async fn schedulers_mind_their_own_iterations(q: &mut Driver) -> TestResult {
     for scheduler in ["a", "a:b", "b"] {
         q.upsert_at(scheduler, every(1000), START).await?;
     }
@@ -356,7 +356,7 @@ async fn schedulers_mind_their_own_iterations(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn successor_of_a_full_queue_wakes_nobody(q: &mut Player) -> TestResult {
+async fn successor_of_a_full_queue_wakes_nobody(q: &mut Driver) -> TestResult {
     q.upsert("s", every(1000)).await?;
     q.node("queue.setGlobalConcurrency", json!({ "concurrency": 1 }))
         .await?;

@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::{End, Limit};
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::{End, Limit};
 
-play!(everyone:
+scenarios!(everyone:
     worker_s_limit_counts_its_starts,
     worker_without_a_limit_does_not_count,
     global_limit_binds_every_worker,
@@ -29,7 +29,7 @@ play!(everyone:
     released_jobs_count_again,
 );
 
-async fn worker_s_limit_counts_its_starts(q: &mut Player) -> TestResult {
+async fn worker_s_limit_counts_its_starts(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 2, "duration": 60_000 } }),
@@ -42,7 +42,7 @@ async fn worker_s_limit_counts_its_starts(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["c"])).await
 }
 
-async fn worker_without_a_limit_does_not_count(q: &mut Player) -> TestResult {
+async fn worker_without_a_limit_does_not_count(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.worker(
         "limited",
@@ -54,7 +54,7 @@ async fn worker_without_a_limit_does_not_count(q: &mut Player) -> TestResult {
     q.expect("limiter", json!("1")).await
 }
 
-async fn global_limit_binds_every_worker(q: &mut Player) -> TestResult {
+async fn global_limit_binds_every_worker(q: &mut Driver) -> TestResult {
     q.limit(Limit::SetRate(1, 90_000)).await?;
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
@@ -62,7 +62,7 @@ async fn global_limit_binds_every_worker(q: &mut Player) -> TestResult {
     q.expect("limiter", json!("1")).await
 }
 
-async fn global_limit_beats_the_worker_s_number(q: &mut Player) -> TestResult {
+async fn global_limit_beats_the_worker_s_number(q: &mut Driver) -> TestResult {
     q.limit(Limit::SetRate(1, 900_000)).await?;
     q.worker(
         "limited",
@@ -74,7 +74,7 @@ async fn global_limit_beats_the_worker_s_number(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn limit_refuses_the_next_job_of_a_finisher(q: &mut Player) -> TestResult {
+async fn limit_refuses_the_next_job_of_a_finisher(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 1, "duration": 60_000 } }),
@@ -86,7 +86,7 @@ async fn limit_refuses_the_next_job_of_a_finisher(q: &mut Player) -> TestResult 
     q.expect("wait", json!(["b"])).await
 }
 
-async fn manual_limit_stops_limited_workers_only(q: &mut Player) -> TestResult {
+async fn manual_limit_stops_limited_workers_only(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.limit(Limit::Impose(80_000)).await?;
     q.worker(
@@ -98,7 +98,7 @@ async fn manual_limit_stops_limited_workers_only(q: &mut Player) -> TestResult {
     q.fetch_job("t", "a").await
 }
 
-async fn deferred_failure_is_not_counted(q: &mut Player) -> TestResult {
+async fn deferred_failure_is_not_counted(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 1, "duration": 60_000 } }),
@@ -111,7 +111,7 @@ async fn deferred_failure_is_not_counted(q: &mut Player) -> TestResult {
     q.expect("limiter", json!("1")).await
 }
 
-async fn due_jobs_move_under_a_limit(q: &mut Player) -> TestResult {
+async fn due_jobs_move_under_a_limit(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 1, "duration": 60_000 } }),
@@ -126,7 +126,7 @@ async fn due_jobs_move_under_a_limit(q: &mut Player) -> TestResult {
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn global_concurrency_stops_starts(q: &mut Player) -> TestResult {
+async fn global_concurrency_stops_starts(q: &mut Driver) -> TestResult {
     q.limit(Limit::SetConcurrency(2)).await?;
     q.add_all(&["a", "b", "c"]).await?;
     q.fetch_job("ta", "a").await?;
@@ -136,7 +136,7 @@ async fn global_concurrency_stops_starts(q: &mut Player) -> TestResult {
     q.fetch_job("tc", "c").await
 }
 
-async fn finisher_takes_the_next_job_of_a_full_queue(q: &mut Player) -> TestResult {
+async fn finisher_takes_the_next_job_of_a_full_queue(q: &mut Driver) -> TestResult {
     q.limit(Limit::SetConcurrency(1)).await?;
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
@@ -146,7 +146,7 @@ async fn finisher_takes_the_next_job_of_a_full_queue(q: &mut Player) -> TestResu
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn global_concurrency_zero_stops_everything(q: &mut Player) -> TestResult {
+async fn global_concurrency_zero_stops_everything(q: &mut Driver) -> TestResult {
     q.node("queue.setGlobalConcurrency", json!({ "concurrency": 0 }))
         .await?;
     q.add_all(&["a"]).await?;
@@ -155,7 +155,7 @@ async fn global_concurrency_zero_stops_everything(q: &mut Player) -> TestResult 
     Ok(())
 }
 
-async fn concurrency_is_set_read_and_removed(q: &mut Player) -> TestResult {
+async fn concurrency_is_set_read_and_removed(q: &mut Driver) -> TestResult {
     assert_eq!(q.limit(Limit::Concurrency).await?, json!(null));
     assert_eq!(q.limit(Limit::IsMaxed).await?, json!(false));
     assert_eq!(q.limit(Limit::RemoveConcurrency).await?, json!(false));
@@ -171,7 +171,7 @@ async fn concurrency_is_set_read_and_removed(q: &mut Player) -> TestResult {
     q.fetch_job("t2", "b").await
 }
 
-async fn lowered_concurrency_waits_for_running_jobs(q: &mut Player) -> TestResult {
+async fn lowered_concurrency_waits_for_running_jobs(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     q.fetch_job("ta", "a").await?;
     q.fetch_job("tb", "b").await?;
@@ -184,7 +184,7 @@ async fn lowered_concurrency_waits_for_running_jobs(q: &mut Player) -> TestResul
     Ok(())
 }
 
-async fn global_rate_is_set_read_and_removed(q: &mut Player) -> TestResult {
+async fn global_rate_is_set_read_and_removed(q: &mut Driver) -> TestResult {
     assert_eq!(q.limit(Limit::Rate).await?, json!(null));
     assert_eq!(q.limit(Limit::RemoveRate).await?, json!(false));
     q.limit(Limit::SetRate(10, 1000)).await?;
@@ -204,7 +204,7 @@ async fn global_rate_is_set_read_and_removed(q: &mut Player) -> TestResult {
     q.expect("limiter", json!("1")).await
 }
 
-async fn global_rate_takes_the_worker_s_window(q: &mut Player) -> TestResult {
+async fn global_rate_takes_the_worker_s_window(q: &mut Driver) -> TestResult {
     q.limit(Limit::SetRate(1, 900_000)).await?;
     q.worker(
         "limited",
@@ -219,7 +219,7 @@ async fn global_rate_takes_the_worker_s_window(q: &mut Player) -> TestResult {
 }
 
 /// Only BullMQ stores such a number.
-async fn zero_in_a_global_limit_lets_one_job_start(q: &mut Player) -> TestResult {
+async fn zero_in_a_global_limit_lets_one_job_start(q: &mut Driver) -> TestResult {
     q.node(
         "queue.setGlobalRateLimit",
         json!({ "max": 0, "duration": 60_000 }),
@@ -235,7 +235,7 @@ async fn zero_in_a_global_limit_lets_one_job_start(q: &mut Player) -> TestResult
     Ok(())
 }
 
-async fn limit_is_told_by_the_count(q: &mut Player) -> TestResult {
+async fn limit_is_told_by_the_count(q: &mut Driver) -> TestResult {
     let unlimited = [None, Some(2), Some(3)];
     for max in unlimited {
         assert_eq!(q.limit(Limit::State(max)).await?, "free");
@@ -263,7 +263,7 @@ async fn limit_is_told_by_the_count(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn limit_imposed_by_hand_holds_until_lifted(q: &mut Player) -> TestResult {
+async fn limit_imposed_by_hand_holds_until_lifted(q: &mut Driver) -> TestResult {
     assert_eq!(q.limit(Limit::Lift).await?, json!(false));
     q.limit(Limit::SetRate(100, 60_000)).await?;
     q.add_all(&["a", "b"]).await?;
@@ -282,7 +282,7 @@ async fn limit_imposed_by_hand_holds_until_lifted(q: &mut Player) -> TestResult 
     q.expect("limiter", json!("1")).await
 }
 
-async fn released_jobs_count_again(q: &mut Player) -> TestResult {
+async fn released_jobs_count_again(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 2, "duration": 60_000 } }),

@@ -4,11 +4,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::End;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::End;
 
-play!(everyone:
+scenarios!(everyone:
     odd_attempts_allow_as_many,
     odd_delays_wait_as_long,
     odd_backoffs_wait_as_long,
@@ -21,7 +21,7 @@ play!(everyone:
 );
 
 /// Adds one job for each of the values, as `j0`, `j1`, …
-async fn add(q: &mut Player, name: &str, values: &[Value], others: Value) -> TestResult {
+async fn add(q: &mut Driver, name: &str, values: &[Value], others: Value) -> TestResult {
     for (at, value) in values.iter().enumerate() {
         let mut opts = others.clone();
         opts["jobId"] = format!("j{at}").into();
@@ -32,18 +32,18 @@ async fn add(q: &mut Player, name: &str, values: &[Value], others: Value) -> Tes
 }
 
 /// Fails whatever can be started, until nothing can.
-async fn fail_all(player: &mut Player) -> TestResult {
+async fn fail_all(driver: &mut Driver) -> TestResult {
     for _ in 0..200 {
-        let started = player.fetch("t").await?;
+        let started = driver.fetch("t").await?;
         let Some(id) = started["id"].as_str() else {
             return Ok(());
         };
-        player.fail(id, "t").await?;
+        driver.fail(id, "t").await?;
     }
     Err("it never ends".into())
 }
 
-async fn odd_attempts_allow_as_many(q: &mut Player) -> TestResult {
+async fn odd_attempts_allow_as_many(q: &mut Driver) -> TestResult {
     let values = [
         json!("3"),
         json!(" 2 "),
@@ -58,7 +58,7 @@ async fn odd_attempts_allow_as_many(q: &mut Player) -> TestResult {
     fail_all(q).await
 }
 
-async fn odd_delays_wait_as_long(q: &mut Player) -> TestResult {
+async fn odd_delays_wait_as_long(q: &mut Driver) -> TestResult {
     let values = [
         json!(""),
         json!("x"),
@@ -73,7 +73,7 @@ async fn odd_delays_wait_as_long(q: &mut Player) -> TestResult {
     fail_all(q).await
 }
 
-async fn odd_backoffs_wait_as_long(q: &mut Player) -> TestResult {
+async fn odd_backoffs_wait_as_long(q: &mut Driver) -> TestResult {
     let values = [
         json!(0),
         json!(false),
@@ -95,7 +95,7 @@ async fn odd_backoffs_wait_as_long(q: &mut Player) -> TestResult {
     q.expect("delayed", json!(null)).await
 }
 
-async fn odd_retention_keeps_as_many(q: &mut Player) -> TestResult {
+async fn odd_retention_keeps_as_many(q: &mut Driver) -> TestResult {
     let values = [
         json!(""),
         json!("true"),
@@ -121,7 +121,7 @@ async fn odd_retention_keeps_as_many(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn odd_trace_limits_keep_as_many(q: &mut Player) -> TestResult {
+async fn odd_trace_limits_keep_as_many(q: &mut Driver) -> TestResult {
     let values = [
         json!("2"),
         json!("x"),
@@ -136,7 +136,7 @@ async fn odd_trace_limits_keep_as_many(q: &mut Player) -> TestResult {
     fail_all(q).await
 }
 
-async fn odd_lifo_and_priority_queue_alike(q: &mut Player) -> TestResult {
+async fn odd_lifo_and_priority_queue_alike(q: &mut Driver) -> TestResult {
     let values = [json!("false"), json!(""), json!({}), json!(1), json!(0)];
     add(q, "lifo", &values, json!({ "attempts": 2 })).await?;
     for (at, priority) in [json!(""), json!(-5), json!(false)].into_iter().enumerate() {
@@ -146,7 +146,7 @@ async fn odd_lifo_and_priority_queue_alike(q: &mut Player) -> TestResult {
     fail_all(q).await
 }
 
-async fn time_zero_is_no_time(q: &mut Player) -> TestResult {
+async fn time_zero_is_no_time(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "timestamp": 0, "delay": 500 })).await?;
     q.add("b", json!({ "timestamp": 0 })).await?;
     q.expect_field("1", "timestamp", json!("1700000000000"))
@@ -156,7 +156,7 @@ async fn time_zero_is_no_time(q: &mut Player) -> TestResult {
 
 /// Not in ids: BullMQ runs such jobs over and over. Nor in data, which the answers of the two
 /// processes could not carry.
-async fn halves_of_surrogate_pairs_cost_no_job(q: &mut Player) -> TestResult {
+async fn halves_of_surrogate_pairs_cost_no_job(q: &mut Driver) -> TestResult {
     let opts = r#""telemetry":{"metadata":"m\ud83d","omitContext":true},"other\ud83d":"o\ud83d","attempts":2,
         "deduplication":{"id":"d\ud83d","keepLastIfActive":true}"#;
     let params = format!(r#""name":"n\ud83d","data":{{"n":1}},"opts":{{"jobId":"a",{opts}}}"#);
@@ -172,7 +172,7 @@ async fn halves_of_surrogate_pairs_cost_no_job(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn odd_fields_cost_no_attempt(q: &mut Player) -> TestResult {
+async fn odd_fields_cost_no_attempt(q: &mut Driver) -> TestResult {
     let fields = [
         ("timestamp", "x"),
         ("timestamp", "1.5"),

@@ -4,11 +4,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::{End, Step};
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::{End, Step};
 
-play!(everyone:
+scenarios!(everyone:
     simple_add_meets_every_owner,
     timed_add_meets_every_owner,
     extending_add_meets_every_owner,
@@ -48,7 +48,7 @@ const NEW_TTL: u64 = 40_000;
 
 /// Adds under ids whose owners are in every state, with and without a time limit: first the
 /// producer, then, under what that left, BullMQ; both are owners' producers too.
-async fn meet_every_owner(q: &mut Player, mode: Value) -> TestResult {
+async fn meet_every_owner(q: &mut Driver, mode: Value) -> TestResult {
     let deduplication = |id: &str| {
         let mut deduplication = mode.clone();
         deduplication["id"] = id.into();
@@ -139,58 +139,58 @@ async fn meet_every_owner(q: &mut Player, mode: Value) -> TestResult {
     Ok(())
 }
 
-async fn simple_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn simple_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({})).await
 }
 
-async fn timed_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn timed_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "ttl": NEW_TTL })).await
 }
 
-async fn extending_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn extending_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "ttl": NEW_TTL, "extend": true })).await
 }
 
-async fn replacing_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn replacing_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "replace": true })).await
 }
 
-async fn timed_replacing_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn timed_replacing_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "ttl": NEW_TTL, "replace": true })).await
 }
 
-async fn extending_replacing_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn extending_replacing_add_meets_every_owner(q: &mut Driver) -> TestResult {
     let mode = json!({ "ttl": NEW_TTL, "extend": true, "replace": true });
     meet_every_owner(q, mode).await
 }
 
-async fn rescheduling_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn rescheduling_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "reschedule": true })).await
 }
 
-async fn timed_rescheduling_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn timed_rescheduling_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "ttl": NEW_TTL, "reschedule": true })).await
 }
 
-async fn extending_rescheduling_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn extending_rescheduling_add_meets_every_owner(q: &mut Driver) -> TestResult {
     let mode = json!({ "ttl": NEW_TTL, "extend": true, "reschedule": true });
     meet_every_owner(q, mode).await
 }
 
-async fn keeping_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn keeping_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "keepLastIfActive": true })).await
 }
 
-async fn keeping_replacing_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn keeping_replacing_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "keepLastIfActive": true, "replace": true })).await
 }
 
-async fn keeping_rescheduling_add_meets_every_owner(q: &mut Player) -> TestResult {
+async fn keeping_rescheduling_add_meets_every_owner(q: &mut Driver) -> TestResult {
     meet_every_owner(q, json!({ "keepLastIfActive": true, "reschedule": true })).await
 }
 
 /// Adds a job `id` under the deduplication id `k`.
-async fn own(q: &mut Player, id: &str, opts: Value) -> TestResult {
+async fn own(q: &mut Driver, id: &str, opts: Value) -> TestResult {
     let mut opts = opts;
     opts["jobId"] = id.into();
     opts["deduplication"]["id"] = "k".into();
@@ -198,7 +198,7 @@ async fn own(q: &mut Player, id: &str, opts: Value) -> TestResult {
     Ok(())
 }
 
-async fn release(q: &mut Player, owner: Option<&str>) -> TestResult<Value> {
+async fn release(q: &mut Driver, owner: Option<&str>) -> TestResult<Value> {
     q.act(Step::ReleaseDeduplication {
         id: "k".to_owned(),
         owner: owner.map(str::to_owned),
@@ -206,12 +206,12 @@ async fn release(q: &mut Player, owner: Option<&str>) -> TestResult<Value> {
     .await
 }
 
-async fn owner(q: &mut Player) -> TestResult<Value> {
+async fn owner(q: &mut Driver) -> TestResult<Value> {
     let id = "k".to_owned();
     q.act(Step::DeduplicationOwner { id }).await
 }
 
-async fn owner_is_named_and_freed(q: &mut Player) -> TestResult {
+async fn owner_is_named_and_freed(q: &mut Driver) -> TestResult {
     assert_eq!(owner(q).await?, Value::Null);
     assert_eq!(release(q, None).await?, json!(false));
     own(q, "a", json!({})).await?;
@@ -229,7 +229,7 @@ async fn owner_is_named_and_freed(q: &mut Player) -> TestResult {
     q.expect("de:k", json!("c")).await
 }
 
-async fn existing_id_wins_over_deduplication(q: &mut Player) -> TestResult {
+async fn existing_id_wins_over_deduplication(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     own(q, "a", json!({})).await?;
     q.expect("de:k", json!(null)).await?;
@@ -239,14 +239,14 @@ async fn existing_id_wins_over_deduplication(q: &mut Player) -> TestResult {
     q.expect("de:k", json!("b")).await
 }
 
-async fn deduplication_id_may_have_colons(q: &mut Player) -> TestResult {
+async fn deduplication_id_may_have_colons(q: &mut Driver) -> TestResult {
     let opts = json!({ "deduplication": { "id": "a:b:c:d é" } });
     assert_eq!(q.add("one", opts.clone()).await?, json!("1"));
     assert_eq!(q.add("two", opts).await?, json!("1"));
     q.work_off("1").await
 }
 
-async fn bulk_with_one_id_keeps_the_first(q: &mut Player) -> TestResult {
+async fn bulk_with_one_id_keeps_the_first(q: &mut Driver) -> TestResult {
     let dedup = json!({ "deduplication": { "id": "k" } });
     let jobs = [
         ("plain", json!({})),
@@ -261,7 +261,7 @@ async fn bulk_with_one_id_keeps_the_first(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["6", "4", "2", "1"])).await
 }
 
-async fn bulk_of_replacements_leaves_the_last(q: &mut Player) -> TestResult {
+async fn bulk_of_replacements_leaves_the_last(q: &mut Driver) -> TestResult {
     let opts =
         |delay: u64| json!({ "delay": delay, "deduplication": { "id": "k", "replace": true } });
     let jobs = [
@@ -278,7 +278,7 @@ async fn bulk_of_replacements_leaves_the_last(q: &mut Player) -> TestResult {
 }
 
 /// Ids that appear or vanish by an earlier job of the bulk.
-async fn bulk_sees_what_its_own_jobs_did(q: &mut Player) -> TestResult {
+async fn bulk_sees_what_its_own_jobs_did(q: &mut Driver) -> TestResult {
     let dedup = json!({ "id": "k", "replace": true });
     let parent = |id: &str| json!({ "queue": "$P:q", "id": id });
     let jobs = [
@@ -309,7 +309,7 @@ async fn bulk_sees_what_its_own_jobs_did(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn replaced_job_takes_its_keys_along(q: &mut Player) -> TestResult {
+async fn replaced_job_takes_its_keys_along(q: &mut Driver) -> TestResult {
     own(q, "a", json!({ "delay": 60_000 })).await?;
     q.act(Step::Log {
         id: "a".to_owned(),
@@ -332,7 +332,7 @@ async fn replaced_job_takes_its_keys_along(q: &mut Player) -> TestResult {
     q.expect("a", json!(null)).await
 }
 
-async fn rescheduled_owner_counts_its_own_slot(q: &mut Player) -> TestResult {
+async fn rescheduled_owner_counts_its_own_slot(q: &mut Driver) -> TestResult {
     own(q, "a", json!({ "delay": 60_000 })).await?;
     q.add("b", json!({ "jobId": "b", "delay": 60_000 })).await?;
     let again = json!({ "delay": 60_000, "deduplication": { "reschedule": true } });
@@ -340,7 +340,7 @@ async fn rescheduled_owner_counts_its_own_slot(q: &mut Player) -> TestResult {
     own(q, "d", again).await
 }
 
-async fn rescheduled_owner_wakes_at_its_new_time(q: &mut Player) -> TestResult {
+async fn rescheduled_owner_wakes_at_its_new_time(q: &mut Driver) -> TestResult {
     own(q, "a", json!({ "delay": 60_000 })).await?;
     q.redis(&["DEL", "marker"]).await?;
     q.pass(10).await?;
@@ -356,7 +356,7 @@ async fn rescheduled_owner_wakes_at_its_new_time(q: &mut Player) -> TestResult {
     q.work_off("a").await
 }
 
-async fn paused_queue_deduplicates_without_waking_anybody(q: &mut Player) -> TestResult {
+async fn paused_queue_deduplicates_without_waking_anybody(q: &mut Driver) -> TestResult {
     q.act(Step::Pause).await?;
     own(q, "a", json!({ "delay": 60_000 })).await?;
     own(q, "b", json!({ "deduplication": { "replace": true } })).await?;
@@ -366,7 +366,7 @@ async fn paused_queue_deduplicates_without_waking_anybody(q: &mut Player) -> Tes
 }
 
 /// Put back, delayed by itself, retried at once and later, stalled: the owner stays the owner.
-async fn steps_of_the_owner_leave_its_id_alone(q: &mut Player) -> TestResult {
+async fn steps_of_the_owner_leave_its_id_alone(q: &mut Driver) -> TestResult {
     own(q, "a", json!({ "attempts": 3, "backoff": 50 })).await?;
     for end in [
         End::Release,
@@ -398,7 +398,7 @@ async fn steps_of_the_owner_leave_its_id_alone(q: &mut Player) -> TestResult {
     q.expect("de:k", json!(null)).await
 }
 
-async fn removed_owner_frees_its_id(q: &mut Player) -> TestResult {
+async fn removed_owner_frees_its_id(q: &mut Driver) -> TestResult {
     for ttl in [json!({}), json!({ "ttl": OWNER_TTL })] {
         own(q, "a", json!({ "deduplication": ttl })).await?;
         own(q, "b", json!({})).await?;
@@ -414,7 +414,7 @@ async fn removed_owner_frees_its_id(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn drained_owner_frees_its_id(q: &mut Player) -> TestResult {
+async fn drained_owner_frees_its_id(q: &mut Driver) -> TestResult {
     own(
         q,
         "a",
@@ -435,7 +435,7 @@ async fn drained_owner_frees_its_id(q: &mut Player) -> TestResult {
     q.expect("de:c", json!("other")).await
 }
 
-async fn owner_that_runs_again_does_not_own(q: &mut Player) -> TestResult {
+async fn owner_that_runs_again_does_not_own(q: &mut Driver) -> TestResult {
     own(q, "a", json!({})).await?;
     q.work_off("a").await?;
     q.act(Step::Retry {
@@ -451,7 +451,7 @@ async fn owner_that_runs_again_does_not_own(q: &mut Player) -> TestResult {
     q.expect("de:k", json!("b")).await
 }
 
-async fn last_kept_add_wins(q: &mut Player) -> TestResult {
+async fn last_kept_add_wins(q: &mut Driver) -> TestResult {
     let keep = json!({ "deduplication": { "keepLastIfActive": true } });
     own(q, "a", keep.clone()).await?;
     q.fetch_job("t", "a").await?;
@@ -471,7 +471,7 @@ async fn last_kept_add_wins(q: &mut Player) -> TestResult {
     q.expect("de:k", json!(null)).await
 }
 
-async fn kept_add_survives_retries_and_a_simple_add(q: &mut Player) -> TestResult {
+async fn kept_add_survives_retries_and_a_simple_add(q: &mut Driver) -> TestResult {
     own(
         q,
         "a",
@@ -497,7 +497,7 @@ async fn kept_add_survives_retries_and_a_simple_add(q: &mut Player) -> TestResul
     q.expect("de:k", json!("b")).await
 }
 
-async fn kept_add_goes_with_its_owner(q: &mut Player) -> TestResult {
+async fn kept_add_goes_with_its_owner(q: &mut Driver) -> TestResult {
     let keep = json!({ "deduplication": { "keepLastIfActive": true } });
     own(q, "a", keep.clone()).await?;
     q.fetch_job("t", "a").await?;
@@ -521,7 +521,7 @@ async fn kept_add_goes_with_its_owner(q: &mut Player) -> TestResult {
     q.expect("dn:k", json!(null)).await
 }
 
-async fn kept_add_survives_the_release_of_its_id(q: &mut Player) -> TestResult {
+async fn kept_add_survives_the_release_of_its_id(q: &mut Driver) -> TestResult {
     let keep = json!({ "deduplication": { "keepLastIfActive": true } });
     own(q, "a", keep.clone()).await?;
     q.fetch_job("t", "a").await?;
@@ -531,7 +531,7 @@ async fn kept_add_survives_the_release_of_its_id(q: &mut Player) -> TestResult {
     q.expect("de:k", json!("b")).await
 }
 
-async fn job_removed_on_completion_frees_its_id(q: &mut Player) -> TestResult {
+async fn job_removed_on_completion_frees_its_id(q: &mut Driver) -> TestResult {
     let keep = json!({ "removeOnComplete": true, "deduplication": { "keepLastIfActive": true } });
     own(q, "a", keep.clone()).await?;
     q.fetch_job("t", "a").await?;

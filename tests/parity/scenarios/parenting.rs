@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::{End, Step};
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::{End, Step};
 
-play!(everyone:
+scenarios!(everyone:
     completed_children_release_their_parent,
     prioritized_parent_is_released_by_priority,
     delayed_parent_is_released_with_its_delay,
@@ -36,7 +36,7 @@ play!(everyone:
 );
 
 /// Makes a parent `par` in queue `p` with children in queue `c`, and goes to `c`.
-async fn family(q: &mut Player, opts: Value, children: &[&str], child_opts: Value) -> TestResult {
+async fn family(q: &mut Driver, opts: Value, children: &[&str], child_opts: Value) -> TestResult {
     q.go("p").await?;
     let children: Value = children
         .iter()
@@ -50,14 +50,14 @@ async fn family(q: &mut Player, opts: Value, children: &[&str], child_opts: Valu
     q.go("c").await
 }
 
-async fn fail(q: &mut Player, id: &str) -> TestResult {
+async fn fail(q: &mut Driver, id: &str) -> TestResult {
     q.fetch_job("t", id).await?;
     q.pass(10).await?;
     q.fail(id, "t").await?;
     Ok(())
 }
 
-async fn completed_children_release_their_parent(q: &mut Player) -> TestResult {
+async fn completed_children_release_their_parent(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["other"]).await?;
     family(q, json!({}), &["k1", "k2"], json!({})).await?;
@@ -76,14 +76,14 @@ async fn completed_children_release_their_parent(q: &mut Player) -> TestResult {
     q.expect("par:processed", values).await
 }
 
-async fn prioritized_parent_is_released_by_priority(q: &mut Player) -> TestResult {
+async fn prioritized_parent_is_released_by_priority(q: &mut Driver) -> TestResult {
     family(q, json!({ "priority": 5, "lifo": true }), &["k"], json!({})).await?;
     q.work_off("k").await?;
     q.go("p").await?;
     q.expect("prioritized", json!(["par", "21474836481"])).await
 }
 
-async fn delayed_parent_is_released_with_its_delay(q: &mut Player) -> TestResult {
+async fn delayed_parent_is_released_with_its_delay(q: &mut Driver) -> TestResult {
     family(
         q,
         json!({ "delay": 5000, "priority": 2 }),
@@ -101,7 +101,7 @@ async fn delayed_parent_is_released_with_its_delay(q: &mut Player) -> TestResult
     q.fetch_job("t", "par").await
 }
 
-async fn parent_of_a_paused_queue_is_released_quietly(q: &mut Player) -> TestResult {
+async fn parent_of_a_paused_queue_is_released_quietly(q: &mut Driver) -> TestResult {
     family(q, json!({}), &["k"], json!({})).await?;
     q.go("p").await?;
     q.node("queue.pause", json!({})).await?;
@@ -112,7 +112,7 @@ async fn parent_of_a_paused_queue_is_released_quietly(q: &mut Player) -> TestRes
     q.expect("marker", json!(null)).await
 }
 
-async fn parent_of_a_full_queue_is_released_quietly(q: &mut Player) -> TestResult {
+async fn parent_of_a_full_queue_is_released_quietly(q: &mut Driver) -> TestResult {
     family(q, json!({}), &["k"], json!({})).await?;
     q.go("p").await?;
     q.node("queue.setGlobalConcurrency", json!({ "concurrency": 0 }))
@@ -123,7 +123,7 @@ async fn parent_of_a_full_queue_is_released_quietly(q: &mut Player) -> TestResul
     q.expect("marker", json!(null)).await
 }
 
-async fn released_parent_is_next(q: &mut Player) -> TestResult {
+async fn released_parent_is_next(q: &mut Driver) -> TestResult {
     let child = json!([{ "name": "k", "queueName": "q", "opts": { "jobId": "k" } }]);
     q.flow("par", json!({}), child).await?;
     q.add_all(&["other"]).await?;
@@ -133,7 +133,7 @@ async fn released_parent_is_next(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn child_without_a_policy_keeps_its_parent_waiting(q: &mut Player) -> TestResult {
+async fn child_without_a_policy_keeps_its_parent_waiting(q: &mut Driver) -> TestResult {
     family(q, json!({}), &["k1", "k2"], json!({})).await?;
     fail(q, "k1").await?;
     q.work_off("k2").await?;
@@ -142,7 +142,7 @@ async fn child_without_a_policy_keeps_its_parent_waiting(q: &mut Player) -> Test
     q.expect("wait", json!(null)).await
 }
 
-async fn failing_child_fails_its_parent(q: &mut Player) -> TestResult {
+async fn failing_child_fails_its_parent(q: &mut Driver) -> TestResult {
     let policy = json!({ "failParentOnFailure": true });
     family(q, json!({ "attempts": 5 }), &["k1", "k2"], policy).await?;
     fail(q, "k1").await?;
@@ -165,7 +165,7 @@ async fn failing_child_fails_its_parent(q: &mut Player) -> TestResult {
     fail(q, "k2").await
 }
 
-async fn failing_child_fails_its_delayed_parent(q: &mut Player) -> TestResult {
+async fn failing_child_fails_its_delayed_parent(q: &mut Driver) -> TestResult {
     let policy = json!({ "failParentOnFailure": true });
     family(q, json!({ "delay": 30_000 }), &["k1"], policy).await?;
     fail(q, "k1").await?;
@@ -174,7 +174,7 @@ async fn failing_child_fails_its_delayed_parent(q: &mut Player) -> TestResult {
     q.expect_field("par", "delay", json!("30000")).await
 }
 
-async fn failing_child_pulls_its_parent_out_of_delayed(q: &mut Player) -> TestResult {
+async fn failing_child_pulls_its_parent_out_of_delayed(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     let children = json!([
         { "name": "k1", "queueName": "c", "opts": { "jobId": "k1", "continueParentOnFailure": true } },
@@ -190,7 +190,7 @@ async fn failing_child_pulls_its_parent_out_of_delayed(q: &mut Player) -> TestRe
     q.expect_field("par", "delay", json!("0")).await
 }
 
-async fn failing_child_marks_an_active_parent(q: &mut Player) -> TestResult {
+async fn failing_child_marks_an_active_parent(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["par"]).await?;
     q.fetch_job("t", "par").await?;
@@ -206,7 +206,7 @@ async fn failing_child_marks_an_active_parent(q: &mut Player) -> TestResult {
 }
 
 /// Wherever the parent is ready to run, it stays there.
-async fn failing_child_marks_a_waiting_parent(q: &mut Player) -> TestResult {
+async fn failing_child_marks_a_waiting_parent(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["plain"]).await?;
     q.add("prior", json!({ "jobId": "prior", "priority": 3 }))
@@ -225,7 +225,7 @@ async fn failing_child_marks_a_waiting_parent(q: &mut Player) -> TestResult {
         .await
 }
 
-async fn failing_child_of_a_failed_parent_is_only_recorded(q: &mut Player) -> TestResult {
+async fn failing_child_of_a_failed_parent_is_only_recorded(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     q.add_all(&["par"]).await?;
     q.fetch_job("t", "par").await?;
@@ -241,7 +241,7 @@ async fn failing_child_of_a_failed_parent_is_only_recorded(q: &mut Player) -> Te
     q.expect_field("par", "defa", json!(null)).await
 }
 
-async fn failing_child_lets_its_parent_continue(q: &mut Player) -> TestResult {
+async fn failing_child_lets_its_parent_continue(q: &mut Driver) -> TestResult {
     let policy = json!({ "continueParentOnFailure": true });
     family(q, json!({}), &["k1", "k2", "k3"], policy).await?;
     fail(q, "k1").await?;
@@ -257,7 +257,7 @@ async fn failing_child_lets_its_parent_continue(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn ignored_children_release_their_parent(q: &mut Player) -> TestResult {
+async fn ignored_children_release_their_parent(q: &mut Driver) -> TestResult {
     let policy = json!({ "ignoreDependencyOnFailure": true });
     family(q, json!({ "priority": 2 }), &["k1", "k2"], policy).await?;
     fail(q, "k1").await?;
@@ -270,7 +270,7 @@ async fn ignored_children_release_their_parent(q: &mut Player) -> TestResult {
     q.expect("par:failed", reasons).await
 }
 
-async fn forgotten_children_release_their_parent(q: &mut Player) -> TestResult {
+async fn forgotten_children_release_their_parent(q: &mut Driver) -> TestResult {
     let policy = json!({ "removeDependencyOnFailure": true });
     family(q, json!({}), &["k1", "k2"], policy).await?;
     fail(q, "k1").await?;
@@ -280,7 +280,7 @@ async fn forgotten_children_release_their_parent(q: &mut Player) -> TestResult {
     q.expect("par:failed", json!(null)).await
 }
 
-async fn first_failure_of_a_child_has_no_effect(q: &mut Player) -> TestResult {
+async fn first_failure_of_a_child_has_no_effect(q: &mut Driver) -> TestResult {
     let policy = json!({ "failParentOnFailure": true, "attempts": 2 });
     family(q, json!({}), &["k"], policy).await?;
     fail(q, "k").await?;
@@ -292,7 +292,7 @@ async fn first_failure_of_a_child_has_no_effect(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["par"])).await
 }
 
-async fn failure_climbs_one_level_a_start(q: &mut Player) -> TestResult {
+async fn failure_climbs_one_level_a_start(q: &mut Driver) -> TestResult {
     let policy = |id: &str| json!({ "jobId": id, "failParentOnFailure": true });
     let children = json!([{ "name": "A", "queueName": "a", "opts": policy("A"), "children": [
         { "name": "X1", "queueName": "x", "opts": policy("X1") },
@@ -324,7 +324,7 @@ async fn failure_climbs_one_level_a_start(q: &mut Player) -> TestResult {
         .await
 }
 
-async fn removed_children_are_still_recorded(q: &mut Player) -> TestResult {
+async fn removed_children_are_still_recorded(q: &mut Driver) -> TestResult {
     let opts = json!({ "removeOnComplete": true });
     family(q, json!({}), &["k1"], opts).await?;
     q.work_off("k1").await?;
@@ -335,7 +335,7 @@ async fn removed_children_are_still_recorded(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["par"])).await
 }
 
-async fn removed_failing_children_are_still_recorded(q: &mut Player) -> TestResult {
+async fn removed_failing_children_are_still_recorded(q: &mut Driver) -> TestResult {
     q.go("c").await?;
     q.go("p").await?;
     for policy in [
@@ -355,7 +355,7 @@ async fn removed_failing_children_are_still_recorded(q: &mut Player) -> TestResu
     Ok(())
 }
 
-async fn child_of_a_missing_parent_ends(q: &mut Player) -> TestResult {
+async fn child_of_a_missing_parent_ends(q: &mut Driver) -> TestResult {
     family(
         q,
         json!({}),
@@ -371,7 +371,7 @@ async fn child_of_a_missing_parent_ends(q: &mut Player) -> TestResult {
     fail(q, "k2").await
 }
 
-async fn child_with_only_a_parent_key_counts(q: &mut Player) -> TestResult {
+async fn child_with_only_a_parent_key_counts(q: &mut Driver) -> TestResult {
     family(q, json!({}), &["k"], json!({})).await?;
     q.redis(&["HDEL", "k", "parent"]).await?;
     q.work_off("k").await?;
@@ -379,7 +379,7 @@ async fn child_with_only_a_parent_key_counts(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["par"])).await
 }
 
-async fn retried_child_is_pending_again(q: &mut Player) -> TestResult {
+async fn retried_child_is_pending_again(q: &mut Driver) -> TestResult {
     q.go("c").await?;
     q.go("p").await?;
     let children = json!([
@@ -413,7 +413,7 @@ async fn retried_child_is_pending_again(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn retried_completed_child_is_pending_again(q: &mut Player) -> TestResult {
+async fn retried_completed_child_is_pending_again(q: &mut Driver) -> TestResult {
     family(q, json!({}), &["k1", "k2"], json!({})).await?;
     q.work_off("k1").await?;
     q.act(Step::Retry {
@@ -429,7 +429,7 @@ async fn retried_completed_child_is_pending_again(q: &mut Player) -> TestResult 
         .await
 }
 
-async fn child_ends_twice_for_one_parent(q: &mut Player) -> TestResult {
+async fn child_ends_twice_for_one_parent(q: &mut Driver) -> TestResult {
     family(q, json!({}), &["k1"], json!({})).await?;
     q.work_off("k1").await?;
     q.go("p").await?;

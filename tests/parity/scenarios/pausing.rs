@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::{End, Step};
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::{End, Step};
 
-play!(everyone:
+scenarios!(everyone:
     pause_stops_starts_and_keeps_jobs_in_place,
     resume_wakes_for_waiting_jobs,
     resume_announces_delayed_jobs,
@@ -20,7 +20,7 @@ play!(everyone:
     long_legacy_list_comes_back_whole,
 );
 
-async fn pause_stops_starts_and_keeps_jobs_in_place(q: &mut Player) -> TestResult {
+async fn pause_stops_starts_and_keeps_jobs_in_place(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.add("p", json!({ "jobId": "p", "priority": 1 })).await?;
     q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
@@ -30,7 +30,7 @@ async fn pause_stops_starts_and_keeps_jobs_in_place(q: &mut Player) -> TestResul
     q.expect("wait", json!(["b", "a"])).await
 }
 
-async fn resume_wakes_for_waiting_jobs(q: &mut Player) -> TestResult {
+async fn resume_wakes_for_waiting_jobs(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
     q.act(Step::Pause).await?;
@@ -39,20 +39,20 @@ async fn resume_wakes_for_waiting_jobs(q: &mut Player) -> TestResult {
     q.fetch_job("t", "a").await
 }
 
-async fn resume_announces_delayed_jobs(q: &mut Player) -> TestResult {
+async fn resume_announces_delayed_jobs(q: &mut Driver) -> TestResult {
     q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
     q.act(Step::Pause).await?;
     q.act(Step::Resume).await?;
     q.expect("marker", json!(["1", "1700000009000"])).await
 }
 
-async fn resume_of_an_empty_queue_writes_no_wake_up(q: &mut Player) -> TestResult {
+async fn resume_of_an_empty_queue_writes_no_wake_up(q: &mut Driver) -> TestResult {
     q.act(Step::Pause).await?;
     q.act(Step::Resume).await?;
     q.expect("marker", json!(null)).await
 }
 
-async fn resume_of_a_full_queue_wakes(q: &mut Player) -> TestResult {
+async fn resume_of_a_full_queue_wakes(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
     q.node("queue.setGlobalConcurrency", json!({ "concurrency": 1 }))
@@ -62,7 +62,7 @@ async fn resume_of_a_full_queue_wakes(q: &mut Player) -> TestResult {
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn pause_and_resume_say_so_each_time(q: &mut Player) -> TestResult {
+async fn pause_and_resume_say_so_each_time(q: &mut Driver) -> TestResult {
     q.act(Step::Resume).await?;
     q.act(Step::Pause).await?;
     q.act(Step::Pause).await?;
@@ -70,7 +70,7 @@ async fn pause_and_resume_say_so_each_time(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn active_job_ends_while_the_queue_is_paused(q: &mut Player) -> TestResult {
+async fn active_job_ends_while_the_queue_is_paused(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("ta", "a").await?;
     q.fetch_job("tb", "b").await?;
@@ -80,7 +80,7 @@ async fn active_job_ends_while_the_queue_is_paused(q: &mut Player) -> TestResult
     Ok(())
 }
 
-async fn legacy_list_becomes_the_waiting_one(q: &mut Player) -> TestResult {
+async fn legacy_list_becomes_the_waiting_one(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.act(Step::Pause).await?;
     q.redis(&["RENAME", "wait", "$P:q:paused"]).await?;
@@ -88,7 +88,7 @@ async fn legacy_list_becomes_the_waiting_one(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["b", "a"])).await
 }
 
-async fn legacy_jobs_run_before_those_that_wait(q: &mut Player) -> TestResult {
+async fn legacy_jobs_run_before_those_that_wait(q: &mut Driver) -> TestResult {
     q.add_all(&["1a", "2b"]).await?;
     q.act(Step::Pause).await?;
     q.redis(&["RENAME", "wait", "$P:q:paused"]).await?;
@@ -100,7 +100,7 @@ async fn legacy_jobs_run_before_those_that_wait(q: &mut Player) -> TestResult {
 }
 
 /// BullMQ moves 7000 ids a call, this library fewer: nothing is lost, and there is one event.
-async fn long_legacy_list_comes_back_whole(q: &mut Player) -> TestResult {
+async fn long_legacy_list_comes_back_whole(q: &mut Driver) -> TestResult {
     q.act(Step::Pause).await?;
     q.add_all(&["W0", "W1"]).await?;
     for n in 0..26 {

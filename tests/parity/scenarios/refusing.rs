@@ -4,11 +4,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::Step;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::Step;
 
-play!(everyone:
+scenarios!(everyone:
     pending_child_fails_the_attempt_only,
     pending_child_leaves_the_backoff_to_the_job,
     pending_child_uses_up_the_attempts,
@@ -30,7 +30,7 @@ fn returns_too_early() -> Value {
     json!([["child", "kid", { "delay": 100_000 }], ["return", "early"]])
 }
 
-async fn pending_child_fails_the_attempt_only(q: &mut Player) -> TestResult {
+async fn pending_child_fails_the_attempt_only(q: &mut Driver) -> TestResult {
     q.add("par", json!({ "jobId": "par", "attempts": 5 }))
         .await?;
     let script = json!({ "par": [returns_too_early(), [["children"]], [["return", "done"]]] });
@@ -44,7 +44,7 @@ async fn pending_child_fails_the_attempt_only(q: &mut Player) -> TestResult {
     q.expect_field("par", "returnvalue", "done".into()).await
 }
 
-async fn pending_child_leaves_the_backoff_to_the_job(q: &mut Player) -> TestResult {
+async fn pending_child_leaves_the_backoff_to_the_job(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "par", "attempts": 5, "backoff": 1000 });
     q.add("par", opts).await?;
     q.work(json!({ "par": [returns_too_early()] })).await?;
@@ -56,7 +56,7 @@ async fn pending_child_leaves_the_backoff_to_the_job(q: &mut Player) -> TestResu
     q.expect_field("par", "atm", "2".into()).await
 }
 
-async fn pending_child_uses_up_the_attempts(q: &mut Player) -> TestResult {
+async fn pending_child_uses_up_the_attempts(q: &mut Driver) -> TestResult {
     q.add("par", json!({ "jobId": "par", "attempts": 3 }))
         .await?;
     q.work(json!({ "par": [returns_too_early()] })).await?;
@@ -69,14 +69,14 @@ async fn pending_child_uses_up_the_attempts(q: &mut Player) -> TestResult {
     .await
 }
 
-async fn pending_child_lets_retention_apply(q: &mut Player) -> TestResult {
+async fn pending_child_lets_retention_apply(q: &mut Driver) -> TestResult {
     q.add("par", json!({ "jobId": "par", "removeOnFail": true }))
         .await?;
     q.work(json!({ "par": [returns_too_early()] })).await?;
     q.expect("par", Value::Null).await
 }
 
-async fn pending_child_counts_started_attempts(q: &mut Player) -> TestResult {
+async fn pending_child_counts_started_attempts(q: &mut Driver) -> TestResult {
     q.add("par", json!({ "jobId": "par", "attempts": 5 }))
         .await?;
     q.add_all(&["b"]).await?;
@@ -88,7 +88,7 @@ async fn pending_child_counts_started_attempts(q: &mut Player) -> TestResult {
         .await
 }
 
-async fn pending_child_leaves_the_neighbour_alone(q: &mut Player) -> TestResult {
+async fn pending_child_leaves_the_neighbour_alone(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "par", "attempts": 2, "backoff": 1000, "priority": 1 });
     q.add("par", opts).await?;
     for id in ["b", "c"] {
@@ -103,7 +103,7 @@ async fn pending_child_leaves_the_neighbour_alone(q: &mut Player) -> TestResult 
 }
 
 /// A parent whose child has failed while it runs.
-async fn parent_of_a_failed_child(q: &mut Player, opts: Value) -> TestResult {
+async fn parent_of_a_failed_child(q: &mut Driver, opts: Value) -> TestResult {
     q.add("par", opts).await?;
     q.add_all(&["b"]).await?;
     let adds = json!([["child", "kid", { "lifo": true, "failParentOnFailure": true }],
@@ -117,7 +117,7 @@ async fn parent_of_a_failed_child(q: &mut Player, opts: Value) -> TestResult {
     Ok(())
 }
 
-async fn failed_child_fails_its_parent_for_good(q: &mut Player) -> TestResult {
+async fn failed_child_fails_its_parent_for_good(q: &mut Driver) -> TestResult {
     parent_of_a_failed_child(q, json!({ "jobId": "par", "attempts": 5 })).await?;
     q.expect_field("par", "atm", "1".into()).await?;
     q.expect_field(
@@ -128,14 +128,14 @@ async fn failed_child_fails_its_parent_for_good(q: &mut Player) -> TestResult {
     .await
 }
 
-async fn failed_child_lets_retention_apply(q: &mut Player) -> TestResult {
+async fn failed_child_lets_retention_apply(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "par", "attempts": 5, "removeOnFail": true });
     parent_of_a_failed_child(q, opts).await?;
     q.expect("par", Value::Null).await
 }
 
 /// Starts a worker whose handler of `a` ends with `end` after something has happened to the job.
-async fn meddle(q: &mut Player, end: Value, commands: &[&[&str]], left: &[&str]) -> TestResult {
+async fn meddle(q: &mut Driver, end: Value, commands: &[&[&str]], left: &[&str]) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.add_all(&["b"]).await?;
     q.start_work(json!({ "a": [[["gate", "in"], end]] }))
@@ -156,35 +156,35 @@ async fn meddle(q: &mut Player, end: Value, commands: &[&[&str]], left: &[&str])
         .await
 }
 
-async fn removed_job_s_end_is_dropped(q: &mut Player) -> TestResult {
+async fn removed_job_s_end_is_dropped(q: &mut Driver) -> TestResult {
     meddle(q, json!(["return", 1]), &[&["DEL", "a:lock"]], &[]).await?;
     q.expect("a", Value::Null).await
 }
 
-async fn end_without_a_lock_is_dropped(q: &mut Player) -> TestResult {
+async fn end_without_a_lock_is_dropped(q: &mut Driver) -> TestResult {
     meddle(q, json!(["return", 1]), &[&["DEL", "a:lock"]], &["a"]).await?;
     q.expect("active", json!(["a"])).await
 }
 
-async fn end_under_a_foreign_lock_is_dropped(q: &mut Player) -> TestResult {
+async fn end_under_a_foreign_lock_is_dropped(q: &mut Driver) -> TestResult {
     let foreign: &[&str] = &["SET", "a:lock", "foreign"];
     meddle(q, json!(["return", 1]), &[foreign], &["a"]).await?;
     q.expect("a:lock", "foreign".into()).await
 }
 
-async fn failure_without_a_lock_is_dropped(q: &mut Player) -> TestResult {
+async fn failure_without_a_lock_is_dropped(q: &mut Driver) -> TestResult {
     let end = json!(["fail", "too late"]);
     meddle(q, end, &[&["DEL", "a:lock"]], &["a"]).await?;
     q.expect("active", json!(["a"])).await
 }
 
-async fn step_back_without_a_lock_is_dropped(q: &mut Player) -> TestResult {
+async fn step_back_without_a_lock_is_dropped(q: &mut Driver) -> TestResult {
     meddle(q, json!(["delay", 5000]), &[&["DEL", "a:lock"]], &["a"]).await?;
     q.expect("active", json!(["a"])).await
 }
 
 /// What others do while a handler runs is seen by its end.
-async fn gate_holds_a_handler(q: &mut Player) -> TestResult {
+async fn gate_holds_a_handler(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.start_work(json!({ "a": [[["gate", "in"], ["fail", "after all"]]] }))
         .await?;

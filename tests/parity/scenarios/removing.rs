@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::{Step, locked};
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::{Step, locked};
 
-play!(everyone:
+scenarios!(everyone:
     job_of_any_state_is_removed,
     unknown_job_is_removed_already,
     locked_job_stays,
@@ -34,7 +34,7 @@ fn remove(id: &str) -> Step {
     }
 }
 
-async fn job_of_any_state_is_removed(q: &mut Player) -> TestResult {
+async fn job_of_any_state_is_removed(q: &mut Driver) -> TestResult {
     q.add_all(&["jc", "jf"]).await?;
     q.work_off("jc").await?;
     q.fetch_job("t", "jf").await?;
@@ -55,19 +55,19 @@ async fn job_of_any_state_is_removed(q: &mut Player) -> TestResult {
     q.expect("jw:logs", json!(null)).await
 }
 
-async fn unknown_job_is_removed_already(q: &mut Player) -> TestResult {
+async fn unknown_job_is_removed_already(q: &mut Driver) -> TestResult {
     q.act(remove("nobody")).await?;
     q.expect("events", json!(null)).await
 }
 
-async fn locked_job_stays(q: &mut Player) -> TestResult {
+async fn locked_job_stays(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     assert_eq!(q.act(remove("a")).await?, locked());
     q.expect("active", json!(["a"])).await
 }
 
-async fn active_job_without_a_lock_is_removed(q: &mut Player) -> TestResult {
+async fn active_job_without_a_lock_is_removed(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "a:lock"]).await?;
@@ -75,7 +75,7 @@ async fn active_job_without_a_lock_is_removed(q: &mut Player) -> TestResult {
     q.expect("active", json!(null)).await
 }
 
-async fn children_go_with_their_parent(q: &mut Player) -> TestResult {
+async fn children_go_with_their_parent(q: &mut Driver) -> TestResult {
     q.go("c").await?;
     q.go("q").await?;
     let children = json!([
@@ -97,7 +97,7 @@ async fn children_go_with_their_parent(q: &mut Player) -> TestResult {
 }
 
 /// Too many jobs for one step; only the order of their events may differ.
-async fn large_flow_goes_as_a_small_one_does(q: &mut Player) -> TestResult {
+async fn large_flow_goes_as_a_small_one_does(q: &mut Driver) -> TestResult {
     q.go("c").await?;
     q.go("q").await?;
     let mut children: Vec<_> = (0..150)
@@ -153,7 +153,7 @@ async fn large_flow_goes_as_a_small_one_does(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn children_stay_on_request(q: &mut Player) -> TestResult {
+async fn children_stay_on_request(q: &mut Driver) -> TestResult {
     let children = json!([{ "name": "k1", "queueName": "q", "opts": { "jobId": "k1" } }]);
     q.flow("par", json!({}), children).await?;
     q.act(Step::Remove {
@@ -165,7 +165,7 @@ async fn children_stay_on_request(q: &mut Player) -> TestResult {
     q.work_off("k1").await
 }
 
-async fn locked_child_keeps_its_parent(q: &mut Player) -> TestResult {
+async fn locked_child_keeps_its_parent(q: &mut Driver) -> TestResult {
     let children = json!([{ "name": "k1", "queueName": "q", "opts": { "jobId": "k1" } }]);
     q.flow("par", json!({}), children).await?;
     q.fetch_job("t", "k1").await?;
@@ -178,7 +178,7 @@ async fn locked_child_keeps_its_parent(q: &mut Player) -> TestResult {
     q.expect("par", json!(null)).await
 }
 
-async fn last_pending_child_releases_its_parent(q: &mut Player) -> TestResult {
+async fn last_pending_child_releases_its_parent(q: &mut Driver) -> TestResult {
     q.go("c").await?;
     q.go("q").await?;
     let children = json!([
@@ -197,7 +197,7 @@ async fn last_pending_child_releases_its_parent(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["par"])).await
 }
 
-async fn pending_iteration_of_a_scheduler_stays(q: &mut Player) -> TestResult {
+async fn pending_iteration_of_a_scheduler_stays(q: &mut Driver) -> TestResult {
     let every = json!({ "id": "sid", "repeat": { "every": 60_000 } });
     let job = q.node("queue.upsertJobScheduler", every).await?;
     let id = job["id"].as_str().unwrap_or_default().to_owned();
@@ -206,7 +206,7 @@ async fn pending_iteration_of_a_scheduler_stays(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn removed_job_frees_its_deduplication_id(q: &mut Player) -> TestResult {
+async fn removed_job_frees_its_deduplication_id(q: &mut Driver) -> TestResult {
     q.node_add(
         "a",
         json!({ "jobId": "a", "deduplication": { "id": "k", "ttl": 90_000 } }),
@@ -221,7 +221,7 @@ async fn removed_job_frees_its_deduplication_id(q: &mut Player) -> TestResult {
     q.expect("de:m", json!("other")).await
 }
 
-async fn drain_empties_what_waits(q: &mut Player) -> TestResult {
+async fn drain_empties_what_waits(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     q.add("p", json!({ "jobId": "p", "priority": 2 })).await?;
     q.add("d", json!({ "jobId": "d", "delay": 10 })).await?;
@@ -235,7 +235,7 @@ async fn drain_empties_what_waits(q: &mut Player) -> TestResult {
     q.expect("active", json!(["a"])).await
 }
 
-async fn drain_empties_what_is_delayed_on_request(q: &mut Player) -> TestResult {
+async fn drain_empties_what_is_delayed_on_request(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.add("d", json!({ "jobId": "d", "delay": 10 })).await?;
     q.act(Step::Drain { delayed: true }).await?;
@@ -243,14 +243,14 @@ async fn drain_empties_what_is_delayed_on_request(q: &mut Player) -> TestResult 
     q.expect("d", json!(null)).await
 }
 
-async fn drain_frees_deduplication_ids(q: &mut Player) -> TestResult {
+async fn drain_frees_deduplication_ids(q: &mut Driver) -> TestResult {
     q.node_add("a", json!({ "jobId": "a", "deduplication": { "id": "k" } }))
         .await?;
     q.act(Step::Drain { delayed: false }).await?;
     q.expect("de:k", json!(null)).await
 }
 
-async fn drained_child_takes_its_parent_along(q: &mut Player) -> TestResult {
+async fn drained_child_takes_its_parent_along(q: &mut Driver) -> TestResult {
     let children = json!([{ "name": "mid", "queueName": "q", "opts": { "jobId": "mid" },
         "children": [{ "name": "kid", "queueName": "q", "opts": { "jobId": "kid" } }] }]);
     q.flow("top", json!({}), children).await?;
@@ -261,7 +261,7 @@ async fn drained_child_takes_its_parent_along(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn drained_child_releases_a_parent_elsewhere(q: &mut Player) -> TestResult {
+async fn drained_child_releases_a_parent_elsewhere(q: &mut Driver) -> TestResult {
     q.go("p").await?;
     let children = json!([{ "name": "kid", "queueName": "q", "opts": { "jobId": "kid" } }]);
     q.flow("par", json!({ "priority": 4 }), children).await?;
@@ -271,7 +271,7 @@ async fn drained_child_releases_a_parent_elsewhere(q: &mut Player) -> TestResult
     q.expect("wait", json!(["par"])).await
 }
 
-async fn drained_children_release_their_parents_in_order(q: &mut Player) -> TestResult {
+async fn drained_children_release_their_parents_in_order(q: &mut Driver) -> TestResult {
     for (parent, opts) in [
         ("late", json!({ "delay": 2000 })),
         ("urgent", json!({ "priority": 4 })),

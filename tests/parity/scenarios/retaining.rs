@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::driver::{End, Step};
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::{End, Step};
 
-play!(everyone:
+scenarios!(everyone:
     every_form_of_retention_deletes_the_same,
     every_form_applies_to_failed_jobs_too,
     age_deletes_the_newest_of_the_old_up_to_the_limit,
@@ -26,7 +26,7 @@ play!(everyone:
 );
 
 /// Puts finished jobs into a set, a millisecond apart.
-async fn finished_long_ago(q: &mut Player, set: &str, jobs: i64) -> TestResult {
+async fn finished_long_ago(q: &mut Driver, set: &str, jobs: i64) -> TestResult {
     for n in 0..jobs {
         let (id, at) = (format!("old{n}"), (q.now() - 100_000 + n).to_string());
         q.redis(&["HSET", &id, "name", "old"]).await?;
@@ -36,7 +36,7 @@ async fn finished_long_ago(q: &mut Player, set: &str, jobs: i64) -> TestResult {
 }
 
 /// BullMQ deletes in one go, this library in bounded steps: what is left is the same.
-async fn large_set_shrinks_to_what_is_kept(q: &mut Player) -> TestResult {
+async fn large_set_shrinks_to_what_is_kept(q: &mut Driver) -> TestResult {
     finished_long_ago(q, "completed", 650).await?;
     q.add("a", json!({ "jobId": "a", "removeOnComplete": 3 }))
         .await?;
@@ -47,7 +47,7 @@ async fn large_set_shrinks_to_what_is_kept(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn large_set_grows_old(q: &mut Player) -> TestResult {
+async fn large_set_grows_old(q: &mut Driver) -> TestResult {
     finished_long_ago(q, "failed", 1250).await?;
     let rule = json!({ "age": 10, "count": 100 });
     q.add("a", json!({ "jobId": "a", "removeOnFail": rule }))
@@ -62,7 +62,7 @@ async fn large_set_grows_old(q: &mut Player) -> TestResult {
 }
 
 /// Leaves three finished jobs a minute apart, the last a second ago.
-async fn three_old_jobs(q: &mut Player, fail: bool) -> TestResult {
+async fn three_old_jobs(q: &mut Driver, fail: bool) -> TestResult {
     for id in ["old1", "old2", "old3"] {
         q.add(id, json!({ "jobId": id })).await?;
         q.fetch_job("t", id).await?;
@@ -95,7 +95,7 @@ fn forms() -> Vec<Value> {
     ]
 }
 
-async fn every_form_of_retention_deletes_the_same(q: &mut Player) -> TestResult {
+async fn every_form_of_retention_deletes_the_same(q: &mut Driver) -> TestResult {
     for (at, form) in forms().into_iter().enumerate() {
         q.go(&format!("q{at}")).await?;
         three_old_jobs(q, false).await?;
@@ -106,7 +106,7 @@ async fn every_form_of_retention_deletes_the_same(q: &mut Player) -> TestResult 
     Ok(())
 }
 
-async fn every_form_applies_to_failed_jobs_too(q: &mut Player) -> TestResult {
+async fn every_form_applies_to_failed_jobs_too(q: &mut Driver) -> TestResult {
     for (at, form) in forms().into_iter().enumerate() {
         q.go(&format!("q{at}")).await?;
         three_old_jobs(q, true).await?;
@@ -118,7 +118,7 @@ async fn every_form_applies_to_failed_jobs_too(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn age_deletes_the_newest_of_the_old_up_to_the_limit(q: &mut Player) -> TestResult {
+async fn age_deletes_the_newest_of_the_old_up_to_the_limit(q: &mut Driver) -> TestResult {
     for id in ["a0", "a1", "a2", "a3", "a4"] {
         q.add(id, json!({ "jobId": id })).await?;
         q.work_off(id).await?;
@@ -137,7 +137,7 @@ async fn age_deletes_the_newest_of_the_old_up_to_the_limit(q: &mut Player) -> Te
     q.expect_field("a2", "name", json!(null)).await
 }
 
-async fn old_age_goes_before_count(q: &mut Player) -> TestResult {
+async fn old_age_goes_before_count(q: &mut Driver) -> TestResult {
     three_old_jobs(q, false).await?;
     q.add(
         "new",
@@ -147,7 +147,7 @@ async fn old_age_goes_before_count(q: &mut Player) -> TestResult {
     q.work_off("new").await
 }
 
-async fn limit_of_zero_deletes_nothing_by_age(q: &mut Player) -> TestResult {
+async fn limit_of_zero_deletes_nothing_by_age(q: &mut Driver) -> TestResult {
     three_old_jobs(q, false).await?;
     q.add(
         "new",
@@ -157,7 +157,7 @@ async fn limit_of_zero_deletes_nothing_by_age(q: &mut Player) -> TestResult {
     q.work_off("new").await
 }
 
-async fn negative_count_keeps_all(q: &mut Player) -> TestResult {
+async fn negative_count_keeps_all(q: &mut Driver) -> TestResult {
     three_old_jobs(q, false).await?;
     q.node_add("a", json!({ "jobId": "a", "removeOnComplete": -1 }))
         .await?;
@@ -170,7 +170,7 @@ async fn negative_count_keeps_all(q: &mut Player) -> TestResult {
     q.work_off("b").await
 }
 
-async fn job_decides_before_the_worker(q: &mut Player) -> TestResult {
+async fn job_decides_before_the_worker(q: &mut Driver) -> TestResult {
     q.worker("tidy", json!({ "removeOnComplete": { "count": 1 } }));
     for id in ["a", "b"] {
         q.add(id, json!({ "jobId": id, "removeOnComplete": false }))
@@ -182,7 +182,7 @@ async fn job_decides_before_the_worker(q: &mut Player) -> TestResult {
     q.work_off("c").await
 }
 
-async fn worker_decides_where_the_job_does_not(q: &mut Player) -> TestResult {
+async fn worker_decides_where_the_job_does_not(q: &mut Driver) -> TestResult {
     q.worker(
         "tidy",
         json!({ "removeOnComplete": { "count": 1 }, "removeOnFail": { "age": 0 } }),
@@ -199,7 +199,7 @@ async fn worker_decides_where_the_job_does_not(q: &mut Player) -> TestResult {
     q.expect("completed", json!(["c", "1700000000030"])).await
 }
 
-async fn pruned_job_loses_all_of_its_keys(q: &mut Player) -> TestResult {
+async fn pruned_job_loses_all_of_its_keys(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a" })).await?;
     q.act(Step::Log {
         id: "a".into(),
@@ -217,7 +217,7 @@ async fn pruned_job_loses_all_of_its_keys(q: &mut Player) -> TestResult {
     q.expect("a:logs", json!(null)).await
 }
 
-async fn pruned_children_leave_their_parent(q: &mut Player) -> TestResult {
+async fn pruned_children_leave_their_parent(q: &mut Driver) -> TestResult {
     let child = |id: &str, opts: Value| {
         let mut opts = opts;
         opts["jobId"] = id.into();
@@ -242,7 +242,7 @@ async fn pruned_children_leave_their_parent(q: &mut Player) -> TestResult {
     q.expect("waiting-children", json!(null)).await
 }
 
-async fn removed_job_takes_its_keys_along(q: &mut Player) -> TestResult {
+async fn removed_job_takes_its_keys_along(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "removeOnComplete": true }))
         .await?;
     q.act(Step::Log {
@@ -257,7 +257,7 @@ async fn removed_job_takes_its_keys_along(q: &mut Player) -> TestResult {
     q.expect("a", json!(null)).await
 }
 
-async fn removed_child_without_policy_lets_its_parent_go_on(q: &mut Player) -> TestResult {
+async fn removed_child_without_policy_lets_its_parent_go_on(q: &mut Driver) -> TestResult {
     let child = json!({ "name": "k", "queueName": "q", "data": {},
         "opts": { "jobId": "k", "removeOnFail": true } });
     q.flow("par", json!({ "priority": 3, "delay": 50 }), json!([child]))
@@ -267,7 +267,7 @@ async fn removed_child_without_policy_lets_its_parent_go_on(q: &mut Player) -> T
     q.expect("wait", json!(["par"])).await
 }
 
-async fn completed_child_that_is_removed_counts(q: &mut Player) -> TestResult {
+async fn completed_child_that_is_removed_counts(q: &mut Driver) -> TestResult {
     let child = json!({ "name": "k", "queueName": "q", "data": {},
         "opts": { "jobId": "k", "removeOnComplete": true } });
     q.flow("par", json!({}), json!([child])).await?;

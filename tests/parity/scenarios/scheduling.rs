@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::Step;
-use crate::player::{Player, START};
-use crate::stage::play;
+use crate::driver::{Driver, START};
+use crate::fixture::scenarios;
+use crate::step::Step;
 
-play!(everyone:
+scenarios!(everyone:
     first_run_of_an_interval_is_now,
     template_is_stored_and_its_job_queued,
     template_may_be_empty,
@@ -49,14 +49,14 @@ fn minutely() -> serde_json::Value {
     json!({ "pattern": "* * * * *", "tz": "UTC" })
 }
 
-async fn first_run_of_an_interval_is_now(q: &mut Player) -> TestResult {
+async fn first_run_of_an_interval_is_now(q: &mut Driver) -> TestResult {
     q.upsert_at("s", every(60_000), START).await?;
     q.expect("repeat", json!(["s", START.to_string()])).await?;
     q.expect_field("repeat:s", "offset", json!("20000")).await?;
     q.expect("wait", json!([format!("repeat:s:{START}")])).await
 }
 
-async fn template_is_stored_and_its_job_queued(q: &mut Player) -> TestResult {
+async fn template_is_stored_and_its_job_queued(q: &mut Driver) -> TestResult {
     let template = json!({
         "name": "jn", "data": { "a": [1, "é"] },
         "opts": { "attempts": 3, "priority": 2, "removeOnComplete": 5,
@@ -69,7 +69,7 @@ async fn template_is_stored_and_its_job_queued(q: &mut Player) -> TestResult {
     q.expect_field(&id, "rjk", json!("s")).await
 }
 
-async fn template_may_be_empty(q: &mut Player) -> TestResult {
+async fn template_may_be_empty(q: &mut Driver) -> TestResult {
     q.upsert("with:colons and spaces/é", every(5000)).await?;
     let template = json!({ "name": "", "data": {} });
     q.upsert_with("t", every(5000), template).await?;
@@ -79,7 +79,7 @@ async fn template_may_be_empty(q: &mut Player) -> TestResult {
     q.expect_field("repeat:u", "data", json!([])).await
 }
 
-async fn options_of_a_template_reach_its_jobs(q: &mut Player) -> TestResult {
+async fn options_of_a_template_reach_its_jobs(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let template = json!({ "name": "next", "opts": { "lifo": true } });
     q.upsert_with("s", every(5000), template).await?;
@@ -93,7 +93,7 @@ async fn options_of_a_template_reach_its_jobs(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn pattern_is_stored_with_all_that_bounds_it(q: &mut Player) -> TestResult {
+async fn pattern_is_stored_with_all_that_bounds_it(q: &mut Driver) -> TestResult {
     let repeat = json!({
         "pattern": "*/5 * * * *", "tz": "Europe/Madrid", "limit": 10,
         "startDate": START + 3_600_000, "endDate": START + 86_400_000,
@@ -108,7 +108,7 @@ async fn pattern_is_stored_with_all_that_bounds_it(q: &mut Player) -> TestResult
     Ok(())
 }
 
-async fn pattern_may_begin_at_once(q: &mut Player) -> TestResult {
+async fn pattern_may_begin_at_once(q: &mut Driver) -> TestResult {
     let mut repeat = minutely();
     repeat["immediately"] = json!(true);
     q.upsert_at("s", repeat, START).await?;
@@ -116,13 +116,13 @@ async fn pattern_may_begin_at_once(q: &mut Player) -> TestResult {
     q.expect("repeat", json!(["s", MINUTE.to_string()])).await
 }
 
-async fn schedule_without_a_run_to_come_changes_nothing(q: &mut Player) -> TestResult {
+async fn schedule_without_a_run_to_come_changes_nothing(q: &mut Driver) -> TestResult {
     let repeat = json!({ "pattern": "0 0 1 1 *", "tz": "UTC", "endDate": START + 3_600_000 });
     assert_eq!(q.upsert("s", repeat).await?, json!(null));
     q.expect("repeat", json!(null)).await
 }
 
-async fn offset_shifts_the_first_run(q: &mut Player) -> TestResult {
+async fn offset_shifts_the_first_run(q: &mut Driver) -> TestResult {
     q.upsert_at(
         "a",
         json!({ "every": 60_000, "offset": 30_000 }),
@@ -151,7 +151,7 @@ async fn offset_shifts_the_first_run(q: &mut Player) -> TestResult {
     .await
 }
 
-async fn start_of_an_interval_is_its_first_run(q: &mut Player) -> TestResult {
+async fn start_of_an_interval_is_its_first_run(q: &mut Driver) -> TestResult {
     q.upsert_at(
         "a",
         json!({ "every": 60_000, "startDate": START + 12_345 }),
@@ -169,7 +169,7 @@ async fn start_of_an_interval_is_its_first_run(q: &mut Player) -> TestResult {
     q.upsert_at("c", repeat, START + 500).await
 }
 
-async fn delayed_iteration_is_replaced_in_place(q: &mut Player) -> TestResult {
+async fn delayed_iteration_is_replaced_in_place(q: &mut Driver) -> TestResult {
     let repeat = json!({ "every": 60_000, "offset": 30_000 });
     let slot = START + 10_000;
     q.upsert_at("s", repeat.clone(), slot).await?;
@@ -182,7 +182,7 @@ async fn delayed_iteration_is_replaced_in_place(q: &mut Player) -> TestResult {
     q.upsert_at("p", minutely(), MINUTE).await
 }
 
-async fn waiting_iteration_is_replaced_in_place(q: &mut Player) -> TestResult {
+async fn waiting_iteration_is_replaced_in_place(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.upsert_at("s", every(60_000), START).await?;
     q.add_all(&["b"]).await?;
@@ -195,7 +195,7 @@ async fn waiting_iteration_is_replaced_in_place(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["b", "a"])).await
 }
 
-async fn prioritized_iteration_is_replaced_in_place(q: &mut Player) -> TestResult {
+async fn prioritized_iteration_is_replaced_in_place(q: &mut Driver) -> TestResult {
     let template = || json!({ "name": "s", "opts": { "priority": 3 } });
     q.upsert_with("s", every(60_000), template()).await?;
     q.pass(5).await?;
@@ -204,7 +204,7 @@ async fn prioritized_iteration_is_replaced_in_place(q: &mut Player) -> TestResul
     q.expect("prioritized", json!(null)).await
 }
 
-async fn changed_interval_runs_at_once(q: &mut Player) -> TestResult {
+async fn changed_interval_runs_at_once(q: &mut Driver) -> TestResult {
     q.upsert("s", json!({ "every": 60_000, "offset": 7000 }))
         .await?;
     q.pass(200).await?;
@@ -213,7 +213,7 @@ async fn changed_interval_runs_at_once(q: &mut Player) -> TestResult {
     q.expect_field("repeat:s", "offset", json!("7000")).await
 }
 
-async fn changed_offset_waits_for_a_catch_up(q: &mut Player) -> TestResult {
+async fn changed_offset_waits_for_a_catch_up(q: &mut Driver) -> TestResult {
     let slot = START + 45_000;
     q.upsert_at("s", json!({ "every": 60_000, "offset": 5000 }), slot)
         .await?;
@@ -230,7 +230,7 @@ async fn changed_offset_waits_for_a_catch_up(q: &mut Player) -> TestResult {
     q.expect("repeat", json!(["s", next.to_string()])).await
 }
 
-async fn changed_start_moves_nothing_but_with_a_changed_interval(q: &mut Player) -> TestResult {
+async fn changed_start_moves_nothing_but_with_a_changed_interval(q: &mut Driver) -> TestResult {
     let starting = |every: i64, start: i64| json!({ "every": every, "startDate": START + start });
     q.upsert_at("s", starting(60_000, 5000), START + 5000)
         .await?;
@@ -239,7 +239,7 @@ async fn changed_start_moves_nothing_but_with_a_changed_interval(q: &mut Player)
     q.upsert_at("s", starting(30_000, 7000), START + 7000).await
 }
 
-async fn patterns_and_intervals_replace_each_other(q: &mut Player) -> TestResult {
+async fn patterns_and_intervals_replace_each_other(q: &mut Driver) -> TestResult {
     q.upsert("s", json!({ "every": 60_000, "offset": 7000 }))
         .await?;
     q.upsert_at("s", minutely(), MINUTE).await?;
@@ -256,7 +256,7 @@ async fn patterns_and_intervals_replace_each_other(q: &mut Player) -> TestResult
     q.expect("delayed", json!(null)).await
 }
 
-async fn pattern_over_a_started_interval_starts_its_offset_anew(q: &mut Player) -> TestResult {
+async fn pattern_over_a_started_interval_starts_its_offset_anew(q: &mut Driver) -> TestResult {
     q.upsert_at("s", json!({ "every": 60_000, "limit": 1 }), START)
         .await?;
     q.work_off(&format!("repeat:s:{START}")).await?;
@@ -268,7 +268,7 @@ async fn pattern_over_a_started_interval_starts_its_offset_anew(q: &mut Player) 
     q.upsert_at("t", every(7000), START + 10).await
 }
 
-async fn running_iteration_keeps_running(q: &mut Player) -> TestResult {
+async fn running_iteration_keeps_running(q: &mut Driver) -> TestResult {
     q.upsert_at("s", every(60_000), START).await?;
     q.fetch_job("t", &format!("repeat:s:{START}")).await?;
     let template = json!({ "name": "s", "data": { "v": 2 } });
@@ -282,7 +282,7 @@ async fn running_iteration_keeps_running(q: &mut Player) -> TestResult {
 }
 
 async fn changed_schedule_replaces_the_successor_of_a_running_iteration(
-    q: &mut Player,
+    q: &mut Driver,
 ) -> TestResult {
     q.upsert_at("s", every(30_000), START).await?;
     q.fetch_job("t", &format!("repeat:s:{START}")).await?;
@@ -295,7 +295,7 @@ async fn changed_schedule_replaces_the_successor_of_a_running_iteration(
     q.upsert_at("s", minutely(), MINUTE).await
 }
 
-async fn ended_schedule_goes_on_after_an_upsert(q: &mut Player) -> TestResult {
+async fn ended_schedule_goes_on_after_an_upsert(q: &mut Driver) -> TestResult {
     q.upsert_at("s", json!({ "every": 60_000, "limit": 1 }), START)
         .await?;
     q.work_off(&format!("repeat:s:{START}")).await?;
@@ -305,7 +305,7 @@ async fn ended_schedule_goes_on_after_an_upsert(q: &mut Player) -> TestResult {
     q.expect_field("repeat:s", "ic", json!("1")).await
 }
 
-async fn lost_schedule_is_aligned_by_an_upsert(q: &mut Player) -> TestResult {
+async fn lost_schedule_is_aligned_by_an_upsert(q: &mut Driver) -> TestResult {
     q.upsert_at("s", json!({ "every": 60_000, "limit": 1 }), START)
         .await?;
     q.work_off(&format!("repeat:s:{START}")).await?;
@@ -323,7 +323,7 @@ async fn lost_schedule_is_aligned_by_an_upsert(q: &mut Player) -> TestResult {
 }
 
 /// Puts jobs of an earlier life on the first slots of an interval of a second.
-async fn stale(q: &mut Player, count: i64) -> TestResult {
+async fn stale(q: &mut Driver, count: i64) -> TestResult {
     for n in 0..count {
         let id = format!("repeat:s:{}", START + 1000 * n);
         q.redis(&["HSET", &id, "name", "old"]).await?;
@@ -331,7 +331,7 @@ async fn stale(q: &mut Player, count: i64) -> TestResult {
     Ok(())
 }
 
-async fn stale_jobs_push_an_interval_to_a_later_slot(q: &mut Player) -> TestResult {
+async fn stale_jobs_push_an_interval_to_a_later_slot(q: &mut Driver) -> TestResult {
     stale(q, 3).await?;
     q.upsert_at("s", every(1000), START + 3000).await?;
     q.go("other").await?;
@@ -339,14 +339,14 @@ async fn stale_jobs_push_an_interval_to_a_later_slot(q: &mut Player) -> TestResu
     q.upsert_at("s", every(1000), START + 32_000).await
 }
 
-async fn too_many_stale_jobs_refuse_an_interval(q: &mut Player) -> TestResult {
+async fn too_many_stale_jobs_refuse_an_interval(q: &mut Driver) -> TestResult {
     stale(q, 33).await?;
     let answer = q.upsert("s", every(1000)).await?;
     assert_eq!(answer, json!({ "refused": -11 }));
     q.expect("repeat", json!(null)).await
 }
 
-async fn taken_slot_refuses_a_pattern(q: &mut Player) -> TestResult {
+async fn taken_slot_refuses_a_pattern(q: &mut Driver) -> TestResult {
     let id = format!("repeat:s:{MINUTE}");
     q.redis(&["HSET", &id, "name", "old"]).await?;
     let answer = q.upsert("s", minutely()).await?;
@@ -354,7 +354,7 @@ async fn taken_slot_refuses_a_pattern(q: &mut Player) -> TestResult {
     q.expect("repeat", json!(null)).await
 }
 
-async fn full_and_paused_queues_are_not_woken(q: &mut Player) -> TestResult {
+async fn full_and_paused_queues_are_not_woken(q: &mut Driver) -> TestResult {
     q.act(Step::Pause).await?;
     q.upsert("s", every(60_000)).await?;
     q.expect("marker", json!(null)).await?;
@@ -374,7 +374,7 @@ fn remove(id: &str) -> Step {
     Step::RemoveScheduler { id }
 }
 
-async fn removed_scheduler_takes_its_delayed_iteration_along(q: &mut Player) -> TestResult {
+async fn removed_scheduler_takes_its_delayed_iteration_along(q: &mut Driver) -> TestResult {
     q.upsert("s", minutely()).await?;
     assert_eq!(q.act(remove("s")).await?, json!(true));
     assert_eq!(q.act(remove("s")).await?, json!(false));
@@ -383,7 +383,7 @@ async fn removed_scheduler_takes_its_delayed_iteration_along(q: &mut Player) -> 
     q.expect("repeat:s", json!(null)).await
 }
 
-async fn removed_scheduler_leaves_a_waiting_iteration(q: &mut Player) -> TestResult {
+async fn removed_scheduler_leaves_a_waiting_iteration(q: &mut Driver) -> TestResult {
     let id = format!("repeat:s:{START}");
     q.upsert("s", every(60_000)).await?;
     q.act(remove("s")).await?;
@@ -397,7 +397,7 @@ async fn removed_scheduler_leaves_a_waiting_iteration(q: &mut Player) -> TestRes
     Ok(())
 }
 
-async fn schedulers_are_read_and_counted(q: &mut Player) -> TestResult {
+async fn schedulers_are_read_and_counted(q: &mut Driver) -> TestResult {
     for (id, offset) in [("a", 10_000), ("b", 30_000), ("c", 50_000)] {
         let template = json!({ "name": id, "data": { "of": id } });
         let repeat = json!({ "every": 60_000, "offset": offset, "limit": 7 });

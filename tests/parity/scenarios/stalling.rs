@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::End;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::End;
 
-play!(everyone:
+scenarios!(everyone:
     first_check_remembers_and_second_hands_back,
     checks_keep_their_distance,
     job_with_a_lock_is_left_alone,
@@ -18,7 +18,7 @@ play!(everyone:
     handed_back_job_goes_on_counting,
 );
 
-async fn first_check_remembers_and_second_hands_back(q: &mut Player) -> TestResult {
+async fn first_check_remembers_and_second_hands_back(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "k", "w"]).await?;
     q.fetch_job("ta", "a").await?;
     q.fetch_job("tk", "k").await?;
@@ -36,7 +36,7 @@ async fn first_check_remembers_and_second_hands_back(q: &mut Player) -> TestResu
     q.expect_field("a", "stc", json!("1")).await
 }
 
-async fn checks_keep_their_distance(q: &mut Player) -> TestResult {
+async fn checks_keep_their_distance(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.check_stalled(1).await?;
@@ -45,14 +45,14 @@ async fn checks_keep_their_distance(q: &mut Player) -> TestResult {
     q.expect("active", json!(["a"])).await
 }
 
-async fn job_with_a_lock_is_left_alone(q: &mut Player) -> TestResult {
+async fn job_with_a_lock_is_left_alone(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     assert_eq!(q.stall(&[], 1).await?, json!([]));
     q.expect("stalled", json!(["a"])).await
 }
 
-async fn job_that_stalls_too_often_fails(q: &mut Player) -> TestResult {
+async fn job_that_stalls_too_often_fails(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a" })).await?;
     for _ in 0..2 {
         q.fetch_job("t", "a").await?;
@@ -75,7 +75,7 @@ async fn job_that_stalls_too_often_fails(q: &mut Player) -> TestResult {
     q.expect_field("a", "ats", json!("3")).await
 }
 
-async fn no_stall_is_tolerated_on_request(q: &mut Player) -> TestResult {
+async fn no_stall_is_tolerated_on_request(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 5 })).await?;
     q.fetch_job("t", "a").await?;
     q.stall(&["a"], 0).await?;
@@ -83,7 +83,7 @@ async fn no_stall_is_tolerated_on_request(q: &mut Player) -> TestResult {
         .await
 }
 
-async fn stalled_job_of_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResult {
+async fn stalled_job_of_a_paused_queue_wakes_nobody(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.node("queue.pause", json!({})).await?;
@@ -92,7 +92,7 @@ async fn stalled_job_of_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResul
     q.expect("marker", json!(null)).await
 }
 
-async fn finished_job_is_not_handed_back(q: &mut Player) -> TestResult {
+async fn finished_job_is_not_handed_back(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.check_stalled(1).await?;
@@ -104,7 +104,7 @@ async fn finished_job_is_not_handed_back(q: &mut Player) -> TestResult {
     q.expect("stalled", json!(null)).await
 }
 
-async fn handed_back_job_goes_on_counting(q: &mut Player) -> TestResult {
+async fn handed_back_job_goes_on_counting(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
     q.fetch_job("old", "a").await?;
     q.stall(&["a"], 1).await?;

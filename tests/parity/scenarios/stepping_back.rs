@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::End;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::End;
 
-play!(everyone:
+scenarios!(everyone:
     job_steps_back_to_delayed,
     job_that_steps_back_to_the_past_is_due,
     jobs_that_step_back_to_one_millisecond_keep_their_order,
@@ -22,7 +22,7 @@ play!(everyone:
     steps_back_without_the_lock_are_refused,
 );
 
-async fn job_steps_back_to_delayed(q: &mut Player) -> TestResult {
+async fn job_steps_back_to_delayed(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "marker"]).await?;
@@ -36,7 +36,7 @@ async fn job_steps_back_to_delayed(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn job_that_steps_back_to_the_past_is_due(q: &mut Player) -> TestResult {
+async fn job_that_steps_back_to_the_past_is_due(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.end("a", "t", End::DelayUntil(q.now() - 5000)).await?;
@@ -46,7 +46,7 @@ async fn job_that_steps_back_to_the_past_is_due(q: &mut Player) -> TestResult {
     q.fetch_job("t", "a").await
 }
 
-async fn jobs_that_step_back_to_one_millisecond_keep_their_order(q: &mut Player) -> TestResult {
+async fn jobs_that_step_back_to_one_millisecond_keep_their_order(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     for id in ["a", "b", "c"] {
         q.fetch_job("t", id).await?;
@@ -59,7 +59,7 @@ async fn jobs_that_step_back_to_one_millisecond_keep_their_order(q: &mut Player)
     Ok(())
 }
 
-async fn released_job_is_next(q: &mut Player) -> TestResult {
+async fn released_job_is_next(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "marker"]).await?;
@@ -70,7 +70,7 @@ async fn released_job_is_next(q: &mut Player) -> TestResult {
     q.fetch_job("t", "a").await
 }
 
-async fn released_prioritized_job_is_first_of_its_equals(q: &mut Player) -> TestResult {
+async fn released_prioritized_job_is_first_of_its_equals(q: &mut Driver) -> TestResult {
     for id in ["p1", "p2"] {
         q.add(id, json!({ "jobId": id, "priority": 5 })).await?;
     }
@@ -83,7 +83,7 @@ async fn released_prioritized_job_is_first_of_its_equals(q: &mut Player) -> Test
     .await
 }
 
-async fn released_job_of_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResult {
+async fn released_job_of_a_paused_queue_wakes_nobody(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.node("queue.pause", json!({})).await?;
@@ -92,7 +92,7 @@ async fn released_job_of_a_paused_queue_wakes_nobody(q: &mut Player) -> TestResu
     q.expect("marker", json!(null)).await
 }
 
-async fn rate_limited_job_is_next_and_the_queue_waits(q: &mut Player) -> TestResult {
+async fn rate_limited_job_is_next_and_the_queue_waits(q: &mut Driver) -> TestResult {
     q.worker(
         "limited",
         json!({ "limiter": { "max": 10, "duration": 60_000 } }),
@@ -105,7 +105,7 @@ async fn rate_limited_job_is_next_and_the_queue_waits(q: &mut Player) -> TestRes
     q.expect("wait", json!(["b", "a"])).await
 }
 
-async fn parent_waits_for_its_children(q: &mut Player) -> TestResult {
+async fn parent_waits_for_its_children(q: &mut Driver) -> TestResult {
     q.add_all(&["par"]).await?;
     q.fetch_job("t", "par").await?;
     let parent = json!({ "id": "par", "queue": "$P:q" });
@@ -126,7 +126,7 @@ async fn parent_waits_for_its_children(q: &mut Player) -> TestResult {
     q.expect_field("par", "atm", json!("1")).await
 }
 
-async fn parent_that_waits_for_a_failed_child_is_refused(q: &mut Player) -> TestResult {
+async fn parent_that_waits_for_a_failed_child_is_refused(q: &mut Driver) -> TestResult {
     q.add_all(&["par"]).await?;
     q.fetch_job("t", "par").await?;
     for id in ["k1", "k2"] {
@@ -149,7 +149,7 @@ async fn parent_that_waits_for_a_failed_child_is_refused(q: &mut Player) -> Test
     q.expect("par:lock", json!("t")).await
 }
 
-async fn renewed_lock_lasts_and_clears_the_stall(q: &mut Player) -> TestResult {
+async fn renewed_lock_lasts_and_clears_the_stall(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.check_stalled(1).await?;
@@ -158,7 +158,7 @@ async fn renewed_lock_lasts_and_clears_the_stall(q: &mut Player) -> TestResult {
     q.expect("stalled", json!(null)).await
 }
 
-async fn foreign_lock_is_not_renewed(q: &mut Player) -> TestResult {
+async fn foreign_lock_is_not_renewed(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.fetch_job("t", "a").await?;
     q.check_stalled(1).await?;
@@ -169,7 +169,7 @@ async fn foreign_lock_is_not_renewed(q: &mut Player) -> TestResult {
     q.expect("stalled", json!(["a"])).await
 }
 
-async fn steps_back_without_the_lock_are_refused(q: &mut Player) -> TestResult {
+async fn steps_back_without_the_lock_are_refused(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "a:lock"]).await?;

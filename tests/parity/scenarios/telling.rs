@@ -3,11 +3,11 @@
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
-use crate::driver::Step;
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
+use crate::step::Step;
 
-play!(everyone:
+scenarios!(everyone:
     custom_event_joins_the_others,
     custom_event_bounds_the_stream,
     stream_is_cut_in_blocks,
@@ -22,7 +22,7 @@ fn publish(n: u32, keep: u64) -> Step {
     }
 }
 
-async fn custom_event_joins_the_others(q: &mut Player) -> TestResult {
+async fn custom_event_joins_the_others(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.act(publish(1, 1000)).await?;
     q.work_off("a").await?;
@@ -31,7 +31,7 @@ async fn custom_event_joins_the_others(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn custom_event_bounds_the_stream(q: &mut Player) -> TestResult {
+async fn custom_event_bounds_the_stream(q: &mut Driver) -> TestResult {
     for n in 0..30 {
         q.add_all(&[&format!("j{n}"), &format!("k{n}")]).await?;
     }
@@ -41,7 +41,7 @@ async fn custom_event_bounds_the_stream(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn stream_is_cut_in_blocks(q: &mut Player) -> TestResult {
+async fn stream_is_cut_in_blocks(q: &mut Driver) -> TestResult {
     for n in 0..60 {
         q.add_all(&[&format!("j{n}"), &format!("k{n}")]).await?;
     }
@@ -52,7 +52,7 @@ async fn stream_is_cut_in_blocks(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn missing_stream_is_cut_to_nothing(q: &mut Player) -> TestResult {
+async fn missing_stream_is_cut_to_nothing(q: &mut Driver) -> TestResult {
     assert_eq!(q.act(Step::TrimEvents { keep: 0 }).await?, json!(0));
     q.expect("events", json!(null)).await
 }

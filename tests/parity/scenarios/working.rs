@@ -3,10 +3,10 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::player::Player;
-use crate::stage::play;
+use crate::driver::Driver;
+use crate::fixture::scenarios;
 
-play!(everyone:
+scenarios!(everyone:
     every_end_of_an_attempt_leaves_the_same,
     failing_job_uses_up_its_attempts,
     backed_off_job_leaves_its_neighbour_alone,
@@ -23,7 +23,7 @@ play!(everyone:
     worker_without_jobs_tells_so_once,
 );
 
-async fn every_end_of_an_attempt_leaves_the_same(q: &mut Player) -> TestResult {
+async fn every_end_of_an_attempt_leaves_the_same(q: &mut Driver) -> TestResult {
     q.add_all(&["ok", "null", "fails", "fatal", "panics", "later", "again"])
         .await?;
     let script = json!({
@@ -41,7 +41,7 @@ async fn every_end_of_an_attempt_leaves_the_same(q: &mut Player) -> TestResult {
     q.expect("delayed", Value::Null).await
 }
 
-async fn failing_job_uses_up_its_attempts(q: &mut Player) -> TestResult {
+async fn failing_job_uses_up_its_attempts(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 3 })).await?;
     q.add_all(&["b"]).await?;
     let script = json!({ "a": [[["fail", "one"]], [["fail", "two"]], [["fail", "three"]]] });
@@ -50,7 +50,7 @@ async fn failing_job_uses_up_its_attempts(q: &mut Player) -> TestResult {
     q.expect_field("a", "failedReason", "three".into()).await
 }
 
-async fn backed_off_job_leaves_its_neighbour_alone(q: &mut Player) -> TestResult {
+async fn backed_off_job_leaves_its_neighbour_alone(q: &mut Driver) -> TestResult {
     let backoff = json!({ "type": "exponential", "delay": 1000 });
     q.add(
         "a",
@@ -68,7 +68,7 @@ async fn backed_off_job_leaves_its_neighbour_alone(q: &mut Player) -> TestResult
     q.expect_field("a", "atm", "3".into()).await
 }
 
-async fn worker_without_attempts_left_applies_its_retention(q: &mut Player) -> TestResult {
+async fn worker_without_attempts_left_applies_its_retention(q: &mut Driver) -> TestResult {
     let keep = json!({ "removeOnComplete": { "count": 1 }, "removeOnFail": { "count": 0 },
         "name": "w", "metrics": { "maxDataPoints": 5 } });
     q.worker("keeping", keep);
@@ -78,7 +78,7 @@ async fn worker_without_attempts_left_applies_its_retention(q: &mut Player) -> T
     q.expect("failed", Value::Null).await
 }
 
-async fn job_started_too_often_is_not_handled(q: &mut Player) -> TestResult {
+async fn job_started_too_often_is_not_handled(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 9 })).await?;
     q.add_all(&["b"]).await?;
     q.worker("strict", json!({ "maxStartedAttempts": 2 }));
@@ -92,7 +92,7 @@ async fn job_started_too_often_is_not_handled(q: &mut Player) -> TestResult {
     .await
 }
 
-async fn deferred_failure_is_not_handled(q: &mut Player) -> TestResult {
+async fn deferred_failure_is_not_handled(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "kid", "failParentOnFailure": true });
     let kid = json!({ "name": "kid", "queueName": "q", "opts": opts });
     q.flow("par", json!({ "attempts": 3 }), json!([kid]))
@@ -102,7 +102,7 @@ async fn deferred_failure_is_not_handled(q: &mut Player) -> TestResult {
         .await
 }
 
-async fn handler_changes_its_job(q: &mut Player) -> TestResult {
+async fn handler_changes_its_job(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let steps = json!([["progress", 50], ["log", "one"], ["log", "two"],
         ["data", { "n": 2 }], ["progress", { "of": "many" }]]);
@@ -110,7 +110,7 @@ async fn handler_changes_its_job(q: &mut Player) -> TestResult {
     q.expect("a:logs", json!(["one", "two"])).await
 }
 
-async fn handler_adds_a_child_and_waits_for_it(q: &mut Player) -> TestResult {
+async fn handler_adds_a_child_and_waits_for_it(q: &mut Driver) -> TestResult {
     q.add_all(&["par", "b"]).await?;
     let waits = json!([["child", "kid", {}], ["children"]]);
     q.work(json!({ "par": [waits, [["return", "done"]]] }))
@@ -119,7 +119,7 @@ async fn handler_adds_a_child_and_waits_for_it(q: &mut Player) -> TestResult {
     q.expect_field("par", "ats", "2".into()).await
 }
 
-async fn job_stepped_back_runs_next(q: &mut Player) -> TestResult {
+async fn job_stepped_back_runs_next(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     let work = q.work(json!({ "a": [[["release"]]] })).await?;
     let ids: Vec<_> = work["seen"].as_array().into_iter().flatten().collect();
@@ -128,7 +128,7 @@ async fn job_stepped_back_runs_next(q: &mut Player) -> TestResult {
     Ok(())
 }
 
-async fn limit_of_the_worker_stops_its_starts(q: &mut Player) -> TestResult {
+async fn limit_of_the_worker_stops_its_starts(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     let limiter = json!({ "max": 2, "duration": 100_000 });
     q.worker("limited", json!({ "limiter": limiter }));
@@ -136,20 +136,20 @@ async fn limit_of_the_worker_stops_its_starts(q: &mut Player) -> TestResult {
     q.expect("wait", json!(["c"])).await
 }
 
-async fn limit_by_a_handler_gives_its_job_back(q: &mut Player) -> TestResult {
+async fn limit_by_a_handler_gives_its_job_back(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.work(json!({ "a": [[["rateLimit", 100_000]]] })).await?;
     q.expect("wait", json!(["b", "a"])).await
 }
 
-async fn paused_queue_keeps_a_worker_from_starting(q: &mut Player) -> TestResult {
+async fn paused_queue_keeps_a_worker_from_starting(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.node("queue.pause", json!({})).await?;
     q.work(json!({})).await?;
     q.expect("wait", json!(["a"])).await
 }
 
-async fn iterations_follow_each_other(q: &mut Player) -> TestResult {
+async fn iterations_follow_each_other(q: &mut Driver) -> TestResult {
     q.upsert("s", json!({ "every": 60_000 })).await?;
     q.work(json!({})).await?;
     q.pass(60_000).await?;
@@ -160,7 +160,7 @@ async fn iterations_follow_each_other(q: &mut Player) -> TestResult {
         .await
 }
 
-async fn worker_without_jobs_tells_so_once(q: &mut Player) -> TestResult {
+async fn worker_without_jobs_tells_so_once(q: &mut Driver) -> TestResult {
     q.start_work(json!({})).await?;
     let told = q.end_drained_work().await?["told"].clone();
     assert_eq!(told, json!([["drained"]]));

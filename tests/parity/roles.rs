@@ -9,9 +9,9 @@ pub(crate) enum Side {
     Ox,
 }
 
-/// The implementations that play the parts of a scenario.
+/// The implementations that have the roles of a scenario.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Cast {
+pub(crate) struct Roles {
     pub(crate) name: &'static str,
     /// Adds jobs and acts on the queue.
     pub(crate) produces: Side,
@@ -21,7 +21,7 @@ pub(crate) struct Cast {
     pub(crate) ends: Side,
 }
 
-impl Cast {
+impl Roles {
     const fn new(name: &'static str, produces: Side, starts: Side, ends: Side) -> Self {
         Self {
             name,
@@ -38,17 +38,17 @@ impl Cast {
 }
 
 /// BullMQ alone: what it leaves is right by definition.
-pub(crate) const REFERENCE: Cast = Cast::all("node", Side::Node);
+pub(crate) const REFERENCE: Roles = Roles::all("node", Side::Node);
 
 /// This library alone.
-pub(crate) const OWN: Cast = Cast::all("ox", Side::Ox);
+pub(crate) const OWN: Roles = Roles::all("ox", Side::Ox);
 
 /// Both sides, of which each takes any part.
-pub(crate) const MIXED: Cast = Cast::new("mixed", Side::Node, Side::Ox, Side::Node);
+pub(crate) const MIXED: Roles = Roles::new("mixed", Side::Node, Side::Ox, Side::Node);
 
 /// Everybody who has to leave what the reference leaves.
-pub(crate) const ALL: [Cast; 3] = [
+pub(crate) const ALL: [Roles; 3] = [
     OWN,
-    Cast::new("node-ox-node", Side::Node, Side::Ox, Side::Node),
-    Cast::new("ox-node-ox", Side::Ox, Side::Node, Side::Ox),
+    Roles::new("node-ox-node", Side::Node, Side::Ox, Side::Node),
+    Roles::new("ox-node-ox", Side::Ox, Side::Node, Side::Ox),
 ];

@@ -1,10 +1,10 @@
-//! Real workers as players: they run until the queue has nothing more for them.
+//! Real workers as drivers: they run until the queue has nothing more for them.
 
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
-use super::Player;
-use crate::driver::Step;
+use super::Driver;
+use crate::step::Step;
 
 /// Says why a worker is not done with a queue yet; empty once it is.
 /// KEYS the queue's base; ARGV now, the worker's own limit or 0, whether a handler limited the
@@ -64,7 +64,7 @@ else
 end
 "#;
 
-impl Player {
+impl Driver {
     /// Lets a real worker, the starter's, run until nothing is left for it; answers what its
     /// handlers saw and what it told its process.
     pub(crate) async fn work(&mut self, script: Value) -> TestResult<Value> {
@@ -77,7 +77,7 @@ impl Player {
         self.worked = true;
         self.held_by_others = self.members("active").await?;
         let script = self.filled(script);
-        self.take(self.cast.starts, Step::StartWork { script })
+        self.take(self.roles.starts, Step::StartWork { script })
             .await?;
         Ok(())
     }
@@ -86,7 +86,7 @@ impl Player {
     pub(crate) async fn reach(&mut self, gate: &str) -> TestResult {
         let gate = gate.to_owned();
         let step = Step::Reach { gate };
-        let reached = self.take(self.cast.starts, step.clone());
+        let reached = self.take(self.roles.starts, step.clone());
         match tokio::time::timeout(DEADLINE, reached).await {
             Ok(reached) => reached.map(drop),
             Err(_) => Err(format!("never came to {step:?}").into()),
@@ -96,14 +96,15 @@ impl Player {
     /// Lets the handler at this gate go on.
     pub(crate) async fn open_gate(&mut self, gate: &str) -> TestResult {
         let gate = gate.to_owned();
-        self.take(self.cast.starts, Step::OpenGate { gate }).await?;
+        self.take(self.roles.starts, Step::OpenGate { gate })
+            .await?;
         Ok(())
     }
 
     /// Waits until nothing is left for the worker but what it cannot end (`left`), and ends it.
     pub(crate) async fn end_work(&mut self, left: &[&str]) -> TestResult<Value> {
         self.idle(left).await?;
-        let mut answer = self.take(self.cast.starts, Step::EndWork).await?;
+        let mut answer = self.take(self.roles.starts, Step::EndWork).await?;
         // Whether the last fetch was answered before the worker was closed is up to chance.
         self.forget_drained(&mut answer);
         self.settle().await?;
@@ -114,23 +115,23 @@ impl Player {
     pub(crate) async fn end_drained_work(&mut self) -> TestResult<Value> {
         self.reach("drained").await?;
         self.idle(&[]).await?;
-        let answer = self.take(self.cast.starts, Step::EndWork).await?;
+        let answer = self.take(self.roles.starts, Step::EndWork).await?;
         self.settle().await?;
         Ok(answer)
     }
 
     async fn idle(&mut self, left: &[&str]) -> TestResult {
         let place = self.place();
-        let driver = self.driver(self.cast.starts);
+        let implementation = self.implementation(self.roles.starts);
         let base = self.key("");
         let now = self.now.to_string();
         let own = place.options["limiter"]["max"].as_u64().unwrap_or(0);
         let own = own.to_string();
-        let server = self.stage.server;
+        let server = self.fixture.server;
         let mut others = self.held_by_others.clone();
         others.extend(left.iter().map(|&id| id.to_owned()));
         eventually(DEADLINE, || async {
-            let limited = driver.play(&place, &Step::IsLimited).await;
+            let limited = implementation.take(&place, &Step::IsLimited).await;
             let limited = limited.map_err(|error| error.to_string())? == true;
             let mut command = vec!["EVAL", BUSY, "1", &base, &now, &own];
             command.push(if limited { "1" } else { "0" });

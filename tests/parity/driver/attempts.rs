@@ -3,15 +3,15 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use super::Player;
-use crate::driver::{End, Step};
+use super::Driver;
+use crate::step::{End, Step};
 
-impl Player {
+impl Driver {
     /// Starts the next job; answers what is known about it, null when nothing is ready.
     pub(crate) async fn fetch(&mut self, token: &str) -> TestResult<Value> {
         let token = token.to_owned();
-        let started = self.take(self.cast.starts, Step::Fetch { token }).await?;
-        self.started_by(&started, self.cast.starts);
+        let started = self.take(self.roles.starts, Step::Fetch { token }).await?;
+        self.started_by(&started, self.roles.starts);
         Ok(started)
     }
 
@@ -63,8 +63,10 @@ impl Player {
         // Options of a worker, and what it fetches next, belong to the worker that holds the job.
         let bound = fetch_next || !self.place().options.is_null();
         let side = match starter {
-            Some(starter) if bound && self.driver(starter).holds(&self.place(), id) => starter,
-            _ => self.cast.ends,
+            Some(starter) if bound && self.implementation(starter).holds(&self.place(), id) => {
+                starter
+            }
+            _ => self.roles.ends,
         };
         let step = Step::End {
             id: id.to_owned(),
@@ -95,11 +97,11 @@ impl Player {
             token: token.to_owned(),
             millis,
         };
-        self.take(self.cast.ends, step).await
+        self.take(self.roles.ends, step).await
     }
 
     pub(crate) async fn check_stalled(&mut self, tolerated: u32) -> TestResult<Value> {
-        self.take(self.cast.starts, Step::CheckStalled { tolerated })
+        self.take(self.roles.starts, Step::CheckStalled { tolerated })
             .await
     }
 

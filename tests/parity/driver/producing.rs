@@ -3,10 +3,10 @@
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use super::Player;
-use crate::driver::Step;
+use super::Driver;
+use crate::step::Step;
 
-impl Player {
+impl Driver {
     pub(crate) async fn add(&mut self, name: &str, opts: Value) -> TestResult<Value> {
         self.add_data(name, json!({ "n": name }), opts).await
     }
@@ -19,7 +19,7 @@ impl Player {
     ) -> TestResult<Value> {
         let (name, opts) = (name.to_owned(), self.filled(opts));
         let step = Step::Add { name, data, opts };
-        self.take(self.cast.produces, step).await
+        self.take(self.roles.produces, step).await
     }
 
     /// Adds several plain jobs.
@@ -38,15 +38,15 @@ impl Player {
                 ((*name).to_owned(), data, self.filled(opts.clone()))
             })
             .collect();
-        self.take(self.cast.produces, Step::AddBulk(jobs)).await
+        self.take(self.roles.produces, Step::AddBulk(jobs)).await
     }
 
-    /// Asks BullMQ, whoever else plays: for what only it can do.
+    /// Asks BullMQ, whatever the roles are: for what only it can do.
     pub(crate) async fn node(&mut self, method: &str, params: Value) -> TestResult<Value> {
         let mut params = self.filled(params);
         params["prefix"] = self.prefix.clone().into();
         params["queue"] = self.queue.clone().into();
-        Ok(self.stage.peer.call(method, params).await?)
+        Ok(self.fixture.peer.call(method, params).await?)
     }
 
     /// As [`node`](Self::node), with parameters (members of an object) in JSON that need not be
@@ -56,11 +56,11 @@ impl Player {
         let place = json!({ "prefix": self.prefix, "queue": self.queue }).to_string();
         let params = format!("{},{params}}}", place.trim_end_matches('}'));
         let params = json!({ "method": method, "params": params });
-        self.stage.peer.call("text.call", params).await?;
+        self.fixture.peer.call("text.call", params).await?;
         Ok(())
     }
 
-    /// Lets BullMQ add a job, whoever else plays.
+    /// Lets BullMQ add a job, whatever the roles are.
     pub(crate) async fn node_add(&mut self, name: &str, opts: Value) -> TestResult<Value> {
         let params = json!({ "name": name, "data": { "n": name }, "opts": opts });
         let job = self.node("queue.add", params).await?;
@@ -93,7 +93,7 @@ impl Player {
             repeat,
             template,
         };
-        self.take(self.cast.produces, step).await
+        self.take(self.roles.produces, step).await
     }
 
     /// Upserts a scheduler whose iteration must be the one of this slot.

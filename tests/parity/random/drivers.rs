@@ -1,4 +1,4 @@
-//! Everybody who plays a sequence, turn by turn: BullMQ alone, this library alone, both mixed.
+//! Everybody who runs a sequence, turn by turn: BullMQ alone, this library alone, both mixed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,18 +9,18 @@ use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
 use super::known;
-use super::turn::{Deed, Turn, WORKERS};
+use super::turn::{Action, Turn, WORKERS};
 use super::view::{QUEUE, View};
-use crate::cast::{MIXED, OWN, REFERENCE};
-use crate::driver::Step;
-use crate::player::Player;
+use crate::driver::Driver;
+use crate::fixture::Fixture;
+use crate::roles::{MIXED, OWN, REFERENCE};
 use crate::snapshot::Snapshot;
-use crate::stage::Stage;
+use crate::step::Step;
 
-/// Players of one sequence, and what the reference has left so far.
-pub(super) struct Company {
-    reference: Player,
-    others: [Player; 2],
+/// The drivers of one sequence, and what the reference has left so far.
+pub(super) struct Drivers {
+    reference: Driver,
+    others: [Driver; 2],
     pub(super) seen: Snapshot,
     /// Who holds a started job: token and worker.
     pub(super) held: BTreeMap<String, (String, &'static str)>,
@@ -32,15 +32,15 @@ pub(super) struct Company {
     worked: bool,
 }
 
-impl Company {
-    pub(super) async fn gather(stage: &Arc<Stage>, name: &str) -> TestResult<Self> {
-        let mut reference = Player::new(Arc::clone(stage), name, REFERENCE).await?;
+impl Drivers {
+    pub(super) async fn start(fixture: &Arc<Fixture>, name: &str) -> TestResult<Self> {
+        let mut reference = Driver::new(Arc::clone(fixture), name, REFERENCE).await?;
         Ok(Self {
             seen: reference.snapshot().await?,
             reference,
             others: [
-                Player::new(Arc::clone(stage), name, OWN).await?,
-                Player::new(Arc::clone(stage), name, MIXED).await?,
+                Driver::new(Arc::clone(fixture), name, OWN).await?,
+                Driver::new(Arc::clone(fixture), name, MIXED).await?,
             ],
             held: BTreeMap::new(),
             limited: BTreeSet::new(),
@@ -56,15 +56,16 @@ impl Company {
     /// Says whether a turn can be taken now: its worker holds the job, and no difference is known.
     pub(super) fn accepts(&self, turn: &Turn) -> bool {
         let view = View(&self.seen);
-        if let Deed::Take(Step::End { id, token, .. } | Step::ExtendLock { id, token, .. }) =
-            &turn.deed
+        if let Action::Take(Step::End { id, token, .. } | Step::ExtendLock { id, token, .. }) =
+            &turn.action
         {
             let holder = self.held.get(id);
             if holder != Some(&(token.clone(), turn.worker)) || view.state(id) != Some("active") {
                 return false;
             }
         }
-        if matches!(turn.deed, Deed::Take(Step::Fetch { .. })) && self.limited.contains(turn.worker)
+        if matches!(turn.action, Action::Take(Step::Fetch { .. }))
+            && self.limited.contains(turn.worker)
         {
             return false;
         }
@@ -74,33 +75,33 @@ impl Company {
     /// Lets everybody take a turn. Answers where they differ from the reference, if they do.
     pub(super) async fn take(&mut self, turn: &Turn) -> TestResult<Option<String>> {
         let [own, mixed] = &mut self.others;
-        mixed.play_as(turn.side);
+        mixed.act_as(turn.side);
         let (answer, ours, theirs) = futures::join!(
-            play(&mut self.reference, turn),
-            play(own, turn),
-            play(mixed, turn),
+            take(&mut self.reference, turn),
+            take(own, turn),
+            take(mixed, turn),
         );
-        self.worked |= matches!(turn.deed, Deed::Work(_));
-        self.crowded |= matches!(turn.deed, Deed::Crowd(_));
+        self.worked |= matches!(turn.action, Action::Work(_));
+        self.crowded |= matches!(turn.action, Action::Crowd(_));
         let level = known::levels_marker(turn, &View(&self.seen));
         let seen = self.reference.snapshot().await?;
         let mut found: Vec<(&str, String)> = Vec::new();
-        for (name, player, played) in [("ox", own, ours), ("mixed", mixed, theirs)] {
+        for (name, driver, trace) in [("ox", own, ours), ("mixed", mixed, theirs)] {
             let mut text = String::new();
-            if played != answer {
+            if trace != answer {
                 writeln!(
                     text,
-                    "  answer\n    reference: {answer}\n    here:      {played}"
+                    "  answer\n    reference: {answer}\n    here:      {trace}"
                 )
                 .ok();
             }
-            let mut left = player.snapshot().await?;
+            let mut left = driver.snapshot().await?;
             if level && left.value("q:marker") != seen.value("q:marker") {
-                level_marker(player, &seen).await?;
-                left = player.snapshot().await?;
+                level_marker(driver, &seen).await?;
+                left = driver.snapshot().await?;
             }
             if self.worked {
-                left = without_a_reader(player, left, &seen).await?;
+                left = without_a_reader(driver, left, &seen).await?;
             }
             let mut reference = seen.clone();
             if self.crowded {
@@ -126,14 +127,14 @@ impl Company {
     }
 
     fn remember(&mut self, turn: &Turn, answer: &Value) {
-        let token = match &turn.deed {
-            Deed::Take(Step::Fetch { token }) => {
+        let token = match &turn.action {
+            Action::Take(Step::Fetch { token }) => {
                 if answer.is_null() && View(&self.seen).has("limiter") {
                     self.limited.insert(turn.worker);
                 }
                 token
             }
-            Deed::Take(Step::End { id, token, .. }) => {
+            Action::Take(Step::End { id, token, .. }) => {
                 if answer.get("refused").is_none() {
                     self.held.remove(id);
                 }
@@ -148,51 +149,53 @@ impl Company {
     }
 
     /// Gives up what was opened, and deletes what was left.
-    pub(super) async fn dismiss(self) -> TestResult {
+    pub(super) async fn close(self) -> TestResult {
         let [own, mixed] = self.others;
-        for mut player in [self.reference, own, mixed] {
-            player.clear().await?;
-            player.finish().await?;
+        for mut driver in [self.reference, own, mixed] {
+            driver.clear().await?;
+            driver.finish().await?;
         }
         Ok(())
     }
 }
 
 /// Takes a turn. Errors that are no refusals are answers too: what fails for one fails for all.
-async fn play(player: &mut Player, turn: &Turn) -> Value {
+async fn take(driver: &mut Driver, turn: &Turn) -> Value {
     let options = WORKERS.iter().find(|(name, _)| *name == turn.worker);
     let options = options.and_then(|(_, options)| serde_json::from_str(options).ok());
-    player.worker(turn.worker, options.unwrap_or_default());
-    let played = match &turn.deed {
-        Deed::Take(Step::Fetch { token }) => player.fetch(token).await,
-        Deed::Take(Step::End {
+    driver.worker(turn.worker, options.unwrap_or_default());
+    let trace = match &turn.action {
+        Action::Take(Step::Fetch { token }) => driver.fetch(token).await,
+        Action::Take(Step::End {
             id,
             token,
             end,
             fetch_next,
-        }) => player.end_with(id, token, end.clone(), *fetch_next).await,
-        Deed::Take(step) => player.act(step.clone()).await,
-        Deed::Flow { id, opts, children } => player
+        }) => driver.end_with(id, token, end.clone(), *fetch_next).await,
+        Action::Take(step) => driver.act(step.clone()).await,
+        Action::Flow { id, opts, children } => driver
             .flow(id, opts.clone(), children.clone())
             .await
             .map(|()| Value::Null),
-        Deed::Pass(millis) => player.pass(*millis).await.map(|()| Value::Null),
-        Deed::Crowd(events) => crowd(player, *events).await.map(|()| Value::Null),
-        Deed::Expire(key) => player.redis(&["DEL", key]).await.map(|()| Value::Null),
-        Deed::Work(script) => player.work(script.clone()).await,
+        Action::Pass(millis) => driver.pass(*millis).await.map(|()| Value::Null),
+        Action::Crowd(events) => crowd(driver, *events).await.map(|()| Value::Null),
+        Action::Expire(key) => driver.redis(&["DEL", key]).await.map(|()| Value::Null),
+        Action::Work(script) => driver.work(script.clone()).await,
     };
-    match played {
-        Ok(answer) => player.neutral(answer),
-        Err(error) if matches!(turn.deed, Deed::Work(_)) => json!({ "error": error.to_string() }),
+    match trace {
+        Ok(answer) => driver.neutral(answer),
+        Err(error) if matches!(turn.action, Action::Work(_)) => {
+            json!({ "error": error.to_string() })
+        }
         Err(_) => json!({ "error": "refused" }),
     }
 }
 
-async fn crowd(player: &mut Player, events: u8) -> TestResult {
+async fn crowd(driver: &mut Driver, events: u8) -> TestResult {
     let few = ["HSET", "meta", "opts.maxLenEvents", "10"];
-    player.redis(&few).await?;
+    driver.redis(&few).await?;
     for _ in 0..events {
-        player
+        driver
             .redis(&["XADD", "events", "*", "event", "old"])
             .await?;
     }
@@ -201,7 +204,7 @@ async fn crowd(player: &mut Player, events: u8) -> TestResult {
 
 /// A worker that was closed may still take a wake-up, and gives it back at once.
 async fn without_a_reader(
-    player: &mut Player,
+    driver: &mut Driver,
     mut left: Snapshot,
     seen: &Snapshot,
 ) -> TestResult<Snapshot> {
@@ -210,15 +213,15 @@ async fn without_a_reader(
             break;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
-        left = player.snapshot().await?;
+        left = driver.snapshot().await?;
     }
     Ok(left)
 }
 
-/// Gives a player's queue the marker of the reference, where one of its members is extra.
-async fn level_marker(player: &mut Player, seen: &Snapshot) -> TestResult {
+/// Gives a driver's queue the marker of the reference, where one of its members is extra.
+async fn level_marker(driver: &mut Driver, seen: &Snapshot) -> TestResult {
     let marker = seen.value(&format!("{QUEUE}:marker"));
-    player.redis(&["DEL", "marker"]).await?;
+    driver.redis(&["DEL", "marker"]).await?;
     let members: Vec<&str> = marker
         .as_array()
         .into_iter()
@@ -226,7 +229,7 @@ async fn level_marker(player: &mut Player, seen: &Snapshot) -> TestResult {
         .filter_map(Value::as_str)
         .collect();
     for member in members.chunks_exact(2) {
-        player
+        driver
             .redis(&["ZADD", "marker", member[1], member[0]])
             .await?;
     }
