@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::call::{Loss, Verdict, classify};
-use super::connect::{self, Opened, Settings, Use};
+use super::call::{Classified, LostReply, classify};
+use super::connect::{self, ConnectionOptions, Opened, Settings};
 use super::info::seconds;
 use super::retry::jittered;
 use crate::error::{Error, Result};
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct BlockingConnection {
     settings: Arc<Settings>,
-    usage: Use,
+    options: ConnectionOptions,
     stop: CancellationToken,
     open: Option<Socket>,
     failures: u32,
@@ -65,10 +65,10 @@ impl BlockingConnection {
     ) -> Self {
         Self {
             settings,
-            usage: Use {
+            options: ConnectionOptions {
                 name: name.map(str::to_owned),
                 main: false,
-                patience: None,
+                timeout: None,
             },
             stop,
             open: None,
@@ -211,18 +211,18 @@ impl BlockingConnection {
             }
         });
         let answer = match answer.await {
-            Ok(answer) => answer.map_err(Loss::from),
-            Err(_) => Err(Loss::Late(limit)),
+            Ok(answer) => answer.map_err(LostReply::from),
+            Err(_) => Err(LostReply::Late(limit)),
         };
         match answer {
             Ok(values) => match refusal(&batch, &values) {
-                Some(Verdict::Reconnect(error)) => {
+                Some(Classified::Reconnect(error)) => {
                     self.failures = self.failures.saturating_add(1);
                     Err(error)
                 }
-                Some(verdict) => {
+                Some(classified) => {
                     self.open = Some(socket);
-                    Err(verdict.into_error())
+                    Err(classified.into_error())
                 }
                 None => {
                     self.failures = 0;
@@ -232,9 +232,10 @@ impl BlockingConnection {
             },
             Err(loss) => {
                 self.failures = self.failures.saturating_add(1);
-                self.settings.log_lost(&self.usage, Some(&loss.to_string()));
-                if matches!(loss, Loss::Late(_)) {
-                    self.settings.doubt.notify_waiters();
+                self.settings
+                    .log_lost(&self.options, Some(&loss.to_string()));
+                if matches!(loss, LostReply::Late(_)) {
+                    self.settings.suspicion.notify_waiters();
                 }
                 Err(Error::Indeterminate(loss.into()))
             }
@@ -250,7 +251,7 @@ impl BlockingConnection {
         if self.failures > 0 {
             self.wait().await;
         }
-        match connect::open(&self.settings, &self.usage).await {
+        match connect::open(&self.settings, &self.options).await {
             Ok(opened) => {
                 let id = opened.client_id.unwrap_or(0);
                 self.id.0.store(id, Ordering::Release);
@@ -258,7 +259,7 @@ impl BlockingConnection {
             }
             Err(error) => {
                 self.failures = self.failures.saturating_add(1);
-                self.settings.log_failed(&self.usage, &error);
+                self.settings.log_failed(&self.options, &error);
                 Err(error.to_error())
             }
         }
@@ -266,7 +267,7 @@ impl BlockingConnection {
 }
 
 /// Finds the first command that the server refused.
-fn refusal(batch: &Batch, values: &[Value]) -> Option<Verdict> {
+fn refusal(batch: &Batch, values: &[Value]) -> Option<Classified> {
     batch
         .names()
         .zip(values)

@@ -56,7 +56,7 @@ impl From<CallError> for Error {
 
 /// The answer did not come: the connection it was due on must not be used again.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum Loss {
+pub(super) enum LostReply {
     /// The socket failed or was closed.
     #[error("the connection was lost: {0}")]
     Broken(String),
@@ -68,7 +68,7 @@ pub(super) enum Loss {
     Late(Duration),
 }
 
-impl From<Lost> for Loss {
+impl From<Lost> for LostReply {
     fn from(Lost { cause, sent }: Lost) -> Self {
         if sent {
             Self::Broken(cause)
@@ -80,8 +80,8 @@ impl From<Lost> for Loss {
 
 /// What a server error asks the caller to do.
 #[derive(Debug)]
-pub(super) enum Verdict {
-    /// This server cannot serve us now, and did not execute the request: look for it anew.
+pub(super) enum Classified {
+    /// This server cannot serve us now, and did not execute the request: look for another connection.
     Reconnect(Error),
     /// The script is not in the server's cache.
     NoScript(Error),
@@ -89,7 +89,7 @@ pub(super) enum Verdict {
     Refused(Error),
 }
 
-impl Verdict {
+impl Classified {
     /// Returns the error, whatever should be done about it.
     pub(super) fn into_error(self) -> Error {
         let (Self::Reconnect(error) | Self::NoScript(error) | Self::Refused(error)) = self;
@@ -135,7 +135,7 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
         // A deadline that has passed is mostly that of a job that was waited for.
         Some(_) => false,
         None => {
-            error.is::<Loss>()
+            error.is::<LostReply>()
                 || error.is::<Outage>()
                 || error.downcast_ref().is_some_and(ConnectError::is_outage)
                 || error.source().is_some_and(is_outage)
@@ -144,29 +144,29 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
 }
 
 /// Sorts a server's error `answer` to `command` (its name, for the message).
-pub(super) fn classify(command: &str, answer: &ServerError) -> Verdict {
+pub(super) fn classify(command: &str, answer: &ServerError) -> Classified {
     let detail = answer.detail();
     let text = words(answer);
     match answer.code() {
         // READONLY on the socket of a demoted master, and a server that is not serving yet.
-        code if NOT_SERVING.contains(&code) => Verdict::Reconnect(Error::overloaded(text)),
-        "NOSCRIPT" => Verdict::NoScript(Error::Server(text)),
-        code if REFUSING.contains(&code) => Verdict::Refused(Error::overloaded(text)),
+        code if NOT_SERVING.contains(&code) => Classified::Reconnect(Error::overloaded(text)),
+        "NOSCRIPT" => Classified::NoScript(Error::Server(text)),
+        code if REFUSING.contains(&code) => Classified::Refused(Error::overloaded(text)),
         "NOAUTH" | "WRONGPASS" | "NOPERM" => {
-            Verdict::Refused(Error::Denied(format!("{command}: {text}")))
+            Classified::Refused(Error::Denied(format!("{command}: {text}")))
         }
         // What a command inside a script may not do, on servers before Redis 7.2.
         "ERR" if detail.starts_with("The user executing the script can't") => {
-            Verdict::Refused(Error::Denied(format!("{command}: {text}")))
+            Classified::Refused(Error::Denied(format!("{command}: {text}")))
         }
         "ERR" if detail.contains("max number of clients") => {
-            Verdict::Reconnect(Error::overloaded(text))
+            Classified::Reconnect(Error::overloaded(text))
         }
         // Inside a script, older servers wrap the code in a general error.
         _ if detail.contains("-OOM ") || detail.contains("OOM command not allowed") => {
-            Verdict::Refused(Error::overloaded(text))
+            Classified::Refused(Error::overloaded(text))
         }
-        _ => Verdict::Refused(Error::Server(text)),
+        _ => Classified::Refused(Error::Server(text)),
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let down = || Error::Unreachable("refused".into());
         let full = || Error::overloaded("OOM");
         for (error, may_pass) in [
-            (CallError::unknown(Loss::Late(Duration::ZERO)), true),
+            (CallError::unknown(LostReply::Late(Duration::ZERO)), true),
             (CallError::unknown(Error::Closed), true),
             (CallError::NotExecuted(down()), true),
             (CallError::NotExecuted(full()), true),

@@ -128,7 +128,7 @@ impl Connection {
         &self.settings().clock
     }
 
-    /// Asks for a sign of life within `deadline`.
+    /// Sends a PING and waits within `deadline`.
     pub(crate) async fn health(&self, deadline: Duration) -> Health {
         let started = Instant::now();
         let ping = Command::new("PING");

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{Loss, Verdict, classify, words};
+use super::call::{Classified, LostReply, classify, words};
 use super::config::{Address, ClientConfig};
 use super::greet::{Step, greet, handshake, refused, silent};
 use super::info::{Role, ServerInfo};
@@ -30,8 +30,8 @@ pub(super) struct Settings {
     pub(super) purpose: Purpose,
     pub(super) clock: Clock,
     pub(super) causes: Causes,
-    /// Told when a socket fell silent: the others may lead to the same dead peer.
-    pub(super) doubt: Notify,
+    /// Notified when a socket has fallen silent: the others may lead to the same dead peer.
+    pub(super) suspicion: Notify,
     tls: Option<Connector>,
 }
 
@@ -55,17 +55,17 @@ impl Settings {
             purpose,
             clock,
             causes: Causes::default(),
-            doubt: Notify::new(),
+            suspicion: Notify::new(),
             tls,
         })
     }
 
     /// Logs that a socket was lost, rarely.
-    pub(super) fn log_lost(&self, usage: &Use, reason: Option<&String>) {
+    pub(super) fn log_lost(&self, options: &ConnectionOptions, reason: Option<&String>) {
         if let Some(suppressed) = self.causes.disconnected.admit() {
             tracing::warn!(
                 server = %self.address,
-                name = usage.name.as_deref(),
+                name = options.name.as_deref(),
                 reason,
                 suppressed,
                 "redis connection lost"
@@ -74,10 +74,10 @@ impl Settings {
     }
 
     /// Logs that no socket could be opened, ever more rarely while that lasts.
-    pub(super) fn log_failed(&self, usage: &Use, error: &ConnectError) {
+    pub(super) fn log_failed(&self, options: &ConnectionOptions, error: &ConnectError) {
         if let Some(suppressed) = self.causes.failed.admit() {
             tracing::error!(
-                name = usage.name.as_deref(),
+                name = options.name.as_deref(),
                 %error,
                 suppressed,
                 "redis connection failed"
@@ -184,8 +184,8 @@ impl From<Error> for ConnectError {
     }
 }
 
-impl From<Loss> for ConnectError {
-    fn from(loss: Loss) -> Self {
+impl From<LostReply> for ConnectError {
+    fn from(loss: LostReply) -> Self {
         Self::unreachable(loss.to_string())
     }
 }
@@ -200,23 +200,26 @@ pub(super) struct Opened {
 
 /// What a connection is for.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Use {
+pub(super) struct ConnectionOptions {
     /// The name to show in the server's client list.
     pub(super) name: Option<String>,
-    /// Whether the clock is measured over it and its warnings are told.
+    /// Whether the clock is measured over it and its warnings are logged.
     pub(super) main: bool,
     /// The longest wait for an answer, where it is shorter than the configuration's.
-    pub(super) patience: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
 }
 
 /// Connects once, within the connect timeout. The error names the address.
-pub(super) async fn open(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
+pub(super) async fn open(
+    settings: &Settings,
+    options: &ConnectionOptions,
+) -> Result<Opened, ConnectError> {
     // Large, and rare: those who wait for an answer need not have room for it.
-    let opened = Box::pin(attempt(settings, usage)).await;
+    let opened = Box::pin(attempt(settings, options)).await;
     opened.map_err(|error| error.at(&settings.address))
 }
 
-async fn attempt(settings: &Settings, usage: &Use) -> Result<Opened, ConnectError> {
+async fn attempt(settings: &Settings, options: &ConnectionOptions) -> Result<Opened, ConnectError> {
     let address = &settings.address;
     let limit = settings.config.connect_timeout;
     let until = after(Instant::now(), limit);
@@ -227,12 +230,12 @@ async fn attempt(settings: &Settings, usage: &Use) -> Result<Opened, ConnectErro
         .map_err(|error| refused(&error))?;
     tune(&socket, &settings.config).map_err(|error| refused(&error))?;
     let Some(connector) = &settings.tls else {
-        return Box::pin(login(settings, usage, socket, until)).await;
+        return Box::pin(login(settings, options, socket, until)).await;
     };
     let stream = timeout_at(until, handshake(connector, address, socket, limit))
         .await
         .map_err(|_| silent(Step::Handshake, limit))??;
-    Box::pin(login(settings, usage, stream, until)).await
+    Box::pin(login(settings, options, stream, until)).await
 }
 
 /// Makes the kernel notice a vanished peer, also while nothing is sent.
@@ -252,7 +255,7 @@ fn tune(socket: &TcpStream, config: &ClientConfig) -> std::io::Result<()> {
 /// Talks to the server over a new stream until it is ready for requests.
 async fn login<S>(
     settings: &Settings,
-    usage: &Use,
+    options: &ConnectionOptions,
     mut stream: S,
     until: Instant,
 ) -> Result<Opened, ConnectError>
@@ -266,7 +269,7 @@ where
         .map_err(|_| silent(Step::Greeting { encrypted }, limit))??;
     let (connection, mut driver) = resp::connect(stream);
     let prepared = {
-        let preparing = timeout_at(until, prepare(settings, usage, &connection));
+        let preparing = timeout_at(until, prepare(settings, options, &connection));
         tokio::pin!(preparing);
         tokio::select! {
             biased;
@@ -298,7 +301,7 @@ struct Prepared {
 /// Logs in, introduces the connection and asks the server about itself, in one round trip.
 async fn prepare(
     settings: &Settings,
-    usage: &Use,
+    options: &ConnectionOptions,
     connection: &resp::Connection,
 ) -> Result<Prepared, ConnectError> {
     let config = &settings.config;
@@ -311,10 +314,10 @@ async fn prepare(
         ask(connection, auth_command(config)),
         ask(connection, (config.db != 0).then(|| Command::new("SELECT").arg(config.db))),
         ask(connection, Some(Command::new("PING"))),
-        ask(connection, usage.main.then(|| Command::new("TIME"))),
+        ask(connection, options.main.then(|| Command::new("TIME"))),
         ask(connection, Some(Command::new("CLIENT").arg("ID"))),
         ask(connection, ask_info.then(|| Command::new("INFO"))),
-        ask(connection, usage.name.as_deref().map(|name| Command::new("CLIENT").arg("SETNAME").arg(name))),
+        ask(connection, options.name.as_deref().map(|name| Command::new("CLIENT").arg("SETNAME").arg(name))),
         ask(connection, Some(set_info("LIB-NAME", env!("CARGO_PKG_NAME")))),
         ask(connection, Some(set_info("LIB-VER", env!("CARGO_PKG_VERSION")))),
     );
@@ -347,7 +350,7 @@ async fn prepare(
         }
         _ => ServerInfo::unknown(),
     };
-    check(settings, usage, &server)?;
+    check(settings, options, &server)?;
     Ok(Prepared { server, client_id })
 }
 
@@ -368,7 +371,7 @@ fn auth_command(config: &ClientConfig) -> Option<Command> {
 }
 
 /// Sends a command, if there is one.
-async fn ask(connection: &resp::Connection, command: Option<Command>) -> Result<Value, Loss> {
+async fn ask(connection: &resp::Connection, command: Option<Command>) -> Result<Value, LostReply> {
     match command {
         Some(command) => Ok(connection.request(command.encode()).await?),
         None => Ok(Value::Nil),
@@ -390,7 +393,7 @@ fn check_login(settings: &Settings, answer: &Value) -> Result<(), ConnectError> 
         return Ok(());
     }
     Err(ConnectError::from(match classify("AUTH", error) {
-        Verdict::Reconnect(error) => error,
+        Classified::Reconnect(error) => error,
         // Old servers have no code of their own for a wrong password.
         _ => Error::Denied(format!("{}; check user name and password", words(error))),
     }))
@@ -404,15 +407,19 @@ fn check_database(db: u32, answer: &Value) -> Result<(), ConnectError> {
     Err(ConnectError::from(match classify("SELECT", error) {
         // Not logged in: PING says so, too, and in fewer words.
         _ if error.code() == "NOAUTH" => return Ok(()),
-        Verdict::Refused(Error::Server(text)) => {
+        Classified::Refused(Error::Server(text)) => {
             Error::Unsuitable(format!("it gives no database {db}: {text}"))
         }
-        verdict => verdict.into_error(),
+        classified => classified.into_error(),
     }))
 }
 
 /// Decides whether the server is ready and suitable.
-fn check(settings: &Settings, usage: &Use, server: &ServerInfo) -> Result<(), ConnectError> {
+fn check(
+    settings: &Settings,
+    options: &ConnectionOptions,
+    server: &ServerInfo,
+) -> Result<(), ConnectError> {
     let config = &settings.config;
     server.check_kind()?;
     if config.ready_check {
@@ -442,7 +449,7 @@ fn check(settings: &Settings, usage: &Use, server: &ServerInfo) -> Result<(), Co
             "its memory policy {policy} deletes keys of queues, it should be noeviction"
         ))));
     }
-    if !usage.main || (evicts.is_none() && !server.is_dated()) {
+    if !options.main || (evicts.is_none() && !server.is_dated()) {
         return Ok(());
     }
     if settings.causes.warned.admit().is_some() {

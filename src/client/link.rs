@@ -12,21 +12,20 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::call::{CallError, Loss, Repeat, Verdict, classify};
-use super::connect::{self, ConnectError, Settings, Use};
+use super::call::LostReply;
+use super::connect::{self, ConnectError, ConnectionOptions, Settings};
 use super::info::ServerInfo;
 use super::retry::jittered;
-use super::script::Script;
 use crate::clock::Timestamp;
-use crate::error::{Chain, Error};
+use crate::error::Error;
 use crate::metrics;
-use crate::resp::{self, Batch, Command, Value, name_of};
+use crate::resp::{self, Command, Value};
 
-/// A connection that lived this long was sound, even if nobody used it.
+/// A connection that lived this long worked, even if nobody used it.
 const STEADY: Duration = Duration::from_secs(2);
-/// How soon a socket in doubt must answer.
-const PROOF: Duration = Duration::from_secs(2);
-/// How often an idle main connection proves itself and refreshes the clock.
+/// How long a suspected socket has to answer a probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often an idle main connection is probed and the clock is measured.
 const CLOCK_PERIOD: Duration = Duration::from_secs(60);
 
 /// One socket's lifetime. Requests that saw it die never touch its successor's replies.
@@ -45,20 +44,20 @@ pub(super) struct Generation {
 
 impl Generation {
     /// Has the socket closed after a lost answer.
-    fn lose(&self, loss: &Loss) {
-        if matches!(loss, Loss::Late(_)) {
+    fn lose(&self, loss: &LostReply) {
+        if matches!(loss, LostReply::Late(_)) {
             self.late.store(true, Ordering::Relaxed);
         }
         self.discard(loss);
     }
 
     /// Has the socket closed; the first reason is the one that is logged.
-    fn discard(&self, reason: &impl Display) {
+    pub(super) fn discard(&self, reason: &impl Display) {
         self.reason.get_or_init(|| reason.to_string());
         self.dead.cancel();
     }
 
-    fn mark_useful(&self) {
+    pub(super) fn mark_useful(&self) {
         // Written once: a shared cache line that every request writes would cost.
         if !self.useful.load(Ordering::Relaxed) {
             self.useful.store(true, Ordering::Relaxed);
@@ -66,10 +65,14 @@ impl Generation {
     }
 
     /// Sends one command; without an answer in time, the connection is thrown away.
-    async fn send(&self, command: Bytes, deadline: Duration) -> Result<Value, Loss> {
+    pub(super) async fn send(
+        &self,
+        command: Bytes,
+        deadline: Duration,
+    ) -> Result<Value, LostReply> {
         let result = match timeout(deadline, self.connection.request(command)).await {
-            Ok(result) => result.map_err(Loss::from),
-            Err(_) => Err(Loss::Late(deadline)),
+            Ok(result) => result.map_err(LostReply::from),
+            Err(_) => Err(LostReply::Late(deadline)),
         };
         if matches!(&result, Ok(value) if !matches!(value, Value::ServerError(_))) {
             self.mark_useful();
@@ -78,16 +81,16 @@ impl Generation {
     }
 
     /// Sends several commands at once, for as many answers.
-    async fn send_all(
+    pub(super) async fn send_all(
         &self,
         commands: Bytes,
         answers: usize,
         deadline: Duration,
-    ) -> Result<Vec<Value>, Loss> {
+    ) -> Result<Vec<Value>, LostReply> {
         let answers = self.connection.request_all(commands, answers);
         let result = match timeout(deadline, answers).await {
-            Ok(result) => result.map_err(Loss::from),
-            Err(_) => Err(Loss::Late(deadline)),
+            Ok(result) => result.map_err(LostReply::from),
+            Err(_) => Err(LostReply::Late(deadline)),
         };
         if result.is_ok() {
             self.mark_useful();
@@ -113,7 +116,7 @@ enum State {
 pub(crate) struct Connection {
     handle: Arc<Handle>,
     /// The longest wait of this clone's requests, where it is shorter than the connection's.
-    patience: Option<Duration>,
+    timeout: Option<Duration>,
 }
 
 /// What the clones share; the task does not hold it, so that dropping them ends the task.
@@ -131,7 +134,7 @@ impl Drop for Handle {
 #[derive(Debug)]
 struct Inner {
     settings: Arc<Settings>,
-    usage: Use,
+    options: ConnectionOptions,
     state: watch::Sender<State>,
     running: AtomicBool,
     stop: CancellationToken,
@@ -142,13 +145,13 @@ impl Connection {
     /// Prepares a connection; it is opened by its first request.
     pub(super) fn new(
         settings: Arc<Settings>,
-        usage: Use,
+        options: ConnectionOptions,
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
         let inner = Inner {
             settings,
-            usage,
+            options,
             state: watch::Sender::new(State::Down {
                 failures: 0,
                 error: None,
@@ -161,121 +164,16 @@ impl Connection {
             handle: Arc::new(Handle {
                 inner: Arc::new(inner),
             }),
-            patience: None,
+            timeout: None,
         }
     }
 
     /// Returns a clone whose requests give up earlier, for answers that are of use only until
     /// then. They share the socket, which does not outlive a late answer.
-    pub(crate) fn within(&self, patience: Duration) -> Self {
+    pub(crate) fn within(&self, timeout: Duration) -> Self {
         Self {
             handle: Arc::clone(&self.handle),
-            patience: Some(patience),
-        }
-    }
-
-    /// Sends a command until its fate is known, within the bounds of the configuration.
-    ///
-    /// # Cancel safety
-    /// A dropped call may or may not be executed; no other caller gets its answer.
-    pub(crate) async fn request(
-        &self,
-        command: Command,
-        safety: Repeat,
-    ) -> Result<Value, CallError> {
-        let command = command.encode();
-        let mut trial = Trial::new(self, safety);
-        loop {
-            let generation = trial.live().await?;
-            match generation.send(command.clone(), trial.deadline).await {
-                Err(loss) => trial.lost(loss)?,
-                Ok(Value::ServerError(error)) => match classify(name_of(&command), &error) {
-                    Verdict::Reconnect(error) => trial.rejected(&generation, error)?,
-                    verdict => return Err(trial.answered(verdict.into_error())),
-                },
-                Ok(value) => return Ok(value),
-            }
-        }
-    }
-
-    /// Sends several commands in one write and returns each one's answer.
-    ///
-    /// They are not atomic: after an error of one, the others have run.
-    pub(crate) async fn pipeline(
-        &self,
-        batch: &Batch,
-        safety: Repeat,
-    ) -> Result<Vec<Result<Value, Error>>, CallError> {
-        let bytes = batch.encode();
-        let mut trial = Trial::new(self, safety);
-        loop {
-            let generation = trial.live().await?;
-            let sent = generation.send_all(bytes.clone(), batch.len(), trial.deadline);
-            let values = match sent.await {
-                Ok(values) => values,
-                Err(loss) => {
-                    trial.lost(loss)?;
-                    continue;
-                }
-            };
-            let mut unserved = None;
-            let mut answers = Vec::with_capacity(values.len());
-            for (value, name) in values.into_iter().zip(batch.names()) {
-                answers.push(match value {
-                    Value::ServerError(error) => match classify(name, &error) {
-                        Verdict::Reconnect(error) => {
-                            unserved = Some(Chain(&error).to_string());
-                            Err(error)
-                        }
-                        verdict => Err(verdict.into_error()),
-                    },
-                    value => Ok(value),
-                });
-            }
-            match unserved {
-                Some(text) if safety == Repeat::Safe && trial.may_repeat() => {
-                    trial.rejected(&generation, Error::overloaded(text))?;
-                }
-                Some(text) => {
-                    generation.discard(&text);
-                    return Ok(answers);
-                }
-                None => return Ok(answers),
-            }
-        }
-    }
-
-    /// Runs a script by its hash; `build` appends the number of keys, the keys and arguments.
-    ///
-    /// A server that does not know the script gets its text, once per call.
-    pub(crate) async fn eval(
-        &self,
-        script: &Script,
-        build: impl Fn(&mut Command),
-        safety: Repeat,
-    ) -> Result<Value, CallError> {
-        let encode = |name: &str, script: &str| {
-            let mut command = Command::new(name).arg(script);
-            build(&mut command);
-            command.encode()
-        };
-        let mut command = encode("EVALSHA", script.hash());
-        let mut trial = Trial::new(self, safety);
-        let mut by_text = false;
-        loop {
-            let generation = trial.live().await?;
-            match generation.send(command.clone(), trial.deadline).await {
-                Err(loss) => trial.lost(loss)?,
-                Ok(Value::ServerError(error)) => match classify(script.name(), &error) {
-                    Verdict::Reconnect(error) => trial.rejected(&generation, error)?,
-                    Verdict::NoScript(_) if !by_text => {
-                        by_text = true;
-                        command = encode("EVAL", script.source());
-                    }
-                    verdict => return Err(trial.answered(verdict.into_error())),
-                },
-                Ok(value) => return Ok(value),
-            }
+            timeout: Some(timeout),
         }
     }
 
@@ -294,6 +192,12 @@ impl Connection {
 
     pub(super) fn settings(&self) -> &Settings {
         &self.handle.inner.settings
+    }
+
+    /// Returns the longest wait for one answer to this clone.
+    pub(super) fn deadline(&self) -> Duration {
+        let deadline = self.handle.inner.deadline();
+        self.timeout.map_or(deadline, |own| own.min(deadline))
     }
 
     /// Returns a token that is cancelled when this connection is closed for good.
@@ -321,7 +225,7 @@ impl Connection {
     }
 
     /// Returns a live generation, waiting until `deadline` and for at most `retries` failures.
-    async fn live(
+    pub(super) async fn live(
         &self,
         deadline: Instant,
         retries: Option<u32>,
@@ -394,7 +298,7 @@ impl Inner {
         let mut unsteady = 0_u32;
         let mut failures = 0_u64;
         loop {
-            match connect::open(&self.settings, &self.usage).await {
+            match connect::open(&self.settings, &self.options).await {
                 Ok(opened) => {
                     let since = Instant::now();
                     self.log_connected(&opened.server, unsteady);
@@ -406,7 +310,7 @@ impl Inner {
                 }
                 Err(error) => {
                     failures += 1;
-                    self.settings.log_failed(&self.usage, &error);
+                    self.settings.log_failed(&self.options, &error);
                     self.state.send_replace(State::Down {
                         failures,
                         error: Some(error),
@@ -433,12 +337,13 @@ impl Inner {
         tokio::select! {
             () = opened.driver => generation.discard(&"closed by the server"),
             () = generation.dead.cancelled() => {}
-            () = self.keep_clock(&generation), if self.usage.main => {}
-            () = self.keep_faith(&generation) => {}
+            () = self.keep_clock(&generation), if self.options.main => {}
+            () = self.probe_on_suspicion(&generation) => {}
         }
-        self.settings.log_lost(&self.usage, generation.reason.get());
+        self.settings
+            .log_lost(&self.options, generation.reason.get());
         if generation.late.load(Ordering::Relaxed) {
-            self.settings.doubt.notify_waiters();
+            self.settings.suspicion.notify_waiters();
         }
         self.state.send_replace(State::Down {
             failures,
@@ -459,12 +364,12 @@ impl Inner {
         }
     }
 
-    /// Proves the socket whenever another one of the client fell silent, so that a peer that
+    /// Probes the socket whenever another one of the client has fallen silent, so that a peer that
     /// vanished costs one deadline, not one for each socket; ends when there is no answer.
-    async fn keep_faith(&self, generation: &Generation) {
+    async fn probe_on_suspicion(&self, generation: &Generation) {
         loop {
-            self.settings.doubt.notified().await;
-            let limit = self.deadline().min(PROOF);
+            self.settings.suspicion.notified().await;
+            let limit = self.deadline().min(PROBE_TIMEOUT);
             // A late answer discards the connection.
             if generation
                 .send(Command::new("PING").encode(), limit)
@@ -479,18 +384,18 @@ impl Inner {
     /// The longest wait for one answer.
     fn deadline(&self) -> Duration {
         let deadline = self.settings.config.command_deadline;
-        self.usage
-            .patience
+        self.options
+            .timeout
             .map_or(deadline, |own| own.min(deadline))
     }
 
     fn log_connected(&self, server: &ServerInfo, attempts: u32) {
-        // The next outage is told at once.
+        // The next outage is logged at once.
         self.settings.causes.failed.reset();
         if let Some(suppressed) = self.settings.causes.connected.admit() {
             tracing::info!(
                 server = %self.settings.address,
-                name = self.usage.name.as_deref(),
+                name = self.options.name.as_deref(),
                 version = %server.version,
                 attempts,
                 suppressed,
@@ -536,7 +441,7 @@ pub(super) async fn measure(
     settings: &Settings,
     generation: &Generation,
     deadline: Duration,
-) -> Result<Option<Timestamp>, Loss> {
+) -> Result<Option<Timestamp>, LostReply> {
     let sent = Instant::now();
     let value = generation
         .send(Command::new("TIME").encode(), deadline)
@@ -546,95 +451,4 @@ pub(super) async fn measure(
         settings.clock.align(server, sent.elapsed());
     }
     Ok(server)
-}
-
-/// One request's way to an answer.
-struct Trial<'a> {
-    connection: &'a Connection,
-    safety: Repeat,
-    deadline: Duration,
-    start: Instant,
-    left: u32,
-    /// Whether an earlier sending may have been executed.
-    ambiguous: bool,
-}
-
-impl<'a> Trial<'a> {
-    fn new(connection: &'a Connection, safety: Repeat) -> Self {
-        let inner = &connection.handle.inner;
-        Self {
-            connection,
-            safety,
-            deadline: connection
-                .patience
-                .map_or(inner.deadline(), |own| own.min(inner.deadline())),
-            start: Instant::now(),
-            left: inner.settings.config.retries,
-            ambiguous: false,
-        }
-    }
-
-    fn may_repeat(&self) -> bool {
-        self.left > 0
-    }
-
-    /// Waits for a connection: as long as for an answer, and as long again after a loss.
-    async fn live(&mut self) -> Result<Arc<Generation>, CallError> {
-        let waits = if self.ambiguous { 2 } else { 1 };
-        self.connection
-            .live(self.start + self.deadline * waits, Some(self.left))
-            .await
-            .map_err(|error| self.unsent(error))
-    }
-
-    /// Decides after a lost answer: repeat, or give up with the outcome unknown.
-    fn lost(&mut self, loss: Loss) -> Result<(), CallError> {
-        if matches!(loss, Loss::Unsent(_)) {
-            // As if there had been no connection.
-            if self.left == 0 {
-                return Err(self.unsent(Error::Unreachable(loss.into())));
-            }
-            self.left -= 1;
-            return Ok(());
-        }
-        self.ambiguous = true;
-        if self.safety == Repeat::Once || self.left == 0 {
-            return Err(CallError::unknown(loss));
-        }
-        self.left -= 1;
-        // The next sending gets a whole deadline: others share the connection that a late
-        // answer ends.
-        if self.start.elapsed() >= self.deadline * 2 {
-            return Err(CallError::unknown(loss));
-        }
-        Ok(())
-    }
-
-    /// Decides after an answer that says this server cannot serve: look for it anew.
-    fn rejected(&mut self, generation: &Generation, error: Error) -> Result<(), CallError> {
-        generation.discard(&Chain(&error));
-        if self.left == 0 {
-            return Err(self.unsent(error));
-        }
-        self.left -= 1;
-        Ok(())
-    }
-
-    /// Words a request that was not executed this time.
-    fn unsent(&self, error: Error) -> CallError {
-        if self.ambiguous {
-            CallError::unknown(error)
-        } else {
-            CallError::NotExecuted(error)
-        }
-    }
-
-    /// Words a refusal: after a lost answer it says nothing about the earlier sending.
-    fn answered(&self, error: Error) -> CallError {
-        if self.ambiguous {
-            CallError::unknown(error)
-        } else {
-            CallError::Answered(error)
-        }
-    }
 }

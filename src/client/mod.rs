@@ -16,6 +16,7 @@ mod info;
 mod link;
 mod log;
 mod lua;
+mod request;
 mod retry;
 mod script;
 #[cfg(feature = "tls")]
@@ -55,7 +56,7 @@ pub(crate) use retry::Waits;
 use crate::clock::Clock;
 use crate::error::{Chain, Error, Result};
 use crate::json;
-use connect::{Purpose, Settings, Use};
+use connect::{ConnectionOptions, Purpose, Settings};
 
 /// How long closing waits for its tasks, which end at once unless their runtime is stuck.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
@@ -115,10 +116,10 @@ impl Client {
         let tasks = TaskTracker::new();
         let main = Connection::new(
             Arc::clone(&settings),
-            Use {
+            ConnectionOptions {
                 name: None,
                 main: true,
-                patience: None,
+                timeout: None,
             },
             stop.child_token(),
             tasks.clone(),
@@ -156,14 +157,14 @@ impl Client {
         let settings = Arc::new(settings);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let usage = Use {
+        let options = ConnectionOptions {
             name: None,
             main: true,
-            patience: None,
+            timeout: None,
         };
         let main = Connection::new(
             Arc::clone(&settings),
-            usage,
+            options,
             stop.child_token(),
             tasks.clone(),
         );
@@ -188,7 +189,7 @@ impl Client {
         &self.shared.settings.clock
     }
 
-    /// Returns what the server told when this connection was made.
+    /// Returns what the server reported when this connection was made.
     pub fn server(&self) -> Arc<ServerInfo> {
         self.shared.main.current().map_or_else(
             || Arc::clone(&self.shared.server),
@@ -269,7 +270,7 @@ impl Client {
         Ok(self.shared.main.eval(call.script(), build, repeat).await?)
     }
 
-    /// Asks the server for a sign of life and tells how it went, within `deadline`.
+    /// Asks the server for an answer to PING and reports the outcome, within `deadline`.
     pub async fn health(&self, deadline: Duration) -> Health {
         self.shared.main.health(deadline).await
     }
@@ -333,10 +334,10 @@ impl Client {
         self.shared.cache.get_or_init(|| {
             Connection::new(
                 Arc::clone(settings),
-                Use {
+                ConnectionOptions {
                     name: None,
                     main: true,
-                    patience: None,
+                    timeout: None,
                 },
                 self.shared.stop.child_token(),
                 self.shared.tasks.clone(),
@@ -346,15 +347,15 @@ impl Client {
 
     /// Prepares a connection of its own, shown under `name` in the server's client list.
     ///
-    /// An answer may take as long as `patience`, and not longer than the configuration says. Its
+    /// An answer may take as long as `timeout`, and not longer than the configuration says. Its
     /// task runs on the runtime of its first request.
-    pub(crate) fn dedicated(&self, name: Option<&str>, patience: Duration) -> Connection {
+    pub(crate) fn dedicated(&self, name: Option<&str>, timeout: Duration) -> Connection {
         Connection::new(
             Arc::clone(&self.shared.settings),
-            Use {
+            ConnectionOptions {
                 name: name.map(str::to_owned),
                 main: false,
-                patience: Some(patience),
+                timeout: Some(timeout),
             },
             self.shared.stop.child_token(),
             self.shared.tasks.clone(),

@@ -65,9 +65,9 @@ impl Retry {
     }
 
     /// Ends the tries after this time from now; the last one is made when it is over.
-    pub(crate) fn within(mut self, patience: Duration) -> Self {
+    pub(crate) fn within(mut self, timeout: Duration) -> Self {
         // Without a time that far away, there is none.
-        self.until = Instant::now().checked_add(patience);
+        self.until = Instant::now().checked_add(timeout);
         self
     }
 

@@ -13,9 +13,9 @@
 //! stored response carries another request's limits.
 
 mod body;
+mod bounded;
 #[cfg(feature = "http-cache")]
 mod cache;
-mod hurry;
 #[cfg(feature = "http-rate-limit")]
 mod rate_limit;
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use tower::{Layer, Service};
 
 use super::body::LayerBody;
-use super::hurry::Hurry;
+use super::bounded::BoundedConnection;
 use super::{ANONYMOUS, Extract};
 use crate::client::Throttle;
 use crate::error::{Chain, Error};
@@ -80,7 +80,7 @@ pub struct RateLimitStats {
 #[derive(Clone)]
 pub struct RateLimitLayer {
     limiter: RateLimiter,
-    hurry: Hurry,
+    bounded: BoundedConnection,
     endpoint: Extract<String>,
     user: Extract<Option<String>>,
     on_failure: OnFailure,
@@ -102,7 +102,7 @@ impl RateLimitLayer {
     pub fn new(limiter: RateLimiter, endpoint: impl Into<String>, on_failure: OnFailure) -> Self {
         let endpoint = endpoint.into();
         Self {
-            hurry: Hurry::new(limiter.connection().clone(), DEADLINE),
+            bounded: BoundedConnection::new(limiter.connection().clone(), DEADLINE),
             limiter,
             endpoint: Arc::new(move |_| endpoint.clone()),
             user: Arc::new(|_| None),
@@ -128,7 +128,7 @@ impl RateLimitLayer {
     /// Waits at most this long for a decision; 100 ms by default.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.hurry = Hurry::new(self.limiter.connection().clone(), deadline);
+        self.bounded = BoundedConnection::new(self.limiter.connection().clone(), deadline);
         self
     }
 
@@ -152,7 +152,7 @@ impl RateLimitLayer {
         let limiter = self.limiter.clone();
         let name = endpoint.clone();
         let decision = self
-            .hurry
+            .bounded
             .ask(move |_| async move { limiter.take(&name, &user).await })
             .await;
         match decision {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tower::Layer;
 
-use super::flight::Flights;
 use super::options::CacheOptions;
 use super::remote::Remote;
 use super::service::CacheService;
+use super::single_flight::SingleFlight;
 use super::stats::{CacheStats, Counters};
 use crate::error::Result;
 use crate::kv::{Kv, check_id};
@@ -66,7 +66,7 @@ pub struct CacheLayer {
 pub(super) struct Shared {
     pub(super) options: CacheOptions,
     pub(super) remote: Remote,
-    pub(super) flights: Arc<Flights>,
+    pub(super) single_flight: Arc<SingleFlight>,
     pub(super) counters: Counters,
 }
 
@@ -83,7 +83,7 @@ impl CacheLayer {
             shared: Arc::new(Shared {
                 options,
                 remote,
-                flights: Arc::default(),
+                single_flight: Arc::default(),
                 counters: Counters::default(),
             }),
         })

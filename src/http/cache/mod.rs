@@ -1,12 +1,12 @@
 //! A response cache in front of a service.
 
 mod entry;
-mod flight;
 mod layer;
 mod options;
 mod remote;
 mod rules;
 mod service;
+mod single_flight;
 mod stats;
 
 pub use layer::CacheLayer;

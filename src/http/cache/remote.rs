@@ -7,7 +7,7 @@ use super::rules::Terms;
 use crate::client::{Command, Connection, Repeat, Reply, Script, ScriptCall, lua};
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Result};
-use crate::http::hurry::Hurry;
+use crate::http::bounded::BoundedConnection;
 
 static CLAIM: Script = lua!("kv/cache_claim", uses: []);
 static RELEASE: Script = lua!("kv/cache_release", uses: []);
@@ -23,7 +23,7 @@ const MARK_SLACK: i64 = 100;
 
 /// Redis, as one cache layer sees it.
 pub(super) struct Remote {
-    hurry: Hurry,
+    bounded: BoundedConnection,
     connection: Connection,
     /// This layer's token for locks. Within it, requests for one entry follow each other, so
     /// that a lock left by a request that went away can be taken over.
@@ -55,7 +55,7 @@ pub(super) enum Claim {
     Found(Entry),
     /// What is stored cannot be read; it will be replaced.
     Unreadable,
-    Lead,
+    Leader,
     Wait,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Storage<'a> {
 impl Remote {
     pub(super) fn new(connection: Connection, deadline: Duration, lease: Duration) -> Self {
         Self {
-            hurry: Hurry::new(connection.clone(), deadline),
+            bounded: BoundedConnection::new(connection.clone(), deadline),
             connection,
             token: uuid::Uuid::new_v4().to_string(),
             lease: millis(lease),
@@ -90,7 +90,7 @@ impl Remote {
         let command = Command::new("MGET").arg(&keys.body).arg(&keys.record);
         let ask =
             |redis: Connection| async move { redis.call(command, Repeat::Safe).await?.list() };
-        let mut found = self.hurry.ask(ask).await?.into_iter();
+        let mut found = self.bounded.ask(ask).await?.into_iter();
         let (body, record) = (found.next().flatten(), found.next().flatten());
         Ok(Entry::read(body, record))
     }
@@ -99,14 +99,14 @@ impl Remote {
     pub(super) async fn claim(&self, name: &str) -> Result<Claim> {
         let call = self.claiming(name);
         let ask = |redis: Connection| async move { redis.run(call, Repeat::Safe).await?.list() };
-        let mut reply = self.hurry.ask(ask).await?.into_iter();
+        let mut reply = self.bounded.ask(ask).await?.into_iter();
         let mut next = || reply.next().flatten();
         match next().as_deref() {
             Some(b"hit") => {
                 let (body, record) = (next(), next());
                 Ok(Entry::read(body, record).map_or(Claim::Unreadable, Claim::Found))
             }
-            Some(b"lead") => Ok(Claim::Lead),
+            Some(b"lead") => Ok(Claim::Leader),
             Some(b"wait") => Ok(Claim::Wait),
             _ => Err(Error::Protocol("cache_claim answered oddly".to_owned())),
         }
@@ -122,7 +122,7 @@ impl Remote {
                 outcome = &mut work => return outcome,
                 () = tokio::time::sleep(renew_after) => {
                     let call = self.claiming(name);
-                    self.hurry.tell(|redis| async move {
+                    self.bounded.detach(|redis| async move {
                         redis.run(call, Repeat::Once).await.map(drop)
                     });
                 }
@@ -140,8 +140,8 @@ impl Remote {
     /// Gives up a lock; nobody waits for that.
     pub(super) fn release(&self, name: &str) {
         let call = ScriptCall::new(&RELEASE, &[&Keys::new(name).lock]).arg(self.token.as_str());
-        self.hurry
-            .tell(|redis| async move { redis.run(call, Repeat::Safe).await.map(drop) });
+        self.bounded
+            .detach(|redis| async move { redis.run(call, Repeat::Safe).await.map(drop) });
     }
 
     /// Stores an entry and gives up its lock; `false` when a tag was invalidated meanwhile, or
@@ -174,7 +174,7 @@ impl Remote {
             .arg(beside.flatten().unwrap_or_default())
             .arg(entry.body().to_vec());
         let ask = |redis: Connection| async move { redis.run(call, Repeat::Safe).await?.flag() };
-        self.hurry.ask(ask).await
+        self.bounded.ask(ask).await
     }
 
     /// Reads the copy of an entry that outlives it.
@@ -186,7 +186,7 @@ impl Remote {
                 .await
                 .and_then(Reply::bytes)
         };
-        let record = self.hurry.ask(ask).await?;
+        let record = self.bounded.ask(ask).await?;
         Ok(Entry::read(None, record))
     }
 

@@ -17,10 +17,10 @@ use tokio::time::{Instant, sleep};
 use tower::Service;
 
 use super::entry::{Entry, Freshness};
-use super::flight::{Landing, Lead, Turn};
 use super::layer::Shared;
 use super::remote::{Claim, Storage};
 use super::rules::{self, CacheTags, Terms};
+use super::single_flight::{FlightResult, Joined, Leader};
 use super::stats::count;
 use crate::clock::{Timestamp, after};
 use crate::http::body::{self, LayerBody};
@@ -116,7 +116,7 @@ enum Failure<ResB: Body, E> {
 /// What is known before the handler runs.
 struct Standing {
     /// The duty towards requests of this process that wait.
-    lead: Option<Lead>,
+    leader: Option<Leader>,
     /// Whether this process has the entry's lock.
     locked: bool,
     /// Whether Redis answers.
@@ -166,26 +166,30 @@ impl Shared {
         };
         match outcome {
             Outcome::Shareable(response, made) => {
-                self.flights.set_apart(name, false);
+                self.single_flight.set_bypassed(name, false);
                 if standing.reachable {
                     self.store(name, &made, started, standing.locked).await;
                 }
-                standing.land(Landing::Response(made.entry, Freshness::Hit));
+                standing.finish(FlightResult::Shared(made.entry, Freshness::Hit));
                 Ok(marked(response, "miss"))
             }
             Outcome::Own(response) => {
-                self.flights.set_apart(name, true);
-                self.give_up(name, standing, Landing::Nothing);
+                self.single_flight.set_bypassed(name, true);
+                self.finish_unstored(name, standing, FlightResult::NotShared);
                 Ok(marked(response, "miss"))
             }
             Outcome::Failed(failure) => {
                 let old = self.last_resort(name, &asked, standing.reachable).await;
                 if let Some(entry) = old.map(Arc::new) {
                     let response = self.answer(&entry, Freshness::Stale);
-                    self.give_up(name, standing, Landing::Response(entry, Freshness::Stale));
+                    self.finish_unstored(
+                        name,
+                        standing,
+                        FlightResult::Shared(entry, Freshness::Stale),
+                    );
                     return Ok(response);
                 }
-                self.give_up(name, standing, Landing::Nothing);
+                self.finish_unstored(name, standing, FlightResult::NotShared);
                 match failure {
                     Failure::Response(response) => Ok(marked(response, "miss")),
                     Failure::Error(error) => Err(error),
@@ -204,7 +208,7 @@ impl Shared {
     ) -> Result<(Arc<Entry>, Freshness), Standing> {
         let deadline = after(Instant::now(), self.options.wait);
         let mut standing = Standing {
-            lead: None,
+            leader: None,
             locked: false,
             reachable: true,
         };
@@ -218,25 +222,25 @@ impl Shared {
                 self.counters.failed("look up", &error);
             }
         }
-        if self.flights.are_apart(name) {
+        if self.single_flight.is_bypassed(name) {
             return Err(standing);
         }
-        match self.flights.join(name, deadline).await {
-            Turn::Landed(Landing::Response(entry, freshness)) if entry.answers(asked) => {
+        match self.single_flight.join(name, deadline).await {
+            Joined::Finished(FlightResult::Shared(entry, freshness)) if entry.answers(asked) => {
                 return Ok((entry, freshness));
             }
-            Turn::Landed(_) | Turn::Late => return Err(standing),
-            Turn::Lead(lead) => standing.lead = Some(lead),
+            Joined::Finished(_) | Joined::TimedOut => return Err(standing),
+            Joined::Leader(leader) => standing.leader = Some(leader),
         }
         let (mut pause, longest) = LOOKS;
         while standing.reachable {
             match self.remote.claim(name).await {
                 Ok(Claim::Found(entry)) if entry.answers(asked) => {
                     let entry = Arc::new(entry);
-                    standing.land(Landing::Response(Arc::clone(&entry), Freshness::Hit));
+                    standing.finish(FlightResult::Shared(Arc::clone(&entry), Freshness::Hit));
                     return Ok((entry, Freshness::Hit));
                 }
-                Ok(Claim::Lead) => {
+                Ok(Claim::Leader) => {
                     standing.locked = true;
                     break;
                 }
@@ -334,11 +338,11 @@ impl Shared {
     }
 
     /// Ends without anything stored.
-    fn give_up(&self, name: &str, mut standing: Standing, landing: Landing) {
+    fn finish_unstored(&self, name: &str, mut standing: Standing, result: FlightResult) {
         if standing.locked {
             self.remote.release(name);
         }
-        standing.land(landing);
+        standing.finish(result);
     }
 
     fn answer<ResB: Body>(&self, entry: &Entry, freshness: Freshness) -> Response<LayerBody<ResB>> {
@@ -352,9 +356,9 @@ impl Shared {
 }
 
 impl Standing {
-    fn land(&mut self, landing: Landing) {
-        if let Some(lead) = self.lead.take() {
-            lead.land(landing);
+    fn finish(&mut self, result: FlightResult) {
+        if let Some(leader) = self.leader.take() {
+            leader.finish(result);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Asking Redis without waiting for it.
+//! Requests to Redis with a short limit for their caller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,32 +10,33 @@ use tokio::time::timeout;
 use crate::client::Connection;
 use crate::error::{Error, Result};
 
-/// How many questions may be on their way or late at once: a server that hangs must not collect
-/// more and more of them. Further callers wait for room, for no longer than for an answer.
+/// How many requests may be in flight at once, those past their limit included, so that a server
+/// that hangs does not collect more and more of them. Further callers wait for a permit, within the
+/// same limit.
 const ROOM: usize = 256;
 
-/// A connection whose users wait a short time only.
+/// A connection whose callers wait for a short time only.
 ///
-/// A late answer is not cut off: the question stays on the connection, which has a deadline of
-/// its own and then knows that its socket is dead. Ending the socket after these few
-/// milliseconds would end it for the queues and workers that may share it, too.
+/// A request that exceeds the limit is not cancelled: it stays on the connection, which has a
+/// deadline of its own. Closing the socket after these few milliseconds would close it for the
+/// queues and workers that may share it, too.
 #[derive(Debug, Clone)]
-pub(super) struct Hurry {
+pub(super) struct BoundedConnection {
     connection: Connection,
-    patience: Duration,
+    limit: Duration,
     room: Arc<Semaphore>,
 }
 
-impl Hurry {
-    pub(super) fn new(connection: Connection, patience: Duration) -> Self {
+impl BoundedConnection {
+    pub(super) fn new(connection: Connection, limit: Duration) -> Self {
         Self {
             connection,
-            patience,
+            limit,
             room: Arc::new(Semaphore::new(ROOM)),
         }
     }
 
-    /// Waits for an answer for the short time.
+    /// Sends a request and waits for its answer within the limit.
     pub(super) async fn ask<T, F>(&self, work: impl FnOnce(Connection) -> F + Send) -> Result<T>
     where
         T: Send + 'static,
@@ -49,13 +50,13 @@ impl Hurry {
             task.await
                 .map_err(|ended| Error::Indeterminate(ended.into()))?
         };
-        let answer = timeout(self.patience, asked).await;
-        answer.unwrap_or(Err(Error::Timeout(self.patience)))
+        let answer = timeout(self.limit, asked).await;
+        answer.unwrap_or(Err(Error::Timeout(self.limit)))
     }
 
-    /// Does something that nobody waits for, unless too much is on its way already.
+    /// Sends a request without waiting for its answer; drops it when too many are in flight.
     #[cfg(feature = "http-cache")]
-    pub(super) fn tell<F>(&self, work: impl FnOnce(Connection) -> F)
+    pub(super) fn detach<F>(&self, work: impl FnOnce(Connection) -> F)
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
