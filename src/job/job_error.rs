@@ -43,6 +43,8 @@ pub enum AttemptError {
 /// trace. A function that is passed on does not know its caller: `map_err(JobError::retry)` gives
 /// no place, `map_err(|error| JobError::retry(error))` does.
 ///
+/// The message is stored as the reason of the failure, of which the first 8 KiB are kept.
+///
 /// # Examples
 ///
 /// ```

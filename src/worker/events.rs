@@ -59,7 +59,7 @@ pub enum WorkerEvent {
     Failed {
         /// The job.
         id: JobId,
-        /// Why.
+        /// Why, as stored: at most 8 KiB.
         reason: Arc<str>,
         /// Whether the job is tried again.
         retries: bool,
