@@ -80,6 +80,8 @@ check "no feature" cargo clippy --locked -p oxbull --lib --no-default-features -
 for feature in $features; do
     check "$feature" cargo clippy --locked -p oxbull --lib --no-default-features --features "$feature" -- -D warnings
 done
+# The refusal of encrypted connections exists without TLS only.
+check "no tls" cargo test --locked -p oxbull --no-default-features --lib client::tls
 check_msrv
 # Unit, integration, parity and doc tests: every suite prints its own summary.
 check test cargo test --locked --workspace --all-features --no-fail-fast
