@@ -136,6 +136,16 @@ impl AttemptOutcome {
     }
 }
 
+/// Says why a job's handler must not run, if so (`docs/protocol.md#ends-of-attempts`).
+pub(crate) fn preflight(job: &JobRecord, rules: &WorkerRules) -> Option<JobError> {
+    if let Some(reason) = &job.deferred_failure {
+        return Some(JobError::fatal(reason.clone()).at(None));
+    }
+    let max = rules.max_started.filter(|max| *max > 0)?;
+    (job.attempts_started > max)
+        .then(|| JobError::fatal("job started more than allowable limit").at(None))
+}
+
 /// The answer of a custom backoff strategy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CustomWait {
@@ -327,6 +337,27 @@ mod tests {
             0.5,
             None,
         )
+    }
+
+    /// A failed child has decided about its parent, and a job that was started too often may not run.
+    #[test]
+    fn handlers_do_not_run_for_jobs_that_are_bound_to_fail() {
+        let twice = WorkerRules {
+            max_started: Some(2),
+            ..WorkerRules::default()
+        };
+        let reason = |job: &JobRecord, rules: &WorkerRules| {
+            preflight(job, rules).map(|error| (error.reason(), error.is_fatal()))
+        };
+        let started = |times| job(JobOptions::new(), 0, times);
+        assert_eq!(reason(&started(2), &twice), None);
+        let limit = "job started more than allowable limit".to_owned();
+        assert_eq!(reason(&started(3), &twice), Some((limit, true)));
+        assert_eq!(reason(&started(3), &WorkerRules::default()), None);
+        let mut parent = started(1);
+        parent.deferred_failure = Some("child bull:q:1 failed".to_owned());
+        let deferred = ("child bull:q:1 failed".to_owned(), true);
+        assert_eq!(reason(&parent, &twice), Some(deferred));
     }
 
     /// A retry happens while attempts are left, and never after a fatal error.

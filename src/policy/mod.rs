@@ -10,6 +10,6 @@ mod placement;
 
 pub(crate) use conclusion::{
     AfterRefusal, Attempt, AttemptOutcome, Conclusion, CustomWait, Keep, WorkerRules,
-    after_refusal, conclude,
+    after_refusal, conclude, preflight,
 };
 pub(crate) use placement::Placement;

@@ -1,11 +1,12 @@
 //! An attempt at a job, from the moment the job is active to what is reported of it:
 //!
-//! 1. *run* (`execute.rs`): the handler runs behind its layers and yields an `AttemptOutcome`;
-//! 2. *conclude*: the job's options and the worker's rules turn it into a `Conclusion`, which is what
-//!    Redis stores;
-//! 3. *settle* (`call.rs`): Redis stores it or refuses it, a `Settlement`; a refusal may conclude the
-//!    attempt again;
-//! 4. *report*: log line, `WorkerEvent` and metrics, once the settlement is known.
+//! 1. *run*: the handler runs behind its layers and yields an [`AttemptOutcome`];
+//! 2. *conclude*: the job's options and the worker's rules make of it a [`Conclusion`], which is what
+//!    Redis is to store (`policy/conclusion.rs`);
+//! 3. *settle*: the [`Outbox`](Outbox) collects concluded attempts and a [`Caller`](super::call::Caller)
+//!    sends them, until it is known whether Redis has stored each: a [`Settlement`];
+//! 4. *report*: log line, `WorkerEvent` and metrics (`reporter.rs`). A refusal may conclude the attempt
+//!    again.
 //!
 //! Workers and [`ManualWorker`](super::ManualWorker) share these steps.
 
@@ -13,16 +14,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::client::{Throttle, is_outage};
 use crate::clock::Clock;
 use crate::error::{Chain, Error, Refusal};
-use crate::job::{JobError, JobId, JobRecord, Outcome};
-use crate::metrics;
+use crate::job::{AttemptError, JobError, JobId, JobRecord, Outcome};
 use crate::policy::{self, AfterRefusal, AttemptOutcome, Conclusion, WorkerRules};
-use crate::store::{AttemptResult, LockToken};
+use crate::store::{AttemptResult, LimitRate, LockToken, Store};
+use crate::worker::actions::StoreActions;
 use crate::worker::backoff::Strategies;
-use crate::worker::events::{EventSender, WorkerEvent};
+use crate::worker::cancel::{Canceller, Cause};
+use crate::worker::events::EventSender;
+use crate::worker::handler::{JobCall, JobService, answer};
+use crate::worker::iteration::Iterations;
+use crate::worker::reporter::Reporter;
 
 /// Names one activation of a job: the lock token of each call is new, and a call starts a job once.
 pub(super) type Activation = (JobId, LockToken);
@@ -46,6 +52,183 @@ impl Attempt {
 
     pub(super) fn activation(&self) -> Activation {
         (self.record.id.clone(), self.token.clone())
+    }
+}
+
+/// How an attempt's task ended.
+#[derive(Debug)]
+pub(super) enum Exit {
+    /// The attempt is over, and this is to be stored.
+    Concluded(Concluded),
+    /// The job belongs to another worker: nothing may be stored.
+    LockLost,
+}
+
+/// Runs attempts. It has everything that an attempt needs beside its job.
+#[derive(Clone)]
+pub(super) struct Runner {
+    pub(super) store: Store,
+    pub(super) service: JobService,
+    pub(super) timeout: Option<Duration>,
+    /// The number of jobs in the worker's own rate limit.
+    pub(super) limit: Option<u32>,
+    pub(super) queue: Arc<str>,
+    pub(super) iterations: Iterations,
+    pub(super) concluder: Arc<Concluder>,
+    pub(super) events: EventSender,
+    /// One line a second: a producer's mistake is in all of its jobs.
+    pub(super) unreadable: Arc<Throttle>,
+}
+
+impl Runner {
+    /// Runs an attempt and concludes it.
+    pub(super) async fn run(self, attempt: Attempt, canceller: Canceller) -> Exit {
+        match self.outcome(&attempt, &canceller).await {
+            Some(outcome) => self.conclude(attempt, outcome).await,
+            None => Exit::LockLost,
+        }
+    }
+
+    /// Concludes an attempt whose outcome is known.
+    pub(super) async fn conclude(self, attempt: Attempt, outcome: AttemptOutcome) -> Exit {
+        Exit::Concluded(self.concluder.conclude(attempt, outcome).await)
+    }
+
+    /// Runs the handler, unless it must not run; `None` when the lock was lost.
+    async fn outcome(&self, attempt: &Attempt, canceller: &Canceller) -> Option<AttemptOutcome> {
+        let Attempt { record, token, .. } = attempt;
+        match self.iterations.begin(record, token, canceller).await {
+            Ok(None) => {}
+            Ok(Some(outcome)) => return Some(outcome),
+            Err(Cause::LockLost) => return None,
+            Err(Cause::Shutdown(_) | Cause::Requested(_)) => return Some(AttemptOutcome::NotRun),
+        }
+        if let Some(error) = policy::preflight(record, &self.concluder.rules) {
+            return Some(AttemptOutcome::failed(error));
+        }
+        self.warn_of_unreadable(record);
+        let span = tracing::info_span!(
+            "job",
+            queue = %self.queue,
+            id = %record.id,
+            name = %record.name,
+            attempt = record.attempts_started,
+        );
+        let call = JobCall {
+            actions: Arc::new(StoreActions {
+                store: self.store.clone(),
+                limit: self.limit,
+                token: token.clone(),
+                events: self.events.clone(),
+            }),
+            cancellation: canceller.for_handler(),
+            record: Arc::clone(record),
+        };
+        // Dropped with the attempt, so that work the handler spawned ends too.
+        let _stop_spawned = call.cancellation.0.clone().drop_guard();
+        let handling = answer(self.service.clone(), call).instrument(span);
+        tokio::pin!(handling);
+        let timeout = async {
+            match self.timeout {
+                Some(timeout) => {
+                    tokio::time::sleep(timeout).await;
+                    timeout
+                }
+                None => std::future::pending().await,
+            }
+        };
+        let reply = tokio::select! {
+            biased;
+            cause = canceller.requested() => {
+                let (grace, unfinished) = match cause {
+                    Cause::LockLost => return None,
+                    Cause::Shutdown(grace) => (grace, AttemptOutcome::Returned(Outcome::Release)),
+                    Cause::Requested(grace) => (grace, failed(AttemptError::Cancelled)),
+                };
+                match tokio::time::timeout(grace, &mut handling).await {
+                    Ok(reply) => reply,
+                    Err(_) => return Some(unfinished),
+                }
+            }
+            reply = &mut handling => reply,
+            timeout = timeout => return Some(failed(AttemptError::TimedOut(timeout))),
+        };
+        Some(match reply {
+            Ok(reply) => {
+                self.limit_rate(&reply.0).await;
+                AttemptOutcome::Returned(reply.0)
+            }
+            Err(error) => AttemptOutcome::failed(error),
+        })
+    }
+
+    /// Stores a rate limit that the handler asks for, before its job goes back: no worker must take it
+    /// in between.
+    async fn limit_rate(&self, outcome: &Outcome<String>) {
+        if let Outcome::RateLimited(wait) = outcome
+            && let Err(error) = self.store.run(&LimitRate::new(*wait, self.limit)).await
+        {
+            let error = Chain(&error);
+            tracing::warn!(queue = %self.queue, %error, "rate limit was not stored");
+        }
+    }
+
+    /// Logs options and fields that count as absent because they cannot be read.
+    fn warn_of_unreadable(&self, record: &JobRecord) {
+        if !record.problems.is_empty()
+            && let Some(suppressed) = self.unreadable.admit()
+        {
+            tracing::warn!(
+                queue = %self.queue,
+                job = %record.id,
+                suppressed,
+                problems = %record.problems.join("; "),
+                "job has options or fields that cannot be read; it runs without them",
+            );
+        }
+    }
+}
+
+fn failed(error: AttemptError) -> AttemptOutcome {
+    AttemptOutcome::failed(JobError::retry(error).at(None))
+}
+
+/// Turns outcomes of attempts into conclusions.
+#[derive(Debug, Clone)]
+pub(super) struct Concluder {
+    pub(super) rules: WorkerRules,
+    pub(super) strategies: Strategies,
+    pub(super) clock: Clock,
+}
+
+impl Concluder {
+    /// Decides what is to be stored for an attempt, with the job's own backoff strategy where it
+    /// names one.
+    pub(super) async fn conclude(&self, attempt: Attempt, outcome: AttemptOutcome) -> Concluded {
+        let custom_wait = match &outcome {
+            AttemptOutcome::Failed(error) => self.strategies.wait(&attempt.record, error).await,
+            AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
+                None
+            }
+        };
+        let job = policy::Attempt {
+            job: &attempt.record,
+            rules: &self.rules,
+        };
+        let now = self.clock.now();
+        let conclusion = policy::conclude(job, &outcome, now, fastrand::f64(), custom_wait);
+        let (limit, error) = match outcome {
+            AttemptOutcome::Returned(Outcome::RateLimited(wait)) => (Some(wait), None),
+            AttemptOutcome::Failed(error) => (None, Some(error)),
+            AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
+                (None, None)
+            }
+        };
+        Concluded {
+            limit,
+            error,
+            ..Concluded::new(attempt, conclusion)
+        }
     }
 }
 
@@ -77,46 +260,32 @@ pub(super) enum Settlement {
     Abandoned(Error),
 }
 
-/// Turns outcomes of attempts into conclusions.
-#[derive(Debug, Clone)]
-pub(super) struct Concluder {
-    pub(super) rules: WorkerRules,
-    pub(super) strategies: Strategies,
-    pub(super) clock: Clock,
+/// What is to be done about a result once its settlement is known.
+#[derive(Debug)]
+pub(super) enum Settled {
+    /// Nothing: the attempt is over and reported.
+    Stored(Activation, Stored),
+    /// Nothing: the job is no longer this worker's.
+    Lost(Activation),
+    /// The job is still this worker's but cannot end this way: conclude it again, with this outcome.
+    ConcludeAgain(Attempt, AttemptOutcome),
+    /// The result is to be sent again.
+    SendAgain(Concluded),
+    /// The job is left to stalled recovery.
+    Abandoned(Activation, Error),
 }
 
-impl Concluder {
-    /// Decides what is to be stored for an attempt, with the job's own backoff strategy where it
-    /// names one.
-    pub(super) async fn conclude(&self, attempt: Attempt, outcome: AttemptOutcome) -> Concluded {
-        let custom_wait = match &outcome {
-            AttemptOutcome::Failed(error) => self.strategies.wait(&attempt.record, error).await,
-            AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
-                None
-            }
-        };
-        let job = policy::Attempt {
-            job: &attempt.record,
-            rules: &self.rules,
-        };
-        let now = self.clock.now();
-        let conclusion = policy::conclude(job, &outcome, now, fastrand::f64(), custom_wait);
-        let limit = match outcome {
-            AttemptOutcome::Returned(Outcome::RateLimited(wait)) => Some(wait),
-            _ => None,
-        };
-        let error = match &outcome {
-            AttemptOutcome::Failed(error) => Some(Arc::clone(error)),
-            AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
-                None
-            }
-        };
-        Concluded {
-            limit,
-            error,
-            ..Concluded::new(attempt, conclusion)
-        }
-    }
+/// What a stored result says about the work of its handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// It worked, whatever came of it.
+    Worked,
+    /// It worked, and its job goes back to be the next to run.
+    Released,
+    /// It did not run, and its job goes back.
+    NotRun,
+    /// It could not work.
+    Postponed,
 }
 
 impl Concluded {
@@ -147,199 +316,38 @@ impl Concluded {
         (error.is_postponed() && is_outage(error.error())).then_some(error)
     }
 
-    /// Returns the outcome that replaces the refused one, if the job is still this worker's.
-    pub(super) fn after_refusal(&self, refusal: Refusal) -> Option<AttemptOutcome> {
-        match policy::after_refusal(&self.result.job, &self.result.conclusion, refusal) {
-            AfterRefusal::Failed(error) => Some(AttemptOutcome::failed(error)),
-            AfterRefusal::Lost => None,
-        }
-    }
-}
-
-/// Longest reason in a log line, in characters.
-const REASON_MAX: usize = 512;
-
-/// Reports attempts: to the log, and to whoever listens in this process.
-#[derive(Debug)]
-pub(super) struct Reporter {
-    pub(super) queue: Arc<str>,
-    pub(super) events: EventSender,
-    unknowns: Throttle,
-    refusals: Throttle,
-    postponed: Throttle,
-}
-
-impl Reporter {
-    pub(super) fn new(queue: Arc<str>, events: EventSender) -> Self {
-        Self {
-            queue,
-            events,
-            unknowns: Throttle::default(),
-            refusals: Throttle::default(),
-            postponed: Throttle::default(),
-        }
-    }
-
-    /// Reports that an attempt has begun.
-    pub(super) fn started(&self, attempt: &Attempt) {
-        metrics::started(&self.queue, &attempt.record);
-        self.events.send(|| WorkerEvent::Active {
-            id: attempt.record.id.clone(),
-            name: attempt.record.name.as_str().into(),
-            attempt: attempt.record.attempts_started,
-        });
-    }
-
-    /// Reports a result that Redis has stored.
-    pub(super) fn stored(&self, concluded: Concluded) {
-        metrics::ended(&self.queue, &concluded.result.conclusion, concluded.took);
-        match &concluded.result.conclusion {
-            Conclusion::Fail { reason, .. } => self.failed(&concluded, reason),
-            Conclusion::Retry { reason, .. } => self.retried(&concluded, reason, Duration::ZERO),
-            Conclusion::Backoff { reason, delay, .. } => self.retried(&concluded, reason, *delay),
-            Conclusion::Postpone { reason, delay } => self.postponed(&concluded, reason, *delay),
-            Conclusion::Complete { .. }
-            | Conclusion::Skip { .. }
-            | Conclusion::Park { .. }
-            | Conclusion::Release
-            | Conclusion::Return
-            | Conclusion::WaitForChildren => {}
-        }
-        let Concluded {
-            attempt,
-            result,
-            took,
-            ..
-        } = concluded;
-        self.events.send(|| event_of(&attempt, result, took));
-    }
-
-    fn failed(&self, concluded: &Concluded, reason: &str) {
-        let job = &concluded.attempt.record;
-        tracing::warn!(
-            queue = %self.queue,
-            job = %job.id,
-            name = %job.name,
-            attempt = job.attempts_made.saturating_add(1),
-            of = job.options.attempts.unwrap_or(1).max(1),
-            fatal = concluded.error.as_ref().is_some_and(|error| error.is_fatal()),
-            reason = with_causes(reason, concluded),
-            took = ?concluded.took,
-            "job failed"
-        );
-    }
-
-    fn retried(&self, concluded: &Concluded, reason: &str, wait: Duration) {
-        let job = &concluded.attempt.record;
-        tracing::info!(
-            queue = %self.queue,
-            job = %job.id,
-            name = %job.name,
-            attempt = job.attempts_made.saturating_add(1),
-            of = job.options.attempts.unwrap_or(1),
-            reason = with_causes(reason, concluded),
-            took = ?concluded.took,
-            next_attempt_in = ?wait,
-            "attempt failed; the job is retried"
-        );
-    }
-
-    fn postponed(&self, concluded: &Concluded, reason: &str, delay: Duration) {
-        if let Some(suppressed) = self.postponed.admit() {
-            let job = &concluded.attempt.record;
-            tracing::warn!(
-                queue = %self.queue,
-                job = %job.id,
-                name = %job.name,
-                reason = with_causes(reason, concluded),
-                next_attempt_in = ?delay,
-                suppressed,
-                "handler could not do its work; the job is postponed and no attempt is counted"
-            );
-        }
-    }
-
-    /// Reports a result that Redis refused because the job is no longer this worker's.
-    pub(super) fn lost(&self, concluded: &Concluded, refusal: Refusal) {
-        let id = &concluded.result.job;
-        if let Some(suppressed) = self.refusals.admit() {
-            tracing::warn!(
-                queue = %self.queue,
-                job = %id,
-                name = %concluded.attempt.record.name,
-                reason = %refusal,
-                suppressed,
-                "result refused; nothing of it is stored"
-            );
-        }
-        self.refused(id, refusal);
-    }
-
-    /// Emits that the result of an attempt was refused.
-    pub(super) fn refused(&self, id: &JobId, reason: Refusal) {
-        self.events.send(|| WorkerEvent::Refused {
-            id: id.clone(),
-            reason,
-        });
-    }
-
-    /// Reports a result of which it is unknown whether Redis has stored it.
-    pub(super) fn unknown(&self, concluded: &Concluded) {
-        // Nothing was to be stored about a handler that did not run.
-        if matches!(concluded.result.conclusion, Conclusion::Return) {
-            return;
-        }
-        if let Some(suppressed) = self.unknowns.admit() {
-            tracing::warn!(
-                queue = %self.queue,
-                job = %concluded.result.job,
-                name = %concluded.attempt.record.name,
-                suppressed,
-                "answer was lost and the job has moved on; its result may not be stored"
-            );
-        }
-    }
-}
-
-/// The local event of a stored result.
-fn event_of(attempt: &Attempt, result: AttemptResult, took: Duration) -> WorkerEvent {
-    let id = result.job;
-    let failed = |id, reason: String, retries| WorkerEvent::Failed {
-        id,
-        reason: reason.into(),
-        retries,
-        record: Arc::clone(&attempt.record),
-        took,
-    };
-    match result.conclusion {
-        Conclusion::Complete { value, .. } | Conclusion::Skip { value, .. } => {
-            WorkerEvent::Completed {
-                id,
-                result: value.into(),
-                took,
+    /// Takes in the settlement of the result and reports it; says what is left to do.
+    pub(super) fn settled(self, settlement: Settlement, reporter: &Reporter) -> Settled {
+        let activation = self.attempt.activation();
+        match settlement {
+            Settlement::Stored => {
+                let stored = match self.result.conclusion {
+                    Conclusion::Release => Stored::Released,
+                    Conclusion::Return => Stored::NotRun,
+                    Conclusion::Postpone { .. } => Stored::Postponed,
+                    _ => Stored::Worked,
+                };
+                reporter.stored(self);
+                Settled::Stored(activation, stored)
             }
+            Settlement::Refused(refusal) => {
+                match policy::after_refusal(&self.result.job, &self.result.conclusion, refusal) {
+                    AfterRefusal::Failed(error) => {
+                        reporter.refused(&self.result.job, refusal);
+                        Settled::ConcludeAgain(self.attempt, AttemptOutcome::failed(error))
+                    }
+                    AfterRefusal::Lost => {
+                        reporter.lost(&self, refusal);
+                        Settled::Lost(activation)
+                    }
+                }
+            }
+            Settlement::Unknown => {
+                reporter.unknown(&self);
+                Settled::Lost(activation)
+            }
+            Settlement::TryAgain => Settled::SendAgain(self),
+            Settlement::Abandoned(error) => Settled::Abandoned(activation, error),
         }
-        Conclusion::Fail { reason, .. } => failed(id, reason, false),
-        Conclusion::Retry { reason, .. } | Conclusion::Backoff { reason, .. } => {
-            failed(id, reason, true)
-        }
-        Conclusion::Park { .. }
-        | Conclusion::Release
-        | Conclusion::WaitForChildren
-        | Conclusion::Return
-        | Conclusion::Postpone { .. } => WorkerEvent::Deferred { id },
     }
-}
-
-/// Adds the causes of an error to its reason, and cuts both to what a log line should hold.
-fn with_causes(reason: &str, concluded: &Concluded) -> String {
-    let causes = concluded.error.as_ref().and_then(|error| {
-        let cause = error.error().source()?;
-        Some(format!("{reason}: {}", Chain(cause)))
-    });
-    let mut text = causes.unwrap_or_else(|| reason.to_owned());
-    if let Some((end, _)) = text.char_indices().nth(REASON_MAX) {
-        text.truncate(end);
-    }
-    text
 }

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::job::{Backoff, JobOptions};
 
-    /// A strategy that panics or never answers must hold neither slot nor lock for ever.
+    /// A strategy that panics or never answers must hold neither slot nor lock forever.
     #[tokio::test]
     async fn broken_strategies_give_no_further_attempt() {
         let mut strategies = Strategies {

@@ -20,11 +20,10 @@ use crate::job::{JobRateLimit, Prefix, QueueName, Retention};
 use crate::queue::Queue;
 use crate::store::Store;
 use crate::worker::Worker;
-use crate::worker::attempt::{Concluder, Reporter};
+use crate::worker::attempt::{Concluder, Runner};
 use crate::worker::backoff::FailedAttempt;
 use crate::worker::call::Caller;
 use crate::worker::events::{EventSender, WorkerEvents};
-use crate::worker::execute::Runner;
 use crate::worker::handler::{self, Handler, IntoJobResult, JobCall, JobReply, JobService};
 use crate::worker::health::HealthMonitor;
 use crate::worker::iteration::Iterations;
@@ -33,6 +32,7 @@ use crate::worker::marker::Markers;
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
 use crate::worker::panic;
 use crate::worker::pump::{Parts, Pump, Status};
+use crate::worker::reporter::Reporter;
 
 type Wrap = Box<dyn FnOnce(JobService) -> JobService + Send>;
 
@@ -193,7 +193,7 @@ impl<S, D> WorkerBuilder<S, D> {
     }
 
     /// Fails a job for good once its handler has been started this often; 0 is no limit. Jobs that were
-    /// given back before their handler ran have not been started. Default: 0.
+    /// released before their handler ran have not been started. Default: 0.
     pub fn max_started_attempts(mut self, max: u32) -> Self {
         self.options.rules.max_started = Some(max).filter(|max| *max > 0);
         self
@@ -419,10 +419,9 @@ impl WorkerBuilder<(), ()> {
                 store: store.clone(),
                 service,
                 timeout: options.timeout,
-                max_started: options.rules.max_started,
                 limit: options.limit.map(|limit| limit.max),
                 queue: Arc::clone(&queue),
-                conclude: Arc::new(Concluder {
+                concluder: Arc::new(Concluder {
                     rules: options.rules.clone(),
                     strategies: options.strategies.clone(),
                     clock: client.clock().clone(),
@@ -430,7 +429,7 @@ impl WorkerBuilder<(), ()> {
                 events: events.clone(),
             },
             caller: Caller {
-                // Nobody renews the locks of jobs that a call started until it is answered: there
+                // The locks of jobs that a call started are not renewed until it is answered: there
                 // must be time to give it up and find them.
                 store: store.on(client.connection().within(options.lock_duration / 2)),
                 options: Arc::clone(&options),

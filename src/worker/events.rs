@@ -1,4 +1,4 @@
-//! What a worker tells its own process.
+//! A worker's events, for subscribers in its own process.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::json;
 /// How many events a reader may be behind before it misses the oldest.
 const BACKLOG: usize = 1024;
 
-/// Something that happened in a worker. The queue's event stream tells other processes more.
+/// Something that happened in a worker. Other processes follow the queue's event stream.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(
     tag = "event",
@@ -69,7 +69,7 @@ pub enum WorkerEvent {
         #[serde(serialize_with = "json::millis")]
         took: Duration,
     },
-    /// A job left its handler without ending: delayed, given back, waiting for children, or
+    /// A job left its handler without ending: delayed, released, waiting for children, or
     /// postponed because Redis could not serve its handler.
     #[non_exhaustive]
     Deferred {
@@ -82,7 +82,7 @@ pub enum WorkerEvent {
         /// The job.
         id: JobId,
     },
-    /// The end of an attempt was refused: the job is gone or somebody else's.
+    /// The end of an attempt was refused: the job is gone, or another worker has it.
     #[non_exhaustive]
     Refused {
         /// The job.
@@ -97,7 +97,7 @@ pub enum WorkerEvent {
         id: JobId,
     },
     /// A job of a worker that vanished has stalled more often than
-    /// [allowed](crate::WorkerBuilder::max_stalled_count): it fails with its next start, whoever
+    /// [allowed](crate::WorkerBuilder::max_stalled_count): it fails with its next start, whichever worker
     /// starts it, without its handler.
     #[non_exhaustive]
     StalledTooOften {
@@ -142,7 +142,7 @@ pub enum WorkerEvent {
     },
 }
 
-/// The sending side. Nothing is built while nobody listens.
+/// The sending side. No event is built while there is no subscriber.
 #[derive(Debug, Clone)]
 pub(super) struct EventSender(broadcast::Sender<WorkerEvent>);
 
@@ -151,7 +151,7 @@ impl EventSender {
         Self(broadcast::Sender::new(BACKLOG))
     }
 
-    /// Tells whoever listens.
+    /// Sends an event to all subscribers.
     pub(super) fn send(&self, event: impl FnOnce() -> WorkerEvent) {
         if self.0.receiver_count() > 0 {
             // The last listener may just have left.

@@ -317,7 +317,7 @@ where
 }
 
 /// Reads an error that came through the layers: it counts as if a handler had returned it with `?`,
-/// except that nobody knows its place.
+/// except that its place is unknown.
 pub(super) fn job_error(error: BoxError) -> JobError {
     JobError::decided(error).unwrap_or_else(|error| JobError::from_boxed(error).at(None))
 }

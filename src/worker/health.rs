@@ -1,4 +1,4 @@
-//! What a worker's health is told from: when Redis last served it, and what keeps it from working.
+//! The signs of a worker's health: when Redis last served it, and what keeps it from working.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::clock::after;
 
-/// How long after the last handler that Redis could not serve it counts as serving them again,
-/// although none has told. Longer than such a job waits for its next attempt.
+/// How long after the last handler that Redis could not serve handlers count as served again without
+/// evidence. Longer than such a job waits for its next attempt.
 pub(super) const OUTAGE_ENDS: Duration = Duration::from_secs(10);
 
 /// Signs of a worker's work, noted by its tasks and read by its handle.
@@ -28,9 +28,9 @@ pub(super) struct Signs {
     pub(super) last_renewal: Option<Instant>,
     /// Since when the pump cannot work, and why.
     pub(super) trouble: Option<(Instant, Arc<str>)>,
-    /// Since when Redis does not serve handlers, and why; and when one last told so.
+    /// Since when Redis does not serve handlers, and why; and when it last failed one.
     outage: Option<(Instant, Arc<str>)>,
-    outage_told: Option<Instant>,
+    outage_seen: Option<Instant>,
     /// Since when locks cannot be renewed, and why.
     pub(super) unrenewed: Option<(Instant, Arc<str>)>,
 }
@@ -70,13 +70,13 @@ impl HealthMonitor {
         if !signs.has_outage() {
             signs.outage = None;
         }
-        signs.outage_told = Some(Instant::now());
+        signs.outage_seen = Some(Instant::now());
         note(&mut signs.outage, reason);
     }
 
     /// Redis has served a handler.
     pub(super) fn served(&self) {
-        self.signs().outage_told = None;
+        self.signs().outage_seen = None;
     }
 
     /// Locks were renewed.
@@ -99,8 +99,8 @@ impl HealthMonitor {
 
 impl Signs {
     fn has_outage(&self) -> bool {
-        self.outage_told
-            .is_some_and(|told| Instant::now() < after(told, OUTAGE_ENDS))
+        self.outage_seen
+            .is_some_and(|seen| Instant::now() < after(seen, OUTAGE_ENDS))
     }
 }
 

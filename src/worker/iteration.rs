@@ -13,8 +13,8 @@ use crate::job::{JobId, JobRecord};
 use crate::policy::AttemptOutcome;
 use crate::store::{ExtendLocks, LockToken, Store};
 use crate::wire::scheduler_of;
+use crate::worker::cancel::{Canceller, Cause};
 use crate::worker::events::{EventSender, WorkerEvent};
-use crate::worker::execute::{Canceller, Cause};
 use crate::worker::schedules::{self, Advance};
 
 /// Advances schedules for one worker.

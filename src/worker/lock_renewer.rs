@@ -16,8 +16,8 @@ use crate::job::JobId;
 use crate::metrics;
 use crate::store::{ExtendLocks, RecoverStalled, Store};
 use crate::worker::attempt::Activation;
+use crate::worker::cancel::{Canceller, Cause};
 use crate::worker::events::{EventSender, WorkerEvent};
-use crate::worker::execute::{Canceller, Cause};
 use crate::worker::health::HealthMonitor;
 use crate::worker::options::WorkerOptions;
 use crate::worker::schedules::{RepairedScheduler, repair};
@@ -362,7 +362,7 @@ impl Task {
     }
 
     /// Repairs schedulers that have lost their iteration. It has an interval of its own: where
-    /// BullMQ's workers always are the first to look for stalled jobs, nobody else would do this.
+    /// BullMQ's workers always are the first to look for stalled jobs, no other worker would do this.
     async fn repair_schedulers(&self) {
         match repair(&self.store, self.stalled_interval).await {
             Ok(repairs) => {

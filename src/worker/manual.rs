@@ -246,7 +246,7 @@ impl ManualWorker {
             .member
             .get_or_init(|| Markers::join(&self.client, &self.store));
         let woken = member.wait();
-        // An error means that the connection was lost: whoever waits looks for itself.
+        // An error means that the connection was lost: the waiting fetch looks for itself.
         let woken = tokio::time::timeout_at(until, woken).await;
         if let Ok(Ok(wakeup)) = woken {
             let due = Instant::now() + wakeup.wait(self.store.clock().now());
@@ -343,7 +343,7 @@ impl ManualWorker {
         self.conclude.conclude(attempt, end).await
     }
 
-    /// Ends attempts and starts a job, whose schedule it carries on. An iteration that must not
+    /// Ends attempts and starts a job, whose schedule it advances. An iteration that must not
     /// overlap with an earlier one ends at once, and the next job is started instead.
     async fn step(
         &self,
@@ -440,7 +440,7 @@ impl ManualWorker {
         Ok(lost.is_empty())
     }
 
-    /// Runs one stalled check: the second in a row hands back the jobs that have been active and
+    /// Runs one stalled check: the second in a row returns to the queue the jobs that have been active and
     /// without a lock since the first. Returns the jobs handed back.
     ///
     /// # Errors

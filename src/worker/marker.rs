@@ -187,7 +187,7 @@ async fn run(hub: Arc<Markers>, client: Client) {
                     // Whoever waited has enough to do: the wake-up is for another worker.
                     && let Err(error) = store.run(&Wake).await
                 {
-                    tracing::debug!(key, %error, "wake-up was not given back");
+                    tracing::debug!(key, %error, "wake-up was not returned");
                 }
             }
             Answer::Nothing => {}

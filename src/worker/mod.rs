@@ -4,12 +4,13 @@
 //! *attempt* runs in a task of its own, the *lock renewer* holds the locks on its own thread, and the
 //! *marker hub* waits for work on behalf of all workers of a client.
 
+mod actions;
 mod attempt;
 mod backoff;
 mod builder;
 mod call;
+mod cancel;
 mod events;
-mod execute;
 mod handler;
 mod health;
 mod iteration;
@@ -19,6 +20,7 @@ mod marker;
 mod options;
 mod panic;
 mod pump;
+mod reporter;
 mod schedules;
 
 use std::sync::Arc;
@@ -49,7 +51,7 @@ use health::{HealthMonitor, Signs};
 use pump::{Command, Status};
 
 /// A worker that runs. Dropping it stops it without waiting: handlers are cancelled and their
-/// jobs given back as far as the runtime lives on.
+/// jobs released as long as the runtime keeps running.
 ///
 /// # Examples
 ///
@@ -88,12 +90,12 @@ pub struct Worker {
 pub struct ShutdownReport {
     /// How many unfinished jobs went back to the queue, to be started by another worker.
     pub released: usize,
-    /// How many jobs could be neither ended nor given back: their locks expire, then another
+    /// How many jobs could be neither ended nor released: their locks expire, then another
     /// worker runs them again.
     pub abandoned: usize,
 }
 
-/// How a worker is doing, told from its work. In JSON times are milliseconds.
+/// How a worker is doing, judged by its work. In JSON times are milliseconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -124,7 +126,7 @@ pub struct WorkerHealth {
 pub struct WorkerTrouble {
     /// What failed last, and why.
     pub reason: Arc<str>,
-    /// How long it has gone on.
+    /// How long it has lasted.
     #[serde(serialize_with = "json::millis")]
     pub lasting: Duration,
 }
@@ -253,7 +255,7 @@ impl Worker {
     }
 
     /// Shuts the worker down in stages, by its [`ShutdownOptions`]: no job is started any more,
-    /// running handlers may finish, then they are cancelled and their jobs given back. Returns by
+    /// running handlers may finish, then they are cancelled and their jobs released. Returns by
     /// the last deadline, whether Redis is up or not.
     pub async fn close(&self) -> ShutdownReport {
         self.close_with(self.shutdown).await
@@ -262,7 +264,7 @@ impl Worker {
     /// Shuts the worker down with other deadlines. While a shutdown is under way this can only
     /// make it shorter.
     pub async fn close_with(&self, options: ShutdownOptions) -> ShutdownReport {
-        // When the worker has ended, there is nobody left to tell.
+        // An error means that the worker has ended already.
         drop(self.order(Command::Close(options)).await);
         self.closed().await
     }
@@ -276,7 +278,7 @@ impl Worker {
         self.close_with(options).await
     }
 
-    /// Waits until the worker has ended, whoever closes it.
+    /// Waits until the worker has ended, for whatever reason.
     pub async fn closed(&self) -> ShutdownReport {
         let mut status = self.status.clone();
         // An error means that the pump is gone, and so has ended.

@@ -121,7 +121,7 @@ impl std::fmt::Debug for WorkerOptions {
 }
 
 /// The deadlines of a worker's shutdown: handlers may finish, then they are cancelled, then their
-/// jobs are given back.
+/// jobs are released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::struct_field_names, reason = "each is a deadline")]
 pub struct ShutdownOptions {

@@ -18,7 +18,7 @@ thread_local! {
 /// `file:line:column`, once there was a panic.
 type Place = Option<String>;
 
-/// Makes panics of handlers tell their place. The process's hook stays in force: ours calls it,
+/// Makes panics of handlers name their place. The process's hook stays in force: ours calls it,
 /// and does nothing of its own outside of handlers.
 pub(super) fn install_hook() {
     static INSTALLED: Once = Once::new();

@@ -6,53 +6,51 @@
 //! is known.
 //!
 //! The task is in this file: send what there is to send, wait for something to happen, take it in.
-//! What it does with attempts, answers and commands is in `attempts`, `answers` and `stages`. What it
-//! owns are small parts, none of which knows another: the fetch gate, slots, running attempts, the
-//! outbox, unresolved calls and the retention backlog.
+//! What it does with attempts, answers and commands is in the files of these names. What it owns are
+//! small parts, none of which knows another: the fetch gate, slots, running attempts, the outbox, calls
+//! on their way, calls without an answer, the retention backlog, the pause and the shutdown.
 
 mod answers;
 mod attempts;
+mod calls;
+mod commands;
 mod gate;
-mod outbox;
+mod pause;
 mod retention;
 mod running;
+mod shutdown;
 mod slots;
-mod stages;
 mod unresolved;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::client::Throttle;
 use crate::error::{Chain, Error};
 use crate::job::JobId;
-use crate::store::{LockToken, Wake};
-use crate::worker::attempt::Reporter;
-use crate::worker::call::{BATCH, Caller};
+use crate::store::Wake;
+use crate::worker::attempt::{Concluded, Runner};
+use crate::worker::call::{BATCH, Caller, Outbox};
 use crate::worker::events::WorkerEvent;
-use crate::worker::execute::Runner;
 use crate::worker::health::HealthMonitor;
 use crate::worker::lock_renewer::{Leases, LockRenewer};
 use crate::worker::marker::{Member, Wakeup};
 use crate::worker::options::{ShutdownOptions, WorkerOptions};
+use crate::worker::reporter::Reporter;
 
 use answers::Done;
+use calls::Calls;
 use gate::FetchGate;
-use outbox::Outbox;
+use pause::Pause;
 use retention::RetentionBacklog;
 use running::RunningAttempts;
+use shutdown::Shutdown;
 use slots::Slots;
-use stages::Stage;
 use unresolved::UnresolvedCalls;
 
-/// How many calls may be on their way at once, so that the server never waits for us.
-const IN_FLIGHT: usize = 2;
 /// How long closing waits to pass a wake-up on.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -73,9 +71,9 @@ pub(super) struct Status {
     pub(super) running: usize,
     pub(super) paused: bool,
     pub(super) closed: bool,
-    /// How many jobs were given back to the queue at shutdown.
+    /// How many jobs were released to the queue at shutdown.
     pub(super) released: usize,
-    /// How many jobs were given up at shutdown, their locks left to expire.
+    /// How many jobs were abandoned at shutdown, their locks left to expire.
     pub(super) abandoned: usize,
 }
 
@@ -99,23 +97,15 @@ pub(super) struct Pump {
     slots: Slots,
     running: RunningAttempts,
     outbox: Outbox,
-    /// Everything that is on its way to the server, or waits to be sent there.
-    calls: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// How many of them are calls of `advance`.
-    advancing: usize,
-    calls_made: u64,
+    calls: Calls<Done>,
     unresolved: UnresolvedCalls,
     retention: RetentionBacklog,
     gate: FetchGate,
     woken: Option<oneshot::Receiver<Wakeup>>,
-    paused: bool,
-    pausing: Vec<oneshot::Sender<()>>,
-    /// Whether the worker's handle is gone: nobody gives orders any more.
+    pause: Pause,
+    shutdown: Shutdown,
+    /// Whether the worker's handle is gone: no command comes any more.
     handle_dropped: bool,
-    stage: Stage,
-    shutdown: ShutdownOptions,
-    released: usize,
-    abandoned: usize,
     // One line a second for each thing that may happen to many jobs at once.
     trouble: Throttle,
     dangling: Throttle,
@@ -126,47 +116,45 @@ impl Pump {
         let options = &parts.options;
         Self {
             slots: Slots::new(options.concurrency.get()),
-            paused: options.paused,
-            shutdown: options.shutdown,
+            pause: Pause::new(options.paused),
+            shutdown: Shutdown::new(options.shutdown),
+            calls: Calls::new(parts.id.clone()),
             gate: FetchGate::new(options.drain_delay, options.max_limit_wait, Instant::now()),
             parts,
             running: RunningAttempts::default(),
             outbox: Outbox::default(),
-            calls: FuturesUnordered::new(),
-            advancing: 0,
-            calls_made: 0,
             unresolved: UnresolvedCalls::default(),
             retention: RetentionBacklog::default(),
             woken: None,
-            pausing: Vec::new(),
             handle_dropped: false,
-            stage: Stage::Running,
-            released: 0,
-            abandoned: 0,
             trouble: Throttle::default(),
             dangling: Throttle::default(),
         }
     }
 
-    /// Works until the worker is closed, then lets go of everything.
+    /// Works until the worker is closed, then releases everything it holds.
     pub(super) async fn run(mut self) {
-        while !self.is_over() {
+        while !self.shutdown.is_over(Instant::now(), self.is_idle()) {
             self.send_calls().await;
             self.publish();
             self.wait().await;
-            self.advance_stage();
+            self.advance_shutdown();
         }
-        self.abandoned += self.outbox.unsettled() + self.running.len();
+        self.shutdown.abandoned += self.outbox.unsettled() + self.running.len();
         self.running.abort_all();
-        let store = self.parts.caller.store.clone();
-        drop(std::mem::take(&mut self.calls));
+        self.calls.clear();
         self.parts.lock_renewer.stop().await;
         // A wake-up that our read took with it belongs to another worker.
+        let store = &self.parts.caller.store;
         let wake = tokio::time::timeout(WAKE_TIMEOUT, store.run(&Wake)).await;
         if let Ok(Err(error)) = wake {
             tracing::debug!(%error, "no wake-up was passed on");
         }
-        let (released, abandoned) = (self.released, self.abandoned);
+        let Shutdown {
+            released,
+            abandoned,
+            ..
+        } = self.shutdown;
         if abandoned > 0 {
             tracing::warn!(
                 queue = %self.parts.options.queue,
@@ -186,8 +174,13 @@ impl Pump {
         });
     }
 
+    /// Says whether no handler runs, no result waits and no call is on its way.
+    fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.outbox.is_empty() && !self.calls.is_advancing()
+    }
+
     fn may_fetch(&self) -> bool {
-        matches!(self.stage, Stage::Running) && !self.paused && self.gate.is_open()
+        !self.shutdown.has_begun() && !self.pause.is_paused() && self.gate.is_open()
     }
 
     /// How many slots running handlers and results that wait occupy.
@@ -202,50 +195,50 @@ impl Pump {
 
     /// Sends what there is to send.
     async fn send_calls(&mut self) {
-        if self.advancing < IN_FLIGHT && !self.outbox.is_empty() && !self.running.is_empty() {
+        if self.calls.may_advance() && !self.outbox.is_empty() && !self.running.is_empty() {
             // Handlers that are ready to finish do so now, and share the call.
             tokio::task::yield_now().await;
             self.collect_exits();
         }
-        while self.advancing < IN_FLIGHT {
+        while self.calls.may_advance() {
             let results = self.outbox.next_batch();
-            // The slots of these results are free for this very call.
-            let free = self.free_slots();
-            let wanted = self.gate.is_wanted() || !results.is_empty();
-            let take = if self.may_fetch() && wanted {
-                self.gate.bounded(free.min(BATCH))
-            } else {
-                0
-            };
+            let take = self.wanted(!results.is_empty());
             if results.is_empty() && take == 0 {
                 return;
             }
-            let sent = Instant::now();
-            if take > 0 {
-                self.gate.fetching(sent);
-            }
-            let slots = results.len().max(take);
-            self.slots.reserve(slots);
-            self.advancing += 1;
-            let limited_at = self.gate.limited_at();
-            let token = self.new_token();
-            let caller = self.parts.caller.clone();
-            let call = caller.call(results, take, token, limited_at.is_some());
-            self.calls.push(Box::pin(async move {
-                Done::Call {
-                    report: call.await,
-                    sent,
-                    slots,
-                    limited_at,
-                }
-            }));
+            self.advance(results, take);
         }
     }
 
-    fn new_token(&mut self) -> LockToken {
-        let number = self.calls_made;
-        self.calls_made += 1;
-        LockToken::new(format!("{}:{number}", self.parts.id))
+    /// How many jobs the next call asks for; the slots of the results it carries are free for it.
+    fn wanted(&self, carries_results: bool) -> usize {
+        if self.may_fetch() && (carries_results || self.gate.is_wanted()) {
+            self.gate.bounded(self.free_slots().min(BATCH))
+        } else {
+            0
+        }
+    }
+
+    /// Sends results, and asks for up to `take` jobs.
+    fn advance(&mut self, results: Vec<Concluded>, take: usize) {
+        let sent = Instant::now();
+        if take > 0 {
+            self.gate.fetching(sent);
+        }
+        let slots = results.len().max(take);
+        self.slots.reserve(slots);
+        let limited_at = self.gate.limited_at();
+        let token = self.calls.next_token();
+        let caller = self.parts.caller.clone();
+        let call = caller.call(results, take, token, limited_at.is_some());
+        self.calls.advance(async move {
+            Done::Call {
+                report: call.await,
+                sent,
+                slots,
+                limited_at,
+            }
+        });
     }
 
     /// Waits until something happens, and takes it in.
@@ -264,7 +257,7 @@ impl Pump {
             }
         };
         tokio::select! {
-            Some(done) = self.calls.next(), if !self.calls.is_empty() => {
+            done = self.calls.next() => {
                 self.take_answer(done);
                 self.collect_exits();
             }
@@ -283,7 +276,7 @@ impl Pump {
 
     /// When to act although nothing happens.
     fn timer(&self, idle: bool) -> Instant {
-        [self.stage.deadline(), self.gate.deadline(idle)]
+        [self.shutdown.deadline(), self.gate.deadline(idle)]
             .into_iter()
             .flatten()
             .min()
@@ -317,7 +310,7 @@ impl Pump {
     }
 
     fn publish(&self) {
-        let (running, paused) = (self.running.len(), self.paused);
+        let (running, paused) = (self.running.len(), self.pause.is_paused());
         self.parts.status.send_if_modified(|status| {
             let changed = status.running != running || status.paused != paused;
             status.running = running;

@@ -5,9 +5,8 @@ use tokio::time::Instant;
 
 use crate::job::JobRecord;
 use crate::metrics;
-use crate::policy::Conclusion;
 use crate::store::{LockToken, Next, TrimFinished};
-use crate::worker::attempt::{Attempt, Concluded, Settlement};
+use crate::worker::attempt::{Attempt, Concluded, Settled, Settlement, Stored};
 use crate::worker::call::Report;
 use crate::worker::events::WorkerEvent;
 
@@ -42,7 +41,6 @@ impl Pump {
                 limited_at,
             } => {
                 self.slots.release(slots);
-                self.advancing = self.advancing.saturating_sub(1);
                 let over = matches!(report.next, Ok(next) if !matches!(next, Next::Limited(_) | Next::Idle));
                 if report.asked > 0 && over {
                     self.gate.limit_is_over(limited_at);
@@ -76,38 +74,21 @@ impl Pump {
             self.take_settled(concluded, settled);
         }
         if report.lost_answer && report.asked > 0 {
-            self.unresolved.add(&report.token, &report.started);
-            for wait in SEARCHES {
-                let caller = self.parts.caller.clone();
-                let token = report.token.clone();
-                self.calls.push(Box::pin(async move {
-                    tokio::time::sleep(wait).await;
-                    let found = caller.reclaim(&token).await;
-                    Done::Searched(token, found)
-                }));
-            }
+            self.search(&report.token, &report.started);
         }
         for record in report.started {
             self.start(record, &report.token);
         }
         for stuck in report.stuck {
             self.slots.reserve(1);
-            let caller = self.parts.caller.clone();
-            let token = report.token.clone();
-            self.calls.push(Box::pin(async move {
-                Done::Alone(caller.settle_alone(stuck, token).await)
-            }));
+            let settling = self
+                .parts
+                .caller
+                .clone()
+                .settle_alone(stuck, report.token.clone());
+            self.calls.send(async move { Done::Alone(settling.await) });
         }
-        if report.dangling > 0
-            && let Some(suppressed) = self.dangling.admit()
-        {
-            tracing::warn!(
-                queue = %self.parts.options.queue,
-                count = report.dangling,
-                suppressed,
-                "ids without a job were dropped from the queue"
-            );
-        }
+        self.report_dangling(report.dangling);
         self.retention.add(report.backlog);
         match report.next {
             Ok(next) => {
@@ -127,6 +108,33 @@ impl Pump {
         }
     }
 
+    /// Looks for the jobs of a call whose answer was lost, several times: it may be executed late.
+    fn search(&mut self, token: &LockToken, started: &[JobRecord]) {
+        self.unresolved.add(token, started);
+        for wait in SEARCHES {
+            let caller = self.parts.caller.clone();
+            let token = token.clone();
+            self.calls.send(async move {
+                tokio::time::sleep(wait).await;
+                let found = caller.reclaim(&token).await;
+                Done::Searched(token, found)
+            });
+        }
+    }
+
+    fn report_dangling(&self, count: i64) {
+        if count > 0
+            && let Some(suppressed) = self.dangling.admit()
+        {
+            tracing::warn!(
+                queue = %self.parts.options.queue,
+                count,
+                suppressed,
+                "ids without a job were dropped from the queue"
+            );
+        }
+    }
+
     /// Decides when to look for jobs again.
     fn plan(&mut self, next: Next, started: usize, sent: Instant) {
         let found = match next {
@@ -142,46 +150,40 @@ impl Pump {
     }
 
     /// Takes in the settlement of a result: its slot is free unless the attempt is concluded again.
-    fn take_settled(&mut self, concluded: Concluded, settled: Settlement) {
-        if matches!(settled, Settlement::TryAgain) {
-            self.outbox.push_again(concluded);
-            return;
+    fn take_settled(&mut self, concluded: Concluded, settlement: Settlement) {
+        let settled = concluded.settled(settlement, &self.parts.reporter);
+        if !matches!(settled, Settled::SendAgain(_)) {
+            self.outbox.settled();
         }
-        self.outbox.settled();
-        if let Settlement::Refused(refusal) = settled
-            && let Some(end) = concluded.after_refusal(refusal)
-        {
-            self.parts.reporter.refused(&concluded.result.job, refusal);
-            self.conclude_again(concluded.attempt, end);
-            return;
-        }
-        self.parts.leases.release([&concluded.attempt.activation()]);
-        match settled {
-            Settlement::Stored => {
-                match concluded.result.conclusion {
-                    Conclusion::Return | Conclusion::Release if !self.is_running() => {
-                        self.released += 1;
+        let activation = match settled {
+            Settled::SendAgain(concluded) => return self.outbox.push_again(concluded),
+            Settled::ConcludeAgain(attempt, outcome) => {
+                return self.conclude_again(attempt, outcome);
+            }
+            Settled::Stored(activation, stored) => {
+                match stored {
+                    Stored::Released | Stored::NotRun if self.shutdown.has_begun() => {
+                        self.shutdown.released += 1;
                     }
-                    Conclusion::Postpone { .. } | Conclusion::Return => {}
-                    _ => {
+                    Stored::NotRun | Stored::Postponed => {}
+                    Stored::Released | Stored::Worked => {
                         self.gate.served();
                         self.parts.health.served();
                     }
                 }
-                self.parts.reporter.stored(concluded);
+                activation
             }
-            Settlement::Refused(refusal) => self.parts.reporter.lost(&concluded, refusal),
-            Settlement::Unknown => self.parts.reporter.unknown(&concluded),
-            // Sent again, see above.
-            Settlement::TryAgain => {}
-            Settlement::Abandoned(error) => {
-                self.abandoned += 1;
+            Settled::Lost(activation) => activation,
+            Settled::Abandoned(activation, error) => {
+                self.shutdown.abandoned += 1;
                 self.trouble(
                     "a result could not be stored; its job will be recovered",
                     &error,
                 );
+                activation
             }
-        }
+        };
+        self.parts.leases.release([&activation]);
     }
 
     /// Starts the jobs that a search has found, none of them twice.
@@ -195,7 +197,7 @@ impl Pump {
     fn start(&mut self, record: JobRecord, token: &LockToken) {
         let attempt = Attempt::new(record, token);
         let room = self.slots.has_room(self.occupied());
-        if self.is_running() && !self.paused && room {
+        if !self.shutdown.has_begun() && !self.pause.is_paused() && room {
             self.begin(attempt);
         } else {
             self.release(attempt);
@@ -208,7 +210,7 @@ impl Pump {
             return;
         };
         let store = self.parts.caller.store.clone();
-        self.calls.push(Box::pin(async move {
+        self.calls.send(async move {
             loop {
                 let now = store.clock().now();
                 match store.run(&TrimFinished { now, trim: &trim }).await {
@@ -217,6 +219,6 @@ impl Pump {
                     Ok(None) | Err(_) => return Done::Trimmed,
                 }
             }
-        }));
+        });
     }
 }

@@ -4,8 +4,8 @@ use tokio::time::Instant;
 
 use crate::error::Chain;
 use crate::policy::{AttemptOutcome, Conclusion};
-use crate::worker::attempt::{Attempt, Concluded};
-use crate::worker::execute::{Canceller, Exit};
+use crate::worker::attempt::{Attempt, Concluded, Exit};
+use crate::worker::cancel::Canceller;
 use crate::worker::panic::panicked;
 
 use super::Pump;
@@ -47,7 +47,7 @@ impl Pump {
         }
     }
 
-    /// Turns an attempt that left its task into a result.
+    /// Puts the result of an attempt that left its task into the outbox.
     pub(super) fn take_exit(&mut self, (attempt, exit): Left) {
         let activation = attempt.activation();
         self.parts.leases.mark_finished(&activation);
@@ -77,7 +77,7 @@ impl Pump {
     fn respect(&mut self, concluded: &Concluded) {
         let now = Instant::now();
         if let Some(wait) = concluded.limit {
-            self.gate.limit_by_handler(self.calls_made, wait, now);
+            self.gate.limit_by_handler(self.calls.made(), wait, now);
         }
         if let Some(error) = concluded.outage() {
             self.gate.handler_failed(now);

@@ -197,7 +197,7 @@ mod tests {
         FetchGate::new(5 * SECOND, SECOND, now)
     }
 
-    /// `drained` is told once at the start, and once after work.
+    /// `drained` is emitted once at the start, and once after work.
     #[test]
     fn drained_is_told_at_the_start_and_after_work() {
         let now = Instant::now();

@@ -6,8 +6,8 @@ use std::future::Future;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::job::JobId;
-use crate::worker::attempt::Attempt;
-use crate::worker::execute::{Canceller, Cause, Exit};
+use crate::worker::attempt::{Attempt, Exit};
+use crate::worker::cancel::{Canceller, Cause};
 
 /// The tasks of attempts, with what cancels each.
 #[derive(Default)]
@@ -137,5 +137,38 @@ mod tests {
         assert_eq!(running.cancel(Some(&JobId::existing("9")), cause), 0);
         assert_eq!(running.cancel(None, cause), 3);
         assert_eq!(running.some_ids(2).len(), 2);
+    }
+
+    /// The pump waits for many things at once and drops this wait for each of the others.
+    #[tokio::test]
+    async fn dropped_waits_lose_no_attempt() {
+        let mut running = RunningAttempts::default();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        running.spawn(attempt("1"), Canceller::default(), async {
+            ended.await.ok();
+            Exit::LockLost
+        });
+        let wait = std::time::Duration::from_millis(1);
+        let early = tokio::time::timeout(wait, running.join_next()).await;
+        assert!(early.is_err(), "it still runs");
+        end.send(()).expect("the attempt waits for it");
+        let (attempt, exit) = running.join_next().await.expect("it has ended");
+        assert_eq!(attempt.record.id.as_str(), "1");
+        assert!(matches!(exit, Ok(Exit::LockLost)));
+    }
+
+    #[tokio::test]
+    async fn dropped_attempts_leave_as_cancelled() {
+        let mut running = RunningAttempts::default();
+        for id in ["1", "2"] {
+            let waits = std::future::pending::<Exit>();
+            running.spawn(attempt(id), Canceller::default(), waits);
+        }
+        running.abort_all();
+        for _ in 0..2 {
+            let (_, exit) = running.join_next().await.expect("both leave");
+            assert!(exit.is_err_and(|error| error.is_cancelled()));
+        }
+        assert!(running.join_next().await.is_none());
     }
 }

@@ -58,7 +58,7 @@ pub(in crate::worker) async fn advance(
         NextOutcome::Over => obstacle,
         NextOutcome::Duplicate(id) => Some(format!("a job {id} exists already")),
         NextOutcome::Unknown | NextOutcome::Repeatable => Some(
-            "the queue does not know it; unless it was removed, its jobs have to be added anew"
+            "the queue does not know it; unless it was removed, its jobs have to be added again"
                 .to_owned(),
         ),
     };

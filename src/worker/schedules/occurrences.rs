@@ -59,7 +59,7 @@ pub(super) fn mismatch(
     now: Timestamp,
 ) -> Option<String> {
     let local = time_zone::local();
-    // A schedule that is not valid is reported by whoever computes with it.
+    // A schedule that is not valid is reported where it is computed with.
     if next_run::has_occurrence(schedule, &moment(&local, now), occurrence).unwrap_or(true) {
         return None;
     }
