@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::error::Refusal;
-use crate::job::{Backoff, JobError, JobId, JobRecord, Outcome, Retention};
+use crate::job::{Backoff, JobError, JobRecord, Outcome, Retention};
 use crate::policy::backoff;
 
 /// How many jobs one job's end deletes by age where the option says nothing.
@@ -247,55 +246,6 @@ fn bounded(delay: Duration) -> Duration {
     delay.min(Duration::from_millis(1 << 52))
 }
 
-/// What becomes of an attempt whose end Redis declined to store.
-#[derive(Debug)]
-pub(crate) enum AfterRefusal {
-    /// The job is still the worker's, but cannot end this way: the attempt has failed with this
-    /// error instead.
-    Failed(JobError),
-    /// The job is gone, or somebody else's: nothing may be written.
-    Lost,
-}
-
-/// Decides what a refusal means for the attempt whose end was refused
-/// (`docs/protocol.md#refusals`). The reasons are those of BullMQ, which users match on.
-pub(crate) fn after_refusal(
-    job: &JobId,
-    conclusion: &Conclusion,
-    refusal: Refusal,
-) -> AfterRefusal {
-    let step = match conclusion {
-        Conclusion::WaitForChildren => "moveToWaitingChildren",
-        _ => "moveToFinished",
-    };
-    match refusal {
-        // Its children may still end: the next attempt can succeed.
-        Refusal::PendingDependencies => AfterRefusal::Failed(
-            JobError::retry(format!("Job {job} has pending dependencies. {step}")).at(None),
-        ),
-        // A failed child stays failed.
-        Refusal::FailedChildren => AfterRefusal::Failed(
-            JobError::fatal(format!(
-                "Cannot complete job {job} because it has at least one failed child. {step}"
-            ))
-            .at(None),
-        ),
-        // The others cannot be answered to the end of an attempt, or say that the job has left this
-        // worker: another one runs it, or nobody will.
-        Refusal::JobMissing
-        | Refusal::LockMissing
-        | Refusal::LockLost
-        | Refusal::WrongState
-        | Refusal::ParentMissing
-        | Refusal::ParentConflict
-        | Refusal::SchedulerOwned
-        | Refusal::IterationExists
-        | Refusal::OccurrencesTaken
-        | Refusal::Locked
-        | Refusal::Unknown(_) => AfterRefusal::Lost,
-    }
-}
-
 /// Returns the job's stack traces with the new one, the newest last, as a JSON array. Older ones
 /// stay as they are stored.
 fn traces(job: &JobRecord, error: &JobError) -> String {
@@ -317,7 +267,7 @@ fn traces(job: &JobRecord, error: &JobError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::job::{JobId, JobOptions};
+    use crate::job::JobOptions;
 
     fn job(options: JobOptions, made: u32, started: u32) -> JobRecord {
         JobRecord {
@@ -395,44 +345,6 @@ mod tests {
         assert!(
             matches!(fail(&slow, &rules, JobError::retry("x")), Conclusion::Backoff { delay, .. } if delay.as_millis() == 500)
         );
-    }
-
-    /// A refused end is a failed attempt while the job is the worker's, and nothing otherwise: a
-    /// pending child may still end, a failed one stays failed.
-    #[test]
-    fn refusals_decide_about_the_attempt() {
-        let id = JobId::existing("7");
-        let complete = Conclusion::Complete {
-            value: "1".into(),
-            keep: Keep::of(None, None),
-        };
-        let failed =
-            |conclusion: &Conclusion, refusal| match after_refusal(&id, conclusion, refusal) {
-                AfterRefusal::Failed(error) => Some((error.reason(), error.is_fatal())),
-                AfterRefusal::Lost => None,
-            };
-        let pending = "Job 7 has pending dependencies. moveToFinished".to_owned();
-        assert_eq!(
-            failed(&complete, Refusal::PendingDependencies),
-            Some((pending, false))
-        );
-        let child = "Cannot complete job 7 because it has at least one failed child.";
-        assert_eq!(
-            failed(&complete, Refusal::FailedChildren),
-            Some((format!("{child} moveToFinished"), true))
-        );
-        assert_eq!(
-            failed(&Conclusion::WaitForChildren, Refusal::FailedChildren),
-            Some((format!("{child} moveToWaitingChildren"), true))
-        );
-        for gone in [
-            Refusal::JobMissing,
-            Refusal::LockMissing,
-            Refusal::LockLost,
-            Refusal::WrongState,
-        ] {
-            assert_eq!(failed(&complete, gone), None, "{gone}");
-        }
     }
 
     /// What is not the job's fault uses none of its attempts, not even the last one.

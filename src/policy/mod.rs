@@ -7,9 +7,10 @@ mod cron;
 pub(crate) mod interval;
 pub(crate) mod next_run;
 mod placement;
+mod refusal;
 
 pub(crate) use conclusion::{
-    AfterRefusal, Attempt, AttemptOutcome, Conclusion, CustomWait, Keep, WorkerRules,
-    after_refusal, conclude, preflight,
+    Attempt, AttemptOutcome, Conclusion, CustomWait, Keep, WorkerRules, conclude, preflight,
 };
 pub(crate) use placement::Placement;
+pub(crate) use refusal::{AfterRefusal, after_refusal};

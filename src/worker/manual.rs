@@ -1,7 +1,8 @@
 //! A worker's steps one at a time, under the caller's control
 //! (`docs/protocol.md#manual-processing`).
 
-use std::future::Future;
+mod settings;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,14 +11,14 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::clock::after;
 use crate::error::{Error, Refusal, Result};
-use crate::job::{JobError, JobId, JobRateLimit, JobRecord, Outcome, Prefix, QueueName, Retention};
+use crate::job::{JobError, JobId, JobRateLimit, JobRecord, Outcome, Prefix, QueueName};
 use crate::policy::{AttemptOutcome, WorkerRules};
 use crate::store::{
     Advance, AttemptResult, ExtendLocks, LimitRate, LockToken, Next, RecoverStalled,
     SettlementReply, Store, TrimFinished,
 };
 use crate::worker::attempt::{Attempt, Concluded, Concluder};
-use crate::worker::backoff::{FailedAttempt, Strategies};
+use crate::worker::backoff::Strategies;
 use crate::worker::iteration::{advance_by_hand, skipped};
 use crate::worker::marker::{Markers, Member};
 use crate::worker::options::LOCK_MAX;
@@ -114,81 +115,6 @@ impl ManualWorker {
             },
             member: Arc::default(),
         })
-    }
-
-    /// Names the worker; stored with each job it starts. Default: none.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// Sets how long a lock lasts, 1 ms to a year; steps fail with [`Error::Invalid`] where it is not.
-    /// Default: 30 s.
-    #[must_use]
-    pub fn lock_duration(mut self, duration: Duration) -> Self {
-        self.lock_duration = duration;
-        self
-    }
-
-    /// Starts at most `max` jobs in each window, with all workers of the queue that have a
-    /// limit. Default: no limit. Steps fail with [`Error::Invalid`] where `max` is 0 or the window
-    /// below 1 ms or above 2^52 ms.
-    #[must_use]
-    pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
-        self.limit = Some(JobRateLimit::new(max, window));
-        self
-    }
-
-    /// Records finished jobs per minute, this many minutes back. Default: 0, off.
-    #[must_use]
-    pub fn metrics(mut self, minutes: u32) -> Self {
-        self.metrics = minutes;
-        self
-    }
-
-    /// Keeps completed jobs within bounds, where the job does not say. Default: all.
-    #[must_use]
-    pub fn remove_on_complete(mut self, retention: Retention) -> Self {
-        self.conclude.rules.remove_on_complete = Some(retention);
-        self
-    }
-
-    /// Keeps failed jobs within bounds, where the job does not say. Default: all.
-    #[must_use]
-    pub fn remove_on_fail(mut self, retention: Retention) -> Self {
-        self.conclude.rules.remove_on_fail = Some(retention);
-        self
-    }
-
-    /// Fails a job for good once it has been started this often; 0 is no limit. Default: 0.
-    #[must_use]
-    pub fn max_started_attempts(mut self, max: u32) -> Self {
-        self.conclude.rules.max_started = Some(max).filter(|max| *max > 0);
-        self
-    }
-
-    /// Registers the backoff strategy for jobs that name it, as
-    /// [`WorkerBuilder::backoff_strategy`](crate::WorkerBuilder::backoff_strategy) does.
-    #[must_use]
-    pub fn backoff_strategy<F, Fut>(mut self, name: impl Into<String>, strategy: F) -> Self
-    where
-        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Option<Duration>> + Send + 'static,
-    {
-        self.conclude.strategies.insert(name.into(), strategy);
-        self
-    }
-
-    /// Registers the backoff strategy for jobs that name one which is not registered.
-    #[must_use]
-    pub fn backoff_fallback<F, Fut>(mut self, strategy: F) -> Self
-    where
-        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Option<Duration>> + Send + 'static,
-    {
-        self.conclude.strategies.set_fallback(strategy);
-        self
     }
 
     /// Starts the next job, if one is ready.

@@ -7,6 +7,7 @@ use oxbull_testkit::{Connection, RedisServer};
 use super::*;
 use crate::client::ClientConfig;
 use crate::clock::Timestamp;
+use crate::job::Retention;
 use crate::job::{Backoff, JobOptions, Parent};
 use crate::queue::Queue;
 
