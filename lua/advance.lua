@@ -12,19 +12,20 @@
           10 again: 1 when these results may have been stored by an earlier call, else 0
           11 number of results, then per result:
             id   lock token   ats and stc as of the activation
-            verb: complete, fail, retry, backoff, park, release, children, return, skip or postpone
-            (return, skip, postpone: as release, complete and park, but the start is not counted)
+            verb: complete, fail, retry, retry_next, backoff, park, release, children, return, skip
+            or postpone (retry_next: as retry, before the jobs that wait; return, skip, postpone: as
+            release, complete and park, but the start is not counted)
             return value (JSON) or failure reason (text)   stack traces (JSON, empty: leave)
-            number: keep count | delay (ms) | 1: next to run
+            keep count (complete, skip, fail) or delay (ms; backoff, park, postpone)
             keep age (ms, -1: any)   keep limit   attempts option
-  Returns {codes, jobs, next, value, ghosts, backlog}
+  Returns {codes, jobs, next, value, dangling, backlog}
           codes: per result 0 done, 1 done by an earlier call, 2 nobody can tell, 3 not looked at: very many
           jobs are active, and the result is to be sent again; or a refusal: JOB_MISSING,
           LOCK_MISSING, LOCK_LOST, WRONG_STATE, PENDING_DEPENDENCIES, FAILED_CHILDREN
           jobs: id, hash as it was before the start, id, hash, ...
-          next: more | limited (value: ms to wait) | closed | at (value: ms of the next due job)
+          next: more | limited (value: ms to wait) | blocked | at (value: ms of the next due job)
           | empty | idle (no job was asked for)
-          ghosts: ids without a job that were dropped
+          dangling: ids without a job that were dropped
           backlog: retention left to do, each {set, count, age, limit}
   Emits   completed, failed, retries-exhausted, waiting, delayed, waiting-children, active,
           drained; added, waiting or delayed of a deduplicated add that waited
@@ -64,19 +65,19 @@ if results.total > 0 then
   end
 end
 
-local was_full = settings.concurrency and gate_closed(B, settings)
+local was_full = settings.concurrency and is_blocked(B, settings)
 local codes, ended, delayed, backlog = {}, 0, false, {}
 if results.total > 0 then
   results.most = math.max(1, math.floor(SEARCHED_MAX / (active + 1)))
   codes, ended, delayed, backlog = finish_jobs(B, results, settings, now, points)
   for _, code in ipairs(codes) do
-    if (code < 0 or code == NOT_LOOKED_AT) and want > 0 then
+    if (code < 0 or code == TRY_AGAIN) and want > 0 then
       want = want - 1
     end
   end
 end
 
-local jobs, ghosts, next_step, value = {}, 0, 'idle', 0
+local jobs, dangling, next_step, value = {}, 0, 'idle', 0
 if want > 0 then
   local promoted = promote_due(B, settings, now)
   local allowed, wait = want, 0
@@ -89,10 +90,10 @@ if want > 0 then
   if wait > 0 then
     next_step, value = 'limited', wait
   elseif settings.paused or allowed <= 0 then
-    next_step = 'closed'
+    next_step = 'blocked'
   else
     local ids, hashes, full
-    ids, hashes, ghosts, full = pop_ready(B, math.min(want, allowed), budget)
+    ids, hashes, dangling, full = pop_ready(B, math.min(want, allowed), budget)
     if #ids > 0 then
       local counted = activate(B, ids, hashes, token, lock_ms, worker_name, ARGV[1])
       if max and window then
@@ -115,7 +116,7 @@ if want > 0 then
       end
     end
   end
-  if promoted == PROMOTE_MAX and next_step ~= 'closed' and next_step ~= 'limited' then
+  if promoted == PROMOTE_MAX and next_step ~= 'blocked' and next_step ~= 'limited' then
     next_step = 'more'
   end
 end
@@ -125,7 +126,7 @@ if delayed and #jobs == 0 then
 end
 -- A place of a full queue may be free now; the others sleep, because nothing was announced to them.
 if was_full and #jobs == 0 and has_ready(B) then
-  wake_if_open(B, settings)
+  wake_unless_blocked(B, settings)
 end
 if ended > 0 and #jobs == 0 and (next_step == 'idle' or next_step == 'empty')
   and redis.call('LLEN', B .. 'wait') == 0
@@ -133,4 +134,4 @@ if ended > 0 and #jobs == 0 and (next_step == 'idle' or next_step == 'empty')
   and redis.call('ZCARD', B .. 'prioritized') == 0 then
   emit(B, 'drained')
 end
-return { codes, jobs, next_step, value, ghosts, backlog }
+return { codes, jobs, next_step, value, dangling, backlog }

@@ -20,7 +20,7 @@ if queued then
   else
     place_ready(B, id, priority, lifo and 'RPUSH' or 'LPUSH')
   end
-  wake_if_open(B, read_settings(B))
+  wake_unless_blocked(B, read_settings(B))
 end
 redis.call('HSET', B .. id, 'priority', priority)
 return { 'ok' }

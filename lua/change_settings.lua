@@ -23,6 +23,6 @@ for i = 1, #ARGV, 2 do
   end
 end
 if ready then
-  wake_if_open(B, read_settings(B))
+  wake_unless_blocked(B, read_settings(B))
 end
 return there

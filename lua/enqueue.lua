@@ -33,7 +33,7 @@ local total = tonumber(ARGV[2])
 local ADDED, DUPLICATE = 0, 1
 
 local settings = read_settings(B)
-local closed = gate_closed(B, settings)
+local blocked = is_blocked(B, settings)
 
 -- Read one value of each key that is written below: a key of the wrong type fails here, before
 -- the first write.
@@ -241,7 +241,7 @@ end
 if #fifo > 0 then
   redis.call('LPUSH', B .. 'wait', unpack(fifo))
 end
-if woken and not closed then
+if woken and not blocked then
   wake(B)
 end
 if announced then

@@ -14,6 +14,6 @@ redis.call('ZCARD', B .. 'marker')
 local settings, ready = read_settings(B), has_ready(B)
 local there = redis.call('DEL', B .. 'limiter')
 if ready then
-  wake_if_open(B, settings)
+  wake_unless_blocked(B, settings)
 end
 return there

@@ -20,7 +20,7 @@ if redis.call('ZREM', B .. 'delayed', id) == 0 then
   return WRONG_STATE
 end
 place_ready(B, id, number_or_zero(priority), 'LPUSH')
-wake_if_open(B, read_settings(B))
+wake_unless_blocked(B, read_settings(B))
 redis.call('HSET', job_key, 'delay', 0)
 emit(B, 'waiting', 'jobId', id, 'prev', 'delayed')
 return { 'ok' }

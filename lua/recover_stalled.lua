@@ -36,7 +36,7 @@ end
 
 local settings = read_settings(B)
 trim_events(B, event_cap(B, settings))
-local recovered, ghosts, failing, suspects = {}, {}, {}, {}
+local recovered, dangling, failing, suspects = {}, {}, {}, {}
 local active, stalled = B .. 'active', B .. 'stalled'
 local size = redis.call('LLEN', active)
 local pass, left = 1, size
@@ -87,12 +87,12 @@ for _, id in ipairs(suspects) do
         failing[#failing + 1] = stalls
       end
       place_next(B, id, number_or_zero(job[3]))
-      wake_if_open(B, settings)
+      wake_unless_blocked(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')
       emit(B, 'stalled', 'jobId', id)
       recovered[#recovered + 1] = id
     else
-      ghosts[#ghosts + 1] = id
+      dangling[#dangling + 1] = id
     end
   end
 end
@@ -107,6 +107,6 @@ if pass == 2 and left > 0 then
   left = rest
 end
 if pass == 1 or left > 0 then
-  return { recovered, ghosts, pass + 2 * left, 0, failing }
+  return { recovered, dangling, pass + 2 * left, 0, failing }
 end
-return { recovered, ghosts, 0, tonumber(interval), failing }
+return { recovered, dangling, 0, tonumber(interval), failing }

@@ -41,7 +41,7 @@ if lifo == cjson.null or lifo == 0 or lifo == '' then
   lifo = false
 end
 place_ready(B, id, number_or_zero(job[1]), lifo and 'RPUSH' or 'LPUSH')
-wake_if_open(B, settings)
+wake_unless_blocked(B, settings)
 
 local parent = (job[3] or job[4]) and find_parent(job[3], job[4])
 if parent and redis.call('EXISTS', parent.key) == 1 then

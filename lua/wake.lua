@@ -9,7 +9,7 @@
 ]]
 local B = KEYS[1]
 if has_ready(B) then
-  wake_if_open(B, read_settings(B))
+  wake_unless_blocked(B, read_settings(B))
 else
   announce_due(B)
 end

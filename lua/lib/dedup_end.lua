@@ -38,7 +38,7 @@ local function end_deduplication(B, ended, dedup_id, settings, now)
       else
         redis.call(opts.lifo and opts.lifo ~= cjson.null and 'RPUSH' or 'LPUSH', B .. 'wait', id)
       end
-      wake_if_open(B, settings)
+      wake_unless_blocked(B, settings)
       emit(B, 'waiting', 'jobId', id)
     end
     if f[7] and f[7] ~= '' then

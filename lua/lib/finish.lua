@@ -1,16 +1,16 @@
 -- Ending attempts: what active jobs become (docs/protocol.md#ends-of-attempts).
 
 -- Answer to a result that an earlier execution of the same call has stored already.
-local ALREADY = 1
+local STORED_BEFORE = 1
 
 -- How many finished jobs one call deletes for retention; the rest follows with `trim_finished`.
 local PRUNE_MAX = 100
 
 -- Answer to a repeated result of which nobody can tell any more whether it was stored.
-local SUPERSEDED = 2
+local UNKNOWN = 2
 
 -- Answer to a result that was left for another call, because finding its job takes too long.
-local NOT_LOOKED_AT = 3
+local TRY_AGAIN = 3
 
 -- How many entries of the list of active jobs one call passes over to find those of its results.
 local SEARCHED_MAX = 200000
@@ -20,17 +20,17 @@ local SEARCHED_MAX = 200000
 -- forgets the recoveries; of the activations before it (`stf` is the last) nobody can tell any more.
 local function judge_repeat(B, id, job, starts, stalls, refusal)
   if starts <= number_or_zero(redis.call('HGET', B .. id, 'stf')) then
-    return SUPERSEDED
+    return UNKNOWN
   end
   local restarted = number_or_zero(job[1]) > starts
   local recovered = number_or_zero(job[7]) > stalls
   if number_or_zero(job[1]) < starts or number_or_zero(job[7]) < stalls or (restarted and recovered) then
-    return SUPERSEDED
+    return UNKNOWN
   end
   if recovered or (not restarted and redis.call('LPOS', B .. 'active', id)) then
     return refusal
   end
-  return ALREADY
+  return STORED_BEFORE
 end
 
 -- Appends the fields that a failed attempt leaves in the hash.
@@ -162,14 +162,14 @@ local function finish_jobs(B, list, settings, now, points)
         end
         endings[#endings + 1] = { 'failed', id, value, tonumber(made) >= tonumber(attempts) and made }
       end
-    elseif verb == 'retry' then
+    elseif verb == 'retry' or verb == 'retry_next' then
       if not promoted then
         promoted = true
         promote_due(B, settings, now)
       end
       redis.call('HSET', job_key, unpack(failure_fields({ 'atm', made }, value, stack)))
-      place_ready(B, id, number_or_zero(job[6]), number == 1 and 'RPUSH' or 'LPUSH')
-      wake_if_open(B, settings)
+      place_ready(B, id, number_or_zero(job[6]), verb == 'retry_next' and 'RPUSH' or 'LPUSH')
+      wake_unless_blocked(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')
     elseif verb == 'backoff' or verb == 'park' or verb == 'postpone' then
       local fields = { 'delay', number }
@@ -187,7 +187,7 @@ local function finish_jobs(B, list, settings, now, points)
     else
       -- `release`, `return`, and `children` with none pending: back to be the next to run.
       place_next(B, id, number_or_zero(job[6]))
-      wake_if_open(B, settings)
+      wake_unless_blocked(B, settings)
       emit(B, 'waiting', 'jobId', id, 'prev', 'active')
     end
     return 0
@@ -196,7 +196,7 @@ local function finish_jobs(B, list, settings, now, points)
   trim_events(B, event_cap(B, settings))
   for i = 1, list.total do
     local at = list.first + (i - 1) * list.stride
-    codes[i] = i <= list.most and finish_one(i, unpack(ARGV, at + 1, at + list.stride)) or NOT_LOOKED_AT
+    codes[i] = i <= list.most and finish_one(i, unpack(ARGV, at + 1, at + list.stride)) or TRY_AGAIN
   end
   if #freed_locks > 0 then
     redis.call('DEL', unpack(freed_locks))

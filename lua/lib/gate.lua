@@ -24,7 +24,7 @@ local function event_cap(B, settings)
 end
 
 -- Paused, or at the global concurrency: jobs queue up but nothing is started or woken.
-local function gate_closed(B, settings)
+local function is_blocked(B, settings)
   if settings.paused then
     return true
   end

@@ -10,9 +10,9 @@ local function has_ready(B)
   return redis.call('LLEN', B .. 'wait') + redis.call('ZCARD', B .. 'prioritized') > 0
 end
 
--- Wakes a worker unless the gate is closed.
-local function wake_if_open(B, settings)
-  if not gate_closed(B, settings) then
+-- Wakes a worker unless the queue is blocked.
+local function wake_unless_blocked(B, settings)
+  if not is_blocked(B, settings) then
     wake(B)
   end
 end

@@ -49,7 +49,7 @@ local function queue_released(parent, now)
     return
   end
   place_ready(B, id, number_or_zero(stored[2]), 'RPUSH')
-  wake_if_open(B, read_settings(B))
+  wake_unless_blocked(B, read_settings(B))
   emit(B, 'waiting', 'jobId', id, 'prev', 'waiting-children')
 end
 
@@ -70,7 +70,7 @@ end
 local function release_after_removal(parent)
   if redis.call('SCARD', parent.key .. ':dependencies') == 0 and leave_waiting_children(parent) then
     redis.call('RPUSH', parent.base .. 'wait', parent.id)
-    wake_if_open(parent.base, read_settings(parent.base))
+    wake_unless_blocked(parent.base, read_settings(parent.base))
     emit(parent.base, 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
   end
 end

@@ -15,7 +15,7 @@ local function promote_due(B, settings, now)
   if #ids == 0 then
     return 0
   end
-  local closed = gate_closed(B, settings)
+  local blocked = is_blocked(B, settings)
   redis.call('ZREM', B .. 'delayed', unpack(ids))
   for _, id in ipairs(ids) do
     local job_key = B .. id
@@ -26,7 +26,7 @@ local function promote_due(B, settings, now)
       redis.call('HSET', job_key, 'delay', 0)
     end
   end
-  if not closed then
+  if not blocked then
     wake(B)
   end
   return #ids

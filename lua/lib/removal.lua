@@ -33,6 +33,6 @@ function remove_hard(B, id)
     remove_hard(B, parent.id)
   else
     redis.call('RPUSH', parent.base .. 'wait', parent.id)
-    wake_if_open(parent.base, read_settings(parent.base))
+    wake_unless_blocked(parent.base, read_settings(parent.base))
   end
 end

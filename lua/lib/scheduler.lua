@@ -86,7 +86,7 @@ local function add_iteration(B, scheduler, occurrence, job, now)
     announce_due(B)
   else
     place_ready(B, id, job.priority, job.lifo and 'RPUSH' or 'LPUSH')
-    wake_if_open(B, settings)
+    wake_unless_blocked(B, settings)
     emit(B, 'waiting', 'jobId', id)
   end
   trim_events(B, event_cap(B, settings))

@@ -5,10 +5,10 @@ local DROP_MAX = 500
 
 -- Reads up to `want` startable jobs and takes their ids off their queue. Legacy signals and ids
 -- without a job are dropped on the way. Stops early once `budget` bytes of data are taken, or very many
--- ids dropped. Returns the ids, their hashes as flat arrays, the number of dropped ghosts, and whether
+-- ids dropped. Returns the ids, their hashes as flat arrays, the number of dropped dangling, and whether
 -- it stopped early.
 local function pop_ready(B, want, budget)
-  local ids, hashes, ghosts, bytes = {}, {}, 0, 0
+  local ids, hashes, dangling, bytes = {}, {}, 0, 0
   local looked = 0
 
   local function consider(id)
@@ -18,7 +18,7 @@ local function pop_ready(B, want, budget)
     end
     local hash = redis.pcall('HGETALL', B .. id)
     if hash.err or #hash == 0 then
-      ghosts = ghosts + 1
+      dangling = dangling + 1
       return
     end
     ids[#ids + 1] = id
@@ -62,7 +62,7 @@ local function pop_ready(B, want, budget)
     end
     redis.call('ZREM', B .. 'prioritized', unpack(used))
   end
-  return ids, hashes, ghosts, bytes >= budget or looked >= want + DROP_MAX
+  return ids, hashes, dangling, bytes >= budget or looked >= want + DROP_MAX
 end
 
 -- Returns the value of one field of a flat hash, or nil.

@@ -60,7 +60,8 @@ pub(crate) enum Conclusion {
     Retry {
         reason: String,
         traces: String,
-        next: bool,
+        /// Whether it runs before the jobs that wait.
+        lifo: bool,
     },
     /// The attempt failed; the job runs again after a wait.
     Backoff {
@@ -217,7 +218,7 @@ pub(crate) fn conclude(
                         Conclusion::Retry {
                             reason,
                             traces,
-                            next: options.lifo == Some(true),
+                            lifo: options.lifo == Some(true),
                         }
                     } else {
                         Conclusion::Backoff {

@@ -308,7 +308,7 @@ fn recognise_removal(held: bool, code: &mut SettlementReply) {
         *code = if held {
             SettlementReply::Stored
         } else {
-            SettlementReply::Superseded
+            SettlementReply::Unknown
         };
     }
 }
@@ -331,7 +331,7 @@ impl Report {
     fn accept(&mut self, results: Vec<Concluded>, advanced: Advanced) {
         let settled = advanced.codes.into_iter().map(|code| match code {
             SettlementReply::Stored => Settlement::Stored,
-            SettlementReply::Superseded => Settlement::Unknown,
+            SettlementReply::Unknown => Settlement::Unknown,
             SettlementReply::TryAgain => Settlement::TryAgain,
             SettlementReply::Refused(refusal) => Settlement::Refused(refusal),
         });

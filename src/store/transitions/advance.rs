@@ -91,9 +91,9 @@ pub(crate) struct Advanced {
 pub(crate) enum SettlementReply {
     /// Stored, now or by an earlier execution of the call.
     Stored,
-    /// The job has had later activations: whether the result was stored is unknown.
-    Superseded,
-    /// Left for another call: very many jobs are active.
+    /// The reply was lost and the job has been activated since: whether the result was stored is unknown.
+    Unknown,
+    /// Not stored yet, because very many jobs are active: the result is to be sent again.
     TryAgain,
     Refused(Refusal),
 }
@@ -170,7 +170,7 @@ impl Transition for Advance<'_> {
             .map(|code| {
                 Ok(match reply::int(code, WHAT)? {
                     0 | 1 => SettlementReply::Stored,
-                    2 => SettlementReply::Superseded,
+                    2 => SettlementReply::Unknown,
                     3 => SettlementReply::TryAgain,
                     code => SettlementReply::Refused(Refusal::from_code(code)),
                 })
@@ -190,7 +190,7 @@ impl Transition for Advance<'_> {
         let next = match next.as_str() {
             "more" => Next::More,
             "limited" => Next::Limited(Duration::from_millis(u64::try_from(value).unwrap_or(0))),
-            "closed" => Next::Blocked,
+            "blocked" => Next::Blocked,
             "at" => Next::At(Timestamp::from_millis(value)),
             "empty" => Next::Empty,
             "idle" => Next::Idle,
@@ -222,12 +222,10 @@ impl Transition for Advance<'_> {
     }
 }
 
-/// What the conclusion's verb needs beside its texts; the script gets it as three numbers.
+/// What the verb of a conclusion needs besides its texts; the script gets it as three numbers.
 enum Detail {
     None,
     Delay(Duration),
-    /// Whether the job is to run before those that wait.
-    RunNext(bool),
     Keep(Keep),
 }
 
@@ -256,12 +254,12 @@ fn write_result(call: &mut Call<'_>, result: &AttemptResult) {
         Conclusion::Retry {
             reason,
             traces,
-            next,
+            lifo,
         } => (
-            "retry",
+            if *lifo { "retry_next" } else { "retry" },
             reason.as_str(),
             traces.as_str(),
-            Detail::RunNext(*next),
+            Detail::None,
         ),
         Conclusion::Backoff {
             reason,
@@ -282,7 +280,6 @@ fn write_result(call: &mut Call<'_>, result: &AttemptResult) {
     let (number, keep_age, keep_limit) = match detail {
         Detail::None => (0, -1, 0),
         Detail::Delay(delay) => (delay_millis(delay), -1, 0),
-        Detail::RunNext(next) => (i64::from(next), -1, 0),
         Detail::Keep(keep) => (keep.count, keep.age, keep.limit),
     };
     call.arg(result.job.as_bytes())

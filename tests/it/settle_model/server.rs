@@ -16,9 +16,9 @@ pub(super) enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Answer {
     Done,
-    Already,
+    StoredBefore,
     Refused,
-    Superseded,
+    Unknown,
     JobMissing,
 }
 
@@ -127,7 +127,7 @@ impl Job {
         let counted = self.atm == fin.atm + 1;
         let yes_if = |yes| {
             if yes {
-                Answer::Already
+                Answer::StoredBefore
             } else {
                 Answer::Refused
             }
@@ -135,16 +135,16 @@ impl Job {
         match variant {
             Variant::AlreadyByAtsAndAtm => return yes_if(self.ats == fin.ats && counted),
             Variant::AlreadyByAtmAlone => return yes_if(counted),
-            Variant::AlreadyByAtsAlone if self.ats > fin.ats => return Answer::Already,
+            Variant::AlreadyByAtsAlone if self.ats > fin.ats => return Answer::StoredBefore,
             _ => {}
         }
         if fin.ats <= self.forgotten || self.ats < fin.ats || self.stc < fin.stc {
-            return Answer::Superseded;
+            return Answer::Unknown;
         }
         match (self.ats == fin.ats, self.stc == fin.stc) {
             (true, same) => yes_if(same && self.places != ACTIVE),
-            (false, true) => Answer::Already,
-            (false, false) => Answer::Superseded,
+            (false, true) => Answer::StoredBefore,
+            (false, false) => Answer::Unknown,
         }
     }
 

@@ -58,15 +58,15 @@ impl Worker {
             let stored = job.stored & bit != 0;
             let removes = fin.outcome == Some(Outcome::CompleteAndRemove);
             let accepted = match answer {
-                Answer::Done | Answer::Already => Some(true),
+                Answer::Done | Answer::StoredBefore => Some(true),
                 Answer::Refused => Some(false),
                 Answer::JobMissing if !repeat => Some(false),
                 Answer::JobMissing if variant == Variant::MissingByRetention => Some(removes),
                 Answer::JobMissing if variant == Variant::RemovedIsAccepted && removes => {
                     Some(true)
                 }
-                Answer::Superseded if variant == Variant::SupersededIsRefused => Some(false),
-                Answer::JobMissing | Answer::Superseded => (!fin.lapsed).then_some(true),
+                Answer::Unknown if variant == Variant::UnknownIsRefused => Some(false),
+                Answer::JobMissing | Answer::Unknown => (!fin.lapsed).then_some(true),
             };
             match accepted {
                 Some(true) => ensure(stored, "believes accepted, but nothing was stored")?,
