@@ -27,11 +27,11 @@
 //!    | asked | server sees | answer | the worker believes |
 //!    |---|---|---|---|
 //!    | first | anything | refusal | refused |
-//!    | repeat | an activation before a retry by hand that reset `stc` | UNKNOWN | as below |
-//!    | repeat | `stc` same, `ats` same, job not active | STORED_BEFORE | accepted |
-//!    | repeat | `stc` same, `ats` higher | STORED_BEFORE | accepted |
+//!    | repeat | an activation before a retry by hand that reset `stc` | `UNKNOWN` | as below |
+//!    | repeat | `stc` same, `ats` same, job not active | `STORED_BEFORE` | accepted |
+//!    | repeat | `stc` same, `ats` higher | `STORED_BEFORE` | accepted |
 //!    | repeat | `ats` same, and active or `stc` higher | refusal | refused |
-//!    | repeat | `ats` and `stc` higher | UNKNOWN | accepted if its lease never lapsed, else unknown |
+//!    | repeat | `ats` and `stc` higher | `UNKNOWN` | accepted if its lease never lapsed, else unknown |
 //!    | repeat | no hash | `JOB_MISSING` | accepted if its lease never lapsed, else unknown |
 //!
 //!    The reason: an activation ends by its holder or by a stalled recovery, and every recovery
@@ -57,7 +57,7 @@
 //! of all it holds. An operator may run a finished job again, which resets `stc`: the job remembers
 //! which activation was the last before, and of these nobody can tell any more. A retry that resets
 //! `ats` as well, and obliteration, are left out: counters that went backwards must be answered with
-//! UNKNOWN.
+//! `UNKNOWN`.
 #![allow(
     clippy::indexing_slicing,
     clippy::panic,
@@ -90,17 +90,17 @@ enum Variant {
     EarlySlots,
     /// A reclaim's answer is trusted although the job may have been yielded before.
     ForgetsYielded,
-    /// STORED_BEFORE if `ats` is the same and `atm` is one higher: the first draft of the rule.
+    /// `STORED_BEFORE` if `ats` is the same and `atm` is one higher: the first draft of the rule.
     AlreadyByAtsAndAtm,
-    /// STORED_BEFORE if `atm` is one higher.
+    /// `STORED_BEFORE` if `atm` is one higher.
     AlreadyByAtmAlone,
-    /// STORED_BEFORE whenever somebody activated the job since.
+    /// `STORED_BEFORE` whenever somebody activated the job since.
     AlreadyByAtsAlone,
     /// No hash means accepted if our outcome removes the job, else refused: the first draft.
     MissingByRetention,
     /// No hash means accepted if our outcome removes the job, whatever the lease says.
     RemovedIsAccepted,
-    /// UNKNOWN means refused.
+    /// `UNKNOWN` means refused.
     UnknownIsRefused,
     /// All calls of a worker share one token.
     OneToken,
