@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::job::JobId;
+use crate::job::{Decided, JobId};
 
 /// A boxed source error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -209,13 +209,45 @@ pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self.0, f)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        causes(self.0).try_for_each(|cause| write!(f, ": {cause}"))
     }
+}
+
+/// Returns the causes of an error that are to be shown, outermost first.
+pub(crate) fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |&error| error.source())
+        .filter(|cause| !cause.is::<Decided>())
+}
+
+/// Walks an error and everything below it, to look for a type: also through errors that hold another
+/// one and leave it out of their sources.
+pub(crate) fn links<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |&error| held(error).or_else(|| error.source()))
+}
+
+/// Returns the error that this one holds, where its sources leave it out.
+fn held<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> Option<&'a (dyn std::error::Error + 'static)> {
+    type Dyn = dyn std::error::Error + Send + Sync;
+    if let Some(SharedError(shared)) = error.downcast_ref() {
+        return Some(&**shared);
+    }
+    if let Some(shared) = error.downcast_ref::<Arc<Dyn>>() {
+        return Some(&**shared);
+    }
+    if let Some(shared) = error.downcast_ref::<Arc<Error>>() {
+        return Some(&**shared);
+    }
+    if let Some(boxed) = error.downcast_ref::<Box<Error>>() {
+        return Some(&**boxed);
+    }
+    let io: &std::io::Error = error.downcast_ref()?;
+    io.get_ref().map(|held| held as &(dyn std::error::Error + 'static))
 }
 
 /// Why a server cannot serve now, in its words. The type is what tells it from other causes: an

@@ -1,11 +1,10 @@
 //! What became of a request: how server errors and lost connections are told apart.
 
 use std::error::Error as StdError;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::connect::ConnectError;
-use crate::error::{Error, Outage, SharedError};
+use crate::error::{Error, Outage, links};
 use crate::resp::{Lost, ServerError};
 
 /// Whether a request may be sent again when the answer to it was lost.
@@ -112,35 +111,26 @@ const REFUSING: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 /// Says whether an error, or any of its causes, is that Redis was away or unable to write. That
 /// says nothing against what was asked for.
 pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
-    // These leave the error that they hold out of their sources.
-    if let Some(SharedError(shared)) = error.downcast_ref() {
-        return is_outage(&**shared);
-    }
-    if let Some(shared) = error.downcast_ref::<Arc<dyn StdError + Send + Sync>>() {
-        return is_outage(&**shared);
-    }
-    if let Some(held) = error
-        .downcast_ref::<std::io::Error>()
-        .and_then(std::io::Error::get_ref)
-    {
-        return is_outage(held);
-    }
-    let ours = error
-        .downcast_ref::<Error>()
-        .or_else(|| error.downcast_ref::<Arc<Error>>().map(|error| &**error))
-        .or_else(|| error.downcast_ref::<Box<Error>>().map(|error| &**error));
-    match ours {
-        Some(Error::Unreachable(_) | Error::Overloaded(_) | Error::Indeterminate(_)) => true,
-        Some(Error::Incomplete { source, .. }) => is_outage(&**source),
-        // A deadline that has passed is mostly that of a job that was waited for.
-        Some(_) => false,
-        None => {
-            error.is::<LostReply>()
-                || error.is::<Outage>()
-                || error.downcast_ref().is_some_and(ConnectError::is_outage)
-                || error.source().is_some_and(is_outage)
+    for link in links(error) {
+        match link.downcast_ref() {
+            Some(Error::Unreachable(_) | Error::Overloaded(_) | Error::Indeterminate(_)) => {
+                return true;
+            }
+            Some(Error::Incomplete { .. }) => {}
+            // A deadline that has passed is mostly that of a job that was waited for.
+            Some(_) => return false,
+            None => {
+                let connect: Option<&ConnectError> = link.downcast_ref();
+                if link.is::<LostReply>()
+                    || link.is::<Outage>()
+                    || connect.is_some_and(ConnectError::is_outage)
+                {
+                    return true;
+                }
+            }
         }
     }
+    false
 }
 
 /// Sorts a server's error `answer` to `command` (its name, for the message).

@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::client;
-use crate::error::BoxError;
+use crate::error::{BoxError, causes, links};
 
 /// Longest failure reason that is stored, in bytes.
 const REASON_MAX: usize = 8 * 1024;
@@ -160,13 +160,13 @@ impl JobError {
     /// The error itself, about which nothing has been decided.
     pub(crate) fn decided(error: BoxError) -> Result<Self, BoxError> {
         let error = match error.downcast::<Boxed>() {
-            Ok(boxed) => return Ok(boxed.0),
+            Ok(boxed) => return Ok(boxed.0.0),
             Err(error) => error,
         };
-        let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
-        let decision = causes
-            .find_map(|cause| cause.downcast_ref::<Boxed>())
-            .map(|boxed| boxed.0.decision.clone());
+        // Every `Boxed` is followed by its `Decided`.
+        let decision = links(&*error)
+            .find_map(|link| link.downcast_ref::<Decided>())
+            .map(|decided| decided.0.decision.clone());
         match decision {
             Some(decision) => Ok(decision.about(error)),
             None => Err(error),
@@ -219,8 +219,7 @@ impl JobError {
             trace.push_str("\n    at ");
             trace.push_str(location);
         }
-        let causes = std::iter::successors(self.source.source(), |&error| error.source());
-        for cause in causes.take(CAUSES_MAX) {
+        for cause in causes(&*self.source).take(CAUSES_MAX) {
             trace.push_str("\nCaused by: ");
             trace.push_str(&cause.to_string());
         }
@@ -261,17 +260,38 @@ impl fmt::Display for JobError {
     }
 }
 
-/// A [`JobError`] as a boxed error.
+/// A [`JobError`] as a boxed error: its message, and below it the decision.
 #[derive(Debug)]
-struct Boxed(JobError);
+struct Boxed(Decided);
 
 impl fmt::Display for Boxed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.0.0.fmt(f)
     }
 }
 
 impl StdError for Boxed {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// The decision of a [`JobError`] as a link between its error and the error's causes. A transparent
+/// wrapper hides the error that it wraps, but not what comes below it.
+#[derive(Debug)]
+pub(crate) struct Decided(JobError);
+
+impl fmt::Display for Decided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0.decision.kind {
+            Kind::Retry => "to be retried",
+            Kind::Fatal => "not to be retried",
+            Kind::Postpone => "postponed",
+        })
+    }
+}
+
+impl StdError for Decided {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.source()
     }
@@ -281,7 +301,7 @@ impl StdError for Boxed {
 /// boxed errors.
 impl From<JobError> for BoxError {
     fn from(error: JobError) -> Self {
-        Box::new(Boxed(error))
+        Box::new(Boxed(Decided(error)))
     }
 }
 
@@ -379,6 +399,40 @@ mod tests {
         }
         let postponed = JobError::from(Step(JobError::postpone("later").into()));
         assert!(postponed.is_postponed());
+    }
+
+    /// Wrappers that show the source of what they hold, instead of what they hold, change nothing.
+    #[test]
+    fn decision_survives_transparent_wrappers() {
+        #[derive(Debug, thiserror::Error)]
+        #[error(transparent)]
+        struct Transparent(BoxError);
+
+        let wrappers: [fn(JobError) -> BoxError; 6] = [
+            |error| Transparent(error.into()).into(),
+            |error| Transparent(Transparent(error.into()).into()).into(),
+            |error| io::Error::other(error).into(),
+            |error| Transparent(io::Error::other(error).into()).into(),
+            |error| Arc::new(io::Error::other(error)).into(),
+            |error| Arc::<dyn StdError + Send + Sync>::from(BoxError::from(error)).into(),
+        ];
+        let disk = || Outer(io::Error::other("disk full"));
+        for wrap in wrappers {
+            let fatal = JobError::from_boxed(wrap(JobError::fatal("no such address")));
+            assert!(fatal.is_fatal(), "{fatal:?}");
+            assert_eq!(fatal.reason(), "no such address");
+            assert!(!fatal.trace().contains("retried"), "{}", fatal.trace());
+            let postponed = JobError::from_boxed(wrap(JobError::postpone(disk())));
+            assert!(postponed.is_postponed(), "{postponed:?}");
+            let causes = "\nCaused by: disk full";
+            let trace = postponed.trace();
+            assert!(trace.ends_with(causes), "{trace}");
+            assert!(!trace.contains("postponed"), "{trace}");
+            // An outage that the handler has decided about is retried as it asked.
+            let retried = JobError::retry(Error::Unreachable("refused".into()));
+            let retried = JobError::from_boxed(wrap(retried));
+            assert!(!retried.is_postponed(), "{retried:?}");
+        }
     }
 
     /// What Redis is to blame for is not the job's fault, however deep it is buried; every other

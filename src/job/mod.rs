@@ -27,6 +27,7 @@ pub use backoff::{Backoff, BackoffKind};
 pub use deduplication::{Deduplication, IfDelayed};
 pub use end::JobEnd;
 pub use id::JobId;
+pub(crate) use job_error::Decided;
 pub use job_error::{AttemptError, JobError};
 pub use name::{Prefix, QueueName};
 pub use options::JobOptions;
