@@ -251,7 +251,6 @@ impl TestJob {
         H::Data: DeserializeOwned + Send + 'static,
         H::Future: Send,
         H::Output: IntoJobResult,
-        <H::Output as IntoJobResult>::Value: Serialize,
         S: Send + Sync + 'static,
         M: 'static,
     {

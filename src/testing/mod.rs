@@ -22,7 +22,6 @@
 mod job;
 mod run;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::Client;
@@ -63,7 +62,6 @@ where
     H::Data: DeserializeOwned + Send + 'static,
     H::Future: Send,
     H::Output: IntoJobResult,
-    <H::Output as IntoJobResult>::Value: Serialize,
     S: Send + Sync + 'static,
     M: 'static,
 {

@@ -9,7 +9,6 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tower::{Layer, Service, ServiceExt};
@@ -320,7 +319,6 @@ impl<S, D> WorkerBuilder<S, D> {
         D: DeserializeOwned + Send + 'static,
         H::Future: Send,
         H::Output: IntoJobResult,
-        <H::Output as IntoJobResult>::Value: Serialize,
         S: Send + Sync + 'static,
         M: 'static,
     {

@@ -201,11 +201,13 @@ where
 #[diagnostic::on_unimplemented(
     message = "a job handler cannot return `{Self}`",
     label = "expected `JobResult<T>` or `Result<T, E>`",
-    note = "`T` is the job's result and needs `serde::Serialize`; `E` converts into `BoxError`"
+    note = "`T` is the job's result and implements `serde::Serialize`; `E` converts into `BoxError`",
+    note = "an `Outcome` is returned as `JobResult<T>`: its error is a `JobError`, into which `?` \
+            converts any error and `JobError::from_boxed` a boxed one"
 )]
 pub trait IntoJobResult {
     /// What is stored as the job's result.
-    type Value;
+    type Value: Serialize;
 
     /// Converts the handler's answer into the outcome of its attempt.
     ///
@@ -215,7 +217,7 @@ pub trait IntoJobResult {
     fn into_job_result(self) -> JobResult<Self::Value>;
 }
 
-impl<T> IntoJobResult for JobResult<T> {
+impl<T: Serialize> IntoJobResult for JobResult<T> {
     type Value = T;
 
     fn into_job_result(self) -> Self {
@@ -223,6 +225,8 @@ impl<T> IntoJobResult for JobResult<T> {
     }
 }
 
+// Not recommended: the compiler would ask for an `Outcome` that implements `Serialize`.
+#[diagnostic::do_not_recommend]
 impl<T, E> IntoJobResult for Result<T, E>
 where
     // No `Outcome` is: that keeps the two implementations apart.
@@ -337,7 +341,6 @@ where
     H::Data: DeserializeOwned + Send + 'static,
     H::Future: Send,
     H::Output: IntoJobResult,
-    <H::Output as IntoJobResult>::Value: Serialize,
     S: Send + Sync + 'static,
     M: 'static,
 {
@@ -366,7 +369,6 @@ where
     H::Data: DeserializeOwned + Send + 'static,
     H::Future: Send,
     H::Output: IntoJobResult,
-    <H::Output as IntoJobResult>::Value: Serialize,
     S: Send + Sync + 'static,
     M: 'static,
 {
@@ -418,7 +420,8 @@ where
 /// ```
 /// An outcome with an error that is no `JobError`:
 /// ```compile_fail
-/// async fn handle(_: oxbull::Job<u32>) -> Result<oxbull::Outcome<()>, String> { todo!() }
+/// use oxbull::{BoxError, Job, Outcome};
+/// async fn handle(_: Job<u32>) -> Result<Outcome<()>, BoxError> { todo!() }
 /// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
 /// ```
 /// A future that cannot move between threads:
