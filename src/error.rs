@@ -247,7 +247,8 @@ fn held<'a>(
         return Some(&**boxed);
     }
     let io: &std::io::Error = error.downcast_ref()?;
-    io.get_ref().map(|held| held as &(dyn std::error::Error + 'static))
+    io.get_ref()
+        .map(|held| held as &(dyn std::error::Error + 'static))
 }
 
 /// Why a server cannot serve now, in its words. The type is what tells it from other causes: an
