@@ -12,9 +12,9 @@
           10 again: 1 when these results may have been stored by an earlier call, else 0
           11 number of results, then per result:
             id   lock token   ats and stc as of the activation
-            verb: complete, fail, retry, retry_next, backoff, park, release, children, return, skip
-            or postpone (retry_next: as retry, before the jobs that wait; return, skip, postpone: as
-            release, complete and park, but the start is not counted)
+            verb: complete, fail, retry, retry_next, backoff, park, release, children, return, skip or postpone
+            (retry_next: as retry, but before the jobs that wait; return, skip, postpone: as release,
+            complete and park, but the start is not counted)
             return value (JSON) or failure reason (text)   stack traces (JSON, empty: leave)
             keep count (complete, skip, fail) or delay (ms; backoff, park, postpone)
             keep age (ms, -1: any)   keep limit   attempts option
@@ -37,7 +37,14 @@ local now, want, token, lock_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3],
 local worker_name = ARGV[5]
 local limit_max, limit_window = tonumber(ARGV[6]), tonumber(ARGV[7])
 local points, budget = tonumber(ARGV[8]), tonumber(ARGV[9])
-local results = { first = 11, stride = 11, again = ARGV[10] == '1', total = tonumber(ARGV[11]), stamp = ARGV[1] }
+local results = {
+  first = 12,
+  total = tonumber(ARGV[11]),
+  again = ARGV[10] == '1',
+  now = now,
+  stamp = ARGV[1],
+  points = points,
+}
 
 -- Read one value of each key that is written below: a key of the wrong type fails here, before
 -- the first write.
@@ -69,7 +76,7 @@ local was_full = settings.concurrency and is_blocked(B, settings)
 local codes, ended, delayed, backlog = {}, 0, false, {}
 if results.total > 0 then
   results.most = math.max(1, math.floor(SEARCHED_MAX / (active + 1)))
-  codes, ended, delayed, backlog = finish_jobs(B, results, settings, now, points)
+  codes, ended, delayed, backlog = finish_jobs(B, settings, results)
   for _, code in ipairs(codes) do
     if (code < 0 or code == TRY_AGAIN) and want > 0 then
       want = want - 1
@@ -92,20 +99,21 @@ if want > 0 then
   elseif settings.paused or allowed <= 0 then
     next_step = 'blocked'
   else
-    local ids, hashes, full
-    ids, hashes, dangling, full = pop_ready(B, math.min(want, allowed), budget)
+    local taken = pop_ready(B, math.min(want, allowed), budget)
+    local ids = taken.ids
+    dangling = taken.dangling
     if #ids > 0 then
-      local counted = activate(B, ids, hashes, token, lock_ms, worker_name, ARGV[1])
+      local counted = activate(B, taken, { token = token, duration = lock_ms, worker = worker_name }, ARGV[1])
       if max and window then
         count_starts(B, counted, window)
       end
       for i = 1, #ids do
-        jobs[2 * i - 1], jobs[2 * i] = ids[i], hashes[i]
+        jobs[2 * i - 1], jobs[2 * i] = ids[i], taken.hashes[i]
       end
     elseif redis.call('ZCARD', B .. 'prioritized') == 0 then
       redis.call('DEL', B .. 'pc')
     end
-    if full or #ids >= math.min(want, allowed) then
+    if taken.full or #ids >= math.min(want, allowed) then
       next_step = 'more'
     else
       local due = next_due(B)

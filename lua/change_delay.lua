@@ -20,6 +20,6 @@ local due = now + delay
 place_delayed(B, id, due)
 redis.call('HSET', B .. id, 'delay', delay)
 emit(B, 'delayed', 'jobId', id, 'delay', due)
-trim_events(B, event_cap(B, read_settings(B)))
+apply_event_cap(B, read_settings(B))
 announce_due(B)
 return { 'ok' }

@@ -6,12 +6,11 @@
           2 how many entries to pass over (those that earlier calls left in place)
   Returns {deleted, entries left in place so far, 1 when more is left}
   Emits   nothing for the deleted jobs
-  Uses    codes, events, gate, marker, place, job, parent, dedup, removal
+  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, lists
 ]]
 local B = KEYS[1]
 local which, skip = ARGV[1], tonumber(ARGV[2])
 local STEP = 100
-local LEAVING = '0:leaving'
 local key = B .. which
 local is_list = which == 'wait' or which == 'paused'
 local ids
@@ -33,15 +32,14 @@ for i, id in ipairs(ids) do
 end
 if #doomed > 0 then
   if is_list then
-    -- One pass over what stays, from the end that is nearer.
-    local first = from < redis.call('LLEN', key) / 2
-    redis.call('LREM', key, first and #doomed or -#doomed, LEAVING)
+    remove_near(key, #doomed, from, LEAVING)
   else
     redis.call('ZREM', key, unpack(doomed))
   end
 end
 for _, id in ipairs(doomed) do
-  remove_hard(B, id)
+  -- The keys of its parent may be unusable; the others must go all the same.
+  pcall(remove_hard, B, id)
 end
 local size = is_list and redis.call('LLEN', key) or redis.call('ZCARD', key)
 return { #doomed, skip, size > skip and 1 or 0 }

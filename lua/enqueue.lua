@@ -129,7 +129,8 @@ local function find_earlier(at, id, parent_key, dedup)
 end
 
 -- An existing job joins the parent that the new add names.
-local function attach(job_key, id, parent_key, parent_link, now)
+local function attach(id, parent_key, parent_link, now)
+  local job_key = B .. id
   local value = redis.call('ZSCORE', B .. 'completed', id) and redis.call('HGET', job_key, 'returnvalue')
   if value then
     redis.call('HSET', parent_key .. ':processed', job_key, value)
@@ -200,7 +201,7 @@ local function add(at, dedup)
     if code then
       if code == DUPLICATE then
         if parent_key then
-          attach(B .. id, id, parent_key, ARGV[at + 11], tonumber(ARGV[at + 5]))
+          attach(id, parent_key, ARGV[at + 11], tonumber(ARGV[at + 5]))
         end
         emit(B, 'duplicated', 'jobId', id)
       end
@@ -247,5 +248,5 @@ end
 if announced then
   announce_due(B)
 end
-trim_events(B, event_cap(B, settings))
+apply_event_cap(B, settings)
 return reply

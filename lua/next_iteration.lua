@@ -66,8 +66,8 @@ if every and every <= 0 then
   every = nil
 end
 if every then
-  local offset = tonumber(fields[5] or ARGV[7])
-  occurrence = math.floor(following_occurrence(every, offset, now, last, all))
+  local interval = { every = every, offset = tonumber(fields[5] or ARGV[7]), all = all }
+  occurrence = math.floor(following_occurrence(interval, now, last))
   -- The end stops the making, so that the last run may be later than it; a run that is made up
   -- for belongs to its own time.
   if ends and (all and occurrence or now) > ends then
@@ -86,6 +86,8 @@ if redis.call('EXISTS', B .. id) == 1 then
 end
 
 local name = fields[1] or redis.call('HGET', B .. activated, 'name') or scheduler
+-- The first write: a count that is no number fails it.
+redis.call('HINCRBY', definition, 'ic', 1)
 -- A repeatable of version 5 has its data in its jobs only.
 local inherited = not count and not data and redis.call('HGET', B .. activated, 'data')
 if inherited and inherited ~= '{}' then
@@ -93,8 +95,8 @@ if inherited and inherited ~= '{}' then
   redis.call('HSET', definition, 'data', data)
 end
 redis.call('ZADD', B .. 'repeat', whole(occurrence), scheduler)
-redis.call('HINCRBY', definition, 'ic', 1)
-add_iteration(B, scheduler, occurrence, {
+add_iteration(B, scheduler, {
+  occurrence = occurrence,
   name = name,
   data = data or '{}',
   opts = ARGV[9],

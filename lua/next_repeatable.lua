@@ -35,7 +35,8 @@ if redis.call('EXISTS', B .. id) == 1 then
   emit(B, 'duplicated', 'jobId', id)
   return { iteration_state(B, id) == 'live' and 'none' or 'duplicate', id }
 end
-add_iteration(B, key, occurrence, {
+add_iteration(B, key, {
+  occurrence = occurrence,
   id = id,
   due = tonumber(ARGV[7]),
   name = job[1] or '',

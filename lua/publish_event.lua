@@ -10,9 +10,10 @@
 ]]
 local B, cap = KEYS[1], ARGV[1]
 redis.call('XLEN', B .. 'events')
-if cap == '-1' then
-  cap = event_cap(B, read_settings(B))
-end
 local id = emit(B, unpack(ARGV, 2))
-trim_events(B, cap)
+if cap == '-1' then
+  apply_event_cap(B, read_settings(B))
+else
+  redis.call('XTRIM', B .. 'events', 'MAXLEN', '~', cap)
+end
 return id

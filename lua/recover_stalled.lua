@@ -12,14 +12,13 @@
           ended; else the pass, and 2 for each active job that is left), ms until the next check is
           possible, those of the recovered that will fail: id, stalls, ...}
   Emits   waiting, stalled
-  Uses    codes, events, gate, marker, place, job
+  Uses    codes, events, gate, marker, place, job, lists
 ]]
 local B = KEYS[1]
 local now, interval, tolerated = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local at = tonumber(ARGV[4])
 local RECOVER_MAX = 100
 local LOOK_MAX = 500
-local LEAVING = '0:leaving'
 
 redis.call('XLEN', B .. 'events')
 redis.call('LLEN', B .. 'active')
@@ -35,7 +34,7 @@ if at == 0 then
 end
 
 local settings = read_settings(B)
-trim_events(B, event_cap(B, settings))
+apply_event_cap(B, settings)
 local recovered, dangling, failing, suspects = {}, {}, {}, {}
 local active, stalled = B .. 'active', B .. 'stalled'
 local size = redis.call('LLEN', active)
@@ -65,8 +64,7 @@ if pass == 1 and left > 0 and redis.call('SCARD', stalled) > 0 then
     end
   end
   if #suspects > 0 then
-    -- One pass over what stays, from the end that is nearer.
-    redis.call('LREM', active, left > size / 2 and #suspects or -#suspects, LEAVING)
+    remove_near(active, #suspects, size - left, LEAVING)
     redis.call('SREM', stalled, unpack(suspects))
   end
   left = rest

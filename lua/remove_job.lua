@@ -12,7 +12,7 @@
           or where to go on: {"check", how many were looked at, job key, cursor, ...}: nothing has changed;
           {"remove", job key, the state it was in, ...}
   Emits   removed per deleted job; waiting, for a parent that was released
-  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, flow
+  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, lists, flow
 ]]
 local B, id, stage = KEYS[1], ARGV[1], ARGV[3]
 local with_children = ARGV[2] == '1'
@@ -72,5 +72,5 @@ else
     outcome = { 'remove', unpack(stack) }
   end
 end
-trim_events(B, event_cap(B, read_settings(B)))
+apply_event_cap(B, read_settings(B))
 return outcome

@@ -13,7 +13,7 @@
   Returns {id}, or {} when nothing was to be done; BEHIND when it is to be known whether the iteration
           has started, and no event or too few have been read
   Emits   added, then waiting or delayed
-  Uses    events, gate, marker, place, job, scheduler
+  Uses    events, gate, marker, place, job, replay, scheduler
 ]]
 local B, scheduler, found, now = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local same = ARGV[5] == '1'
@@ -34,15 +34,14 @@ end
 
 -- The newest events may tell that the iteration has started: it was promoted, and removed with its
 -- end. The caller reads them, once for many schedulers; here only what has come since.
-local REST_MAX = 200
 if same and ARGV[3] == 'gone' then
   if ARGV[12] == '' then
     return redis.status_reply('BEHIND')
   elseif ARGV[13] == '1' then
     return {}
   end
-  local rest = redis.call('XRANGE', B .. 'events', '(' .. ARGV[12], '+', 'COUNT', REST_MAX + 1)
-  if #rest > REST_MAX then
+  local rest = read_rest(B, ARGV[12])
+  if not rest then
     return redis.status_reply('BEHIND')
   end
   for _, entry in ipairs(rest) do
@@ -56,8 +55,8 @@ end
 local occurrence = last
 if not same then
   if every then
-    local offset = tonumber(fields[5]) or 0
-    occurrence = free_occurrence(B, scheduler, math.floor(following_occurrence(every, offset, now, last, all)), every)
+    local interval = { every = every, offset = tonumber(fields[5]) or 0, all = all }
+    occurrence = free_occurrence(B, scheduler, math.floor(following_occurrence(interval, now, last)), every)
     local ends = tonumber(fields[7])
     if occurrence and ends and (all and occurrence or now) > ends then
       occurrence = nil
@@ -82,7 +81,8 @@ if not fields[2] and data ~= '{}' then
   redis.call('HSET', definition, 'data', data)
 end
 redis.call('ZADD', B .. 'repeat', whole(occurrence), scheduler)
-local id = add_iteration(B, scheduler, occurrence, {
+local id = add_iteration(B, scheduler, {
+  occurrence = occurrence,
   name = fields[1],
   data = data,
   opts = ARGV[8],

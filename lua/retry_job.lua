@@ -57,5 +57,5 @@ if parent and redis.call('EXISTS', parent.key) == 1 then
   end
 end
 emit(B, 'waiting', 'jobId', id, 'prev', state)
-trim_events(B, event_cap(B, settings))
+apply_event_cap(B, settings)
 return { 'ok' }

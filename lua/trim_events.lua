@@ -5,6 +5,6 @@
   ARGV    1 about how many entries to keep
   Returns how many entries are gone
   Emits   nothing
-  Uses    events
+  Uses    nothing
 ]]
-return trim_events(KEYS[1], ARGV[1])
+return redis.call('XTRIM', KEYS[1] .. 'events', 'MAXLEN', '~', ARGV[1])

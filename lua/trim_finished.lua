@@ -9,7 +9,7 @@
   Uses    codes, events, gate, marker, place, job, parent, retention
 ]]
 local B = KEYS[1]
-local now, set = tonumber(ARGV[1]), B .. ARGV[2]
-local rule = { count = tonumber(ARGV[3]), age = tonumber(ARGV[4]), limit = tonumber(ARGV[5]) }
-local by_age, _, more = prune(B, set, rule, now, 200)
+local now = tonumber(ARGV[1])
+local rule = { set = ARGV[2], count = tonumber(ARGV[3]), age = tonumber(ARGV[4]), limit = tonumber(ARGV[5]) }
+local by_age, _, more = prune(B, rule, now, 200)
 return { by_age, more and 1 or 0 }

@@ -14,5 +14,5 @@ end
 redis.call('XLEN', B .. 'events')
 redis.call('HSET', B .. id, 'progress', ARGV[2])
 emit(B, 'progress', 'jobId', id, 'data', ARGV[2])
-trim_events(B, event_cap(B, read_settings(B)))
+apply_event_cap(B, read_settings(B))
 return { 'ok' }

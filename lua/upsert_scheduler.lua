@@ -16,16 +16,19 @@
           {} when too many events have come after `after` for one call: nothing has changed
           after an earlier execution the iteration that it made, be it over by now
   Emits   added, then waiting or delayed; nothing for the iteration that is taken back
-  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, replay, scheduler
+  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, lists, replay, scheduler
 ]]
 local B, scheduler, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local occurrence, later, every = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local start, offset, all = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local after, definition = ARGV[15], B .. 'repeat:' .. scheduler
-local fields = { 'name', ARGV[9], unpack(ARGV, 17) }
+-- What the definition says from now on, beside the count of iterations and the offset.
+local names, values = { 'name' }, { ARGV[9] }
 if ARGV[10] ~= '' then
-  fields[#fields + 1] = 'data'
-  fields[#fields + 1] = ARGV[10]
+  names[2], values[2] = 'data', ARGV[10]
+end
+for i = 17, #ARGV, 2 do
+  names[#names + 1], values[#values + 1] = ARGV[i], ARGV[i + 1]
 end
 
 check_iteration_keys(B)
@@ -33,25 +36,24 @@ redis.call('LLEN', B .. 'paused')
 local last = tonumber(redis.call('ZSCORE', B .. 'repeat', scheduler))
 local known = redis.call('HMGET', definition, 'every', 'ic', 'offset')
 
--- Finds the iteration that an earlier execution of this call made: the definition is this call's,
--- and an iteration was added since. A worker may have run it, and even removed it. Says false when
--- the caller is to read on.
-local function made_before()
-  local left = {}
-  for i = 1, #fields, 2 do
-    left[fields[i]] = fields[i + 1]
+-- Whether the stored definition is the one that this call writes.
+local function is_defined()
+  if redis.call('HLEN', definition) ~= #names + 2 then
+    return false
   end
-  local stored = redis.call('HGETALL', definition)
-  for i = 1, #stored, 2 do
-    local field, value = stored[i], stored[i + 1]
-    if field ~= 'ic' and field ~= 'offset' then
-      if left[field] ~= value then
-        return nil
-      end
-      left[field] = nil
+  for i, value in ipairs(redis.call('HMGET', definition, unpack(names))) do
+    if value ~= values[i] then
+      return false
     end
   end
-  if next(left) then
+  return true
+end
+
+-- Finds the iteration that an earlier execution of this call made: the definition is this call's,
+-- and an iteration was added since. A worker may have run it, and even removed it. Returns false when
+-- the caller is to read more events first.
+local function made_before()
+  if not is_defined() then
     return nil
   end
   local history, first = read_history(B, after, {}), tonumber(ARGV[16])
@@ -100,14 +102,15 @@ local function taken(candidate)
 end
 
 if every then
+  local interval = { every = every, offset = offset, start = start, all = all }
   local same = last and tonumber(known[1]) == every
   if place and same then
     occurrence = last
   else
     if same then
-      occurrence = following_occurrence(every, offset, now, last, all)
+      occurrence = following_occurrence(interval, now, last)
     else
-      occurrence = first_occurrence(every, offset, now, start)
+      occurrence = first_occurrence(interval, now)
     end
     if taken(occurrence) then
       occurrence = free_occurrence(B, scheduler, occurrence, every)
@@ -133,9 +136,7 @@ if offset == 0 then
 end
 if place then
   if place == 'wait' or place == 'paused' then
-    -- From the end that is nearer: lists may be long.
-    local near = index < redis.call('LLEN', B .. place) / 2
-    redis.call('LREM', B .. place, near and 1 or -1, pending)
+    remove_near(B .. place, 1, index, pending)
   else
     redis.call('ZREM', B .. place, pending)
   end
@@ -143,8 +144,12 @@ if place then
 end
 redis.call('ZADD', B .. 'repeat', whole(occurrence), scheduler)
 redis.call('DEL', definition)
-redis.call('HSET', definition, 'ic', known[2] or 1, 'offset', whole(offset), unpack(fields))
-local id = add_iteration(B, scheduler, occurrence, {
+redis.call('HSET', definition, 'ic', known[2] or 1, 'offset', whole(offset))
+for i, name in ipairs(names) do
+  redis.call('HSET', definition, name, values[i])
+end
+local id = add_iteration(B, scheduler, {
+  occurrence = occurrence,
   name = ARGV[9],
   data = ARGV[10] ~= '' and ARGV[10] or '{}',
   opts = ARGV[11],

@@ -1,7 +1,9 @@
 -- What the end of a job means for the deduplication id it was added under (docs/protocol.md#deduplication).
 
--- A deduplicated job completed or finally failed: frees its id, then queues what waited for it.
-local function end_deduplication(B, ended, dedup_id, settings, now)
+-- A job (id, deid) completed or failed for good: frees its deduplication id, then queues the add that waited.
+local function end_deduplication(B, job, settings, now)
+  local ended, dedup_id = job.id, job.deid
+
   -- Queues the add that waited for the owner to end, as a new owner.
   local function requeue_waiting_add()
     local next_key = B .. 'dn:' .. dedup_id

@@ -4,8 +4,3 @@
 local function emit(B, event, ...)
   return redis.call('XADD', B .. 'events', '*', 'event', event, ...)
 end
-
--- Cuts the stream to about `cap` entries; once a call is enough. Returns how many are gone.
-local function trim_events(B, cap)
-  return redis.call('XTRIM', B .. 'events', 'MAXLEN', '~', cap)
-end

@@ -9,8 +9,6 @@ local LOOK_MAX = 1000
 local LOOK_ALL = 1000000
 -- How far around a job its list is searched for its siblings, which were added together.
 local NEIGHBOURS = 30
--- Stands in a list for an id that leaves it before the script ends.
-local LEAVING = '0:leaving'
 local STATE_SETS = { 'completed', 'waiting-children', 'delayed', 'failed', 'prioritized' }
 local STATE_LISTS = { 'wait', 'paused', 'active' }
 
@@ -233,14 +231,15 @@ local function remove_step(stack)
     on_path[stack[i]] = true
   end
 
-  -- Deletes a child that has left its state, or goes on with its own children.
-  local function drop(job_key, child, base, child_id, kids, prev)
-    if kids > 0 then
-      stack[#stack + 1], stack[#stack + 2] = child, prev
-      on_path[child], neighbours = true, {}
+  -- Deletes a child (base, id, has_children) that has left its state `prev`, or goes on with its children.
+  local function drop(job_key, child, prev)
+    local child_key = child.base .. child.id
+    if child.has_children then
+      stack[#stack + 1], stack[#stack + 2] = child_key, prev
+      on_path[child_key], neighbours = true, {}
     else
-      delete_left(base, child_id, dedup_of(child), prev)
-      forget(job_key, child)
+      delete_left(child.base, child.id, dedup_of(child_key), prev)
+      forget(job_key, child_key)
     end
   end
 
@@ -262,8 +261,8 @@ local function remove_step(stack)
     if not base or on_path[child] or pending and redis.call('EXISTS', child .. ':lock') == 1 then
       return forget(job_key, child)
     end
-    local kids = count_children(child)
-    drop(job_key, child, base, child_id, kids, leave(base, child_id, source))
+    local has_children = count_children(child) > 0
+    drop(job_key, { base = base, id = child_id, has_children = has_children }, leave(base, child_id, source))
   end
 
   -- The same for a child that stands beside one whose place is known.
@@ -271,10 +270,10 @@ local function remove_step(stack)
     local child = near.base .. near.id
     local key = near.base .. near.list
     if redis.call('LINDEX', key, near.index) == near.id and redis.call('EXISTS', child .. ':lock') == 0 then
-      local kids = count_children(child)
+      local has_children = count_children(child) > 0
       redis.call('LSET', key, near.index, LEAVING)
       leaving[key].count = leaving[key].count + 1
-      drop(job_key, child, near.base, near.id, kids, near.list)
+      drop(job_key, { base = near.base, id = near.id, has_children = has_children }, near.list)
     end
   end
 
@@ -292,9 +291,7 @@ local function remove_step(stack)
   -- Whatever happens, no list keeps a stand-in.
   local ok, problem = pcall(work)
   for key, mark in pairs(leaving) do
-    -- From the end that is nearer.
-    local first = mark.index < redis.call('LLEN', key) / 2
-    redis.call('LREM', key, first and mark.count or -mark.count, LEAVING)
+    remove_near(key, mark.count, mark.index, LEAVING)
   end
   if not ok then
     error(problem)

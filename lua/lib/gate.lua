@@ -1,5 +1,6 @@
--- Queue settings, read once per call, and the decision whether jobs may start.
+-- Queue settings, read once per call, and what follows from them.
 
+-- The length of the event stream where the queue's settings say nothing.
 local DEFAULT_EVENT_CAP = '10000'
 
 -- Reads everything a transition needs from `meta`. Nothing is written.
@@ -10,17 +11,19 @@ local function read_settings(B)
     concurrency = m[2] and tonumber(m[2]) or nil,
     max = m[3] and tonumber(m[3]) or nil,
     duration = m[4] and tonumber(m[4]) or nil,
-    event_cap = m[5],
+    -- A length that the server would refuse counts as none.
+    event_cap = m[5] and string.find(m[5], '^%d+$') and #m[5] < 19 and m[5],
   }
 end
 
--- Returns the length to trim the event stream to, and records the default where none is set.
-local function event_cap(B, settings)
+-- Trims the event stream to the length in the queue's settings, and writes the default there first where
+-- they have none (docs/protocol.md#queue-settings). Once a call is enough.
+local function apply_event_cap(B, settings)
   if not settings.event_cap then
     redis.call('HSET', B .. 'meta', 'opts.maxLenEvents', DEFAULT_EVENT_CAP)
     settings.event_cap = DEFAULT_EVENT_CAP
   end
-  return settings.event_cap
+  redis.call('XTRIM', B .. 'events', 'MAXLEN', '~', settings.event_cap)
 end
 
 -- Paused, or at the global concurrency: jobs queue up but nothing is started or woken.

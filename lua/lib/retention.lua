@@ -1,6 +1,6 @@
 -- Keeping finished sets within what the jobs asked for, in bounded steps (docs/protocol.md#retention).
 
--- Deletes finished jobs from `set` (a full key): members that are `ids`.
+-- Deletes the finished jobs `ids` from `set`, a full key.
 local function delete_finished(B, set, ids)
   for _, id in ipairs(ids) do
     local job_key = B .. id
@@ -13,11 +13,11 @@ local function delete_finished(B, set, ids)
   redis.call('ZREM', set, unpack(ids))
 end
 
--- Prunes `set` by age, then by count, deleting at most `budget` jobs.
--- rule: count (-1: all), age in ms (-1: any), limit: how many the age rule may delete.
--- Returns how many were deleted by age, by count, and whether more is due.
-local function prune(B, set, rule, now, budget)
-  local by_age, by_count, more = 0, 0, false
+-- Prunes a finished set by age, then by count, deleting at most `budget` jobs.
+-- rule: set (completed or failed), count (-1: all), age in ms (-1: any), limit: how many the age rule may
+-- delete. Returns how many were deleted by age, by count, and whether more is due.
+local function prune(B, rule, now, budget)
+  local set, by_age, by_count, more = B .. rule.set, 0, 0, false
   if rule.age >= 0 and rule.limit > 0 then
     local want = math.min(rule.limit, budget)
     local old = redis.call('ZREVRANGEBYSCORE', set, now - rule.age, '-inf', 'LIMIT', 0, want)

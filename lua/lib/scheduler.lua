@@ -19,8 +19,9 @@ local function is_repeatable_key(key)
   return string.match(key, ':.*:.*:.*:') ~= nil
 end
 
--- The occurrence of an interval's first iteration.
-local function first_occurrence(every, offset, now, start)
+-- The occurrence of an interval's first iteration. interval: every and offset (ms), start (ms, or nil).
+local function first_occurrence(interval, now)
+  local every, offset, start = interval.every, interval.offset, interval.start
   if start then
     return math.max(start, now)
   end
@@ -31,9 +32,11 @@ local function first_occurrence(every, offset, now, start)
   return occurrence > now and occurrence or occurrence + every
 end
 
--- The occurrence after `last`. Occurrences that were missed are passed over, unless all are made up for.
-local function following_occurrence(every, offset, now, last, all)
-  if all or last + every >= now then
+-- The occurrence of an interval after `last`. Missed occurrences are skipped, unless the interval makes up
+-- for all of them.
+local function following_occurrence(interval, now, last)
+  local every, offset = interval.every, interval.offset
+  if interval.all or last + every >= now then
     return last + every
   end
   local occurrence = now - now % every + offset
@@ -59,13 +62,17 @@ local function check_iteration_keys(B)
   redis.call('ZCARD', B .. 'prioritized')
   redis.call('ZCARD', B .. 'delayed')
   redis.call('ZCARD', B .. 'marker')
-  redis.call('GET', B .. 'id')
+  -- A counter that is no number fails here too.
+  if redis.call('GET', B .. 'id') then
+    redis.call('INCRBY', B .. 'id', 0)
+  end
 end
 
--- Stores and queues the iteration of an occurrence. job: name, data, opts (without jobId, delay and
+-- Stores and queues an iteration. job: occurrence, name, data, opts (without jobId, delay and
 -- prevMillis), priority, lifo, deduplication (empty: none), pattern (whether it follows one), and of a
 -- repeatable job its id and when it is due.
-local function add_iteration(B, scheduler, occurrence, job, now)
+local function add_iteration(B, scheduler, job, now)
+  local occurrence = job.occurrence
   local id, due = job.id or iteration_id(scheduler, occurrence), job.due or occurrence
   local delay = math.max(due - now, 0)
   local own = '{"jobId":' .. cjson.encode(id) .. ',"delay":' .. whole(delay) .. ','
@@ -89,7 +96,7 @@ local function add_iteration(B, scheduler, occurrence, job, now)
     wake_unless_blocked(B, settings)
     emit(B, 'waiting', 'jobId', id)
   end
-  trim_events(B, event_cap(B, settings))
+  apply_event_cap(B, settings)
   return id
 end
 

@@ -5,8 +5,8 @@ local DROP_MAX = 500
 
 -- Reads up to `want` startable jobs and takes their ids off their queue. Legacy signals and ids
 -- without a job are dropped on the way. Stops early once `budget` bytes of data are taken, or very many
--- ids dropped. Returns the ids, their hashes as flat arrays, the number of dropped dangling, and whether
--- it stopped early.
+-- ids dropped. Returns the ids, their hashes as flat arrays, how many dangling ids were dropped, and whether
+-- it stopped early (full).
 local function pop_ready(B, want, budget)
   local ids, hashes, dangling, bytes = {}, {}, 0, 0
   local looked = 0
@@ -62,7 +62,8 @@ local function pop_ready(B, want, budget)
     end
     redis.call('ZREM', B .. 'prioritized', unpack(used))
   end
-  return ids, hashes, dangling, bytes >= budget or looked >= want + DROP_MAX
+  local full = bytes >= budget or looked >= want + DROP_MAX
+  return { ids = ids, hashes = hashes, dangling = dangling, full = full }
 end
 
 -- Returns the value of one field of a flat hash, or nil.
@@ -75,26 +76,27 @@ local function field_of(hash, name)
   return nil
 end
 
--- Makes the popped jobs active under `token`; `now` is text. Returns how many count against a rate limit.
-local function activate(B, ids, hashes, token, lock_ms, worker_name, now)
-  local counted = 0
-  for i, id in ipairs(ids) do
-    local job_key, hash = B .. id, hashes[i]
+-- Makes the jobs of `pop_ready` active. lock: token ('0': none), duration (ms), worker (its name; may be
+-- empty); `now` is text. Returns how many of the starts count against a rate limit.
+local function activate(B, taken, lock, now)
+  local counted, token, worker = 0, lock.token, lock.worker
+  for i, id in ipairs(taken.ids) do
+    local job_key, hash = B .. id, taken.hashes[i]
     if token ~= '0' then
-      redis.call('SET', job_key .. ':lock', token, 'PX', lock_ms)
+      redis.call('SET', job_key .. ':lock', token, 'PX', lock.duration)
     end
     emit(B, 'active', 'jobId', id, 'prev', 'waiting')
     local starts = count_up(field_of(hash, 'ats'))
-    if worker_name == '' then
+    if worker == '' then
       redis.call('HSET', job_key, 'processedOn', now, 'ats', starts)
     else
-      redis.call('HSET', job_key, 'processedOn', now, 'ats', starts, 'pb', worker_name)
+      redis.call('HSET', job_key, 'processedOn', now, 'ats', starts, 'pb', worker)
     end
     if not field_of(hash, 'defa') then
       counted = counted + 1
     end
   end
-  redis.call('LPUSH', B .. 'active', unpack(ids))
+  redis.call('LPUSH', B .. 'active', unpack(taken.ids))
   wake(B)
   return counted
 end

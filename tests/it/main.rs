@@ -36,6 +36,7 @@ mod sealing;
 #[cfg(feature = "sessions")]
 mod sessions;
 mod settle_model;
+mod spoiled;
 mod stalling;
 mod steering;
 mod testing;

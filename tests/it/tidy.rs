@@ -141,6 +141,23 @@ fn fragments_declare_only_locals() {
     }
 }
 
+/// Past four parameters a call reads like a list of numbers: a table has names.
+#[test]
+fn functions_of_scripts_take_at_most_four_parameters() {
+    for path in files("lua", "lua") {
+        let text = fs::read_to_string(&path).unwrap();
+        for line in text.lines().filter(|line| line.contains("function")) {
+            let parameters = line.split_once('(').map_or("", |(_, rest)| rest);
+            let parameters = parameters.split(')').next().unwrap_or_default();
+            assert!(
+                parameters.matches(',').count() < 4,
+                "{}: {line}",
+                path.display()
+            );
+        }
+    }
+}
+
 /// A code that the two sides read differently would turn one refusal into another.
 #[test]
 fn codes_of_scripts_are_those_of_refusals() {

@@ -9,7 +9,7 @@ use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!(
     "drain",
-    uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal"]
+    uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "lists"]
 );
 
 /// The places that can be drained.

@@ -10,7 +10,7 @@ use crate::store::{Call, Transition};
 use crate::wire::EventId;
 
 static PUBLISH: Script = lua!("publish_event", uses: ["events", "gate"]);
-static TRIM: Script = lua!("trim_events", uses: ["events"]);
+static TRIM: Script = lua!("trim_events", uses: []);
 static FIND_ENDS: Script = lua!("find_ends", uses: []);
 
 /// Appends an application's own event.

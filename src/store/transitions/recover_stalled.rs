@@ -12,7 +12,7 @@ use crate::store::reply;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script =
-    lua!("recover_stalled", uses: ["codes", "events", "gate", "marker", "place", "job"]);
+    lua!("recover_stalled", uses: ["codes", "events", "gate", "marker", "place", "job", "lists"]);
 
 /// One stalled check, or one bounded step of it.
 pub(crate) struct RecoverStalled {

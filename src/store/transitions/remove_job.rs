@@ -10,7 +10,10 @@ use crate::store::{Call, Store, Transition};
 
 static SCRIPT: Script = lua!(
     "remove_job",
-    uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "flow"]
+    uses: [
+        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "lists",
+        "flow"
+    ]
 );
 
 /// Deletes a job: one bounded step.

@@ -15,7 +15,7 @@ use crate::wire::{EventId, Iteration};
 
 static SCRIPT: Script = lua!(
     "repair_scheduler",
-    uses: ["events", "gate", "marker", "place", "job", "scheduler"]
+    uses: ["events", "gate", "marker", "place", "job", "replay", "scheduler"]
 );
 
 /// Makes an iteration for a scheduler whose current one will not run.

@@ -15,8 +15,8 @@ use crate::wire::{EventId, Iteration};
 static SCRIPT: Script = lua!(
     "upsert_scheduler",
     uses: [
-        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "replay",
-        "scheduler"
+        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "lists",
+        "replay", "scheduler"
     ]
 );
 
