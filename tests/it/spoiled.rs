@@ -77,9 +77,7 @@ async fn schedule_whose_count_is_no_number_stays_where_it_is() -> TestResult {
     let before = stage.server.text(&place).await?;
     let count = ["HSET", "bull:q:repeat:s", "ic", "none"];
     stage.server.cli(&count).await?;
-    let worker = Worker::builder(&stage.client, "q")
-        .start(complete)
-        .await?;
+    let worker = Worker::builder(&stage.client, "q").start(complete).await?;
     stage.ended(1).await?;
     worker.close().await;
     assert_eq!(stage.server.text(&place).await?, before);
