@@ -1,23 +1,24 @@
 //! Jobs that no queue has.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use crate::client::Client;
 use crate::error::{BoxError, Error, Refusal, Result};
-use crate::job::{Action, Actions, Job, JobError, JobId, JobOptions, JobRecord};
+use crate::job::{Actions, Job, JobError, JobId, JobOptions, JobRecord, Outcome};
 use crate::json;
-use crate::store::LimitRate;
+use crate::policy::{self, WorkerRules};
+use crate::testing::recorder::Recorder;
 use crate::testing::{TestRun, unconnected_client};
 use crate::worker::{
-    self, Cancellation, Context, FailedAttempt, Handler, IntoJobResult, JobCall, JobReply,
+    self, Cancellation, Concluder, Context, FailedAttempt, Handler, IntoJobResult, JobCall,
+    JobReply, Strategies,
 };
 
 /// One attempt at a job that no queue has: what a handler or layer is given, and a record of what it
@@ -66,6 +67,7 @@ use crate::worker::{
 pub struct TestJob {
     record: Arc<JobRecord>,
     client: Client,
+    concluder: Concluder,
     recorder: Arc<Recorder>,
     cancellation: CancellationToken,
 }
@@ -96,9 +98,15 @@ impl TestJob {
     /// Makes a job of a record, which has to count the attempt among those
     /// [started](JobRecord::attempts_started).
     pub fn from_record(record: JobRecord) -> Self {
+        let client = unconnected_client();
         Self {
             record: Arc::new(record),
-            client: unconnected_client(),
+            concluder: Concluder {
+                rules: WorkerRules::default(),
+                strategies: Strategies::default(),
+                clock: client.clock().clone(),
+            },
+            client,
             recorder: Arc::default(),
             cancellation: CancellationToken::new(),
         }
@@ -143,6 +151,20 @@ impl TestJob {
     #[must_use]
     pub fn client(mut self, client: &Client) -> Self {
         self.client = client.clone();
+        self.concluder.clock = client.clock().clone();
+        self
+    }
+
+    /// Registers the backoff strategy for jobs that name it, as
+    /// [`WorkerBuilder::backoff_strategy`](crate::WorkerBuilder::backoff_strategy) does. A job that
+    /// names one which is not registered is not retried.
+    #[must_use]
+    pub fn backoff_strategy<F, Fut>(mut self, name: impl Into<String>, strategy: F) -> Self
+    where
+        F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Option<Duration>> + Send + 'static,
+    {
+        self.concluder.strategies.insert(name.into(), strategy);
         self
     }
 
@@ -217,7 +239,11 @@ impl TestJob {
 /// # Attempts as a worker makes them
 impl TestJob {
     /// Makes the attempt with a handler: its data is decoded and its result encoded, a panic is a
-    /// failed attempt, and the job's options decide what follows.
+    /// failed attempt, and the job's options decide what follows. A job with a
+    /// [deferred failure](JobRecord::deferred_failure) fails without its handler.
+    ///
+    /// What depends on other jobs is not covered: a result that is refused because a child is pending,
+    /// and an iteration that is skipped because an earlier one runs.
     ///
     /// # Examples
     ///
@@ -234,7 +260,7 @@ impl TestJob {
     /// }
     ///
     /// let run = TestJob::new("42")?.run(parse, ()).await;
-    /// assert_eq!(run.stored(), &Stored::Completed(42.into()));
+    /// assert_eq!(run.stored(), &Stored::Completed("42".to_owned()));
     ///
     /// let backoff = Backoff::exponential(Duration::from_secs(1));
     /// let options = JobOptions::new().attempts(3).backoff(backoff);
@@ -281,7 +307,7 @@ impl TestJob {
     /// });
     /// let stack = named.layer(testing::service(double, ()));
     /// let run = TestJob::new(&21)?.name("double").run_service(stack).await;
-    /// assert_eq!(run.stored(), &Stored::Completed(42.into()));
+    /// assert_eq!(run.stored(), &Stored::Completed("42".to_owned()));
     /// # Ok(())
     /// # }
     /// ```
@@ -290,12 +316,20 @@ impl TestJob {
         T: Service<JobCall, Response = JobReply>,
         T::Error: Into<BoxError>,
     {
-        let call = self.call();
-        // The attempt's end is its cancellation for whatever the handler has spawned.
-        let _cancel_spawned = call.cancellation.0.clone().drop_guard();
-        let reply = worker::answer(service, call).await;
-        let outcome = reply.map(JobReply::into_outcome);
-        TestRun::new(&self.record, outcome, self.client.clock().now())
+        let outcome = match policy::preflight(&self.record, &self.concluder.rules) {
+            Some(error) => Err(error),
+            None => {
+                let call = self.call();
+                // The attempt's end is its cancellation for whatever the handler has spawned.
+                let _cancel_spawned = call.cancellation.0.clone().drop_guard();
+                let reply = worker::answer(service, call).await;
+                reply.map(JobReply::into_outcome)
+            }
+        };
+        if let Ok(Outcome::RateLimited(wait)) = &outcome {
+            self.recorder.lock().limits.push(*wait);
+        }
+        TestRun::new(&self.record, outcome, &self.concluder).await
     }
 }
 
@@ -303,9 +337,15 @@ impl TestJob {
 ///
 /// What the handler did by way of its [`Job`], over all jobs and runs made of this value.
 impl TestJob {
-    /// Returns every [progress](Job::update_progress) that the handler reported, oldest first.
-    pub fn progress(&self) -> Vec<Value> {
-        self.recorder.lock().progress.clone()
+    /// Decodes every [progress](Job::update_progress) that the handler reported, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when one of them is no JSON of type `P`.
+    pub fn progress<P: DeserializeOwned>(&self) -> Result<Vec<P>> {
+        let recorded = self.recorder.lock();
+        let progress = recorded.progress.iter();
+        progress.map(|text| decode("progress", text)).collect()
     }
 
     /// Returns the rows that the handler wrote to the job's [log](Job::log), as many of them as the
@@ -314,69 +354,28 @@ impl TestJob {
         self.recorder.lock().logs.clone()
     }
 
-    /// Returns the data that the next attempt would get; `None` when the handler has not
+    /// Decodes the data that the next attempt would get; `None` when the handler has not
     /// [updated](Job::update_data) it.
-    pub fn updated_data(&self) -> Option<Value> {
-        self.recorder.lock().data.clone()
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Decode`] when it is no JSON of type `D`.
+    pub fn updated_data<D: DeserializeOwned>(&self) -> Result<Option<D>> {
+        let recorded = self.recorder.lock();
+        let data = recorded.data.as_deref();
+        data.map(|text| decode("updated data", text)).transpose()
     }
 
-    /// Returns the [rate limits](Job::limit_rate) that the handler imposed, oldest first.
+    /// Returns the rate limits that the handler imposed, oldest first: by [`Job::limit_rate`], and with
+    /// [`Outcome::RateLimited`].
     pub fn rate_limits(&self) -> Vec<Duration> {
         self.recorder.lock().limits.clone()
     }
 }
 
-/// Records the actions of a handler.
-#[derive(Debug, Default)]
-struct Recorder(Mutex<Recorded>);
-
-#[derive(Debug, Default)]
-struct Recorded {
-    progress: Vec<Value>,
-    logs: Vec<String>,
-    data: Option<Value>,
-    limits: Vec<Duration>,
-    refusal: Option<Refusal>,
-}
-
-impl Recorder {
-    fn lock(&self) -> MutexGuard<'_, Recorded> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn record(&self, job: &JobId, action: Action) -> Result<u64> {
-        let mut recorded = self.lock();
-        if let Some(source) = recorded.refusal {
-            let job = job.clone();
-            return Err(Error::Refused { job, source });
-        }
-        match action {
-            Action::Progress(progress) => recorded.progress.push(value("progress", &progress)?),
-            Action::Data(data) => recorded.data = Some(value("job data", &data)?),
-            Action::Log { row, keep } => {
-                recorded.logs.push(row);
-                let rows = recorded.logs.len();
-                if let Ok(keep @ 1..) = usize::try_from(keep) {
-                    recorded.logs.drain(..rows.saturating_sub(keep));
-                }
-                return Ok(u64::try_from(recorded.logs.len()).unwrap_or(u64::MAX));
-            }
-            Action::Limit(wait) => {
-                LimitRate::checked(wait, None)?;
-                recorded.limits.push(wait);
-                return Ok(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-            }
-        }
-        Ok(0)
-    }
-}
-
-fn value(what: &'static str, text: &str) -> Result<Value> {
-    json::read(text).map_err(|source| Error::Encode { what, source })
-}
-
-impl Actions for Recorder {
-    fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>> {
-        Box::pin(std::future::ready(self.record(job, action)))
-    }
+fn decode<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
+    json::read(text).map_err(|source| Error::Decode {
+        what: what.to_owned(),
+        source: source.into(),
+    })
 }

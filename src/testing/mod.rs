@@ -20,6 +20,7 @@
 //! [`ManualWorker`](crate::ManualWorker) takes a worker's steps one at a time.
 
 mod job;
+mod recorder;
 mod run;
 
 use serde::de::DeserializeOwned;

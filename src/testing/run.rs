@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
-use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::{JobError, JobRecord, Outcome};
-use crate::policy::{self, AttemptOutcome, Conclusion, CustomWait, WorkerRules};
+use crate::json;
+use crate::policy::{AttemptOutcome, Conclusion};
+use crate::worker::Concluder;
 
 /// An attempt that has been made, and what a worker would store of it.
 #[derive(Debug)]
@@ -19,19 +19,18 @@ pub struct TestRun {
 }
 
 /// What a worker stores of an attempt, by the job's options.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Stored {
-    /// The job is complete, with this result.
-    Completed(Value),
+    /// The job is complete, with this result as JSON text; [`TestRun::result`] decodes it.
+    Completed(String),
     /// The job has failed for good, for this reason.
     Failed(String),
     /// The attempt has failed, and the job runs again.
     Retried {
         /// Why it has failed.
         reason: String,
-        /// How long the job waits, without jitter. It is zero where the job has a
-        /// [custom](crate::Backoff::custom) backoff, since the strategy is the worker's.
+        /// How long the job waits, without jitter.
         wait: Duration,
     },
     /// The job runs again some seconds later, and no attempt is counted; for this reason.
@@ -46,23 +45,21 @@ pub enum Stored {
 }
 
 impl TestRun {
-    pub(super) fn new(
-        job: &JobRecord,
+    /// Concludes an attempt as a worker does.
+    pub(super) async fn new(
+        job: &Arc<JobRecord>,
         outcome: Result<Outcome<String>, JobError>,
-        now: Timestamp,
+        concluder: &Concluder,
     ) -> Self {
         let outcome = outcome.map_err(Arc::new);
         let end = match &outcome {
             Ok(outcome) => AttemptOutcome::Returned(outcome.clone()),
             Err(error) => AttemptOutcome::Failed(Arc::clone(error)),
         };
-        let rules = WorkerRules::default();
-        let attempt = policy::Attempt { job, rules: &rules };
-        let at_once = Some(CustomWait::Retry(Duration::ZERO));
         // A jitter's upper end is the wait without it.
-        let stored = match policy::conclude(attempt, &end, now, 1.0, at_once) {
+        let stored = match concluder.decide(job, &end, 1.0).await {
             Conclusion::Complete { value, .. } | Conclusion::Skip { value, .. } => {
-                Stored::Completed(serde_json::from_str(&value).unwrap_or(Value::String(value)))
+                Stored::Completed(value)
             }
             Conclusion::Fail { reason, .. } => Stored::Failed(reason),
             Conclusion::Retry { reason, .. } => Stored::Retried {
@@ -105,12 +102,10 @@ impl TestRun {
         let Ok(Outcome::Done(text)) = &self.outcome else {
             return Ok(None);
         };
-        serde_json::from_str(text)
-            .map(Some)
-            .map_err(|source| Error::Decode {
-                what: "result".to_owned(),
-                source: source.into(),
-            })
+        json::read(text).map(Some).map_err(|source| Error::Decode {
+            what: "result".to_owned(),
+            source: source.into(),
+        })
     }
 
     /// Returns the error that the attempt has failed with, if it has.

@@ -195,28 +195,36 @@ fn failed(error: AttemptError) -> AttemptOutcome {
 
 /// Turns outcomes of attempts into conclusions.
 #[derive(Debug, Clone)]
-pub(super) struct Concluder {
-    pub(super) rules: WorkerRules,
-    pub(super) strategies: Strategies,
-    pub(super) clock: Clock,
+pub(crate) struct Concluder {
+    pub(crate) rules: WorkerRules,
+    pub(crate) strategies: Strategies,
+    pub(crate) clock: Clock,
 }
 
 impl Concluder {
     /// Decides what is to be stored for an attempt, with the job's own backoff strategy where it
-    /// names one.
-    pub(super) async fn conclude(&self, attempt: Attempt, outcome: AttemptOutcome) -> Concluded {
-        let custom_wait = match &outcome {
-            AttemptOutcome::Failed(error) => self.strategies.wait(&attempt.record, error).await,
+    /// names one. `random` is from 0 to 1.
+    pub(crate) async fn decide(
+        &self,
+        job: &Arc<JobRecord>,
+        outcome: &AttemptOutcome,
+        random: f64,
+    ) -> Conclusion {
+        let custom_wait = match outcome {
+            AttemptOutcome::Failed(error) => self.strategies.wait(job, error).await,
             AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
                 None
             }
         };
-        let job = policy::Attempt {
-            job: &attempt.record,
-            rules: &self.rules,
-        };
-        let now = self.clock.now();
-        let conclusion = policy::conclude(job, &outcome, now, fastrand::f64(), custom_wait);
+        let rules = &self.rules;
+        let attempt = policy::Attempt { job, rules };
+        policy::conclude(attempt, outcome, self.clock.now(), random, custom_wait)
+    }
+
+    /// Concludes an attempt.
+    pub(super) async fn conclude(&self, attempt: Attempt, outcome: AttemptOutcome) -> Concluded {
+        let random = fastrand::f64();
+        let conclusion = self.decide(&attempt.record, &outcome, random).await;
         let (limit, error) = match outcome {
             AttemptOutcome::Returned(Outcome::RateLimited(wait)) => (Some(wait), None),
             AttemptOutcome::Failed(error) => (None, Some(error)),

@@ -31,7 +31,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The strategies that a worker knows.
 #[derive(Clone)]
-pub(super) struct Strategies {
+pub(crate) struct Strategies {
     named: HashMap<String, Strategy>,
     /// Asked where no strategy has the name.
     fallback: Option<Strategy>,
@@ -50,7 +50,7 @@ impl Default for Strategies {
 
 impl Strategies {
     /// Registers a strategy under the name that jobs use.
-    pub(super) fn insert<F, Fut>(&mut self, name: String, strategy: F)
+    pub(crate) fn insert<F, Fut>(&mut self, name: String, strategy: F)
     where
         F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Option<Duration>> + Send + 'static,
@@ -59,7 +59,7 @@ impl Strategies {
     }
 
     /// Registers the strategy for names that no other has.
-    pub(super) fn set_fallback<F, Fut>(&mut self, strategy: F)
+    pub(crate) fn set_fallback<F, Fut>(&mut self, strategy: F)
     where
         F: Fn(FailedAttempt) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Option<Duration>> + Send + 'static,

@@ -36,7 +36,11 @@ use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::json;
 
+#[cfg(feature = "testing")]
+pub(crate) use attempt::Concluder;
 pub use backoff::FailedAttempt;
+#[cfg(feature = "testing")]
+pub(crate) use backoff::Strategies;
 pub use builder::{WorkerBuilder, WorkerStart};
 pub use events::{WorkerEvent, WorkerEvents};
 pub use handler::{Cancellation, Context, Handler, IntoJobResult, JobCall, JobReply, JobService};

@@ -9,22 +9,27 @@ use oxbull::tower::util::MapErrLayer;
 use oxbull::tower::{Layer, ServiceExt, service_fn};
 use oxbull::{
     AttemptError, Backoff, BoxError, Context, Error, FailedAttempt, Job, JobCall, JobError,
-    JobOptions, JobReply, JobResult, Outcome, Refusal, Timestamp,
+    JobOptions, JobRecord, JobReply, JobResult, JobState, Outcome, Queue, Refusal, Timestamp,
+    WorkerEvent,
 };
+use oxbull_fixture::Fixture;
+use oxbull_testkit::{DEADLINE, TestResult};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-
-type TestResult<T = ()> = Result<T, BoxError>;
+use tokio::time::timeout;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Does what its data says.
+/// Ends its attempt as its data says.
 #[expect(clippy::panic, reason = "one of the ways in which an attempt ends")]
-async fn follow(job: Job<String>) -> JobResult<u32> {
+async fn follow(job: Job<String>) -> JobResult<Box<RawValue>> {
+    let value = |json: &str| Ok(Outcome::Done(RawValue::from_string(json.to_owned())?));
     match job.data().as_str() {
-        "done" => Ok(Outcome::Done(7)),
+        "done" => value("7"),
+        "exact" => value(r#"{"b":123456789012345678901234567890,"a":1.50}"#),
         "delay" => Ok(Outcome::DelayFor(SECOND)),
         "release" => Ok(Outcome::Release),
-        "limit" => Ok(Outcome::RateLimited(SECOND)),
+        "limit" => Ok(Outcome::RateLimited(60 * SECOND)),
         "children" => Ok(Outcome::WaitForChildren),
         "fatal" => Err(JobError::fatal("no use")),
         "postpone" => Err(JobError::postpone("not now")),
@@ -34,36 +39,160 @@ async fn follow(job: Job<String>) -> JobResult<u32> {
     }
 }
 
-/// Every way in which an attempt ends is stored as a worker stores it.
-#[tokio::test]
-async fn runs_tell_what_a_worker_would_store() -> TestResult {
+/// How attempts at a job end, with data that `follow` understands, options, and a deferred failure.
+fn table() -> Vec<(JobRecord, Stored)> {
+    let once = JobOptions::new;
+    let twice = || JobOptions::new().attempts(2);
     let text = str::to_owned;
-    for (data, stored) in [
-        ("done", Stored::Completed(json!(7))),
-        ("delay", Stored::Delayed(SECOND)),
-        ("release", Stored::Released),
-        ("limit", Stored::Released),
-        ("children", Stored::WaitingForChildren),
-        ("fatal", Stored::Failed(text("no use"))),
-        ("postpone", Stored::Postponed(text("not now"))),
-        ("outage", Stored::Postponed(text("redis is unreachable"))),
-        ("panic", Stored::Failed(text("handler panicked: oh no"))),
-        ("x", Stored::Failed(text("what is x?"))),
+    let retried = |seconds| Stored::Retried {
+        reason: text("what is x?"),
+        wait: seconds * SECOND,
+    };
+    let unknown = r#"what is x? (not retried: unknown backoff strategy "unknown")"#;
+    let exact = r#"{"b":123456789012345678901234567890,"a":1.50}"#;
+    let mut table = vec![
+        (once(), "done", Stored::Completed(text("7"))),
+        (once(), "exact", Stored::Completed(text(exact))),
+        (once(), "delay", Stored::Delayed(SECOND)),
+        (once(), "release", Stored::Released),
+        (once(), "limit", Stored::Released),
+        (once(), "children", Stored::WaitingForChildren),
+        (twice(), "fatal", Stored::Failed(text("no use"))),
+        (once(), "postpone", Stored::Postponed(text("not now"))),
+        (
+            once(),
+            "outage",
+            Stored::Postponed(text("redis is unreachable")),
+        ),
+        (
+            once(),
+            "panic",
+            Stored::Failed(text("handler panicked: oh no")),
+        ),
+        (once(), "x", Stored::Failed(text("what is x?"))),
+        (twice(), "x", retried(0)),
+    ];
+    for (backoff, stored) in [
+        (Backoff::exponential(SECOND), retried(1)),
+        (Backoff::custom("known"), retried(2)),
+        (Backoff::custom("unknown"), Stored::Failed(text(unknown))),
     ] {
-        let run = TestJob::new(data)?.run(follow, ()).await;
-        assert_eq!(run.stored(), &stored, "{data}");
-        let value = matches!(stored, Stored::Completed(_)).then_some(7);
-        assert_eq!(run.result::<u32>()?, value, "{data}");
-        let failed = matches!(stored, Stored::Failed(_) | Stored::Postponed(_));
-        assert_eq!(run.error().is_some(), failed, "{data}");
-        assert_eq!(run.outcome().is_err(), failed, "{data}");
+        table.push((twice().backoff(backoff), "x", stored));
     }
-    let run = TestJob::new("limit")?.run(follow, ()).await;
-    assert_eq!(run.outcome().ok(), Some(&Outcome::RateLimited(SECOND)));
+    let mut table: Vec<_> = table
+        .into_iter()
+        .map(|(options, data, stored)| (record(data, options), stored))
+        .collect();
+    let mut deferred = record("done", twice());
+    deferred.deferred_failure = Some(text("child bull:q:7 failed"));
+    table.push((deferred, Stored::Failed(text("child bull:q:7 failed"))));
+    table
+}
+
+fn record(data: &str, options: JobOptions) -> JobRecord {
+    let mut record = JobRecord::new("1");
+    record.raw_data = json!(data).to_string();
+    record.options = options;
+    record.attempts_started = 1;
+    record
+}
+
+async fn known(_: FailedAttempt) -> Option<Duration> {
+    Some(2 * SECOND)
+}
+
+#[tokio::test]
+async fn test_jobs_end_as_the_table_says() -> TestResult {
+    for (record, stored) in table() {
+        let case = format!("{} {:?}", record.raw_data, record.options);
+        let test = TestJob::from_record(record).backoff_strategy("known", known);
+        let run = test.run(follow, ()).await;
+        assert_eq!(run.stored(), &stored, "{case}");
+        let value = run.result::<Value>()?;
+        assert_eq!(value.is_some(), matches!(stored, Stored::Completed(_)));
+        let failed = matches!(
+            stored,
+            Stored::Failed(_) | Stored::Postponed(_) | Stored::Retried { .. }
+        );
+        assert_eq!(run.error().is_some(), failed, "{case}");
+        assert_eq!(run.outcome().is_err(), failed, "{case}");
+    }
     let run = TestJob::new("panic")?.run(follow, ()).await;
     let error = run.error().ok_or("no error")?.error();
     let panicked = AttemptError::Panicked("oh no".to_owned());
     assert_eq!(error.downcast_ref::<AttemptError>(), Some(&panicked));
+    let limit = TestJob::new("limit")?;
+    let run = limit.run(follow, ()).await;
+    assert!(matches!(run.outcome(), Ok(Outcome::RateLimited(wait)) if *wait == 60 * SECOND));
+    assert_eq!(limit.rate_limits(), [60 * SECOND]);
+    Ok(())
+}
+
+/// A test job ends as the same job does on a worker with Redis.
+#[tokio::test]
+async fn workers_store_what_test_jobs_report() -> TestResult {
+    let fixture = Fixture::start().await?;
+    for (number, (record, stored)) in table().into_iter().enumerate() {
+        let case = format!("{} {:?}", record.raw_data, record.options);
+        let name = format!("q{number}");
+        let queue = Queue::<String>::open(&fixture.client, &name).await?;
+        let data = record.data()?;
+        let id = queue.add_with("test", &data, record.options).await?.id;
+        if let Some(reason) = &record.deferred_failure {
+            let key = format!("bull:{name}:{id}");
+            fixture.server.int(&["HSET", &key, "defa", reason]).await?;
+        }
+        let worker = queue.worker().backoff_strategy("known", known);
+        let mut events = worker.events();
+        let worker = worker.start(follow).await?;
+        let first = loop {
+            let event = timeout(DEADLINE, events.next()).await?;
+            match event.ok_or("the worker has no more events")? {
+                event @ (WorkerEvent::Completed { .. }
+                | WorkerEvent::Failed { .. }
+                | WorkerEvent::Deferred { .. }) => break event,
+                _ => {}
+            }
+        };
+        worker.close().await;
+        let job = queue.job(&id).await?.ok_or("no such job")?;
+        match (&stored, first) {
+            (Stored::Completed(value), WorkerEvent::Completed { result, .. }) => {
+                assert_eq!(&*result, value, "{case}");
+            }
+            (
+                Stored::Failed(text),
+                WorkerEvent::Failed {
+                    reason, retries, ..
+                },
+            ) => {
+                assert_eq!((&*reason, retries), (&**text, false), "{case}");
+            }
+            (
+                Stored::Retried { reason: text, wait },
+                WorkerEvent::Failed {
+                    reason, retries, ..
+                },
+            ) => {
+                assert_eq!((&*reason, retries), (&**text, true), "{case}");
+                assert_eq!(job.delay, *wait, "{case}");
+            }
+            (Stored::Delayed(wait), WorkerEvent::Deferred { .. }) => {
+                assert_eq!(job.delay, *wait, "{case}");
+            }
+            // The reason is in the worker's log only.
+            (Stored::Postponed(_), WorkerEvent::Deferred { .. }) => {
+                assert_eq!((job.attempts_started, job.attempts_made), (0, 0), "{case}");
+                assert_eq!(queue.state(&id).await?, Some(JobState::Delayed), "{case}");
+            }
+            (Stored::Released | Stored::WaitingForChildren, WorkerEvent::Deferred { .. }) => {
+                assert_eq!(queue.state(&id).await?, Some(JobState::Waiting), "{case}");
+            }
+            (stored, event) => return Err(format!("{case}: {event:?}, not {stored:?}").into()),
+        }
+        let limited = !queue.rate_limit_state().await?.may_start();
+        assert_eq!(limited, data == "limit", "{case}");
+    }
     Ok(())
 }
 
@@ -77,13 +206,6 @@ async fn attempts_and_backoff_decide_about_a_retry() -> TestResult {
             JobOptions::new().attempts(4).backoff(exponential),
             3,
             Some(4 * SECOND),
-        ),
-        (
-            JobOptions::new()
-                .attempts(2)
-                .backoff(Backoff::custom("mine")),
-            1,
-            Some(Duration::ZERO),
         ),
     ] {
         let job = TestJob::new("x")?.options(options).attempt(attempt);
@@ -128,15 +250,15 @@ async fn actions_of_a_handler_are_recorded() -> TestResult {
         job.update_progress(&step).await?;
         assert_eq!(job.log(format!("step {step}")).await?, step.min(2));
     }
-    assert_eq!(test.updated_data(), None);
+    assert_eq!(test.updated_data::<Value>()?, None);
     job.update_data(&json!({ "step": 4 })).await?;
     assert_eq!(job.limit_rate(SECOND).await?, SECOND);
     let zero = job.limit_rate(Duration::ZERO).await;
     assert!(matches!(zero, Err(Error::Invalid { .. })), "{zero:?}");
 
-    assert_eq!(test.progress(), [json!(1), json!(2), json!(3)]);
+    assert_eq!(test.progress::<u32>()?, [1, 2, 3]);
     assert_eq!(test.logs(), ["step 2", "step 3"]);
-    assert_eq!(test.updated_data(), Some(json!({ "step": 4 })));
+    assert_eq!(test.updated_data()?, Some(json!({ "step": 4 })));
     assert_eq!(test.rate_limits(), [SECOND]);
     // The handler keeps the data that it began with.
     assert_eq!(job.data()["step"], 1);
@@ -154,7 +276,7 @@ async fn refused_actions_fail_and_are_not_recorded() -> TestResult {
         other => return Err(format!("{other:?}").into()),
     };
     assert_eq!(source, Refusal::LockLost);
-    assert_eq!(test.updated_data(), None);
+    assert_eq!(test.updated_data::<u32>()?, None);
     Ok(())
 }
 
@@ -204,6 +326,7 @@ async fn end_of_a_run_cancels_what_its_handler_spawned() -> TestResult {
 /// A layer sees the call, may answer for the handler, and its errors are failed attempts.
 #[tokio::test]
 async fn layers_are_run_with_their_handler() -> TestResult {
+    let text = str::to_owned;
     let handler = testing::service(follow, ());
     let gate = service_fn(|call: JobCall| {
         let handler = handler.clone();
@@ -218,7 +341,7 @@ async fn layers_are_run_with_their_handler() -> TestResult {
     let delayed = Stored::Delayed(SECOND);
     let broken = Stored::Failed("the layer is broken".to_owned());
     for (name, stored) in [
-        ("open", Stored::Completed(json!(7))),
+        ("open", Stored::Completed(text("7"))),
         ("closed", delayed),
         ("broken", broken),
     ] {

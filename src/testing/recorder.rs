@@ -1,0 +1,64 @@
+//! What a handler does by way of its job.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+use crate::error::{Error, Refusal, Result};
+use crate::job::{Action, Actions, JobId};
+use crate::store::LimitRate;
+
+/// Records the actions of a handler.
+#[derive(Debug, Default)]
+pub(super) struct Recorder(Mutex<Recorded>);
+
+#[derive(Debug, Default)]
+pub(super) struct Recorded {
+    /// JSON text, oldest first.
+    pub(super) progress: Vec<String>,
+    pub(super) logs: Vec<String>,
+    /// JSON text.
+    pub(super) data: Option<String>,
+    pub(super) limits: Vec<Duration>,
+    /// With what every action is refused.
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Recorder {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Recorded> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn record(&self, job: &JobId, action: Action) -> Result<u64> {
+        let mut recorded = self.lock();
+        if let Some(source) = recorded.refusal {
+            let job = job.clone();
+            return Err(Error::Refused { job, source });
+        }
+        match action {
+            Action::Progress(progress) => recorded.progress.push(progress),
+            Action::Data(data) => recorded.data = Some(data),
+            Action::Log { row, keep } => {
+                recorded.logs.push(row);
+                let rows = recorded.logs.len();
+                if let Ok(keep @ 1..) = usize::try_from(keep) {
+                    recorded.logs.drain(..rows.saturating_sub(keep));
+                }
+                return Ok(u64::try_from(recorded.logs.len()).unwrap_or(u64::MAX));
+            }
+            Action::Limit(wait) => {
+                LimitRate::checked(wait, None)?;
+                recorded.limits.push(wait);
+                return Ok(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+            }
+        }
+        Ok(0)
+    }
+}
+
+impl Actions for Recorder {
+    fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>> {
+        Box::pin(std::future::ready(self.record(job, action)))
+    }
+}
