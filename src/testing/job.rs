@@ -316,15 +316,15 @@ impl TestJob {
         T: Service<JobCall, Response = JobReply>,
         T::Error: Into<BoxError>,
     {
-        let outcome = match policy::preflight(&self.record, &self.concluder.rules) {
-            Some(error) => Err(error),
-            None => {
-                let call = self.call();
-                // The attempt's end is its cancellation for whatever the handler has spawned.
-                let _cancel_spawned = call.cancellation.0.clone().drop_guard();
-                let reply = worker::answer(service, call).await;
-                reply.map(JobReply::into_outcome)
-            }
+        let preflight = policy::preflight(&self.record, &self.concluder.rules);
+        let outcome = if let Some(error) = preflight {
+            Err(error)
+        } else {
+            let call = self.call();
+            // The attempt's end is its cancellation for whatever the handler has spawned.
+            let _cancel_spawned = call.cancellation.0.clone().drop_guard();
+            let reply = worker::answer(service, call).await;
+            reply.map(JobReply::into_outcome)
         };
         if let Ok(Outcome::RateLimited(wait)) = &outcome {
             self.recorder.lock().limits.push(*wait);
