@@ -147,11 +147,14 @@ async fn workers_store_what_test_jobs_report() -> TestResult {
         let worker = worker.start(follow).await?;
         let first = loop {
             let event = timeout(DEADLINE, events.next()).await?;
-            match event.ok_or("the worker has no more events")? {
-                event @ (WorkerEvent::Completed { .. }
-                | WorkerEvent::Failed { .. }
-                | WorkerEvent::Deferred { .. }) => break event,
-                _ => {}
+            let event = event.ok_or("the worker has no more events")?;
+            if matches!(
+                event,
+                WorkerEvent::Completed { .. }
+                    | WorkerEvent::Failed { .. }
+                    | WorkerEvent::Deferred { .. }
+            ) {
+                break event;
             }
         };
         worker.close().await;
