@@ -12,7 +12,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use oxbull::{Client, ClientConfig, Context, Job, JobResult, NewJob, Outcome, Queue, Worker};
+use oxbull::{
+    Client, ClientConfig, Context, Job, JobRateLimit, JobResult, NewJob, Outcome, Queue, Worker,
+};
 use oxbull_testkit::RedisServer;
 
 type Bench<T = ()> = Result<T, Box<dyn Error>>;
@@ -69,7 +71,7 @@ async fn measure(name: &str, max: u32, window: u64, workers: usize) -> Bench {
     for _ in 0..workers {
         let worker = Worker::builder(&client, "bench")
             .concurrency(50)
-            .rate_limit(max, Duration::from_millis(window));
+            .rate_limit(JobRateLimit::new(max, Duration::from_millis(window)));
         fleet.push(worker.start(nothing).await?);
     }
     while queue.counts().await?.completed <= u64::try_from(whole)? {

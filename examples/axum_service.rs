@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use oxbull::{
-    BoxError, Client, Error, Job, JobCounts, JobEnd, JobId, JobOptions, JobRecord, Queue,
+    BoxError, Client, Error, Job, JobCounts, JobId, JobOptions, JobOutcome, JobRecord, Queue,
     Retention, ShutdownSignals,
 };
 use tokio::net::TcpListener;
@@ -62,7 +62,7 @@ async fn add(
 async fn wait(
     State(sums): State<Sums>,
     Json(numbers): Json<Vec<u32>>,
-) -> Result<Json<JobEnd<u32>>, Failure> {
+) -> Result<Json<JobOutcome<u32>>, Failure> {
     let options = JobOptions::new().remove_on_complete(Retention::Remove);
     let within = Duration::from_secs(5);
     Ok(Json(

@@ -17,7 +17,7 @@ use std::time::Duration;
 use oxbull::tower::layer::layer_fn;
 use oxbull::tower::{BoxError, Service};
 use oxbull::{
-    Backoff, Client, Context, Job, JobCall, JobEnd, JobError, JobOptions, JobReply, JobResult,
+    Backoff, Client, Context, Job, JobCall, JobError, JobOptions, JobOutcome, JobReply, JobResult,
     JobService, Outcome, Queue,
 };
 use serde::{Deserialize, Serialize};
@@ -105,8 +105,8 @@ async fn main() -> oxbull::Result<()> {
             .add_and_wait::<u32>("mail", &mail, options, wait)
             .await?
         {
-            JobEnd::Completed(number) => println!("{to}: mail number {number}"),
-            JobEnd::Failed { reason } => println!("{to}: {reason}"),
+            JobOutcome::Completed(number) => println!("{to}: mail number {number}"),
+            JobOutcome::Failed { reason } => println!("{to}: {reason}"),
             other => println!("{to}: {other:?}"),
         }
     }

@@ -28,7 +28,7 @@ pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
 pub use job::{
     AddOutcome, Added, AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication,
-    IfDelayed, Job, JobEnd, JobError, JobId, JobOptions, JobRateLimit, JobRecord, JobResult,
+    IfDelayed, Job, JobError, JobId, JobOptions, JobOutcome, JobRateLimit, JobRecord, JobResult,
     JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, RateLimitState, Recurrence,
     Retention, Schedule, SchedulerRecord, Telemetry,
 };

@@ -72,9 +72,9 @@ impl<D> Queue<D> {
         self.store().is_maxed().await
     }
 
-    /// Lets at most `max` jobs start in each window, over all workers, those without a limit of
-    /// their own included. A worker with a [limit](crate::WorkerBuilder::rate_limit) of its own
-    /// keeps its window but uses this `max`.
+    /// Limits the starts of jobs over all workers, those without a limit of their own included. A
+    /// worker with a [limit](crate::WorkerBuilder::rate_limit) of its own keeps its window but uses
+    /// the `max` of this one.
     ///
     /// # Errors
     ///
@@ -87,12 +87,13 @@ impl<D> Queue<D> {
     /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
     /// use std::time::Duration;
     ///
-    /// queue.set_global_rate_limit(200, Duration::from_secs(3600)).await?;
+    /// use oxbull::JobRateLimit;
+    ///
+    /// queue.set_global_rate_limit(JobRateLimit::new(200, Duration::from_secs(3600))).await?;
     /// # Ok(())
     /// # }
     /// ```
-    pub async fn set_global_rate_limit(&self, max: u32, window: Duration) -> Result<()> {
-        let limit = JobRateLimit::new(max, window);
+    pub async fn set_global_rate_limit(&self, limit: JobRateLimit) -> Result<()> {
         limit.check()?;
         let change = ChangeSettings::RateLimit(Some(limit));
         self.store().run(&change).await.map(drop)

@@ -204,13 +204,26 @@ impl<S, D> WorkerBuilder<S, D> {
         self
     }
 
-    /// Starts at most `max` jobs in each window, together with all workers of the queue that
-    /// have a limit; a worker that has none neither counts nor waits, unless the queue has a
-    /// [global limit](crate::Queue::set_global_rate_limit), whose `max` beats this one. A window
-    /// begins with the first start in it and lasts as long as the worker of that start says.
+    /// Limits the starts of jobs, together with all workers of the queue that have a limit; a worker
+    /// that has none neither counts nor waits, unless the queue has a
+    /// [global limit](crate::Queue::set_global_rate_limit), whose `max` takes precedence over this one. A
+    /// window begins with the first start in it and lasts as long as the worker of that start says.
     /// Default: no limit.
-    pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
-        self.options.limit = Some(JobRateLimit::new(max, window));
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # fn build(client: &oxbull::Client) -> oxbull::WorkerBuilder {
+    /// use std::time::Duration;
+    ///
+    /// use oxbull::{JobRateLimit, Worker};
+    ///
+    /// let limit = JobRateLimit::new(200, Duration::from_secs(3600));
+    /// Worker::builder(client, "mail").rate_limit(limit)
+    /// # }
+    /// ```
+    pub fn rate_limit(mut self, limit: JobRateLimit) -> Self {
+        self.options.limit = Some(limit);
         self
     }
 

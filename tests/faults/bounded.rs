@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use oxbull::{
-    Client, ClientConfig, Deduplication, DrainScope, JobId, JobOptions, JobRecord, ManualWorker,
-    NewJob, Outcome, Parent, Queue, QueuePosition, Retention, RetryOptions, Schedule,
+    Client, ClientConfig, Deduplication, DrainScope, JobId, JobOptions, JobRateLimit, JobRecord,
+    ManualWorker, NewJob, Outcome, Parent, Queue, QueuePosition, Retention, RetryOptions, Schedule,
 };
 use oxbull_testkit::{Connection, RedisServer, Rule, TestResult, Value as Reply};
 use serde_json::{Value, json};
@@ -236,7 +236,7 @@ async fn crowded(b: &MeteredQueue) -> TestResult {
         queue.publish_event("mine", &json!({ "n": "1" })).await?;
         queue.set_global_concurrency(9).await?;
         queue
-            .set_global_rate_limit(9, Duration::from_secs(1))
+            .set_global_rate_limit(JobRateLimit::new(9, Duration::from_secs(1)))
             .await?;
         queue.limit_rate(Duration::from_millis(1)).await?;
         queue.lift_rate_limit().await?;

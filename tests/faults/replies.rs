@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oxbull::{Error, JobOptions};
+use oxbull::{Error, JobOptions, JobRateLimit};
 use oxbull_testkit::{DEADLINE, Rule, TestResult};
 
 use crate::check::{Allow, check_queue};
@@ -69,7 +69,9 @@ async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
 async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
     const HOUR: Duration = Duration::from_secs(3600);
     let site = Fixture::proxied().await?;
-    site.queue.set_global_rate_limit(5, HOUR).await?;
+    site.queue
+        .set_global_rate_limit(JobRateLimit::new(5, HOUR))
+        .await?;
     let ids = site.add(10, 0).await?;
     let fetch =
         |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) != "0";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use oxbull::{
-    EventEntry, Job, JobEnd, JobId, JobOptions, ManualWorker, Outcome, QueueEvent, QueueEvents,
+    EventEntry, Job, JobId, JobOptions, JobOutcome, ManualWorker, Outcome, QueueEvent, QueueEvents,
     RetryOptions,
 };
 use oxbull_testkit::{BullMq, DEADLINE, TestResult};
@@ -178,10 +178,10 @@ async fn every_event_of_ours_is_typed_and_read_by_bullmq() -> TestResult {
     let bad = JobOptions::new().attempts(2);
     let bad = queue.add_with("n", &Order::new("fail"), bad).await?.id;
     let worker = fleet.rust_worker().start(obey).await?;
-    let end: JobEnd<Value> = queue.wait_for(&bad, DEADLINE).await?;
+    let end: JobOutcome<Value> = queue.wait_for(&bad, DEADLINE).await?;
     assert_eq!(
         end,
-        JobEnd::Failed {
+        JobOutcome::Failed {
             reason: "boom".to_owned()
         }
     );
@@ -329,10 +329,10 @@ async fn ends_come_from_workers_of_either_kind() -> TestResult {
         while let Some(done) = waits.join_next().await {
             let (what, end) = done?;
             let expected = match what {
-                "fail" => JobEnd::Failed {
+                "fail" => JobOutcome::Failed {
                     reason: "boom".to_owned(),
                 },
-                _ => JobEnd::Completed(json!({ "ok": true })),
+                _ => JobOutcome::Completed(json!({ "ok": true })),
             };
             assert_eq!(end?, expected, "{what}");
         }
@@ -365,7 +365,7 @@ async fn handler_may_wait_for_another_job() -> TestResult {
     let end = outer
         .add_and_wait::<String>("x", &json!({}), JobOptions::new(), DEADLINE)
         .await?;
-    assert!(matches!(end, JobEnd::Completed(text) if text.contains("ok")));
+    assert!(matches!(end, JobOutcome::Completed(text) if text.contains("ok")));
     worker.close().await;
     Ok(())
 }

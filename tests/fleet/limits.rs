@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use oxbull::{JobOptions, ManualWorker, NewJob, Outcome, RateLimitState, Worker};
+use oxbull::{JobOptions, JobRateLimit, ManualWorker, NewJob, Outcome, RateLimitState, Worker};
 use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::json;
 
@@ -51,7 +51,7 @@ async fn crew(fleet: &Fleet, own: Option<(u32, u64)>) -> TestResult<Vec<Worker>>
         fleet.node_worker(node.clone()).await?;
         let mut worker = fleet.rust_worker().concurrency(concurrency);
         if let Some((max, duration)) = own {
-            worker = worker.rate_limit(max, Duration::from_millis(duration));
+            worker = worker.rate_limit(JobRateLimit::new(max, Duration::from_millis(duration)));
         }
         crew.push(worker.start(obey).await?);
     }
@@ -95,9 +95,14 @@ async fn workers_keep_within_their_common_limit() -> TestResult {
 async fn workers_keep_within_the_global_limit() -> TestResult {
     let fleet = Fleet::start(BullMq::V6).await?;
     let window = Duration::from_millis(WINDOW);
-    fleet.queue.set_global_rate_limit(MAX, window).await?;
+    fleet
+        .queue
+        .set_global_rate_limit(JobRateLimit::new(MAX, window))
+        .await?;
     let mut crew = crew(&fleet, None).await?;
-    let own = fleet.rust_worker().rate_limit(1000, window);
+    let own = fleet
+        .rust_worker()
+        .rate_limit(JobRateLimit::new(1000, window));
     crew.push(own.start(obey).await?);
     fleet
         .node_worker(json!({ "limiter": { "max": 1000, "duration": WINDOW } }))
@@ -174,7 +179,9 @@ async fn handlers_of_either_side_stop_both() -> TestResult {
     for rust_limits in [true, false] {
         let fleet = Fleet::start(BullMq::V6).await?;
         let rust = || {
-            let worker = fleet.rust_worker().rate_limit(1000, DEADLINE);
+            let worker = fleet
+                .rust_worker()
+                .rate_limit(JobRateLimit::new(1000, DEADLINE));
             worker
                 .max_rate_limit_wait(Duration::from_millis(20))
                 .start(obey)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use oxbull::{
-    AddOutcome, Deduplication, Error, JobEnd, JobOptions, JobRateLimit, ManualWorker, Outcome,
+    AddOutcome, Deduplication, Error, JobOptions, JobOutcome, JobRateLimit, ManualWorker, Outcome,
     QueueEvents, Refusal, Worker,
 };
 use oxbull_fixture::{Fixture, obey};
@@ -62,7 +62,7 @@ async fn reads_of_a_queue_have_bullmqs_names_and_milliseconds() -> TestResult {
     let state = shown(queue.rate_limit_state().await?)?;
     assert_eq!(state["state"], "limited");
     assert!(state["retryAfter"].is_u64(), "{state}");
-    assert_eq!(shown(JobEnd::Completed(7))?, json!({ "completed": 7 }));
+    assert_eq!(shown(JobOutcome::Completed(7))?, json!({ "completed": 7 }));
     assert_eq!(
         shown(Refusal::LockLost)?,
         json!(Refusal::LockLost.to_string())

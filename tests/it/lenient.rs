@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use oxbull::{
-    ChildPolicy, Context, Error, Job, JobEnd, JobError, JobId, JobOptions, JobRecord, JobResult,
-    JobState, ManualWorker, Outcome, Parent, RetryOptions, SchedulerOrder, Timestamp, Worker,
-    WorkerBuilder,
+    ChildPolicy, Context, Error, Job, JobError, JobId, JobOptions, JobOutcome, JobRecord,
+    JobResult, JobState, ManualWorker, Outcome, Parent, RetryOptions, SchedulerOrder, Timestamp,
+    Worker, WorkerBuilder,
 };
 use oxbull_fixture::Fixture;
 use oxbull_testkit::{BullMq, DEADLINE, NodePeer, TestResult, eventually};
@@ -180,7 +180,7 @@ async fn ids_that_are_no_text_are_good_for_every_action() -> TestResult {
     let worker = scene.worker().start(listen).await?;
     let end = waiting.await??;
     assert!(
-        matches!(&end, JobEnd::Completed(value) if value == "done"),
+        matches!(&end, JobOutcome::Completed(value) if value == "done"),
         "{end:?}"
     );
     worker.close().await;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use oxbull::{
-    Client, ClientConfig, Context, Error, Job, JobOptions, JobResult, ManualWorker, NewJob,
-    Outcome, Queue, RateLimitState, Worker,
+    Client, ClientConfig, Context, Error, Job, JobOptions, JobRateLimit, JobResult, ManualWorker,
+    NewJob, Outcome, Queue, RateLimitState, Worker,
 };
 use oxbull_fixture::{Fixture, obey};
 use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
@@ -61,7 +61,7 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
                 .drain_delay(BRIEFLY)
                 .max_rate_limit_wait(BRIEFLY);
             if own_limit {
-                worker = worker.rate_limit(1000, MINUTE);
+                worker = worker.rate_limit(JobRateLimit::new(1000, MINUTE));
             }
             fleet.push(worker.start(limit).await?);
         }
@@ -101,7 +101,9 @@ async fn state_of_a_limit_tells_the_room_that_is_left() -> TestResult {
     let stage = Fixture::start().await?;
     let queue = &stage.queue;
     let worker = ManualWorker::new(&stage.client, "q")?;
-    queue.set_global_rate_limit(2, MINUTE).await?;
+    queue
+        .set_global_rate_limit(JobRateLimit::new(2, MINUTE))
+        .await?;
     assert_eq!(queue.rate_limit_state().await?, RateLimitState::NoWindow);
     for _ in 0..2 {
         stage.add("x", JobOptions::new()).await?;
@@ -146,7 +148,10 @@ async fn handler_limits_the_queue_and_goes_on() -> TestResult {
         Ok(Outcome::Done(refused))
     }
     let stage = Fixture::start().await?;
-    stage.queue.set_global_rate_limit(1000, MINUTE).await?;
+    stage
+        .queue
+        .set_global_rate_limit(JobRateLimit::new(1000, MINUTE))
+        .await?;
     let worker = Worker::builder(&stage.client, "q")
         .max_rate_limit_wait(BRIEFLY)
         .start(learn)
@@ -179,7 +184,7 @@ async fn batches_do_not_exceed_a_limit() -> TestResult {
         let worker = Worker::builder(&stage.client, "q")
             .concurrency(30)
             .max_rate_limit_wait(BRIEFLY)
-            .rate_limit(70, NEVER);
+            .rate_limit(JobRateLimit::new(70, NEVER));
         fleet.push(worker.start(obey).await?);
     }
     stage.ended(70).await?;
@@ -290,7 +295,9 @@ async fn bad_limits_are_refused_and_change_nothing() -> TestResult {
     let server = RedisServer::start().await?;
     let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
     let queue: Queue<Value> = Queue::open(&client, "q").await?;
-    queue.set_global_rate_limit(7, MINUTE).await?;
+    queue
+        .set_global_rate_limit(JobRateLimit::new(7, MINUTE))
+        .await?;
     queue.set_global_concurrency(3).await?;
     let before = server.cli(&["HGETALL", "bull:q:meta"]).await?.map();
     let scripts = server
@@ -302,17 +309,23 @@ async fn bad_limits_are_refused_and_change_nothing() -> TestResult {
     let mut refused = Vec::new();
     for window in [none, tiny, huge] {
         refused.push((
-            queue.set_global_rate_limit(1, window).await.err(),
+            queue
+                .set_global_rate_limit(JobRateLimit::new(1, window))
+                .await
+                .err(),
             "rate limit window",
         ));
         refused.push((queue.limit_rate(window).await.err(), "rate limit wait"));
-        let worker = Worker::builder(&client, "q").rate_limit(1, window);
+        let worker = Worker::builder(&client, "q").rate_limit(JobRateLimit::new(1, window));
         refused.push((worker.start(limit).await.err(), "rate limit window"));
-        let worker = ManualWorker::new(&client, "q")?.rate_limit(1, window);
+        let worker = ManualWorker::new(&client, "q")?.rate_limit(JobRateLimit::new(1, window));
         refused.push((worker.fetch("t").await.err(), "rate limit window"));
     }
     refused.push((
-        queue.set_global_rate_limit(0, MINUTE).await.err(),
+        queue
+            .set_global_rate_limit(JobRateLimit::new(0, MINUTE))
+            .await
+            .err(),
         "rate limit",
     ));
     refused.push((
@@ -320,7 +333,7 @@ async fn bad_limits_are_refused_and_change_nothing() -> TestResult {
         "global concurrency",
     ));
     refused.push((queue.rate_limit_state_of(0).await.err(), "rate limit"));
-    let worker = Worker::builder(&client, "q").rate_limit(0, MINUTE);
+    let worker = Worker::builder(&client, "q").rate_limit(JobRateLimit::new(0, MINUTE));
     refused.push((worker.start(limit).await.err(), "rate limit"));
     let worker = Worker::builder(&client, "q").max_rate_limit_wait(none);
     refused.push((worker.start(limit).await.err(), "rate limit wait"));
@@ -356,7 +369,10 @@ async fn odd_keys_are_told_and_left_alone() -> TestResult {
         queue.remove_global_concurrency().await.err(),
         queue.global_concurrency().await.err(),
         queue.is_maxed().await.err(),
-        queue.set_global_rate_limit(1, MINUTE).await.err(),
+        queue
+            .set_global_rate_limit(JobRateLimit::new(1, MINUTE))
+            .await
+            .err(),
         queue.remove_global_rate_limit().await.err(),
         queue.global_rate_limit().await.err(),
         queue.limit_rate(MINUTE).await.err(),

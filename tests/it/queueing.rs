@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::join_all;
 use oxbull::{
-    AddOutcome, Backoff, ChildPolicy, Deduplication, DrainScope, Error, Job, JobEnd, JobError,
-    JobId, JobOptions, JobState, ManualWorker, NewJob, Outcome, Parent, Queue, QueueEvent,
+    AddOutcome, Backoff, ChildPolicy, Deduplication, DrainScope, Error, Job, JobError, JobId,
+    JobOptions, JobOutcome, JobState, ManualWorker, NewJob, Outcome, Parent, Queue, QueueEvent,
     QueuePosition, Refusal, RetryOptions,
 };
 use oxbull_fixture::Fixture;
@@ -94,10 +94,10 @@ async fn queue_opens_workers_and_events_under_its_own_prefix() -> TestResult {
     let queue = queue.open().await?;
     let mut events = queue.events().open().await?;
     let worker = queue.worker().start(length).await?;
-    let end: JobEnd<usize> = queue
+    let end: JobOutcome<usize> = queue
         .add_and_wait("job", &"four".to_owned(), JobOptions::new(), DEADLINE)
         .await?;
-    assert_eq!(end, JobEnd::Completed(4));
+    assert_eq!(end, JobOutcome::Completed(4));
     let entry = events.next().await.ok_or("no event")??;
     assert!(matches!(entry.event, QueueEvent::Added { .. }), "{entry:?}");
     worker.close().await;

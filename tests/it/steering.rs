@@ -209,7 +209,7 @@ async fn failures_are_logged() -> TestResult {
 /// What is left of a shutdown's time, or of a job's own, does not keep a job from being given back: not
 /// that its handler was cancelled before and had longer, nor a backoff strategy that does not end.
 #[tokio::test]
-async fn attempts_that_do_not_end_are_given_back() -> TestResult {
+async fn unfinished_attempts_are_released_at_shutdown() -> TestResult {
     async fn deaf(job: Job<Value>, _: Context) -> JobResult<()> {
         if job.data()["do"] == "fail" {
             return Err(JobError::retry("it failed"));

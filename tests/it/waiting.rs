@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    Client, ClientConfig, Error, Job, JobEnd, JobError, JobId, JobOptions, ManualWorker, Outcome,
-    Queue, Retention, RetryOptions, Worker,
+    Client, ClientConfig, Error, Job, JobError, JobId, JobOptions, JobOutcome, ManualWorker,
+    Outcome, Queue, Retention, RetryOptions, Worker,
 };
 use oxbull_fixture::{Fixture, obey};
 use oxbull_testkit::{Command, DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::events::{keep_away, readers, settles_at};
 
-type Wait = JoinHandle<oxbull::Result<JobEnd<Value>>>;
+type Wait = JoinHandle<oxbull::Result<JobOutcome<Value>>>;
 
 /// Waits for a job in a task of its own.
 fn wait(queue: &Queue<Value>, job: &JobId) -> Wait {
@@ -21,12 +21,12 @@ fn wait(queue: &Queue<Value>, job: &JobId) -> Wait {
     tokio::spawn(async move { queue.wait_for(&job, DEADLINE).await })
 }
 
-fn completed(value: Value) -> JobEnd<Value> {
-    JobEnd::Completed(value)
+fn completed(value: Value) -> JobOutcome<Value> {
+    JobOutcome::Completed(value)
 }
 
-fn failed(reason: &str) -> JobEnd<Value> {
-    JobEnd::Failed {
+fn failed(reason: &str) -> JobOutcome<Value> {
+    JobOutcome::Failed {
         reason: reason.to_owned(),
     }
 }
@@ -58,8 +58,8 @@ async fn end_of_a_job_comes_to_whoever_waits() -> TestResult {
     for (job, end) in jobs.into_iter().zip(&ends) {
         assert_eq!(&stage.queue.wait_for::<Value>(job, DEADLINE).await?, end);
     }
-    let typed: JobEnd<Sized> = stage.queue.wait_for(&good, DEADLINE).await?;
-    assert_eq!(typed, JobEnd::Completed(Sized("good".to_owned())));
+    let typed: JobOutcome<Sized> = stage.queue.wait_for(&good, DEADLINE).await?;
+    assert_eq!(typed, JobOutcome::Completed(Sized("good".to_owned())));
     let odd = stage.queue.wait_for::<u32>(&good, DEADLINE).await;
     assert!(matches!(odd, Err(Error::Decode { .. })), "{odd:?}");
     worker.close().await;
@@ -483,7 +483,7 @@ async fn no_wait_is_lost_under_kills_and_trims() -> TestResult {
         waits.spawn(async move {
             for n in 0..50 {
                 let data = json!([task, n]);
-                let end: JobEnd<Value> = if n % 2 == 0 {
+                let end: JobOutcome<Value> = if n % 2 == 0 {
                     let added = queue.add_once("job", &data, JobOptions::new()).await?;
                     queue.wait_for(&added.id, DEADLINE).await?
                 } else {

@@ -6,9 +6,9 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use oxbull::{
-    Backoff, Context, Error, FailedAttempt, Job, JobCall, JobError, JobOptions, JobReply,
-    JobResult, JobService, JobState, NewJob, Outcome, Queue, Refusal, Retention, ShutdownOptions,
-    Worker, WorkerEvent,
+    Backoff, Context, Error, FailedAttempt, Job, JobCall, JobError, JobOptions, JobRateLimit,
+    JobReply, JobResult, JobService, JobState, NewJob, Outcome, Queue, Refusal, Retention,
+    ShutdownOptions, Worker, WorkerEvent,
 };
 use oxbull_fixture::{Fixture, obey};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
@@ -311,7 +311,7 @@ async fn rate_limits_hold_jobs_back() -> TestResult {
     let stage = Fixture::start().await?;
     let worker = Worker::builder(&stage.client, "q")
         .concurrency(10)
-        .rate_limit(2, Duration::from_millis(400))
+        .rate_limit(JobRateLimit::new(2, Duration::from_millis(400)))
         .start(obey)
         .await?;
     for _ in 0..5 {

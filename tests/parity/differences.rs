@@ -54,7 +54,7 @@ scenarios!(own:
     retried_end_fetches_the_next_job,
     jobs_that_are_each_other_s_parents_are_removed,
     bulk_leaves_no_wake_up_for_a_replaced_job,
-    job_that_steps_back_trims_no_events,
+    deferred_job_trims_no_events,
     parent_that_goes_with_its_drained_child_frees_its_id,
     stalled_jobs_run_again_in_their_order,
 );
@@ -778,7 +778,7 @@ async fn bulk_leaves_no_wake_up_for_a_replaced_job(q: &mut Driver) -> TestResult
 }
 
 /// The next add does it, or the end of a job.
-async fn job_that_steps_back_trims_no_events(q: &mut Driver) -> TestResult {
+async fn deferred_job_trims_no_events(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     for _ in 0..97 {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use oxbull::{
-    Added, Client, DrainScope, Error, JobError, JobId, JobRecord, ManualWorker, NewJob, Outcome,
-    Queue, QueuePosition, RateLimitState, Recurrence, Refusal, RetryOptions, SchedulerOrder,
-    SchedulerRecord, Timestamp,
+    Added, Client, DrainScope, Error, JobError, JobId, JobRateLimit, JobRecord, ManualWorker,
+    NewJob, Outcome, Queue, QueuePosition, RateLimitState, Recurrence, Refusal, RetryOptions,
+    SchedulerOrder, SchedulerRecord, Timestamp,
 };
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
@@ -65,10 +65,10 @@ impl Ox {
             worker = match name.as_str() {
                 "name" => worker.name(text(value)?),
                 "lockDuration" => worker.lock_duration(millis(value)?),
-                "limiter" => worker.rate_limit(
+                "limiter" => worker.rate_limit(JobRateLimit::new(
                     u32::try_from(number(&value["max"])?)?,
                     millis(&value["duration"])?,
-                ),
+                )),
                 "metrics" => worker.metrics(u32::try_from(number(&value["maxDataPoints"])?)?),
                 "removeOnComplete" => worker.remove_on_complete(retention(value)?),
                 "removeOnFail" => worker.remove_on_fail(retention(value)?),
@@ -359,7 +359,11 @@ async fn limit(queue: &Queue, step: Limit) -> TestResult<Value> {
         Limit::IsMaxed => queue.is_maxed().await?.into(),
         Limit::SetRate(max, window) => {
             let window = Duration::from_millis(window);
-            done(queue.set_global_rate_limit(max, window).await)?
+            done(
+                queue
+                    .set_global_rate_limit(JobRateLimit::new(max, window))
+                    .await,
+            )?
         }
         Limit::RemoveRate => queue.remove_global_rate_limit().await?.into(),
         Limit::Rate => match queue.global_rate_limit().await? {

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::job::{JobEnd, JobId, JobOptions};
+use crate::job::{JobId, JobOptions, JobOutcome};
 use crate::json;
 use crate::queue::{Queue, named};
 
@@ -43,13 +43,13 @@ impl<D> Queue<D> {
     ///
     /// ```no_run
     /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
-    /// use oxbull::JobEnd;
+    /// use oxbull::JobOutcome;
     /// use std::time::Duration;
     ///
     /// let added = queue.add("resize", &serde_json::json!({ "width": 80 })).await?;
     /// match queue.wait_for::<String>(&added.id, Duration::from_secs(30)).await? {
-    ///     JobEnd::Completed(url) => println!("resized: {url}"),
-    ///     JobEnd::Failed { reason } => println!("not resized: {reason}"),
+    ///     JobOutcome::Completed(url) => println!("resized: {url}"),
+    ///     JobOutcome::Failed { reason } => println!("not resized: {reason}"),
     ///     _ => {}
     /// }
     /// # Ok(())
@@ -60,7 +60,7 @@ impl<D> Queue<D> {
         &self,
         job: impl Into<JobId>,
         within: Duration,
-    ) -> Result<JobEnd<R>> {
+    ) -> Result<JobOutcome<R>> {
         let job = named(job)?;
         match timeout(within, self.end_of(&job)).await {
             Ok(end) => decode(&job, end?),
@@ -88,7 +88,7 @@ impl<D> Queue<D> {
         data: &D,
         options: JobOptions,
         within: Duration,
-    ) -> Result<JobEnd<R>>
+    ) -> Result<JobOutcome<R>>
     where
         D: Serialize,
     {
@@ -116,7 +116,7 @@ impl<D> Queue<D> {
         }
     }
 
-    async fn end_of(&self, job: &JobId) -> Result<JobEnd<String>> {
+    async fn end_of(&self, job: &JobId) -> Result<JobOutcome<String>> {
         let subscription = self.subscribe(job);
         subscription.check();
         self.follow(job, subscription).await
@@ -127,7 +127,11 @@ impl<D> Queue<D> {
         shared.watcher.subscribe(&shared.client, &shared.store, job)
     }
 
-    async fn follow(&self, job: &JobId, mut subscription: Subscription) -> Result<JobEnd<String>> {
+    async fn follow(
+        &self,
+        job: &JobId,
+        mut subscription: Subscription,
+    ) -> Result<JobOutcome<String>> {
         loop {
             if let Some(end) = subscription.end().await {
                 return end;
@@ -154,15 +158,15 @@ impl<D> Queue<D> {
     }
 }
 
-fn decode<R: DeserializeOwned>(job: &JobId, end: JobEnd<String>) -> Result<JobEnd<R>> {
+fn decode<R: DeserializeOwned>(job: &JobId, end: JobOutcome<String>) -> Result<JobOutcome<R>> {
     match end {
-        JobEnd::Completed(value) => match json::read(&value) {
-            Ok(value) => Ok(JobEnd::Completed(value)),
+        JobOutcome::Completed(value) => match json::read(&value) {
+            Ok(value) => Ok(JobOutcome::Completed(value)),
             Err(source) => Err(Error::Decode {
                 what: format!("returnvalue of job {job}"),
                 source: source.into(),
             }),
         },
-        JobEnd::Failed { reason } => Ok(JobEnd::Failed { reason }),
+        JobOutcome::Failed { reason } => Ok(JobOutcome::Failed { reason }),
     }
 }

@@ -7,15 +7,15 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result, SharedError};
-use crate::job::{JobEnd, JobId};
+use crate::job::{JobId, JobOutcome};
 use crate::store::StoredEnd;
 use crate::wire::EventId;
 
 /// How a job ended, with its result as JSON text; `None`: it was removed before.
-pub(super) type End = Option<JobEnd<String>>;
+pub(super) type End = Option<JobOutcome<String>>;
 
 /// What a waiter gets.
-pub(super) type Answer = Result<JobEnd<String>>;
+pub(super) type Answer = Result<JobOutcome<String>>;
 
 /// A waiter: its job, and its number among all waiters.
 pub(super) type WaiterKey = (JobId, u64);

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::waiters::{Answer, End, WaiterKey, Waiters};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::job::{JobEnd, JobId};
+use crate::job::{JobId, JobOutcome};
 use crate::store::{EventReader, FindEnds, RawEvent, Store, StreamStart};
 use crate::wire::StreamEvent;
 
@@ -240,10 +240,10 @@ fn record(waiters: &mut Waiters, event: &RawEvent) {
     };
     match StreamEvent::decode(&event.fields) {
         Some(StreamEvent::Completed { job, return_value }) => {
-            ended(job, &|| Some(JobEnd::Completed(text(return_value))));
+            ended(job, &|| Some(JobOutcome::Completed(text(return_value))));
         }
         Some(StreamEvent::Failed { job, reason }) => ended(job, &|| {
-            Some(JobEnd::Failed {
+            Some(JobOutcome::Failed {
                 reason: text(reason),
             })
         }),

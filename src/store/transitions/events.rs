@@ -3,7 +3,7 @@
 use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
-use crate::job::{JobEnd, JobId};
+use crate::job::{JobId, JobOutcome};
 use crate::resp::Value;
 use crate::store::reply;
 use crate::store::{Call, Transition};
@@ -72,7 +72,7 @@ pub(crate) struct FindEnds<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StoredEnd {
     /// It has ended; a result is JSON text.
-    Ended(JobEnd<String>),
+    Ended(JobOutcome<String>),
     /// It has not ended.
     Open,
     /// There is no such job.
@@ -99,8 +99,8 @@ impl Transition for FindEnds<'_> {
         while let (Some(end), Some(text)) = (parts.next(), parts.next()) {
             let text = reply::text(text, WHAT)?;
             ends.push(match reply::text(end, WHAT)?.as_str() {
-                "completed" => StoredEnd::Ended(JobEnd::Completed(text)),
-                "failed" => StoredEnd::Ended(JobEnd::Failed { reason: text }),
+                "completed" => StoredEnd::Ended(JobOutcome::Completed(text)),
+                "failed" => StoredEnd::Ended(JobOutcome::Failed { reason: text }),
                 "open" => StoredEnd::Open,
                 "missing" => StoredEnd::Missing,
                 _ => return Err(reply::unexpected(WHAT)),

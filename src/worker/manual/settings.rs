@@ -24,12 +24,11 @@ impl ManualWorker {
         self
     }
 
-    /// Starts at most `max` jobs in each window, with all workers of the queue that have a
-    /// limit. Default: no limit. Steps fail with [`Error::Invalid`] where `max` is 0 or the window
-    /// below 1 ms or above 2^52 ms.
+    /// Limits the starts of jobs, with all workers of the queue that have a limit. Default: no limit.
+    /// Steps fail with [`Error::Invalid`] where `max` is 0 or the window below 1 ms or above 2^52 ms.
     #[must_use]
-    pub fn rate_limit(mut self, max: u32, window: Duration) -> Self {
-        self.limit = Some(JobRateLimit::new(max, window));
+    pub fn rate_limit(mut self, limit: JobRateLimit) -> Self {
+        self.limit = Some(limit);
         self
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oxbull::{
-    Client, Context, Job, JobError, JobId, JobResult, Outcome, Queue, Timestamp, Worker,
-    WorkerEvent, WorkerEvents,
+    Client, Context, Job, JobError, JobId, JobRateLimit, JobResult, Outcome, Queue, Timestamp,
+    Worker, WorkerEvent, WorkerEvents,
 };
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
@@ -72,10 +72,10 @@ impl ScriptedWorker {
                 "name" => builder.name(text(value)?),
                 "concurrency" => builder.concurrency(usize::try_from(number(value)?)?),
                 "lockDuration" => builder.lock_duration(millis(value)?),
-                "limiter" => builder.rate_limit(
+                "limiter" => builder.rate_limit(JobRateLimit::new(
                     u32::try_from(number(&value["max"])?)?,
                     millis(&value["duration"])?,
-                ),
+                )),
                 "metrics" => builder.metrics(u32::try_from(number(&value["maxDataPoints"])?)?),
                 "removeOnComplete" => builder.remove_on_complete(retention(value)?),
                 "removeOnFail" => builder.remove_on_fail(retention(value)?),

@@ -4,6 +4,7 @@
 mod adding;
 mod administering;
 mod deduplicating;
+mod deferring;
 mod failing;
 mod fetching;
 mod finishing;
@@ -18,6 +19,5 @@ mod removing;
 mod retaining;
 mod scheduling;
 mod stalling;
-mod stepping_back;
 mod telling;
 mod working;

@@ -21,7 +21,7 @@ scenarios!(everyone:
     end_without_a_lock_is_dropped,
     end_under_a_foreign_lock_is_dropped,
     failure_without_a_lock_is_dropped,
-    step_back_without_a_lock_is_dropped,
+    deferral_without_a_lock_is_dropped,
     gate_holds_a_handler,
 );
 
@@ -178,7 +178,7 @@ async fn failure_without_a_lock_is_dropped(q: &mut Driver) -> TestResult {
     q.expect("active", json!(["a"])).await
 }
 
-async fn step_back_without_a_lock_is_dropped(q: &mut Driver) -> TestResult {
+async fn deferral_without_a_lock_is_dropped(q: &mut Driver) -> TestResult {
     meddle(q, json!(["delay", 5000]), &[&["DEL", "a:lock"]], &["a"]).await?;
     q.expect("active", json!(["a"])).await
 }

@@ -15,9 +15,9 @@ scenarios!(everyone:
     deferred_failure_is_not_handled,
     handler_changes_its_job,
     handler_adds_a_child_and_waits_for_it,
-    job_stepped_back_runs_next,
+    released_job_runs_next,
     limit_of_the_worker_stops_its_starts,
-    limit_by_a_handler_gives_its_job_back,
+    limit_by_a_handler_releases_its_job,
     paused_queue_keeps_a_worker_from_starting,
     iterations_follow_each_other,
     worker_without_jobs_tells_so_once,
@@ -119,7 +119,7 @@ async fn handler_adds_a_child_and_waits_for_it(q: &mut Driver) -> TestResult {
     q.expect_field("par", "ats", "2".into()).await
 }
 
-async fn job_stepped_back_runs_next(q: &mut Driver) -> TestResult {
+async fn released_job_runs_next(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     let work = q.work(json!({ "a": [[["release"]]] })).await?;
     let ids: Vec<_> = work["seen"].as_array().into_iter().flatten().collect();
@@ -136,7 +136,7 @@ async fn limit_of_the_worker_stops_its_starts(q: &mut Driver) -> TestResult {
     q.expect("wait", json!(["c"])).await
 }
 
-async fn limit_by_a_handler_gives_its_job_back(q: &mut Driver) -> TestResult {
+async fn limit_by_a_handler_releases_its_job(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b"]).await?;
     q.work(json!({ "a": [[["rateLimit", 100_000]]] })).await?;
     q.expect("wait", json!(["b", "a"])).await

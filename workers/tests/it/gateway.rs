@@ -269,7 +269,7 @@ async fn connection_too_many_waits_for_another_to_end() -> TestResult {
 
 /// The API learns that the address is ours only with the token.
 #[tokio::test]
-async fn challenge_is_given_back_for_the_token() -> TestResult {
+async fn challenge_is_returned_for_the_token() -> TestResult {
     let stage = Stage::start().await?;
     let mut http = stage.http().await?;
     let ask = |mode: &str, token: &str, challenge: &str| {

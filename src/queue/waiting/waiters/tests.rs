@@ -10,12 +10,12 @@ fn at(sequence: u64) -> EventId {
     EventId::new(1, sequence)
 }
 
-fn done() -> JobEnd<String> {
-    JobEnd::Completed("1".to_owned())
+fn done() -> JobOutcome<String> {
+    JobOutcome::Completed("1".to_owned())
 }
 
-fn failed(reason: &str) -> JobEnd<String> {
-    JobEnd::Failed {
+fn failed(reason: &str) -> JobOutcome<String> {
+    JobOutcome::Failed {
         reason: reason.to_owned(),
     }
 }

@@ -1,7 +1,8 @@
 //! The work of operators.
 
 use oxbull::{
-    Client, DrainScope, JobId, JobOptions, Queue, QueuePosition, RetryOptions, SchedulerOrder,
+    Client, DrainScope, JobId, JobOptions, JobRateLimit, Queue, QueuePosition, RetryOptions,
+    SchedulerOrder,
 };
 use oxbull_testkit::NodePeer;
 use serde_json::{Value, json};
@@ -32,7 +33,9 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     assert!(queue.remove(&delayed).await?);
     queue.global_concurrency().await?;
     queue.is_maxed().await?;
-    queue.set_global_rate_limit(5, LATER).await?;
+    queue
+        .set_global_rate_limit(JobRateLimit::new(5, LATER))
+        .await?;
     queue.rate_limit_state().await?;
     queue.limit_rate(LATER).await?;
     queue.lift_rate_limit().await?;

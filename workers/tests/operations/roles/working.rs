@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    Client, Context, Job, JobError, JobResult, ManualWorker, NewJob, Outcome, Queue, Retention,
-    Schedule, Worker,
+    Client, Context, Job, JobError, JobRateLimit, JobResult, ManualWorker, NewJob, Outcome, Queue,
+    Retention, Schedule, Worker,
 };
 use oxbull_testkit::NodePeer;
 use serde_json::{Value, json};
@@ -180,7 +180,7 @@ pub(super) async fn rust_works(site: &Site, client: &Client) -> TestResult {
     let worker = Worker::builder(client, "rust")
         .concurrency(8)
         .metrics(60)
-        .rate_limit(1000, MOMENT)
+        .rate_limit(JobRateLimit::new(1000, MOMENT))
         .stalled_interval(MOMENT)
         .remove_on_fail(Retention::KeepLast(1000))
         .start(obey)

@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
-pub enum JobEnd<R> {
+pub enum JobOutcome<R> {
     /// It completed with this result.
     Completed(R),
     /// It failed for good.

@@ -8,9 +8,9 @@ use crate::fixture::scenarios;
 use crate::step::End;
 
 scenarios!(everyone:
-    job_steps_back_to_delayed,
-    job_that_steps_back_to_the_past_is_due,
-    jobs_that_step_back_to_one_millisecond_keep_their_order,
+    active_job_is_delayed,
+    job_delayed_to_the_past_is_due,
+    jobs_delayed_to_one_millisecond_keep_their_order,
     released_job_is_next,
     released_prioritized_job_is_first_of_its_equals,
     released_job_of_a_paused_queue_wakes_nobody,
@@ -19,10 +19,10 @@ scenarios!(everyone:
     parent_that_waits_for_a_failed_child_is_refused,
     renewed_lock_lasts_and_clears_the_stall,
     foreign_lock_is_not_renewed,
-    steps_back_without_the_lock_are_refused,
+    deferral_without_the_lock_is_refused,
 );
 
-async fn job_steps_back_to_delayed(q: &mut Driver) -> TestResult {
+async fn active_job_is_delayed(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "marker"]).await?;
@@ -36,7 +36,7 @@ async fn job_steps_back_to_delayed(q: &mut Driver) -> TestResult {
     Ok(())
 }
 
-async fn job_that_steps_back_to_the_past_is_due(q: &mut Driver) -> TestResult {
+async fn job_delayed_to_the_past_is_due(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.end("a", "t", End::DelayUntil(q.now() - 5000)).await?;
@@ -46,7 +46,7 @@ async fn job_that_steps_back_to_the_past_is_due(q: &mut Driver) -> TestResult {
     q.fetch_job("t", "a").await
 }
 
-async fn jobs_that_step_back_to_one_millisecond_keep_their_order(q: &mut Driver) -> TestResult {
+async fn jobs_delayed_to_one_millisecond_keep_their_order(q: &mut Driver) -> TestResult {
     q.add_all(&["a", "b", "c"]).await?;
     for id in ["a", "b", "c"] {
         q.fetch_job("t", id).await?;
@@ -169,7 +169,7 @@ async fn foreign_lock_is_not_renewed(q: &mut Driver) -> TestResult {
     q.expect("stalled", json!(["a"])).await
 }
 
-async fn steps_back_without_the_lock_are_refused(q: &mut Driver) -> TestResult {
+async fn deferral_without_the_lock_is_refused(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     q.fetch_job("t", "a").await?;
     q.redis(&["DEL", "a:lock"]).await?;
