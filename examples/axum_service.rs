@@ -40,7 +40,7 @@ impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let status = match &self.0 {
             Error::JobMissing(_) | Error::JobRemoved(_) => StatusCode::NOT_FOUND,
-            Error::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+            Error::JobNotEnded { .. } => StatusCode::GATEWAY_TIMEOUT,
             error if error.is_transient() => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

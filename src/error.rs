@@ -9,6 +9,9 @@ use serde::{Serialize, Serializer};
 
 use crate::job::{Decided, JobId};
 
+/// How many characters of a refused value an error shows.
+const VALUE_MAX: usize = 64;
+
 /// A boxed source error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
@@ -33,13 +36,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// An argument, option or setting is out of its bounds; nothing was sent.
-    #[error("{field} {problem}")]
+    #[error("{field} {problem}{}", got(.value))]
     #[non_exhaustive]
     Invalid {
         /// The option or argument, by the name it has in the API.
         field: &'static str,
         /// What is wrong with it, with the bound.
         problem: String,
+        /// The value that was refused, where it may be shown: its first 64 characters, text in quotes.
+        value: Option<String>,
     },
     /// A value could not be turned into JSON; nothing was sent.
     #[error("{what} cannot be encoded as json")]
@@ -103,6 +108,15 @@ pub enum Error {
     /// The deadline passed before there was an outcome.
     #[error("no outcome within {0:?}")]
     Timeout(Duration),
+    /// The job that was waited for did not end in time. It may not have been added, still wait, or run.
+    #[error("job {job} did not end within {within:?}")]
+    #[non_exhaustive]
+    JobNotEnded {
+        /// The job.
+        job: JobId,
+        /// How long it was waited for.
+        within: Duration,
+    },
     /// The client, queue or worker has been closed, and nothing was sent.
     #[error("closed")]
     Closed,
@@ -118,6 +132,12 @@ pub enum Error {
     },
 }
 
+fn got(value: &Option<String>) -> String {
+    value
+        .as_ref()
+        .map_or_else(String::new, |value| format!(" (got {value})"))
+}
+
 fn not_changed(job: &JobId) -> String {
     if job.as_bytes().is_empty() {
         return "a job without an id was not changed".to_owned();
@@ -131,6 +151,25 @@ impl Error {
         Self::Invalid {
             field,
             problem: problem.into(),
+            value: None,
+        }
+    }
+
+    /// Builds an [`Error::Invalid`] that shows the value: none that may be secret or job data.
+    pub(crate) fn invalid_value(
+        field: &'static str,
+        value: impl fmt::Debug,
+        problem: impl Into<String>,
+    ) -> Self {
+        let mut shown = format!("{value:?}");
+        if let Some((end, _)) = shown.char_indices().nth(VALUE_MAX) {
+            shown.truncate(end);
+            shown.push_str("...");
+        }
+        Self::Invalid {
+            field,
+            problem: problem.into(),
+            value: Some(shown),
         }
     }
 
@@ -150,7 +189,8 @@ impl Error {
             Self::Unreachable(_)
             | Self::Indeterminate(_)
             | Self::Overloaded(_)
-            | Self::Timeout(_) => true,
+            | Self::Timeout(_)
+            | Self::JobNotEnded { .. } => true,
             Self::Incomplete { source, .. } => source.is_transient(),
             Self::Invalid { .. }
             | Self::Encode { .. }
@@ -186,6 +226,7 @@ impl Error {
             | Self::JobRemoved(_)
             | Self::Protocol(_)
             | Self::Timeout(_)
+            | Self::JobNotEnded { .. }
             | Self::Incomplete { .. } => false,
         }
     }
@@ -444,6 +485,14 @@ mod tests {
             (Error::Unsuitable("too old".to_owned()), true, false),
             (Error::Protocol("advance".to_owned()), false, false),
             (Error::Timeout(Duration::from_secs(1)), false, true),
+            (
+                Error::JobNotEnded {
+                    job: job(),
+                    within: Duration::from_secs(1),
+                },
+                false,
+                true,
+            ),
             (Error::Closed, true, false),
             (
                 Error::Closed.after(|| "job 7 was added".to_owned()),
@@ -468,6 +517,30 @@ mod tests {
             assert!(!after.is_unchanged(), "{after:?}");
             assert_eq!(after.is_transient(), transient, "{after:?}");
         }
+    }
+
+    /// Whoever reads the line must know which value of which job was refused.
+    #[test]
+    fn texts_name_the_job_and_the_value() {
+        let source = Refusal::LockMissing;
+        let refused = |id: &str| {
+            let job = JobId::existing(id);
+            Error::Refused { job, source }.to_string()
+        };
+        assert_eq!(refused("7"), "job 7 was not changed");
+        assert_eq!(refused(""), "a job without an id was not changed");
+        let late = Error::JobNotEnded {
+            job: JobId::existing("7"),
+            within: Duration::from_secs(5),
+        };
+        assert_eq!(late.to_string(), "job 7 did not end within 5s");
+        let number = Error::invalid_value("priority", 9, "must be at most 5");
+        assert_eq!(number.to_string(), "priority must be at most 5 (got 9)");
+        let text =
+            Error::invalid_value("queue name", "a\nb", "must not contain control characters");
+        assert!(text.to_string().ends_with(r#"(got "a\nb")"#), "{text}");
+        let long = Error::invalid_value("job id", "x".repeat(99), "is too long").to_string();
+        assert!(long.ends_with("x...)") && long.len() < 99, "{long}");
     }
 
     /// Whoever prints an error with its causes reads everything once.

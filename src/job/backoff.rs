@@ -82,7 +82,11 @@ impl Backoff {
 
     pub(super) fn check(&self) -> Result<()> {
         if self.jitter.is_some_and(|j| !(0.0..=1.0).contains(&j)) {
-            return Err(Error::invalid("jitter", "should be between 0 and 1"));
+            return Err(Error::invalid_value(
+                "jitter",
+                self.jitter,
+                "must be between 0 and 1",
+            ));
         }
         if matches!(&self.kind, BackoffKind::Custom(name) if name.is_empty()) {
             return Err(Error::invalid("backoff", "needs the name of a strategy"));

@@ -163,16 +163,21 @@ impl JobId {
         let id = self.as_str();
         check_text(FIELD, id, ID_MAX)?;
         if id == "0" || id.starts_with("0:") {
-            return Err(Error::invalid(FIELD, "cannot be '0' or start with '0:'"));
+            return Err(Error::invalid_value(
+                FIELD,
+                id,
+                "must not be '0' or start with '0:'",
+            ));
         }
         if is_integer_like(id) {
-            return Err(Error::invalid(FIELD, "cannot be an integer"));
+            return Err(Error::invalid_value(FIELD, id, "must not be an integer"));
         }
         let parts: Vec<&str> = id.split(':').collect();
         if parts.len() != 1 && parts.len() != 3 {
-            return Err(Error::invalid(
+            return Err(Error::invalid_value(
                 FIELD,
-                "cannot contain : except as two separators of three parts",
+                id,
+                "must not contain : except as two separators of three parts",
             ));
         }
         let first = parts.first().copied().unwrap_or_default();
@@ -180,9 +185,10 @@ impl JobId {
         let reserved = RESERVED.contains(&id)
             || parts.len() == 3 && (RESERVED_FAMILIES.contains(&first) || SUBKEYS.contains(&last));
         if reserved {
-            return Err(Error::invalid(
+            return Err(Error::invalid_value(
                 FIELD,
-                format!("{id} is reserved for a key of the queue"),
+                id,
+                "is reserved for a key of the queue",
             ));
         }
         Ok(())

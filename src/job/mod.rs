@@ -31,7 +31,7 @@ pub use job_error::{AttemptError, JobError};
 pub use job_outcome::JobOutcome;
 pub use name::{Prefix, QueueName};
 pub use options::JobOptions;
-pub(crate) use options::PRIORITY_MAX;
+pub(crate) use options::check_priority;
 pub use outcome::{JobResult, Outcome};
 pub use parent::{ChildPolicy, Parent};
 pub use rate_limit::{JobRateLimit, RateLimitState};

@@ -18,13 +18,18 @@ pub(super) fn check_text(field: &'static str, text: &str, max: usize) -> Result<
         return Err(Error::invalid(field, "must not be empty"));
     }
     if text.len() > max {
-        return Err(Error::invalid(
+        return Err(Error::invalid_value(
             field,
+            text,
             format!("must not be longer than {max} bytes"),
         ));
     }
     if text.chars().any(char::is_control) {
-        return Err(Error::invalid(field, "must not contain control characters"));
+        return Err(Error::invalid_value(
+            field,
+            text,
+            "must not contain control characters",
+        ));
     }
     Ok(())
 }
@@ -54,10 +59,14 @@ impl QueueName {
     pub fn new(name: impl AsRef<str>) -> Result<Self> {
         let name = name.as_ref();
         if name.is_empty() {
-            return Err(Error::invalid("queue name", "must be provided"));
+            return Err(Error::invalid("queue name", "must not be empty"));
         }
         if name.contains(':') {
-            return Err(Error::invalid("queue name", "cannot contain :"));
+            return Err(Error::invalid_value(
+                "queue name",
+                name,
+                "must not contain :",
+            ));
         }
         check_text("queue name", name, NAME_MAX)?;
         Ok(Self(name.into()))

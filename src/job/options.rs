@@ -7,7 +7,19 @@ use crate::error::{Error, Result};
 use crate::job::{Backoff, Deduplication, JobId, Parent, Retention, Telemetry};
 
 /// Largest priority (`docs/protocol.md#scores`): scores stay exact up to it.
-pub(crate) const PRIORITY_MAX: u32 = 2_097_151;
+const PRIORITY_MAX: u32 = 2_097_151;
+
+/// Checks a job's priority.
+pub(crate) fn check_priority(priority: u32) -> Result<()> {
+    if priority > PRIORITY_MAX {
+        return Err(Error::invalid_value(
+            "priority",
+            priority,
+            format!("must be between 0 and {PRIORITY_MAX}"),
+        ));
+    }
+    Ok(())
+}
 
 /// Options of a job (`docs/protocol.md#job-options`).
 ///
@@ -212,26 +224,25 @@ impl JobOptions {
         if let Some(id) = &self.id {
             id.check_new()?;
         }
-        if self.priority.is_some_and(|p| p > PRIORITY_MAX) {
-            return Err(Error::invalid(
-                "priority",
-                format!("should be between 0 and {PRIORITY_MAX}"),
-            ));
+        if let Some(priority) = self.priority {
+            check_priority(priority)?;
         }
         if let Some(delay) = self.delay
             && delay.as_millis() > MILLIS_MAX
         {
-            return Err(Error::invalid(
+            return Err(Error::invalid_value(
                 "delay",
+                delay,
                 format!("must not be longer than {MILLIS_MAX} ms"),
             ));
         }
         if let Some(timestamp) = self.timestamp
             && u128::try_from(timestamp.as_millis()).map_or(true, |millis| millis > MILLIS_MAX)
         {
-            return Err(Error::invalid(
+            return Err(Error::invalid_value(
                 "timestamp",
-                format!("should be between 0 and {MILLIS_MAX} ms"),
+                timestamp.as_millis(),
+                format!("must be between 0 and {MILLIS_MAX} ms"),
             ));
         }
         if let Some(backoff) = &self.backoff {

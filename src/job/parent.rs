@@ -57,8 +57,9 @@ impl Parent {
 
     pub(super) fn check(&self) -> Result<()> {
         if self.queue.is_empty() || !self.queue.contains(':') {
-            return Err(Error::invalid(
+            return Err(Error::invalid_value(
                 "parent queue",
+                &self.queue,
                 "must be the qualified queue name, such as bull:reports",
             ));
         }

@@ -95,7 +95,7 @@ impl FromStr for JobState {
         let state = Self::ALL.into_iter().find(|state| state.as_str() == name);
         state.ok_or_else(|| {
             let names = Self::ALL.map(Self::as_str).join(", ");
-            Error::invalid("job state", format!("must be one of {names}"))
+            Error::invalid_value("job state", name, format!("must be one of {names}"))
         })
     }
 }

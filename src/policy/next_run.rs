@@ -25,24 +25,31 @@ pub(crate) struct Moment<'a> {
 /// Refuses a schedule that BullMQ refuses, and those that make no sense.
 ///
 /// # Errors
-/// [`Error::Invalid`] names the option; where BullMQ has a message, the problem ends with it.
+/// [`Error::Invalid`] names the option; what is wrong with a pattern is said as by BullMQ's parser.
 pub(crate) fn check(schedule: &Schedule, moment: &Moment<'_>) -> Result<()> {
     if schedule.immediately && schedule.start.is_some() {
-        return refuse(
-            "start",
-            "Both .immediately and .startDate options are defined for this repeatable job",
-        );
+        let problem = "cannot be combined with immediately";
+        return Err(Error::invalid("start", problem));
     }
     for (field, time) in [("start", schedule.start), ("end", schedule.end)] {
-        if time.is_some_and(|time| !(0..=MILLIS_MAX).contains(&time.as_millis())) {
-            return Err(Error::invalid(
+        if let Some(time) = time
+            && !(0..=MILLIS_MAX).contains(&time.as_millis())
+        {
+            return Err(Error::invalid_value(
                 field,
-                format!("should be between 0 and {MILLIS_MAX} ms"),
+                time.as_millis(),
+                format!("must be between 0 and {MILLIS_MAX} ms"),
             ));
         }
     }
-    if schedule.end.is_some_and(|end| end < moment.now) {
-        return refuse("end", "End date must be greater than current timestamp");
+    if let Some(end) = schedule.end
+        && end < moment.now
+    {
+        return Err(Error::invalid_value(
+            "end",
+            end.as_millis(),
+            "must not have passed",
+        ));
     }
     if schedule.limit == Some(0) {
         return Err(Error::invalid("limit", "must be at least 1"));
@@ -54,7 +61,8 @@ pub(crate) fn check(schedule: &Schedule, moment: &Moment<'_>) -> Result<()> {
     match &schedule.recurrence {
         Recurrence::Every(interval) => {
             if whole_millis("interval", *interval)? == 0 {
-                return refuse("interval", NEITHER);
+                let problem = "must be at least 1 ms";
+                return Err(Error::invalid_value("interval", interval, problem));
             }
             if schedule.start > schedule.end && schedule.end.is_some() {
                 return Err(Error::invalid("end", "must not be before the start"));
@@ -187,43 +195,38 @@ fn cron_occurrence(
     Ok(occurrence.filter(|occurrence| schedule.end.is_none_or(|end| *occurrence <= end)))
 }
 
-const NEITHER: &str = "Either .pattern or .every options must be defined for this repeatable job";
-
 fn cron(schedule: &Schedule, pattern: &str, moment: &Moment<'_>) -> Result<Cron> {
     if pattern.is_empty() {
-        return refuse("pattern", NEITHER);
+        return Err(Error::invalid("pattern", "must not be empty"));
     }
     let seed = match schedule.hash_seed.as_deref() {
         Some(seed) if !seed.is_empty() => Seed::Text(seed),
         _ => Seed::Random(moment.random),
     };
-    Cron::parse(pattern, seed).or_else(|problem| refuse("pattern", &problem))
+    Cron::parse(pattern, seed).map_err(|problem| {
+        Error::invalid_value("pattern", pattern, format!("is not valid: {problem}"))
+    })
 }
 
 fn zone(schedule: &Schedule, moment: &Moment<'_>) -> Result<Zone> {
     let name = schedule.time_zone.as_deref().unwrap_or("local");
-    match Zone::find(name, moment.local_zone) {
-        Some(zone) => Ok(zone),
-        None => refuse(
-            "time zone",
-            &format!("CronDate: unhandled timestamp: there is no time zone {name:?}"),
-        ),
-    }
-}
-
-/// An error that carries the text users know from BullMQ.
-fn refuse<T>(field: &'static str, text: &str) -> Result<T> {
-    Err(Error::invalid(field, format!("is not valid: {text}")))
+    Zone::find(name, moment.local_zone)
+        .ok_or_else(|| Error::invalid_value("time zone", name, "does not exist"))
 }
 
 fn whole_millis(field: &'static str, time: Duration) -> Result<i64> {
     if !time.subsec_nanos().is_multiple_of(1_000_000) {
-        return Err(Error::invalid(field, "must be whole milliseconds"));
+        return Err(Error::invalid_value(
+            field,
+            time,
+            "must be whole milliseconds",
+        ));
     }
     match i64::try_from(time.as_millis()) {
         Ok(millis) if millis <= MILLIS_MAX => Ok(millis),
-        _ => Err(Error::invalid(
+        _ => Err(Error::invalid_value(
             field,
+            time,
             format!("must not be longer than {MILLIS_MAX} ms"),
         )),
     }
@@ -375,21 +378,21 @@ mod tests {
         assert_eq!(next(&all, late, occurrence + MINUTE, 2), None);
     }
 
-    /// Errors carry the words that users look for, and name the option.
+    /// Errors name the option, as the API does, and its value; a pattern's as its parser does.
     #[test]
-    fn errors_name_the_option_and_carry_the_known_words() {
+    fn errors_name_the_option_and_its_value() {
         let text = |schedule: Schedule| check(&schedule, &moment(NOW)).unwrap_err().to_string();
         assert_eq!(
             text(Schedule::cron("60 * * * *")),
-            "pattern is not valid: Constraint error, got value 60 expected range 0-59"
+            "pattern is not valid: Constraint error, got value 60 expected range 0-59 (got \"60 * * * *\")"
         );
         assert_eq!(
             text(Schedule::cron("* * * * *").time_zone("Mars/Base")),
-            "time zone is not valid: CronDate: unhandled timestamp: there is no time zone \"Mars/Base\""
+            "time zone does not exist (got \"Mars/Base\")"
         );
         assert_eq!(
             text(Schedule::cron("* * * * *").end(at(NOW - 1))),
-            "end is not valid: End date must be greater than current timestamp"
+            format!("end must not have passed (got {})", NOW - 1)
         );
     }
 }

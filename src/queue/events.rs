@@ -104,18 +104,24 @@ fn check_name(name: &str) -> Result<()> {
         return Err(Error::invalid(FIELD, "must not be empty"));
     }
     if name.len() > NAME_MAX {
-        return Err(Error::invalid(
+        return Err(Error::invalid_value(
             FIELD,
+            name,
             format!("must not be longer than {NAME_MAX} bytes"),
         ));
     }
     if name.chars().any(char::is_control) {
-        return Err(Error::invalid(FIELD, "must not contain control characters"));
+        return Err(Error::invalid_value(
+            FIELD,
+            name,
+            "must not contain control characters",
+        ));
     }
     if is_reserved_event(name) {
-        return Err(Error::invalid(
+        return Err(Error::invalid_value(
             FIELD,
-            format!("{name} has a meaning for BullMQ"),
+            name,
+            "has a meaning for BullMQ",
         ));
     }
     Ok(())

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Queue, encode, named};
-use crate::error::{Error, Result};
-use crate::job::{JobId, JobOptions, PRIORITY_MAX};
+use crate::error::Result;
+use crate::job::{JobId, JobOptions, check_priority};
 use crate::store::{
     AddLog, ChangeDelay, ChangePriority, PromoteJob, RetryJob, UpdateData, UpdateProgress,
 };
@@ -192,12 +192,7 @@ impl<D> Queue<D> {
         priority: u32,
         position: QueuePosition,
     ) -> Result<()> {
-        if priority > PRIORITY_MAX {
-            return Err(Error::invalid(
-                "priority",
-                format!("should be between 0 and {PRIORITY_MAX}"),
-            ));
-        }
+        check_priority(priority)?;
         let id = named(id)?;
         self.store()
             .run(&ChangePriority {

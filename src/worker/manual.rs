@@ -258,7 +258,11 @@ impl ManualWorker {
     fn check(&self) -> Result<()> {
         if self.lock_duration < Duration::from_millis(1) || self.lock_duration > LOCK_MAX {
             let problem = "must be at least 1 ms and at most a year";
-            return Err(Error::invalid("lock duration", problem));
+            return Err(Error::invalid_value(
+                "lock duration",
+                self.lock_duration,
+                problem,
+            ));
         }
         self.limit.as_ref().map_or(Ok(()), JobRateLimit::check)
     }

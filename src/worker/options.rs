@@ -59,7 +59,11 @@ impl WorkerOptions {
     pub(crate) fn check(&self) -> Result<()> {
         let at_least = |field, value: Duration, least: Duration| {
             if value < least {
-                return Err(Error::invalid(field, format!("must be at least {least:?}")));
+                return Err(Error::invalid_value(
+                    field,
+                    value,
+                    format!("must be at least {least:?}"),
+                ));
             }
             Ok(())
         };
@@ -106,7 +110,7 @@ pub(super) fn check_lock_duration(duration: Duration) -> Result<()> {
         return Ok(());
     }
     let problem = "must be at least 100 ms and at most a year";
-    Err(Error::invalid("lock duration", problem))
+    Err(Error::invalid_value("lock duration", duration, problem))
 }
 
 impl std::fmt::Debug for WorkerOptions {

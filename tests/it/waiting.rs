@@ -81,7 +81,7 @@ async fn jobs_without_an_end_are_told_apart() -> TestResult {
     let short = Duration::from_millis(30);
     let late = queue.wait_for::<Value>(&job, short).await;
     assert!(
-        matches!(late, Err(Error::Timeout(within)) if within == short),
+        matches!(late, Err(Error::JobNotEnded { within, .. }) if within == short),
         "{late:?}"
     );
     let forever = queue.clone();
@@ -143,7 +143,7 @@ async fn added_job_may_vanish_with_its_end() -> TestResult {
         .queue
         .add_and_wait::<Value>("x", &data, JobOptions::new(), short)
         .await;
-    assert!(matches!(late, Err(Error::Timeout(_))), "{late:?}");
+    assert!(matches!(late, Err(Error::JobNotEnded { .. })), "{late:?}");
     let bad = JobOptions::new().id(JobId::existing("wait"));
     let refused = stage
         .queue

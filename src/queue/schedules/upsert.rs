@@ -155,7 +155,7 @@ const ID_MAX: usize = 512;
 /// Refuses ids whose keys could be taken for something else.
 fn check_id(id: &str) -> Result<()> {
     const FIELD: &str = "scheduler id";
-    let invalid = |problem: &str| Err(Error::invalid(FIELD, problem));
+    let invalid = |problem: &str| Err(Error::invalid_value(FIELD, id, problem));
     if id.is_empty() || id.len() > ID_MAX {
         return invalid("must have 1 to 512 bytes");
     }

@@ -64,7 +64,7 @@ impl<D> Queue<D> {
         let job = named(job)?;
         match timeout(within, self.end_of(&job)).await {
             Ok(end) => decode(&job, end?),
-            Err(_) => Err(Error::Timeout(within)),
+            Err(_) => Err(Error::JobNotEnded { job, within }),
         }
     }
 
@@ -75,7 +75,7 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// As [`add_once`](Self::add_once) and [`wait_for`](Self::wait_for). After
-    /// [`Error::Timeout`], the job may have been added. It has been after [`Error::JobRemoved`],
+    /// [`Error::JobNotEnded`], the job may have been added. It has been after [`Error::JobRemoved`],
     /// and after [`Error::Incomplete`], which holds any other error of waiting, or the result not
     /// decoding as `R`.
     ///
@@ -94,10 +94,12 @@ impl<D> Queue<D> {
     {
         let id = options.id.clone().unwrap_or_else(JobId::unique);
         let options = options.id(id.clone());
+        let mut awaited = id.clone();
         let adding = async {
             // Registered before there is a job: its end may come, and go, with the add's answer.
             let subscription = self.subscribe_placed(&id).await?;
             let added = self.add_with(name, data, options).await?;
+            awaited.clone_from(&added.id);
             let end = if added.id == id {
                 subscription.check();
                 self.follow(&id, subscription).await
@@ -112,7 +114,10 @@ impl<D> Queue<D> {
         };
         match timeout(within, adding).await {
             Ok(end) => end,
-            Err(_) => Err(Error::Timeout(within)),
+            Err(_) => Err(Error::JobNotEnded {
+                job: awaited,
+                within,
+            }),
         }
     }
 

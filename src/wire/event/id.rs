@@ -45,8 +45,9 @@ impl FromStr for EventId {
         let (millis, sequence) = text.split_once('-').unwrap_or((text, "0"));
         match (millis.parse(), sequence.parse()) {
             (Ok(millis), Ok(sequence)) => Ok(Self { millis, sequence }),
-            _ => Err(Error::invalid(
+            _ => Err(Error::invalid_value(
                 "event id",
+                text,
                 "must be two numbers with a dash between them",
             )),
         }
