@@ -36,7 +36,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// An argument, option or setting is out of its bounds; nothing was sent.
-    #[error("{field} {problem}{}", got(.value))]
+    #[error("{field} {problem}{}", got(.value.as_deref()))]
     #[non_exhaustive]
     Invalid {
         /// The option or argument, by the name it has in the API.
@@ -132,10 +132,8 @@ pub enum Error {
     },
 }
 
-fn got(value: &Option<String>) -> String {
-    value
-        .as_ref()
-        .map_or_else(String::new, |value| format!(" (got {value})"))
+fn got(value: Option<&str>) -> String {
+    value.map_or_else(String::new, |value| format!(" (got {value})"))
 }
 
 fn not_changed(job: &JobId) -> String {

@@ -117,7 +117,7 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
                 return true;
             }
             Some(Error::Incomplete { .. }) => {}
-            // A deadline that has passed is mostly that of a job that was waited for.
+            // A deadline of the caller's own says nothing about Redis.
             Some(_) => return false,
             None => {
                 let connect: Option<&ConnectError> = link.downcast_ref();

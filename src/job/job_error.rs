@@ -323,6 +323,7 @@ mod tests {
 
     use super::*;
     use crate::error::{Error, SharedError};
+    use crate::job::JobId;
 
     #[derive(Debug, thiserror::Error)]
     #[error("the letter was not stored")]
@@ -465,7 +466,11 @@ mod tests {
             JobError::from(Error::Closed),
             JobError::from(Error::Server("WRONGTYPE".into())),
             JobError::from(Error::Denied("NOPERM".into())),
-            // The job that it waited for did not end; Redis is well.
+            // The job that it waited for did not end; Redis works.
+            JobError::from(Error::JobNotEnded {
+                job: JobId::existing("7"),
+                within: Duration::from_secs(1),
+            }),
             JobError::from(Error::Timeout(Duration::from_secs(1))),
             JobError::from(io::Error::from(io::ErrorKind::TimedOut)),
             JobError::retry(down()),

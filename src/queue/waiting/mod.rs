@@ -31,7 +31,7 @@ impl<D> Queue<D> {
     /// call and was removed by its retention; to add a job whose end is needed, see
     /// [`add_and_wait`](Self::add_and_wait). [`Error::JobRemoved`] when it is removed or cleaned
     /// meanwhile. No event reports jobs deleted by a drain, or the iteration that the upsert of a
-    /// scheduler replaces: for these, this returns only on timeout. [`Error::Timeout`] says nothing
+    /// scheduler replaces: for these, this returns only on timeout. [`Error::JobNotEnded`] says nothing
     /// about the job. [`Error::Decode`] when the result does not decode as `R`.
     /// [`Error::Closed`] when the client is closed.
     ///
