@@ -1,13 +1,16 @@
 //! The library's error types, one per audience: [`Error`] for callers, [`Refusal`] for what a
 //! script declined.
 
+mod chain;
+mod refusal;
+
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+use crate::job::JobId;
 
-use crate::job::{Decided, JobId};
+pub(crate) use chain::{Chain, Outage, SharedError, causes, links};
+pub use refusal::Refusal;
 
 /// How many characters of a refused value an error shows.
 const VALUE_MAX: usize = 64;
@@ -173,7 +176,7 @@ impl Error {
 
     /// Builds an [`Error::Overloaded`] from the server's words.
     pub(crate) fn overloaded(answer: impl Into<String>) -> Self {
-        Self::Overloaded(Outage(answer.into()).into())
+        Self::Overloaded(Outage::new(answer).into())
     }
 
     /// Shows the error followed by its causes, separated by colons.
@@ -238,196 +241,6 @@ impl Error {
         Self::Incomplete {
             done: done(),
             source: Box::new(self),
-        }
-    }
-}
-
-/// Shows an error with its causes, for log lines.
-pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self.0, f)?;
-        causes(self.0).try_for_each(|cause| write!(f, ": {cause}"))
-    }
-}
-
-/// Returns the causes of an error that are to be shown, outermost first.
-pub(crate) fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(error.source(), |&error| error.source())
-        .filter(|cause| !cause.is::<Decided>())
-}
-
-/// Walks an error and everything below it, to look for a type: also through errors that hold another
-/// one and leave it out of their sources.
-pub(crate) fn links<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |&error| held(error).or_else(|| error.source()))
-}
-
-/// Returns the error that this one holds, where its sources leave it out.
-fn held<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> Option<&'a (dyn std::error::Error + 'static)> {
-    type Dyn = dyn std::error::Error + Send + Sync;
-    if let Some(SharedError(shared)) = error.downcast_ref() {
-        return Some(&**shared);
-    }
-    if let Some(shared) = error.downcast_ref::<Arc<Dyn>>() {
-        return Some(&**shared);
-    }
-    if let Some(shared) = error.downcast_ref::<Arc<Error>>() {
-        return Some(&**shared);
-    }
-    if let Some(boxed) = error.downcast_ref::<Box<Error>>() {
-        return Some(&**boxed);
-    }
-    let io: &std::io::Error = error.downcast_ref()?;
-    io.get_ref()
-        .map(|held| held as &(dyn std::error::Error + 'static))
-}
-
-/// Why a server cannot serve now, in its words. The type is what tells it from other causes: an
-/// application's error may show the sources of ours and hide the error itself.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Outage(String);
-
-/// An error that several callers get.
-#[derive(Debug, Clone)]
-pub(crate) struct SharedError(pub(crate) Arc<Error>);
-
-impl SharedError {
-    /// Shares an error.
-    pub(crate) fn new(error: Error) -> Self {
-        Self(Arc::new(error))
-    }
-
-    /// Returns a copy for one caller.
-    pub(crate) fn copy(&self) -> Error {
-        let source = || Box::new(self.clone());
-        match &*self.0 {
-            Error::Unreachable(_) => Error::Unreachable(source()),
-            Error::Overloaded(_) => Error::Overloaded(source()),
-            Error::Server(text) => Error::Server(text.clone()),
-            Error::Denied(text) => Error::Denied(text.clone()),
-            Error::Unsuitable(text) => Error::Unsuitable(text.clone()),
-            Error::Protocol(text) => Error::Protocol(text.clone()),
-            Error::Closed => Error::Closed,
-            // Anything else about a call that was sent leaves its outcome unknown.
-            _ => Error::Indeterminate(source()),
-        }
-    }
-}
-
-impl fmt::Display for SharedError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match std::error::Error::source(&*self.0) {
-            Some(source) => fmt::Display::fmt(source, f),
-            None => fmt::Display::fmt(&*self.0, f),
-        }
-    }
-}
-
-impl std::error::Error for SharedError {}
-
-/// What a script declined to do, with the code BullMQ uses for it (`docs/protocol.md#refusals`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// -1: the job's hash does not exist.
-    #[error("the job does not exist")]
-    JobMissing,
-    /// -2: the job is not locked any more.
-    #[error("the job's lock is gone")]
-    LockMissing,
-    /// -3: the job is not in the state that the change starts from.
-    #[error("the job is not in the required state")]
-    WrongState,
-    /// -4: the job still waits for children.
-    #[error("the job has pending dependencies")]
-    PendingDependencies,
-    /// -5: the parent's hash does not exist.
-    #[error("the parent job does not exist")]
-    ParentMissing,
-    /// -6: another worker holds the job's lock.
-    #[error("the job's lock belongs to another worker")]
-    LockLost,
-    /// -7: the job already belongs to another, living parent.
-    #[error("the parent job cannot be replaced")]
-    ParentConflict,
-    /// -8: the job is the pending iteration of a scheduler.
-    #[error("the job belongs to a job scheduler")]
-    SchedulerOwned,
-    /// -9: a child that must not fail has failed.
-    #[error("the job has at least one failed child")]
-    FailedChildren,
-    /// -10: the occurrence of a scheduler's pattern has had its iteration, whose job still exists.
-    #[error("the iteration exists already")]
-    IterationExists,
-    /// -11: the occurrences to come of a scheduler's interval have jobs already.
-    #[error("the next iterations exist already")]
-    OccurrencesTaken,
-    /// -20: the job, or a child that would be removed with it, is locked by a worker.
-    #[error("the job is locked by a worker")]
-    Locked,
-    /// A code this version does not know.
-    #[error("unknown code {0}")]
-    Unknown(i64),
-}
-
-/// The message.
-impl Serialize for Refusal {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl Refusal {
-    /// Returns the number that BullMQ uses for it, below zero.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// assert_eq!(oxbull::Refusal::LockMissing.code(), -2);
-    /// ```
-    pub fn code(self) -> i64 {
-        match self {
-            Self::JobMissing => -1,
-            Self::LockMissing => -2,
-            Self::WrongState => -3,
-            Self::PendingDependencies => -4,
-            Self::ParentMissing => -5,
-            Self::LockLost => -6,
-            Self::ParentConflict => -7,
-            Self::SchedulerOwned => -8,
-            Self::FailedChildren => -9,
-            Self::IterationExists => -10,
-            Self::OccurrencesTaken => -11,
-            Self::Locked => -20,
-            Self::Unknown(code) => code,
-        }
-    }
-
-    /// Decodes a script's code; `lua/lib/codes.lua` has the same numbers.
-    pub(crate) fn from_code(code: i64) -> Self {
-        match code {
-            -1 => Self::JobMissing,
-            -2 => Self::LockMissing,
-            -3 => Self::WrongState,
-            -4 => Self::PendingDependencies,
-            -5 => Self::ParentMissing,
-            -6 => Self::LockLost,
-            -7 => Self::ParentConflict,
-            -8 => Self::SchedulerOwned,
-            -9 => Self::FailedChildren,
-            -10 => Self::IterationExists,
-            -11 => Self::OccurrencesTaken,
-            -20 => Self::Locked,
-            other => Self::Unknown(other),
         }
     }
 }
@@ -552,13 +365,5 @@ mod tests {
             }
             assert_eq!(error.with_causes().to_string(), texts.join(": "));
         }
-    }
-
-    #[test]
-    fn codes_of_refusals_are_those_that_are_decoded() {
-        for code in [-1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -20, -99] {
-            assert_eq!(Refusal::from_code(code).code(), code);
-        }
-        assert_eq!(Refusal::from_code(-99), Refusal::Unknown(-99));
     }
 }

@@ -296,7 +296,7 @@ impl Client {
 #[non_exhaustive]
 pub struct Health {
     /// How long the check took.
-    #[serde(serialize_with = "json::millis")]
+    #[serde(serialize_with = "json::millis::serialize")]
     pub latency: Duration,
     /// Why the server is not usable, if it is not.
     #[serde(serialize_with = "as_text")]

@@ -78,6 +78,51 @@ pub struct EventEntry {
     pub extra: EventFields,
 }
 
+impl EventEntry {
+    /// Makes an entry of the fields that Redis holds (`docs/protocol.md#events`), the event's name among
+    /// them. For tests of code that is given events.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::{EventEntry, EventId, QueueEvent};
+    ///
+    /// let fields = [("event", "completed"), ("jobId", "7"), ("returnvalue", "42")];
+    /// let entry = EventEntry::from_fields(EventId::new(1_795_409_883_072, 0), fields);
+    /// let QueueEvent::Completed { return_value, .. } = &entry.event else {
+    ///     panic!("{entry:?}");
+    /// };
+    /// assert_eq!(return_value.decode::<u32>()?, 42);
+    /// # Ok::<(), oxbull::Error>(())
+    /// ```
+    pub fn from_fields<N, V>(id: EventId, fields: impl IntoIterator<Item = (N, V)>) -> Self
+    where
+        N: Into<Vec<u8>>,
+        V: Into<Vec<u8>>,
+    {
+        let fields = fields.into_iter().map(|(name, value)| {
+            let (name, value): (Vec<u8>, Vec<u8>) = (name.into(), value.into());
+            (name.into_boxed_slice(), value.into_boxed_slice())
+        });
+        Self::decode(id, EventFields::new(fields.collect()))
+    }
+
+    /// Makes the entry of a [gap](QueueEvent::Gap), `None` where it is unknown how many entries are
+    /// missing. For tests of code that is given events.
+    pub fn gap(id: EventId, missed: Option<u64>) -> Self {
+        Self {
+            id,
+            event: QueueEvent::Gap { missed },
+            extra: EventFields::default(),
+        }
+    }
+
+    fn decode(id: EventId, fields: EventFields) -> Self {
+        let (event, extra) = QueueEvent::decode(fields);
+        Self { id, event, extra }
+    }
+}
+
 /// Describes an event stream before it is opened.
 #[derive(Debug)]
 #[must_use]
@@ -226,8 +271,7 @@ impl Stream for QueueEvents {
         loop {
             if let Some(RawEvent { id, fields }) = this.pending.next() {
                 this.last = id;
-                let (event, extra) = QueueEvent::decode(fields);
-                return Poll::Ready(Some(Ok(EventEntry { id, event, extra })));
+                return Poll::Ready(Some(Ok(EventEntry::decode(id, fields))));
             }
             if this.ended {
                 return Poll::Ready(None);
@@ -237,11 +281,7 @@ impl Stream for QueueEvents {
                     this.pending = batch.events.into_iter();
                     if let Some(gap) = batch.gap {
                         this.last = gap.at;
-                        return Poll::Ready(Some(Ok(EventEntry {
-                            id: gap.at,
-                            event: QueueEvent::Gap { missed: gap.missed },
-                            extra: EventFields::default(),
-                        })));
+                        return Poll::Ready(Some(Ok(EventEntry::gap(gap.at, gap.missed))));
                     }
                 }
                 Some(Err(error)) => {

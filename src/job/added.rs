@@ -1,11 +1,11 @@
 //! What an add did.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::job::JobId;
 
 /// What an add did. As JSON the outcome is a name, such as `deduplicated`, with what it has beside it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Added {
     /// The id of the job that is in the queue now: the one given, the one that exists already, or
@@ -17,7 +17,7 @@ pub struct Added {
 }
 
 /// Whether an add stored its job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum AddOutcome {

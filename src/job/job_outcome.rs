@@ -1,9 +1,9 @@
 //! How a job ended.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum JobOutcome<R> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::json;
 
@@ -18,14 +18,14 @@ use crate::json;
 /// let limit = JobRateLimit::new(200, Duration::from_secs(3600));
 /// assert_eq!(limit.max, 200);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct JobRateLimit {
     /// How many jobs may start in a window. Read from a queue, it may be 0, which BullMQ clients may
     /// store; workers then start one.
     pub max: u32,
     /// How long a window lasts. It begins with the first start in it.
-    #[serde(rename = "duration", serialize_with = "json::millis")]
+    #[serde(rename = "duration", with = "json::millis")]
     pub window: Duration,
 }
 
@@ -37,7 +37,7 @@ impl JobRateLimit {
 }
 
 /// Whether jobs may start under a rate limit. In JSON times are milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     tag = "state",
     rename_all = "camelCase",
@@ -53,14 +53,14 @@ pub enum RateLimitState {
         /// How many more.
         remaining: u32,
         /// How long until the window ends.
-        #[serde(serialize_with = "json::millis")]
+        #[serde(with = "json::millis")]
         reset: Duration,
     },
     /// No job starts for now.
     #[non_exhaustive]
     Limited {
         /// How long until jobs may start again.
-        #[serde(serialize_with = "json::millis")]
+        #[serde(with = "json::millis")]
         retry_after: Duration,
     },
     /// There is a count that never expires. Workers do not wait for it: the next start under a limit

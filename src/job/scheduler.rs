@@ -58,6 +58,43 @@ pub struct SchedulerRecord {
 }
 
 impl SchedulerRecord {
+    /// Makes a record that has nothing but an id and the time of its newest iteration; everything else
+    /// can be set. For tests of code that is given records.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use oxbull::{Recurrence, Schedule, SchedulerRecord, Timestamp};
+    ///
+    /// let minute = Duration::from_secs(60);
+    /// let mut record = SchedulerRecord::new("digest", Timestamp::from_millis(60_000));
+    /// record.recurrence = Some(Recurrence::Every(minute));
+    /// assert_eq!(record.schedule(), Some(Schedule::every(minute)));
+    /// ```
+    pub fn new(id: impl Into<String>, next: Timestamp) -> Self {
+        Self {
+            id: id.into(),
+            name: String::new(),
+            next,
+            iterations: None,
+            recurrence: None,
+            time_zone: None,
+            start: None,
+            end: None,
+            limit: None,
+            offset: None,
+            hash_seed: None,
+            overlap: Overlap::default(),
+            catch_up: CatchUp::default(),
+            raw_data: None,
+            options: JobOptions::new(),
+            unknown_options: None,
+            unknown: BTreeMap::new(),
+            problems: Vec::new(),
+        }
+    }
+
     /// Decodes the data of the scheduler's jobs; without data that is an empty object.
     ///
     /// # Errors

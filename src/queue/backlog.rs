@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::error::Result;
@@ -12,7 +12,7 @@ use crate::queue::{JobCounts, Queue};
 
 /// How much a queue has to do, and how late it is: what monitoring asks for. In JSON times are
 /// milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Backlog {
@@ -22,11 +22,11 @@ pub struct Backlog {
     /// without, the longer of the two. `None` when no job waits.
     ///
     /// A job that has run before counts from its last start.
-    #[serde(serialize_with = "json::optional_millis")]
+    #[serde(with = "json::optional_millis")]
     pub oldest_wait: Option<Duration>,
     /// How overdue the earliest delayed job is: workers that fetch make it run within
     /// milliseconds. `None` when no delayed job is due.
-    #[serde(serialize_with = "json::optional_millis")]
+    #[serde(with = "json::optional_millis")]
     pub schedule_lag: Option<Duration>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Queue, named};
 use crate::error::{Error, Result};
@@ -11,13 +11,13 @@ use crate::json;
 use crate::store::ReleaseDeduplication;
 
 /// The job that owns a deduplication id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DeduplicationOwner {
     /// The owner. With a time limit it may have ended, and even be deleted by retention.
     pub job: JobId,
     /// How long the id stays taken; `None`: until the owner ends.
-    #[serde(serialize_with = "json::optional_millis")]
+    #[serde(with = "json::optional_millis")]
     pub remaining: Option<Duration>,
 }
 

@@ -1,6 +1,6 @@
 //! Looking at a queue's jobs.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::job::{JobId, JobRecord, JobState};
@@ -8,7 +8,7 @@ use crate::queue::{Queue, named};
 use crate::store::Counts;
 
 /// How many jobs are in each state, at one moment. In JSON they have the names of the states.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub struct JobCounts {
@@ -58,7 +58,7 @@ impl From<Counts> for JobCounts {
 }
 
 /// Rows of a job's log. In JSON these are `logs` and `count`, as with BullMQ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Logs {
     /// The rows asked for, oldest first.
@@ -67,6 +67,24 @@ pub struct Logs {
     /// How many rows there are in all.
     #[serde(rename = "count")]
     pub total: u64,
+}
+
+impl Logs {
+    /// Makes a log of these rows and no others, for tests of code that is given logs.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::Logs;
+    ///
+    /// let logs = Logs::new(["sent", "done"]);
+    /// assert_eq!(logs.total, 2);
+    /// ```
+    pub fn new<T: Into<String>>(rows: impl IntoIterator<Item = T>) -> Self {
+        let rows: Vec<String> = rows.into_iter().map(Into::into).collect();
+        let total = rows.len() as u64;
+        Self { rows, total }
+    }
 }
 
 impl<D> Queue<D> {

@@ -51,7 +51,7 @@ pub enum WorkerEvent {
         #[serde(serialize_with = "json::stored")]
         result: Arc<str>,
         /// How long the attempt took.
-        #[serde(serialize_with = "json::millis")]
+        #[serde(serialize_with = "json::millis::serialize")]
         took: Duration,
     },
     /// An attempt failed, and Redis knows.
@@ -66,7 +66,7 @@ pub enum WorkerEvent {
         /// The job as it was when the attempt began; it may have been removed since.
         record: Arc<JobRecord>,
         /// How long the attempt took.
-        #[serde(serialize_with = "json::millis")]
+        #[serde(serialize_with = "json::millis::serialize")]
         took: Duration,
     },
     /// A job left its handler without ending: delayed, released, waiting for children, or

@@ -111,14 +111,14 @@ pub struct WorkerHealth {
     /// Whether the worker has ended.
     pub closed: bool,
     /// How long ago Redis last answered the worker; `None` before the first answer.
-    #[serde(serialize_with = "json::optional_millis")]
+    #[serde(serialize_with = "json::optional_millis::serialize")]
     pub last_answer: Option<Duration>,
     /// How long ago Redis last answered a fetch; `None` before the first answer. A worker with free
     /// slots that is not paused fetches at least every [drain delay](WorkerBuilder::drain_delay).
-    #[serde(serialize_with = "json::optional_millis")]
+    #[serde(serialize_with = "json::optional_millis::serialize")]
     pub last_fetch: Option<Duration>,
     /// How long ago locks were last renewed; `None` while there were none to renew.
-    #[serde(serialize_with = "json::optional_millis")]
+    #[serde(serialize_with = "json::optional_millis::serialize")]
     pub last_renewal: Option<Duration>,
     /// What keeps the worker from working now, if anything does.
     pub trouble: Option<WorkerTrouble>,
@@ -131,7 +131,7 @@ pub struct WorkerTrouble {
     /// What failed last, and why.
     pub reason: Arc<str>,
     /// How long it has lasted.
-    #[serde(serialize_with = "json::millis")]
+    #[serde(serialize_with = "json::millis::serialize")]
     pub lasting: Duration,
 }
 

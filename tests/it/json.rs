@@ -1,15 +1,29 @@
 //! What the library's values look like in the JSON of an application's API.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::StreamExt;
 use oxbull::{
-    AddOutcome, Deduplication, Error, JobOptions, JobOutcome, JobRateLimit, ManualWorker, Outcome,
-    QueueEvents, Refusal, Worker,
+    AddOutcome, Deduplication, Error, EventEntry, EventId, JobOptions, JobOutcome, JobRateLimit,
+    Logs, ManualWorker, Outcome, QueueEvent, QueueEvents, Recurrence, Refusal, Schedule,
+    SchedulerRecord, Timestamp, Worker,
 };
 use oxbull_fixture::{Fixture, obey};
 use oxbull_testkit::{DEADLINE, TestResult};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+/// A service that shows a value and one that reads it share the type.
+fn assert_read_back<T>(value: &T) -> TestResult
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let text = serde_json::to_string(value)?;
+    assert_eq!(&serde_json::from_str::<T>(&text)?, value, "{text}");
+    Ok(())
+}
 
 fn shown(value: impl serde::Serialize) -> TestResult<Value> {
     Ok(serde_json::to_value(value)?)
@@ -26,16 +40,21 @@ async fn reads_of_a_queue_have_bullmqs_names_and_milliseconds() -> TestResult {
     let unique = || JobOptions::new().deduplication(Deduplication::new("k").ttl(DEADLINE));
     queue.add_with("two", &json!({}), unique()).await?;
     let again = queue.add_with("two", &json!({}), unique()).await?;
+    assert_read_back(&added)?;
+    assert_read_back(&again)?;
     assert_eq!(
         shown(again)?,
         json!({ "id": "2", "outcome": "deduplicated" })
     );
     let replaced = AddOutcome::Replaced { job: "2".into() };
+    assert_read_back(&replaced)?;
+    assert_read_back(&AddOutcome::KeptLast { next: "3".into() })?;
     assert_eq!(
         shown(replaced)?,
         json!({ "outcome": "replaced", "job": "2" })
     );
     let owner = queue.deduplication_owner("k").await?.ok_or("no owner")?;
+    assert_read_back(&owner)?;
     let owner = shown(owner)?;
     assert_eq!(owner["job"], "2");
     assert!(owner["remaining"].is_u64(), "{owner}");
@@ -49,19 +68,30 @@ async fn reads_of_a_queue_have_bullmqs_names_and_milliseconds() -> TestResult {
         shown(queue.backlog().await?)?,
         json!({ "counts": counts, "oldestWait": 1500, "scheduleLag": null })
     );
+    assert_read_back(&queue.backlog().await?)?;
+    assert_read_back(&queue.counts().await?)?;
     queue.log(&added.id, "row", 0).await?;
+    assert_read_back(&queue.logs(&added.id, 0, -1).await?)?;
     assert_eq!(
         shown(queue.logs(&added.id, 0, -1).await?)?,
         json!({ "logs": ["row"], "count": 1 })
     );
     let limit = JobRateLimit::new(5, Duration::from_secs(1));
     assert_eq!(shown(limit)?, json!({ "max": 5, "duration": 1000 }));
+    assert_read_back(&limit)?;
     let state = queue.rate_limit_state().await?;
+    assert_read_back(&state)?;
     assert_eq!(shown(state)?, json!({ "state": "noWindow" }));
     queue.limit_rate(Duration::from_secs(60)).await?;
-    let state = shown(queue.rate_limit_state().await?)?;
+    let state = queue.rate_limit_state().await?;
+    assert_read_back(&state)?;
+    let state = shown(state)?;
     assert_eq!(state["state"], "limited");
     assert!(state["retryAfter"].is_u64(), "{state}");
+    assert_read_back(&JobOutcome::Completed(7))?;
+    assert_read_back(&JobOutcome::<u32>::Failed {
+        reason: "no use".to_owned(),
+    })?;
     assert_eq!(shown(JobOutcome::Completed(7))?, json!({ "completed": 7 }));
     assert_eq!(
         shown(Refusal::LockLost)?,
@@ -102,6 +132,46 @@ async fn events_are_what_bullmqs_listeners_get() -> TestResult {
             json!({ "event": "drained" }),
             json!({ "event": "unknown", "name": "mine", "fields": { "x": "1" } }),
         ]
+    );
+    Ok(())
+}
+
+/// Code that reads what a queue holds is tested without a queue.
+#[test]
+fn records_logs_and_events_can_be_made_by_hand() -> TestResult {
+    let mut record = SchedulerRecord::new("digest", Timestamp::from_millis(60_000));
+    assert_eq!(record.schedule(), None);
+    record.recurrence = Some(Recurrence::Cron("0 2 * * *".to_owned()));
+    assert_eq!(record.schedule(), Some(Schedule::cron("0 2 * * *")));
+    assert_eq!(record.data::<Value>()?, json!({}));
+
+    let logs = Logs::new(["one", "two"]);
+    assert_eq!((logs.rows.len(), logs.total), (2, 2));
+
+    let id = EventId::new(7, 1);
+    let fields = [("event", "failed"), ("jobId", "a"), ("failedReason", "no")];
+    let entry = EventEntry::from_fields(id, fields);
+    assert_eq!((entry.id, entry.event.name()), (id, "failed"));
+    assert!(
+        matches!(&entry.event, QueueEvent::Failed { reason, .. } if reason == "no"),
+        "{entry:?}"
+    );
+    assert!(entry.extra.is_empty());
+    let own = EventEntry::from_fields(id, [("event", "mine"), ("x", "1")]);
+    assert!(
+        matches!(&own.event, QueueEvent::Unknown { fields, .. } if fields.get("x") == Some("1")),
+        "{own:?}"
+    );
+    let gap = EventEntry::gap(id, Some(3)).event;
+    assert!(
+        matches!(
+            gap,
+            QueueEvent::Gap {
+                missed: Some(3),
+                ..
+            }
+        ),
+        "{gap:?}"
     );
     Ok(())
 }

@@ -166,7 +166,7 @@ fn codes_of_scripts_are_those_of_refusals() {
         .filter_map(|line| line.strip_prefix("local ")?.split_once(" = "))
         .map(|(name, code)| (code.parse().unwrap(), name.to_owned()))
         .collect();
-    let refusals: BTreeMap<i64, String> = read("src/error.rs")
+    let refusals: BTreeMap<i64, String> = read("src/error/refusal.rs")
         .lines()
         .filter_map(|line| line.trim().split_once(" => Self::"))
         .filter_map(|(code, name)| Some((code.parse().ok()?, name.trim_end_matches(','))))

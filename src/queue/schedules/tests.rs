@@ -13,12 +13,13 @@ const FRAGMENT: &str = include_str!("../../../lua/lib/scheduler.lua");
 const RUN: &str = "
     local occurrences = {}
     for i = 1, #ARGV, 5 do
-      local every, offset, now = tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-      local at = tonumber(ARGV[i + 3])
+      local interval = { every = tonumber(ARGV[i]), offset = tonumber(ARGV[i + 1]), all = ARGV[i + 4] == 'all' }
+      local now, at = tonumber(ARGV[i + 2]), tonumber(ARGV[i + 3])
       if ARGV[i + 4] == 'first' then
-        occurrences[#occurrences + 1] = whole(first_occurrence(every, offset, now, at))
+        interval.start = at
+        occurrences[#occurrences + 1] = whole(first_occurrence(interval, now))
       else
-        occurrences[#occurrences + 1] = whole(following_occurrence(every, offset, now, at, ARGV[i + 4] == 'all'))
+        occurrences[#occurrences + 1] = whole(following_occurrence(interval, now, at))
       end
     end
     return occurrences";

@@ -68,26 +68,7 @@ pub(crate) fn decode_scheduler(
     next: Timestamp,
     fields: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
 ) -> SchedulerRecord {
-    let mut record = SchedulerRecord {
-        id,
-        name: String::new(),
-        next,
-        iterations: None,
-        recurrence: None,
-        time_zone: None,
-        start: None,
-        end: None,
-        limit: None,
-        offset: None,
-        hash_seed: None,
-        overlap: Overlap::default(),
-        catch_up: CatchUp::default(),
-        raw_data: None,
-        options: JobOptions::new(),
-        unknown_options: None,
-        unknown: std::collections::BTreeMap::new(),
-        problems: Vec::new(),
-    };
+    let mut record = SchedulerRecord::new(id, next);
     if !(0..=OCCURRENCE_MAX).contains(&next.as_millis()) {
         record.problems.push("next: is no time".to_owned());
     }

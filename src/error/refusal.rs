@@ -1,0 +1,114 @@
+//! What scripts decline.
+
+use serde::{Serialize, Serializer};
+
+/// What a script declined to do, with the code BullMQ uses for it (`docs/protocol.md#refusals`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// -1: the job's hash does not exist.
+    #[error("the job does not exist")]
+    JobMissing,
+    /// -2: the job is not locked any more.
+    #[error("the job's lock is gone")]
+    LockMissing,
+    /// -3: the job is not in the state that the change starts from.
+    #[error("the job is not in the required state")]
+    WrongState,
+    /// -4: the job still waits for children.
+    #[error("the job has pending dependencies")]
+    PendingDependencies,
+    /// -5: the parent's hash does not exist.
+    #[error("the parent job does not exist")]
+    ParentMissing,
+    /// -6: another worker holds the job's lock.
+    #[error("the job's lock belongs to another worker")]
+    LockLost,
+    /// -7: the job already belongs to another, living parent.
+    #[error("the parent job cannot be replaced")]
+    ParentConflict,
+    /// -8: the job is the pending iteration of a scheduler.
+    #[error("the job belongs to a job scheduler")]
+    SchedulerOwned,
+    /// -9: a child that must not fail has failed.
+    #[error("the job has at least one failed child")]
+    FailedChildren,
+    /// -10: the occurrence of a scheduler's pattern has had its iteration, whose job still exists.
+    #[error("the iteration exists already")]
+    IterationExists,
+    /// -11: the occurrences to come of a scheduler's interval have jobs already.
+    #[error("the next iterations exist already")]
+    OccurrencesTaken,
+    /// -20: the job, or a child that would be removed with it, is locked by a worker.
+    #[error("the job is locked by a worker")]
+    Locked,
+    /// A code this version does not know.
+    #[error("unknown code {0}")]
+    Unknown(i64),
+}
+
+/// The message.
+impl Serialize for Refusal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Refusal {
+    /// Returns the number that BullMQ uses for it, below zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert_eq!(oxbull::Refusal::LockMissing.code(), -2);
+    /// ```
+    pub fn code(self) -> i64 {
+        match self {
+            Self::JobMissing => -1,
+            Self::LockMissing => -2,
+            Self::WrongState => -3,
+            Self::PendingDependencies => -4,
+            Self::ParentMissing => -5,
+            Self::LockLost => -6,
+            Self::ParentConflict => -7,
+            Self::SchedulerOwned => -8,
+            Self::FailedChildren => -9,
+            Self::IterationExists => -10,
+            Self::OccurrencesTaken => -11,
+            Self::Locked => -20,
+            Self::Unknown(code) => code,
+        }
+    }
+
+    /// Decodes a script's code; `lua/lib/codes.lua` has the same numbers.
+    pub(crate) fn from_code(code: i64) -> Self {
+        match code {
+            -1 => Self::JobMissing,
+            -2 => Self::LockMissing,
+            -3 => Self::WrongState,
+            -4 => Self::PendingDependencies,
+            -5 => Self::ParentMissing,
+            -6 => Self::LockLost,
+            -7 => Self::ParentConflict,
+            -8 => Self::SchedulerOwned,
+            -9 => Self::FailedChildren,
+            -10 => Self::IterationExists,
+            -11 => Self::OccurrencesTaken,
+            -20 => Self::Locked,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_refusals_are_those_that_are_decoded() {
+        for code in [-1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -20, -99] {
+            assert_eq!(Refusal::from_code(code).code(), code);
+        }
+        assert_eq!(Refusal::from_code(-99), Refusal::Unknown(-99));
+    }
+}
