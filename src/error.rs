@@ -96,7 +96,7 @@ pub enum Error {
         #[source]
         source: Refusal,
     },
-    /// There is no such job: there never was one, or it has been removed.
+    /// The job does not exist: it was never added, or has been removed.
     #[error("job {0} does not exist")]
     JobMissing(JobId),
     /// The job was there, and was removed before it ended.
@@ -184,7 +184,7 @@ impl Error {
         Chain(self)
     }
 
-    /// Says whether waiting and asking again may succeed without any other change.
+    /// Returns whether waiting and asking again may succeed without any other change.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(_)
@@ -207,7 +207,7 @@ impl Error {
         }
     }
 
-    /// Says whether it is known that the call has changed nothing. `false` says nothing: all of
+    /// Returns whether it is known that the call has changed nothing. `false` leaves it open: all of
     /// the change may have happened, a part of it, or none.
     pub fn is_unchanged(&self) -> bool {
         match self {
@@ -232,7 +232,7 @@ impl Error {
         }
     }
 
-    /// Adds what the call had done before it failed, so that nobody takes the error for a sign
+    /// Adds what the call had done before it failed, so that the error is not taken as a sign
     /// that nothing happened. Where the error leaves that open, it stays as it is.
     pub(crate) fn after(self, done: impl FnOnce() -> String) -> Self {
         if !self.is_unchanged() {
@@ -330,7 +330,7 @@ mod tests {
         }
     }
 
-    /// Whoever reads the line must know which value of which job was refused.
+    /// A log line must name the job and the refused value.
     #[test]
     fn texts_name_the_job_and_the_value() {
         let source = Refusal::LockMissing;
@@ -354,7 +354,7 @@ mod tests {
         assert!(long.ends_with("x...)") && long.len() < 99, "{long}");
     }
 
-    /// Whoever prints an error with its causes reads everything once.
+    /// An error printed with its causes shows every text once.
     #[test]
     fn no_error_repeats_its_source() {
         for (error, ..) in table() {

@@ -30,7 +30,7 @@ const BUFFERED: usize = 1;
 /// connection.
 ///
 /// The stream ends with an error when waiting cannot help: [`Error::Denied`], [`Error::Server`]
-/// (the key is no stream), [`Error::Closed`] (the client was closed).
+/// (the key is not a stream), [`Error::Closed`] (the client was closed).
 ///
 /// # Examples
 ///
@@ -58,7 +58,7 @@ pub struct QueueEvents {
     batches: mpsc::Receiver<Result<EventBatch>>,
     pending: std::vec::IntoIter<RawEvent>,
     last: EventId,
-    /// Whether the reader has ended, and has said why.
+    /// Whether the reader has ended and reported why.
     ended: bool,
     _stop: DropGuard,
 }
@@ -230,7 +230,7 @@ impl QueueEvents {
         }
     }
 
-    /// Returns the id of the last item that was handed out, or where reading began. A process
+    /// Returns the id of the last item that was returned, or where reading began. A process
     /// that stores it can be followed by another that begins [after](QueueEventsBuilder::after)
     /// it.
     pub fn last_id(&self) -> EventId {
@@ -288,7 +288,7 @@ impl Stream for QueueEvents {
                     this.ended = true;
                     return Poll::Ready(Some(Err(error)));
                 }
-                // The client was closed, or the runtime that read for us is gone.
+                // The client was closed, or the runtime that ran the reader has shut down.
                 None => {
                     this.ended = true;
                     return Poll::Ready(Some(Err(Error::Closed)));

@@ -103,12 +103,12 @@ impl<D> Job<D> {
         &self.record
     }
 
-    /// Stores the progress of the attempt and tells listeners. Any value that has a JSON form.
+    /// Stores the progress of the attempt and emits an event. Any value that has a JSON form.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the job is gone; [`Error::Encode`] when the value has no JSON form;
-    /// connection errors. Safe to repeat.
+    /// [`Error::Refused`] when the job does not exist; [`Error::Encode`] when the value has no JSON
+    /// form; connection errors. Safe to repeat.
     pub async fn update_progress<T: Serialize + ?Sized>(&self, progress: &T) -> Result<()> {
         let text = encode("progress", progress)?;
         self.actions.run(self.id(), Action::Progress(text)).await?;
@@ -122,7 +122,7 @@ impl<D> Job<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the job is gone or its lock is lost; otherwise as
+    /// [`Error::Refused`] when the job does not exist or its lock is lost; otherwise as
     /// [`update_progress`](Self::update_progress). Safe to repeat.
     pub async fn update_data(&self, data: &D) -> Result<()>
     where
@@ -137,7 +137,7 @@ impl<D> Job<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when the job is gone; connection errors. After
+    /// [`Error::Refused`] when the job does not exist; connection errors. After
     /// [`Error::Indeterminate`] a repetition may write the row twice.
     pub async fn log(&self, row: impl Into<String>) -> Result<u64> {
         let action = Action::Log {

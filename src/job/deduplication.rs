@@ -12,7 +12,7 @@ use crate::job::options::MILLIS_MAX;
 /// Keeps the adds of one purpose to one job (`docs/protocol.md#deduplication`).
 ///
 /// The first add under a deduplication id is stored and its job owns the id. Until the id is free
-/// again, further adds store nothing: [`Queue::add_with`](crate::Queue::add_with) tells which job
+/// again, further adds store nothing: [`Queue::add_with`](crate::Queue::add_with) returns which job
 /// they were deduplicated into. The id is free when its owner completes, fails for good or is
 /// removed; with a [`ttl`](Self::ttl) it is free when that has passed, or its owner is removed.
 ///

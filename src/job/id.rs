@@ -384,7 +384,7 @@ mod tests {
         }
     }
 
-    /// Redis gives bytes; they must come back, and two ids that read alike are not one.
+    /// Redis stores bytes: they must be kept, and two ids that look alike as text are different.
     #[test]
     fn ids_that_are_no_text_keep_their_bytes() {
         let high = JobId::from_bytes(b"a\xed\xa0\xbd");
@@ -403,7 +403,8 @@ mod tests {
         assert_eq!(size_of::<JobId>(), size_of::<Arc<str>>());
     }
 
-    /// What a dashboard gets of a queue comes back as the id of the same job, the counter's too.
+    /// An id that a dashboard was given names the same job when it is sent back, also one from the
+    /// counter.
     #[test]
     fn ids_survive_a_trip_through_text_and_json() {
         for id in ["42", "post-1842", "repeat:x:1", "é\n"] {

@@ -35,9 +35,12 @@ pub enum AttemptError {
 /// A failed attempt: what went wrong, where, and whether trying again can help.
 ///
 /// Any error converts with `?` into a failure that is retried while attempts are left. The
-/// exception is an error that is not the job's fault: when it is an [`Error`](crate::Error) that
-/// Redis caused by being away or unable to write, or was caused by one (along
-/// [`source`](std::error::Error::source)), the attempt is [postponed](Self::postpone).
+/// exception is an outage of Redis: an [`Error`](crate::Error) that reports that Redis was unreachable
+/// or unable to write, or an error with such a [`source`](std::error::Error::source) at any depth.
+/// The attempt is [postponed](Self::postpone) then.
+///
+/// A `JobError` can be boxed and wrapped in other errors, `#[error(transparent)]` and
+/// [`io::Error::other`](std::io::Error::other) included: what it decided holds.
 ///
 /// The place where the error was made or where `?` converted it becomes part of the job's stack
 /// trace. A function that is passed on does not know its caller: `map_err(JobError::retry)` gives
@@ -106,8 +109,8 @@ impl JobError {
     /// An error that is not the job's fault, such as a service that is down for every job: the
     /// job goes back to the queue for a few seconds, and the attempt is not counted.
     ///
-    /// There is no limit to how often a job is postponed, so use it for what ends by itself. `?`
-    /// makes it of an [`Error`](crate::Error) by which Redis was away or refused writes.
+    /// There is no limit to how often a job is postponed, so use it for conditions that pass without a
+    /// change. `?` does so for an [`Error`](crate::Error) that reports an outage of Redis.
     ///
     /// # Examples
     ///
@@ -127,9 +130,8 @@ impl JobError {
         Self::new(error.into(), Kind::Postpone)
     }
 
-    /// Converts a boxed error as `?` converts any other: postponed where Redis is to blame, else
-    /// retried while attempts are left. A `JobError` that was boxed, or caused the error, keeps its
-    /// decision.
+    /// Converts a boxed error as `?` converts any other: postponed in an outage of Redis, else retried
+    /// while attempts are left. A `JobError` that was boxed, or caused the error, keeps its decision.
     ///
     /// # Examples
     ///
@@ -297,7 +299,7 @@ impl StdError for Decided {
     }
 }
 
-/// The decision holds however other errors wrap this one: layers and helpers of a handler may return
+/// The decision holds whichever errors wrap this one: layers and helpers of a handler may return
 /// boxed errors.
 impl From<JobError> for BoxError {
     fn from(error: JobError) -> Self {
@@ -305,7 +307,7 @@ impl From<JobError> for BoxError {
     }
 }
 
-// `JobError` is no `std::error::Error` itself: that lets every error type convert with `?`.
+// `JobError` does not implement `std::error::Error`: that lets every error type convert with `?`.
 impl<E> From<E> for JobError
 where
     E: StdError + Send + Sync + 'static,
@@ -436,8 +438,8 @@ mod tests {
         }
     }
 
-    /// What Redis is to blame for is not the job's fault, however deep it is buried; every other
-    /// error, and every decision of the handler's own, is.
+    /// An outage of Redis postpones the job, at any depth of the chain of errors; no other error does,
+    /// nor one about which the handler has decided.
     #[test]
     fn outage_of_redis_postpones_the_job() {
         let down = || Error::Unreachable("refused".into());

@@ -1,4 +1,4 @@
-//! How a job is to be queued, tried, and kept.
+//! How a job is queued, retried and kept.
 
 use std::time::Duration;
 

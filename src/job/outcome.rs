@@ -28,7 +28,7 @@ pub enum Outcome<R> {
     ///
     /// That holds for this worker, and for every worker that knows a rate limit, its own or the
     /// global one; another worker without a limit goes on, as in BullMQ, and may take the job. A
-    /// limit that is reached for longer already is not shortened. Jobs that run go on.
+    /// limit that lasts longer already is not shortened. Running jobs are not affected.
     RateLimited(Duration),
 }
 

@@ -85,7 +85,7 @@ pub struct JobRecord {
     pub(crate) inexact: BTreeMap<String, Vec<u8>>,
 }
 
-// What a job carries may be secret, so it does not show.
+// Job data may be secret, so it is not shown.
 impl fmt::Debug for JobRecord {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobRecord")
@@ -161,7 +161,7 @@ impl JobRecord {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the stored text is no JSON of type `T`.
+    /// [`Error::Decode`] when the stored text is not JSON of type `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
         decode(&self.id, "data", &self.raw_data)
     }
@@ -170,7 +170,7 @@ impl JobRecord {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the stored text is no JSON of type `T`.
+    /// [`Error::Decode`] when the stored text is not JSON of type `T`.
     pub fn return_value<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         self.raw_return_value
             .as_deref()
@@ -182,7 +182,7 @@ impl JobRecord {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the stored text is no JSON of type `T`.
+    /// [`Error::Decode`] when the stored text is not JSON of type `T`.
     pub fn progress<T: DeserializeOwned>(&self) -> Result<Option<T>> {
         self.raw_progress
             .as_deref()

@@ -127,7 +127,7 @@ impl Schedule {
         self
     }
 
-    /// Ends at this time, which must be to come. A pattern's last run is no later; of an interval,
+    /// Ends at this time, which must be in the future. A pattern's last run is no later; of an interval,
     /// the run that follows one begun before the end still comes, as with BullMQ, so that the last
     /// may be up to one interval later. Default: none.
     #[must_use]

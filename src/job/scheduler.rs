@@ -99,7 +99,7 @@ impl SchedulerRecord {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the stored text is no JSON of type `T`.
+    /// [`Error::Decode`] when the stored text is not JSON of type `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T> {
         let text = self.raw_data.as_deref().unwrap_or("{}");
         json::read(text).map_err(|source| Error::Decode {
@@ -110,7 +110,7 @@ impl SchedulerRecord {
 
     /// Builds the schedule, as an upsert takes it; `None` when what makes it repeat is
     /// missing. Its next run is at [`next`](Self::next); a
-    /// [preview](Schedule::preview) tells what an upsert would do instead.
+    /// [preview](Schedule::preview) shows what an upsert would do instead.
     pub fn schedule(&self) -> Option<Schedule> {
         let mut schedule = match self.recurrence.clone()? {
             Recurrence::Every(interval) => Schedule::every(interval),

@@ -30,7 +30,7 @@ pub enum JobState {
     Prioritized,
     /// Waits for a point in time.
     Delayed,
-    /// A worker runs it, or ran it and died.
+    /// A worker runs it, or ran it and crashed.
     Active,
     /// Waits for its children to end.
     WaitingChildren,

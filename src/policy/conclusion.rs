@@ -7,9 +7,9 @@ use crate::clock::Timestamp;
 use crate::job::{Backoff, JobError, JobRecord, Outcome, Retention};
 use crate::policy::backoff;
 
-/// How many jobs one job's end deletes by age where the option says nothing.
+/// How many jobs one job's end deletes by age where the option sets no limit.
 const AGE_LIMIT: i64 = 1000;
-/// Longest stored list of stack traces where the option says nothing.
+/// Longest stored list of stack traces where the option sets no limit.
 const STACK_TRACES_MAX: usize = 50;
 /// The shortest wait of a job that is postponed, and how much longer it may be.
 const POSTPONED_MIN: Duration = Duration::from_millis(2500);
@@ -136,7 +136,7 @@ impl AttemptOutcome {
     }
 }
 
-/// Says why a job's handler must not run, if so (`docs/protocol.md#ends-of-attempts`).
+/// Returns why a job's handler must not run, if so (`docs/protocol.md#ends-of-attempts`).
 pub(crate) fn preflight(job: &JobRecord, rules: &WorkerRules) -> Option<JobError> {
     if let Some(reason) = &job.deferred_failure {
         return Some(JobError::fatal(reason.clone()).at(None));
@@ -363,7 +363,7 @@ mod tests {
         );
     }
 
-    /// A strategy that nobody knows must not leave the job active for ever.
+    /// An unregistered strategy must not leave the job active.
     #[test]
     fn unknown_strategy_fails_the_job_and_says_so() {
         let options = JobOptions::new()

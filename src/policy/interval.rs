@@ -1,7 +1,7 @@
 //! The occurrences of a fixed interval (`docs/protocol.md#interval-occurrences`).
 //!
 //! `lua/` decides them in Redis, where the last occurrence is; this is the model that its answer is
-//! tested against, and what previews are made of.
+//! tested against; previews use it too.
 
 use crate::clock::Timestamp;
 use crate::job::CatchUp;
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// Numbers that somebody else stored do not overflow.
+    /// Numbers that another client stored do not overflow.
     #[test]
     fn extremes_do_not_overflow() {
         for every in [i64::MIN, 0, 1, i64::MAX] {

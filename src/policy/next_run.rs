@@ -140,7 +140,7 @@ pub(crate) fn next_occurrence(
 }
 
 /// Returns whether a pattern has an occurrence, by this process's time zone and zone data. True where that
-/// cannot be told: for intervals, and for an `H` that is drawn anew each time.
+/// cannot be predicted: for intervals, and for an `H` that is drawn anew each time.
 ///
 /// # Errors
 /// The stored pattern or time zone is not valid.
@@ -295,7 +295,7 @@ mod tests {
     }
 
     /// What one process computes, another with the same zone data recognises, changes of clocks
-    /// included; an hour beside it is no occurrence.
+    /// included; an hour next to it is not an occurrence.
     #[test]
     fn occurrences_are_recognised_by_whoever_has_the_same_zone_data() {
         const YEAR: i64 = 366 * 24 * 60 * MINUTE;
@@ -339,7 +339,7 @@ mod tests {
             let beside = at(occurrence + 60 * MINUTE);
             assert!(!has_occurrence(&nine, &moment(NOW), beside).unwrap());
         }
-        // Nothing can be said of these.
+        // Nothing can be predicted about these.
         let drawn = Schedule::cron("H H * * *");
         assert!(has_occurrence(&drawn, &moment(NOW), at(NOW)).unwrap());
         assert!(

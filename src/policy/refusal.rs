@@ -10,7 +10,7 @@ pub(crate) enum AfterRefusal {
     /// The job is still the worker's, but cannot end this way: the attempt has failed with this
     /// error instead.
     Failed(JobError),
-    /// The job is gone, or somebody else's: nothing may be written.
+    /// The job does not exist any more, or another worker has it: nothing may be written.
     Lost,
 }
 
@@ -37,8 +37,8 @@ pub(crate) fn after_refusal(
             ))
             .at(None),
         ),
-        // The others cannot be answered to the end of an attempt, or say that the job has left this
-        // worker: another one runs it, or nobody will.
+        // The others are never returned for the end of an attempt, or mean that this worker has lost
+        // the job: another worker runs it, or it does not exist any more.
         Refusal::JobMissing
         | Refusal::LockMissing
         | Refusal::LockLost

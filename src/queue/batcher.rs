@@ -67,7 +67,7 @@ impl Batcher {
     }
 }
 
-/// Gathers orders into calls until the last sender is gone and every call is answered.
+/// Gathers orders into calls until the last sender is dropped and every call is answered.
 async fn run(store: Store, mut orders: mpsc::Receiver<Order>) {
     let mut calls = FuturesUnordered::new();
     let mut arrived = Vec::new();

@@ -79,7 +79,7 @@ impl IntoIterator for BulkAdded {
 
 impl<D> Queue<D> {
     /// Adds many jobs, in the order given, in as few calls as their size allows. Each job is
-    /// added or refused by itself.
+    /// added or refused independently.
     ///
     /// # Errors
     ///

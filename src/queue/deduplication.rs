@@ -23,7 +23,7 @@ pub struct DeduplicationOwner {
 
 impl<D> Queue<D> {
     /// Finds the job that owns a deduplication id, and for how long; `None` when the id is free
-    /// (`docs/protocol.md#deduplication`). The id is text, or bytes where a job's id is no text
+    /// (`docs/protocol.md#deduplication`). The id is text, or bytes where a job's id is not text
     /// ([`JobRecord::stored`](crate::JobRecord::stored)`("deid")`).
     ///
     /// # Errors

@@ -27,7 +27,7 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// [`Error::Invalid`] when the name is empty, longer than 128 bytes, has control characters,
-    /// or has a meaning for BullMQ; when the fields are no object, more than 256, or named
+    /// or has a meaning for BullMQ; when the fields are not an object, more than 256, or named
     /// `event` or nothing. [`Error::Encode`]; connection errors. After [`Error::Indeterminate`] a
     /// repetition may write the event twice.
     ///

@@ -121,7 +121,7 @@ impl<D> Queue<D> {
     /// Stops every worker that knows a rate limit, its own or the global one, from starting jobs
     /// for `wait`. Workers without a limit are not affected, nor are running jobs.
     ///
-    /// Returns how long the limit lasts: a limit that is reached for longer already is not
+    /// Returns how long the limit lasts: a limit that lasts longer already is not
     /// shortened. A window in which more jobs might have started ends here; the next one begins
     /// with the first start after `wait`.
     ///

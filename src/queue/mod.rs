@@ -74,7 +74,7 @@ pub struct Queue<D = serde_json::Value> {
 struct Shared {
     client: Client,
     store: Store,
-    /// Watches the jobs that somebody waits for.
+    /// Watches the jobs that callers wait for.
     watcher: Arc<Watcher>,
     name: QueueName,
     prefix: Prefix,

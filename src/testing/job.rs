@@ -194,7 +194,7 @@ impl TestJob {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the data is no JSON of type `D`; the attempt fails then.
+    /// [`Error::Decode`] when the data is not JSON of type `D`; the attempt fails then.
     pub fn job<D: DeserializeOwned>(&self) -> Result<Job<D>> {
         let data = json::read(&self.record.raw_data).map_err(|source| Error::Decode {
             what: format!("data of job {}", self.record.id),
@@ -335,13 +335,13 @@ impl TestJob {
 
 /// # Actions of the handler
 ///
-/// What the handler did by way of its [`Job`], over all jobs and runs made of this value.
+/// What the handler did through its [`Job`], over all jobs and runs of this value.
 impl TestJob {
     /// Decodes every [progress](Job::update_progress) that the handler reported, oldest first.
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when one of them is no JSON of type `P`.
+    /// [`Error::Decode`] when one of them is not JSON of type `P`.
     pub fn progress<P: DeserializeOwned>(&self) -> Result<Vec<P>> {
         let recorded = self.recorder.lock();
         let progress = recorded.progress.iter();
@@ -359,7 +359,7 @@ impl TestJob {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when it is no JSON of type `D`.
+    /// [`Error::Decode`] when it is not JSON of type `D`.
     pub fn updated_data<D: DeserializeOwned>(&self) -> Result<Option<D>> {
         let recorded = self.recorder.lock();
         let data = recorded.data.as_deref();

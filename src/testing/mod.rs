@@ -8,11 +8,11 @@
 //! ```
 //!
 //! - [`TestJob`] is an attempt at a job that no queue has. A test calls the handler itself, with a
-//!   [`Job`](crate::Job) and a [`Context`](crate::Context) made of it, or has the attempt made as a
+//!   [`Job`](crate::Job) and a [`Context`](crate::Context) built from it, or runs the attempt as a
 //!   worker makes it, and reads what would be [`Stored`]. Progress, log rows and the like are recorded.
 //! - [`service`] puts a handler behind layers, as [`WorkerBuilder::layer`](crate::WorkerBuilder::layer)
 //!   does.
-//! - [`unconnected_client`] stands in where code wants a client.
+//! - [`unconnected_client`] replaces a client where code needs one.
 //! - [`JobRecord::new`](crate::JobRecord::new) makes records for code that reads them.
 //! - With this feature a client's [`Clock`](crate::Clock) can be set and moved.
 //!

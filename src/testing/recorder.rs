@@ -1,4 +1,4 @@
-//! What a handler does by way of its job.
+//! What a handler does through its job.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -97,7 +97,7 @@ impl TestRun {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the result is no JSON of type `R`.
+    /// [`Error::Decode`] when the result is not JSON of type `R`.
     pub fn result<R: DeserializeOwned>(&self) -> Result<Option<R>> {
         let Ok(Outcome::Done(text)) = &self.outcome else {
             return Ok(None);

@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(serde_json::to_value(JobOptions::new()).unwrap(), json!({}));
     }
 
-    /// Values are shown as values, unknown options as they are, and what is no JSON as text.
+    /// Values are shown as values, unknown options as they are, and what is not JSON as text.
     #[test]
     fn stored_text_is_shown_as_what_it_is() {
         let deep = "[".repeat(1000) + &"]".repeat(1000);

@@ -136,7 +136,7 @@ fn count(job: &mut JobRecord, field: &str, text: &str) -> u32 {
 }
 
 /// Reads a list of stack traces, and keeps each as it is stored: the next failure writes them
-/// again. What is no list has no traces to lose.
+/// again. A value that is not a list has no traces to lose.
 fn decode_traces(job: &mut JobRecord, text: &str) {
     let traces: Vec<Box<RawValue>> = json::read(text).unwrap_or_default();
     for raw in &traces {

@@ -24,7 +24,7 @@ pub(crate) fn scheduler_of(job: &JobRecord) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(current.key(&job.name)))
 }
 
-/// What the id of an iteration says: `repeat:<origin>:<occurrence>`.
+/// What the id of an iteration contains: `repeat:<origin>:<occurrence>`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IterationId<'a> {
     /// The scheduler's id, or the hash that stands for a repeatable job.
@@ -85,7 +85,7 @@ impl Repetition {
     }
 }
 
-/// Reads what the key of a repeatable job says; false when it does not have that form. A colon in
+/// Reads the parts of the key of a repeatable job; false when it does not have that form. A colon in
 /// the name and one in the job's own id look the same: it is taken for the name's.
 pub(crate) fn decode_key(record: &mut SchedulerRecord) -> bool {
     let mut parts = record.id.rsplitn(4, ':');
@@ -120,7 +120,7 @@ pub(crate) fn decode_key(record: &mut SchedulerRecord) -> bool {
 mod tests {
     use super::*;
 
-    /// As BullMQ 4.18.3 stored it, and as BullMQ 5.81.5 carried it on.
+    /// As BullMQ 4.18.3 stored it, and as BullMQ 5.81.5 advanced it.
     #[test]
     fn ids_are_those_of_bullmq_5() {
         let next = |id: &str, key: &str| {

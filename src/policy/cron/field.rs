@@ -91,7 +91,7 @@ impl Kind {
     }
 }
 
-/// What the text of a field says.
+/// A parsed field.
 #[derive(Debug)]
 pub(super) struct Parsed {
     kind: Kind,
@@ -308,7 +308,7 @@ fn shown(number: f64) -> String {
 }
 
 impl Parsed {
-    /// Refuses texts that are no value, duplicates and a weekday's lone `L`.
+    /// Refuses texts that are not values, duplicates and a weekday's lone `L`.
     pub(super) fn check(&self) -> Result<(), String> {
         let class = self.kind.class();
         for item in &self.items {

@@ -155,7 +155,7 @@ fn local_zone_is_the_callers() {
 }
 
 proptest! {
-    /// Patterns come from users: whatever they write is parsed or refused, never a panic, and a
+    /// Patterns come from users: any text is parsed or refused without a panic, and an
     /// occurrence is a whole second after its base.
     #[test]
     fn any_pattern_is_parsed_or_refused(

@@ -53,7 +53,7 @@ pub(crate) enum Zone {
 
 impl Zone {
     /// Finds a zone: an IANA name in any case, `UTC+3`, `UTC-05:30`, or `local`, which is the
-    /// process's zone and named by `local`; as in Node.js, that is UTC where nobody knows the name.
+    /// process's zone and named by `local`; as in Node.js, that is UTC where the name is unknown.
     pub(crate) fn find(name: &str, local: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {
             "local" | "system" | "default" => Self::known(local).or(Some(Self::Fixed(0))),

@@ -1,5 +1,5 @@
 //! Redis decides the occurrences of an interval, by `lua/lib/scheduler.lua`; previews come from the
-//! model. A schedule that is not what its preview says could not be trusted.
+//! model. They must agree.
 
 use oxbull_testkit::RedisServer;
 use proptest::prelude::*;

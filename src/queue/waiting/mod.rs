@@ -144,7 +144,7 @@ impl<D> Queue<D> {
             if self.shared.client.closing().is_cancelled() {
                 return Err(Error::Closed);
             }
-            // The runtime that read for everybody is gone; ours is not.
+            // The runtime that ran the shared reader has shut down; this one has not.
             subscription = self.subscribe(job);
             subscription.check();
         }

@@ -117,7 +117,7 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// Why there is no reader.
+    /// Why the reader could not be started.
     pub(super) async fn ready(&mut self) -> Option<Result<()>> {
         let mut placed = self.watcher.placed.subscribe();
         tokio::select! {
@@ -143,7 +143,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let (job, number) = &self.key;
-        // Dropped outside of the lock: an answer that nobody took may be large.
+        // Dropped outside of the lock: an answer that was not taken may be large.
         let _waiter = self.watcher.state().waiters.remove(job, *number);
     }
 }
@@ -151,7 +151,7 @@ impl Drop for Subscription {
 /// Marks the task as ended however it ends; those who still wait start another.
 struct Running {
     watcher: Arc<Watcher>,
-    /// Whether it ended in order, and has said so: another may run already.
+    /// Whether it ended in order and reported that: another may run already.
     ended: bool,
 }
 

@@ -109,7 +109,7 @@ impl EventFields {
     }
 }
 
-/// A map from names to text; bytes that are no UTF-8 are replaced.
+/// A map from names to text; bytes that are not UTF-8 are replaced.
 impl Serialize for EventFields {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter().map(|(name, value)| {
@@ -274,7 +274,7 @@ mod tests {
         absent: Option<i8>,
     }
 
-    /// Node writes every field as text; whoever reads it says what it is.
+    /// Node writes every field as text; the reader decides about its type.
     #[test]
     fn fields_decode_as_what_their_reader_wants() {
         let custom: Custom = fields(&[

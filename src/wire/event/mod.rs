@@ -1,4 +1,4 @@
-//! Entries of the event stream (`docs/protocol.md#events`): their ids, their fields and what they say.
+//! Entries of the event stream (`docs/protocol.md#events`): their ids, their fields and their meaning.
 //!
 //! [`QueueEvent`] is the public form, which owns and keeps everything. [`StreamEvent`] borrows, and has
 //! only what the library itself reads from the stream.

@@ -65,7 +65,7 @@ pub enum QueueEvent {
         /// The job.
         #[serde(rename = "jobId")]
         job: JobId,
-        /// Where it comes from; always said to be waiting.
+        /// Where it comes from; always reported as waiting.
         #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
@@ -91,7 +91,7 @@ pub enum QueueEvent {
         #[serde(skip_serializing_if = "Option::is_none")]
         prev: Option<PrevState>,
     },
-    /// A job failed for good: it is not tried again by itself.
+    /// A job failed for good: it is not retried unless someone asks for it.
     #[non_exhaustive]
     Failed {
         /// The job.
@@ -114,7 +114,7 @@ pub enum QueueEvent {
         #[serde(rename = "attemptsMade")]
         attempts_made: u32,
     },
-    /// A job of a worker that vanished was handed back; comes after its
+    /// A job of a worker that vanished was returned to the queue; comes after its
     /// [`Waiting`](Self::Waiting).
     #[non_exhaustive]
     Stalled {
@@ -140,7 +140,7 @@ pub enum QueueEvent {
         #[serde(rename = "jobId")]
         job: JobId,
     },
-    /// An add was taken for another one of the same deduplication id.
+    /// An add was dropped because of another job with the same deduplication id.
     #[non_exhaustive]
     Deduplicated {
         /// The job that stays.
@@ -153,7 +153,7 @@ pub enum QueueEvent {
         #[serde(rename = "deduplicatedJobId")]
         dropped: JobId,
     },
-    /// What BullMQ 5 says before [`Deduplicated`](Self::Deduplicated).
+    /// What BullMQ 5 emits before [`Deduplicated`](Self::Deduplicated).
     #[non_exhaustive]
     Debounced {
         /// The job that stays.
@@ -345,7 +345,7 @@ impl Known<'_> {
         Some(text.to_owned())
     }
 
-    /// Takes a field as text. Bytes that are no UTF-8 read as U+FFFD, and stay among the fields.
+    /// Takes a field as text. Bytes that are not UTF-8 read as U+FFFD, and stay among the fields.
     fn text(&mut self, name: &str) -> Option<String> {
         self.exact(name).or_else(|| {
             let value = self.fields.bytes(name)?;
@@ -417,7 +417,7 @@ impl PrevState {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawJson(String);
 
-/// The value itself; text that is no JSON becomes a string.
+/// The value itself; text that is not JSON becomes a string.
 impl Serialize for RawJson {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         json::stored(&self.0, serializer)
@@ -434,7 +434,7 @@ impl RawJson {
     ///
     /// # Errors
     ///
-    /// [`Error::Decode`] when the text is no JSON of type `T`.
+    /// [`Error::Decode`] when the text is not JSON of type `T`.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
         json::read(&self.0).map_err(|source| Error::Decode {
             what: "an event's value".to_owned(),

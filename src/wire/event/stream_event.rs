@@ -24,7 +24,7 @@ pub(crate) enum StreamEvent<'a> {
         dropped: &'a [u8],
         deduplication_id: &'a [u8],
     },
-    /// Jobs were removed by a clean; the entry does not say which.
+    /// Jobs were removed by a clean; the entry does not name them.
     Cleaned,
 }
 
@@ -69,7 +69,7 @@ mod tests {
         )
     }
 
-    /// Waiters and replays must not act on an entry that does not say which job it is about.
+    /// Waiters and replays must not act on an entry that does not name its job.
     #[test]
     fn entries_without_their_job_are_ignored() {
         for name in [

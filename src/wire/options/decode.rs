@@ -1,4 +1,4 @@
-//! Reading the stored options of a job, whoever wrote them.
+//! Reading the stored options of a job, written by any client.
 
 use serde_json::{Map, Value};
 

@@ -57,7 +57,7 @@ fn number_in(text: &str) -> Option<f64> {
     match text {
         "Infinity" | "+Infinity" => Some(f64::INFINITY),
         "-Infinity" => Some(f64::NEG_INFINITY),
-        // The names that Rust has for what is no finite number are none in JavaScript.
+        // Rust's names of numbers that are not finite are not numbers in JavaScript.
         _ if text.contains(|c: char| c.is_alphabetic() && !matches!(c, 'e' | 'E')) => None,
         _ => text.parse().ok(),
     }

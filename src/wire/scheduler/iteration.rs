@@ -1,4 +1,4 @@
-//! The options of iterations, and the schedule that they carry from one to the next.
+//! The options of iterations, and the schedule that they pass from one to the next.
 
 use std::collections::BTreeMap;
 
@@ -125,7 +125,7 @@ fn encode_repeat(schedule: &Schedule, count: u64) -> Value {
     Value::Object(repeat)
 }
 
-/// What an iteration says about the schedule it belongs to.
+/// What an iteration stores about the schedule it belongs to.
 #[derive(Debug, Clone)]
 pub(crate) struct Repetition {
     pub(crate) schedule: Schedule,

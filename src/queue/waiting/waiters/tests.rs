@@ -1,4 +1,4 @@
-//! Which knowledge ends a wait, in whatever order events and stored states arrive.
+//! What ends a wait, in any order of events and stored states.
 
 use super::*;
 

@@ -97,7 +97,7 @@ const SHAPES: &[(&str, &[&str])] = &[
     ("resumed", &[]),
 ];
 
-/// An entry that is not what its name promises is told as it is.
+/// An entry whose fields do not fit its name is returned as unknown, with all fields.
 #[test]
 fn broken_events_are_unknown_and_whole() {
     for (name, fields) in SHAPES {
@@ -116,7 +116,7 @@ fn broken_events_are_unknown_and_whole() {
     assert!(matches!(event, QueueEvent::Unknown { .. }), "{event:?}");
 }
 
-/// Node's reader stops for ever at JSON that does not parse.
+/// Node's reader stops permanently at JSON that does not parse.
 #[test]
 fn bad_json_is_an_error_of_its_reader_only() {
     let event = decode(&[("event", "progress"), ("jobId", "1"), ("data", "{x")]);
@@ -189,7 +189,7 @@ fn states_are_known_by_all_their_names() {
 /// What an event is made of, as its fields would be stored.
 fn parts(event: &QueueEvent, rest: &EventFields) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
-    // What is no UTF-8 is among the fields, and the event has it as text.
+    // What is not UTF-8 is among the fields, and the event has it as text.
     let inexact = |name: &str, value: &str| {
         rest.iter().any(|(field, stored)| {
             field == name.as_bytes()
@@ -255,7 +255,7 @@ fn parts(event: &QueueEvent, rest: &EventFields) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect();
     all.extend(rest.iter().map(|(n, v)| (n.to_vec(), v.to_vec())));
     if let QueueEvent::Unknown { name, fields } = event {
-        // An entry may lack a name, and a name that is no text stays among the fields.
+        // An entry may lack a name, and a name that is not text stays among the fields.
         if !name.is_empty() {
             all.push((b"event".to_vec(), name.clone().into_bytes()));
         }
