@@ -1,14 +1,14 @@
 --[[
   advance: active -> completed | failed | waiting | prioritized | delayed | waiting-children,
            then waiting | prioritized -> active
-  Ends 0 to N attempts and starts 0 to M next jobs, in one step. A refused result changes nothing
-  for its job, leaves the others alone, and takes the place of one job to start: it may still need
-  its slot, and a caller that is told of a refusal must not hold a job that it does not expect.
+  Ends 0 to N attempts and starts 0 to M next jobs, in one step. A refused result changes nothing for its
+  job and does not affect the others. One job less is started for it, because its own job may still need
+  the worker's permit.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 now (ms)   2 how many jobs to start   3 lock token for them   4 lock duration (ms)
           5 worker name (empty: none)   6 rate limit: jobs (empty: none)
-          7 rate limit: window (ms; empty: the limit is obeyed, but these starts are not counted)
-          8 data points of the per-minute metrics (0: off)   9 stop starting after this many bytes
+          7 rate limit: window (ms; empty: the limit applies, but these starts are not counted)
+          8 data points of the per-minute metrics (0: off)   9 how many bytes of job hashes to start at most
           10 again: 1 when these results may have been stored by an earlier call, else 0
           11 number of results, then per result:
             id   lock token   ats and stc as of the activation
@@ -19,8 +19,8 @@
             keep count (complete, skip, fail) or delay (ms; backoff, park, postpone)
             keep age (ms, -1: any)   keep limit   attempts option
   Returns {codes, jobs, next, value, dangling, backlog}
-          codes: per result 0 done, 1 done by an earlier call, 2 nobody can tell, 3 not looked at: very many
-          jobs are active, and the result is to be sent again; or a refusal: JOB_MISSING,
+          codes: per result 0 stored, 1 stored by an earlier execution of the call, 2 unknown whether it was
+          stored, 3 to be sent again, because very many jobs are active; or a refusal: JOB_MISSING,
           LOCK_MISSING, LOCK_LOST, WRONG_STATE, PENDING_DEPENDENCIES, FAILED_CHILDREN
           jobs: id, hash as it was before the start, id, hash, ...
           next: more | limited (value: ms to wait) | blocked | at (value: ms of the next due job)
@@ -46,17 +46,9 @@ local results = {
   points = points,
 }
 
--- Read one value of each key that is written below: a key of the wrong type fails here, before
--- the first write.
-local settings = read_settings(B)
-redis.call('XLEN', B .. 'events')
-redis.call('LLEN', B .. 'wait')
-local active = redis.call('LLEN', B .. 'active')
-redis.call('ZCARD', B .. 'prioritized')
-redis.call('ZCARD', B .. 'delayed')
-redis.call('ZCARD', B .. 'marker')
+local settings, active = check_queue(B)
 -- The global limit's number counts before the worker's, the worker's window before the global one.
--- Without any window nothing can be counted, because the count would never end.
+-- Without any window nothing can be counted, because the count would never expire.
 local max = settings.max or limit_max
 local window = limit_window or (settings.max and settings.duration)
 local counter = want > 0 and max and redis.call('GET', B .. 'limiter')
@@ -132,7 +124,7 @@ end
 if delayed and #jobs == 0 then
   announce_due(B)
 end
--- A place of a full queue may be free now; the others sleep, because nothing was announced to them.
+-- A full queue may have room again, and idle workers were not woken while it was full.
 if was_full and #jobs == 0 and has_ready(B) then
   wake_unless_blocked(B, settings)
 end

@@ -11,8 +11,8 @@ local B, id, now, delay = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 if redis.call('EXISTS', B .. id) == 0 then
   return JOB_MISSING
 end
-redis.call('XLEN', B .. 'events')
-redis.call('ZCARD', B .. 'marker')
+local settings = check_queue(B)
+redis.call('HLEN', B .. id)
 if not redis.call('ZSCORE', B .. 'delayed', id) then
   return WRONG_STATE
 end
@@ -20,6 +20,6 @@ local due = now + delay
 place_delayed(B, id, due)
 redis.call('HSET', B .. id, 'delay', delay)
 emit(B, 'delayed', 'jobId', id, 'delay', due)
-apply_event_cap(B, read_settings(B))
+apply_event_cap(B, settings)
 announce_due(B)
 return { 'ok' }

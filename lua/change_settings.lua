@@ -1,10 +1,10 @@
 --[[
   change_settings: no job changes its state
-  Sets or removes settings that say how many jobs may be active, or start in a window of time. The
-  change may let jobs start that nobody looks for, so a worker is woken where jobs are ready.
+  Sets or removes settings that limit how many jobs may be active, or start in a window of time. The
+  change may allow jobs to start, so a worker is woken if any are ready.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1, 2, ... a field of `meta` and its value; an empty value removes the field
-  Returns how many of the fields were there before
+  Returns how many of the fields were set before
   Emits   nothing
   Uses    gate, marker
 ]]

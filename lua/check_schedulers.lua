@@ -3,10 +3,10 @@
   Finds schedulers whose current iteration will not run, a page at a time. Checks are at least one
   interval apart per queue.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 now (ms)   2 interval (ms)   3 how many schedulers to pass over (0: begin a check)
-          4 how many to look at
-  Returns {how many to pass over next (0: the check has ended), finds}
-          finds: scheduler id, occurrence (ms), state of the iteration (finished, gone or stranded),
+  ARGV    1 now (ms)   2 interval (ms)   3 how many schedulers to skip (0: begin a check)
+          4 how many to check
+  Returns {how many to skip next (0: the check has ended), found}
+          found: scheduler id, occurrence (ms), state of the iteration (finished, gone or stranded),
           definition, opts of the iteration (JSON, empty: none), ...
   Emits   nothing
   Uses    scheduler
@@ -15,12 +15,12 @@ local B, now, from, size = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[3]), tonumb
 if redis.call('EXISTS', B .. 'repeat') == 0 then
   return { 0, {} }
 end
--- No job has an id with a single colon.
+-- This key belongs to no job: ids do not have a single colon.
 if from == 0 and not redis.call('SET', B .. 'stalled-check:schedulers', ARGV[1], 'PX', ARGV[2], 'NX') then
   return { 0, {} }
 end
-local finds = {}
--- The latest come first: those that are repaired move ahead of what is still to be looked at.
+local found = {}
+-- The latest occurrences come first: a repaired scheduler moves into the part that has been checked.
 local page = redis.call('ZREVRANGE', B .. 'repeat', from, from + size - 1, 'WITHSCORES')
 for i = 1, #page, 2 do
   local scheduler, occurrence = page[i], tonumber(page[i + 1])
@@ -43,9 +43,9 @@ for i = 1, #page, 2 do
       local opts = redis.pcall('HGET', B .. id, 'opts')
       for _, value in ipairs({ scheduler, whole(occurrence), state, definition.err and {} or definition,
         type(opts) == 'string' and opts or '' }) do
-        finds[#finds + 1] = value
+        found[#found + 1] = value
       end
     end
   end
 end
-return { #page == 2 * size and from + size or 0, finds }
+return { #page == 2 * size and from + size or 0, found }

@@ -3,10 +3,10 @@
   Deletes jobs that have not started, in bounded steps. Pending iterations of job schedulers stay.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 which: wait, paused, prioritized or delayed
-          2 how many entries to pass over (those that earlier calls left in place)
+          2 how many entries to skip (those that earlier calls left in place)
   Returns {deleted, entries left in place so far, 1 when more is left}
   Emits   nothing for the deleted jobs
-  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, lists
+  Uses    gate, marker, job, parent, dedup, removal, lists
 ]]
 local B = KEYS[1]
 local which, skip = ARGV[1], tonumber(ARGV[2])

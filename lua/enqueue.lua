@@ -1,10 +1,10 @@
 --[[
   enqueue: new -> waiting | prioritized | delayed | waiting-children
   Stores 1 to N jobs, one after the other, and queues each where its options say. A job that is
-  refused, exists already or is deduplicated leaves the others of the batch alone.
+  refused, exists already or is deduplicated does not affect the others.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 after: when this very call may have been executed before, the id of the event up to which the
-            caller has read what became of it; else empty
+            caller has read the stream; else empty
           2 number of jobs, then per job:
             id (empty: generate)   name   data (JSON)   opts (JSON)   timestamp (ms)   delay (ms)
             priority   place (wait, next, prioritized, delayed or children)
@@ -14,7 +14,8 @@
               r (replace), s (reschedule), k (keep last if active)
           and, with `after`, per job that the events up to it report:
             id   added, replaced or owner   the other id   deduplication id
-  Returns {} when too many events have come after `after` for one call: nothing has changed. Else per job code and id, with the codes 3 and 4 another id:
+  Returns {} when more events came after `after` than one call reads: nothing has changed. Else per job
+          its code and id, and with the codes 3 and 4 another id:
           0 added, now or by the earlier execution: the job
           1 an existing id, nothing stored: the job
           2 deduplicated, nothing stored: the owner of the deduplication id
@@ -23,7 +24,8 @@
           or a refusal: PARENT_MISSING, PARENT_CONFLICT
   Emits   added, then waiting, delayed or waiting-children; duplicated for an existing id;
           deduplicated, then delayed for an owner that is rescheduled; removed and deduplicated
-          before the added of a job that replaces another
+          before the added of a job that replaces another; waiting or delayed, for a parent that is
+          released
   Uses    codes, events, gate, marker, place, job, parent, dedup, dedup_add, replay
 ]]
 local B = KEYS[1]
@@ -58,6 +60,7 @@ for i = 1, total do
   at = at + 9
   if extra == 'parent' then
     redis.call('SCARD', ARGV[at + 1] .. ':dependencies')
+    redis.call('HLEN', ARGV[at + 1] .. ':processed')
     at = at + 2
   elseif extra == 'dedup' then
     dedups = dedups or deduplication()
@@ -80,9 +83,8 @@ if again then
   end
 end
 
--- The number of the next job. The first one is taken before anything else is written, so that a
--- counter of the wrong type or that is no number fails; how many more were used is written at the
--- end.
+-- Returns the number of the next job. The first one is taken before any other write, so that an unusable
+-- counter fails the call; how many more were used is written at the end.
 local counter, more = nil, 0
 local function next_number()
   if counter then
@@ -93,8 +95,8 @@ local function next_number()
   return counter
 end
 
--- Finds what became of a job with an id of its own before: code, id and another id; nothing when
--- the job is still to be added.
+-- Finds what an earlier call did about a job with an id of its own: code, id and another id; nothing
+-- when the job is still to be added.
 local function find_earlier(at, id, parent_key, dedup)
   local job_key = B .. id
   local exists = redis.call('EXISTS', job_key) == 1
@@ -110,7 +112,7 @@ local function find_earlier(at, id, parent_key, dedup)
     return DEDUPLICATED, past.owner
   end
   if not exists then
-    -- Added, ended and removed since, where the events say so: it must not run again.
+    -- The events report that it was added: it has been removed since, and must not run again.
     if past and not dedup and not past.dedup then
       return ADDED, id
     end

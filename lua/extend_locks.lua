@@ -25,6 +25,7 @@ for k, key in ipairs(keys) do
   end
 end
 if #kept > 0 then
-  redis.call('SREM', B .. 'stalled', unpack(kept))
+  -- The locks are renewed, whatever this key is.
+  redis.pcall('SREM', B .. 'stalled', unpack(kept))
 end
 return lost

@@ -1,6 +1,6 @@
 --[[
   find_ends: no change of state
-  Tells whether jobs have ended, and where the event stream stands at that moment.
+  Reads whether jobs have ended, and the newest event at that moment.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    ids
   Returns {id of the newest event, for each id: end, text}
@@ -28,7 +28,7 @@ local function newest_event()
   return '0-0'
 end
 
--- A key that is no hash is no job; it must not keep others from their answer.
+-- A key of another type is not a job, and must not fail the call for the others.
 local function field(id, name)
   local value = redis.pcall('HGET', B .. id, name)
   return type(value) == 'string' and value or ''

@@ -1,9 +1,9 @@
 --[[
   limit_rate: no job changes its state
-  Stops all workers that know a rate limit from starting jobs for a time. A limit that is reached
-  already is never shortened: whoever asked for it relies on it.
+  Stops all workers that know a rate limit from starting jobs for a time. A limit that is already
+  reached is never shortened, because others may rely on it.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 how long (ms, at least 1)   2 jobs in a window of the limit the caller knows (empty: none)
+  ARGV    1 how long (ms, at least 1)   2 how many jobs the caller's own limit allows in a window (empty: none)
   Returns how long (ms) the limit lasts from now
   Emits   nothing
   Uses    gate, rate

@@ -1,21 +1,21 @@
 --[[
   next_iteration: new -> waiting | prioritized | delayed
-  Makes the iteration that follows one just activated. Only the activation of a scheduler's
-  current iteration makes one, so a repetition, a retry or a second worker makes no other.
+  Adds the iteration that follows one just activated. Only the activation of the scheduler's current
+  iteration adds one, so that a repeated call, a retry or a second worker adds no other.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 scheduler id   2 id of the activated job   3 now (ms)
           4 occurrence of the pattern after now (ms, empty: none)
-          5 occurrence of the pattern after the activated one, be it past (ms, empty: none)
+          5 occurrence of the pattern after the activated one, even if past (ms, empty: none)
           6 interval (ms, empty: none) and   7 offset (ms), where the definition has none
           8 end of an interval's runs (ms, empty: none)
-          9 opts of the iteration (JSON, without jobId, delay and prevMillis; empty: make none)
+          9 opts of the iteration (JSON, without jobId, delay and prevMillis; empty: add none)
           10 priority   11 lifo: 1 or 0   12 deduplication id (empty: none)
   Returns {outcome, id, running}
           outcome: made (id) | none: not the current iteration of its scheduler | ended: there is no
-          further occurrence, or none was to be made | duplicate: a job with that id (id) exists
-          | unknown: the scheduler is not there, or does not make such ids
-          | repeatable: of BullMQ 4, which next_repeatable carries on
-          running: an earlier iteration that runs, where the definition lets none overlap
+          further occurrence, or none was to be added | duplicate: a job with that id (id) exists
+          | unknown: there is no such scheduler, or its iterations have other ids
+          | repeatable: of BullMQ 4, see next_repeatable
+          running: an earlier iteration that still runs, if the definition forbids overlaps
   Emits   added, then waiting or delayed; duplicated
   Uses    events, gate, marker, place, scheduler
 ]]
@@ -31,7 +31,7 @@ end
 local fields = redis.call('HMGET', definition, 'name', 'data', 'ic', 'every', 'offset', 'catchUp', 'overlap')
 local data, count = fields[2], fields[3]
 
--- The earlier iteration that is in the way of the activated one, if any.
+-- Returns an earlier iteration that still runs, if the activated one must not overlap it, or ''.
 local function running()
   local prefix = 'repeat:' .. scheduler .. ':'
   local own = tonumber(string.sub(activated, #prefix + 1))
@@ -68,8 +68,8 @@ end
 if every then
   local interval = { every = every, offset = tonumber(fields[5] or ARGV[7]), all = all }
   occurrence = math.floor(following_occurrence(interval, now, last))
-  -- The end stops the making, so that the last run may be later than it; a run that is made up
-  -- for belongs to its own time.
+  -- The end bounds when iterations are added, so the last run may be later; a missed run that is made up
+  -- for counts by its own time.
   if ends and (all and occurrence or now) > ends then
     occurrence = nil
   end
@@ -99,10 +99,7 @@ add_iteration(B, scheduler, {
   occurrence = occurrence,
   name = name,
   data = data or '{}',
-  opts = ARGV[9],
-  priority = tonumber(ARGV[10]),
-  lifo = ARGV[11] == '1',
-  deduplication = ARGV[12],
+  options = read_options(9),
   pattern = not every,
 }, now)
 return { 'made', id, running() }

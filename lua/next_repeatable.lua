@@ -1,15 +1,15 @@
 --[[
   next_repeatable: new -> waiting | prioritized | delayed
-  Makes the job that follows one just activated of a repeatable job of BullMQ 4, as BullMQ 5 does.
-  Nothing is stored of such a schedule but its key and its newest occurrence: all else is in its jobs.
+  Adds the job that follows one just activated of a repeatable job of BullMQ 4, as BullMQ 5 does. Only
+  the key of such a schedule and its newest occurrence are stored: everything else is in its jobs.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 key: the member of the `repeat` set   2 id of the activated job   3 its occurrence (ms)
-          4 now (ms)   5 id of the next job (empty: make none)   6 its occurrence (ms)   7 when it is due
+          4 now (ms)   5 id of the next job (empty: add none)   6 its occurrence (ms)   7 when it is due
           (ms)   8 opts (JSON, without jobId, delay and prevMillis)   9 priority
           10 lifo: 1 or 0   11 deduplication id (empty: none)
   Returns {outcome, id}
-          outcome: made (id) | none: a later job was made already, or is there | ended: none was to
-          be made | duplicate: a job with that id (id) exists and will not run | unknown: no such key
+          outcome: made (id) | none: there is a later job already | ended: none was to be added
+          | duplicate: a job with that id (id) exists and will not run | unknown: no such key
   Emits   added, then waiting or delayed; duplicated
   Uses    events, gate, marker, place, scheduler
 ]]
@@ -21,8 +21,8 @@ local last = tonumber(redis.call('ZSCORE', B .. 'repeat', key))
 if not last then
   return { 'unknown', '' }
 end
--- Version 5 makes a job with every activation and sets the occurrence to that job's, which may be an
--- earlier one than it was: then the present job goes on as the newest.
+-- Version 5 adds a job with every activation and sets the occurrence to that job's, which may be earlier
+-- than it was: then the activated job counts as the newest.
 if last > own then
   return { 'none', '' }
 end
@@ -41,10 +41,7 @@ add_iteration(B, key, {
   due = tonumber(ARGV[7]),
   name = job[1] or '',
   data = job[2] or '{}',
-  opts = ARGV[8],
-  priority = tonumber(ARGV[9]),
-  lifo = ARGV[10] == '1',
-  deduplication = ARGV[11],
+  options = read_options(8),
   pattern = true,
 }, now)
 return { 'made', id }

@@ -12,15 +12,13 @@ local job_key = B .. id
 if redis.call('EXISTS', job_key) == 0 then
   return JOB_MISSING
 end
-redis.call('XLEN', B .. 'events')
-redis.call('LLEN', B .. 'wait')
-redis.call('ZCARD', B .. 'marker')
+local settings = check_queue(B)
 local priority = redis.call('HGET', job_key, 'priority')
 if redis.call('ZREM', B .. 'delayed', id) == 0 then
   return WRONG_STATE
 end
 place_ready(B, id, number_or_zero(priority), 'LPUSH')
-wake_unless_blocked(B, read_settings(B))
+wake_unless_blocked(B, settings)
 redis.call('HSET', job_key, 'delay', 0)
 emit(B, 'waiting', 'jobId', id, 'prev', 'delayed')
 return { 'ok' }

@@ -10,9 +10,10 @@
 ]]
 local B, cap = KEYS[1], ARGV[1]
 redis.call('XLEN', B .. 'events')
+local settings = read_settings(B)
 local id = emit(B, unpack(ARGV, 2))
 if cap == '-1' then
-  apply_event_cap(B, read_settings(B))
+  apply_event_cap(B, settings)
 else
   redis.call('XTRIM', B .. 'events', 'MAXLEN', '~', cap)
 end

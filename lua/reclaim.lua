@@ -1,11 +1,11 @@
 --[[
   reclaim: active (unchanged)
   Finds the jobs that a call started although its answer was lost: active jobs whose lock holds
-  the call's token; in bounded steps, from the newest on. Nothing is changed, so the job's counters do not
-  show the lost answer.
+  the call's token; in bounded steps, from the newest to the oldest. Nothing is changed: the jobs do not
+  count as stalled.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 lock token   2 how many of the oldest active jobs are still to be looked at (empty: all)
-  Returns {how many are left to be looked at, id, hash, id, hash, ...}
+  ARGV    1 lock token   2 how many of the oldest active jobs are still to be searched (empty: all)
+  Returns {how many are still to be searched, id, hash, id, hash, ...}
   Emits   nothing
   Uses    nothing
 ]]

@@ -12,7 +12,7 @@
           ended; else the pass, and 2 for each active job that is left), ms until the next check is
           possible, those of the recovered that will fail: id, stalls, ...}
   Emits   waiting, stalled
-  Uses    codes, events, gate, marker, place, job, lists
+  Uses    events, gate, marker, place, job, lists
 ]]
 local B = KEYS[1]
 local now, interval, tolerated = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
@@ -20,11 +20,7 @@ local at = tonumber(ARGV[4])
 local RECOVER_MAX = 100
 local LOOK_MAX = 500
 
-redis.call('XLEN', B .. 'events')
-redis.call('LLEN', B .. 'active')
-redis.call('LLEN', B .. 'wait')
-redis.call('ZCARD', B .. 'prioritized')
-redis.call('ZCARD', B .. 'marker')
+local settings = check_queue(B)
 redis.call('SCARD', B .. 'stalled')
 if at == 0 then
   if redis.call('EXISTS', B .. 'stalled-check') == 1 then
@@ -33,7 +29,6 @@ if at == 0 then
   redis.call('SET', B .. 'stalled-check', now, 'PX', interval)
 end
 
-local settings = read_settings(B)
 apply_event_cap(B, settings)
 local recovered, dangling, failing, suspects = {}, {}, {}, {}
 local active, stalled = B .. 'active', B .. 'stalled'
@@ -78,7 +73,7 @@ for _, id in ipairs(suspects) do
     if job[1] or job[2] then
       local stalls = number_or_zero(job[4]) + 1
       redis.call('HSET', job_key, 'stc', stalls)
-      -- Iterations of schedulers too: the next one is made before a job's fate is looked at.
+      -- Iterations of schedulers too: the next one is added before the failure is applied.
       if stalls > tolerated then
         redis.call('HSET', job_key, 'defa', 'job stalled more than allowable limit')
         failing[#failing + 1] = id

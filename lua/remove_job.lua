@@ -1,21 +1,23 @@
 --[[
   remove_job: any state -> removed
   Deletes one job and, if asked, all of its children, unless a worker holds one of them. A small flow goes in
-  one step. A large one goes in bounded steps: first all locks are looked at, and nothing changes. Then the job
+  one step. A large one goes in bounded steps: first all locks are checked, and nothing changes. Then the job
   leaves its state, so that nothing starts or releases it any more, and its descendants are deleted from the
-  leaves on, then itself. A child that a worker starts between two of these steps is left to it, and ends
-  without effect on its parent.
+  leaves up, then the job itself. A child that a worker starts between two of these steps is not deleted, and
+  its end does not affect the parent.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 id   2 children: 1 to remove them too, else 0
           then, to go on, what the call before returned
   Returns 1 when the job was deleted, 0 when there was none; or a refusal: SCHEDULER_OWNED, LOCKED
-          or where to go on: {"check", how many were looked at, job key, cursor, ...}: nothing has changed;
+          or where to go on: {"check", how many were checked, job key, cursor, ...}: nothing has changed;
           {"remove", job key, the state it was in, ...}
   Emits   removed per deleted job; waiting, for a parent that was released
-  Uses    codes, events, gate, marker, place, job, parent, dedup, removal, lists, flow
+  Uses    codes, events, gate, marker, job, parent, dedup, removal, lists, flow
 ]]
 local B, id, stage = KEYS[1], ARGV[1], ARGV[3]
 local with_children = ARGV[2] == '1'
+local settings = read_settings(B)
+check_states(B)
 
 if not stage and belongs_to_scheduler(B, id) and redis.call('EXISTS', B .. id) == 1 then
   return SCHEDULER_OWNED
@@ -72,5 +74,5 @@ else
     outcome = { 'remove', unpack(stack) }
   end
 end
-apply_event_cap(B, read_settings(B))
+apply_event_cap(B, settings)
 return outcome

@@ -1,17 +1,17 @@
 --[[
   repair_scheduler: new -> waiting | prioritized | delayed
-  Makes an iteration for a scheduler whose current one will not run, unless somebody has meanwhile.
+  Adds an iteration for a scheduler whose current one will not run, unless another client has done so.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 scheduler id   2 occurrence (ms) and   3 state of the iteration, as they were found
-          4 now (ms)   5 same: 1 to make the iteration of that occurrence again, 0 for a later one
+          4 now (ms)   5 same: 1 to add the iteration of that occurrence again, 0 for a later one
           6 occurrence of the pattern after now (ms, empty: none)
-          7 occurrence of the pattern after the one that was found, be it past (ms, empty: none)
+          7 occurrence of the pattern after the one that was found, even if past (ms, empty: none)
           8 opts of the iteration (JSON, without jobId, delay and prevMillis)   9 priority
           10 lifo: 1 or 0   11 deduplication id (empty: none)
           12 after: the id of the newest event that the caller has read (empty: none), and   13 whether
-          the events up to it tell that the iteration has started: 1 or 0
-  Returns {id}, or {} when nothing was to be done; BEHIND when it is to be known whether the iteration
-          has started, and no event or too few have been read
+          the events up to it report that the iteration has started: 1 or 0
+  Returns {id}, or {} when nothing was to be done; BEHIND when more events are to be read first, to know
+          whether the iteration has started
   Emits   added, then waiting or delayed
   Uses    events, gate, marker, place, job, replay, scheduler
 ]]
@@ -32,8 +32,8 @@ if every and every <= 0 then
   return {}
 end
 
--- The newest events may tell that the iteration has started: it was promoted, and removed with its
--- end. The caller reads them, once for many schedulers; here only what has come since.
+-- The newest events may report that the iteration has started: it was promoted, and removed when it
+-- ended. The caller reads them once for many schedulers; the script reads what has come since.
 if same and ARGV[3] == 'gone' then
   if ARGV[12] == '' then
     return redis.status_reply('BEHIND')
@@ -85,10 +85,7 @@ local id = add_iteration(B, scheduler, {
   occurrence = occurrence,
   name = fields[1],
   data = data,
-  opts = ARGV[8],
-  priority = tonumber(ARGV[9]),
-  lifo = ARGV[10] == '1',
-  deduplication = ARGV[11],
+  options = read_options(8),
   pattern = not every,
 }, now)
 return { id }

@@ -1,12 +1,12 @@
 --[[
   resume: paused (legacy list) -> waiting
-  Lets workers start jobs again, and brings back what a BullMQ 5 client parked in `paused`, to run
+  Lets workers start jobs again, and moves back what a BullMQ 5 client parked in `paused`, to run
   before what came later. Bounded: called until nothing is left there.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 continue: 1 on every call after the first, else 0
   Returns 1 when ids are left in `paused`, else 0
   Emits   resumed, on the first call
-  Uses    codes, events, gate, marker
+  Uses    events, marker
 ]]
 local B = KEYS[1]
 local MOVE_MAX = 1000

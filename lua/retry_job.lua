@@ -1,11 +1,11 @@
 --[[
   retry_job: failed | completed -> waiting | prioritized
-  Runs a finished job again. A child returns to the pending children of its parent. Stalls and a
-  deferred failure of its earlier life are forgotten; the activations of that life stay known by
-  their number (`stf`), because their workers may still ask what became of them.
+  Runs a finished job again. A child returns to the pending children of its parent. The count of stalls
+  and a deferred failure are cleared; `stf` keeps the number of the last activation before that, because
+  workers may still repeat results of those activations.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 id   2 state: failed or completed   3 forget the attempts made: 1 or 0
-          4 forget the attempts started: 1 or 0
+  ARGV    1 id   2 state: failed or completed   3 reset the attempts made: 1 or 0
+          4 reset the attempts started: 1 or 0
   Returns {"ok"}, or a refusal: JOB_MISSING, WRONG_STATE
   Emits   waiting
   Uses    codes, events, gate, marker, place, job, parent
@@ -15,9 +15,7 @@ local job_key = B .. id
 if redis.call('EXISTS', job_key) == 0 then
   return JOB_MISSING
 end
-redis.call('XLEN', B .. 'events')
-redis.call('LLEN', B .. 'wait')
-redis.call('ZCARD', B .. 'marker')
+local settings = check_queue(B)
 local job = redis.call('HMGET', job_key, 'priority', 'opts', 'parent', 'parentKey', 'stc', 'ats')
 if redis.call('ZREM', B .. state, id) == 0 then
   return WRONG_STATE
@@ -35,7 +33,6 @@ if number_or_zero(job[5]) > 0 then
   redis.call('HSET', job_key, 'stf', number_or_zero(job[6]))
 end
 
-local settings = read_settings(B)
 local lifo = (decode_object(job[2]) or {}).lifo
 if lifo == cjson.null or lifo == 0 or lifo == '' then
   lifo = false
@@ -53,7 +50,7 @@ if parent and redis.call('EXISTS', parent.key) == 1 then
     back = redis.pcall('HDEL', parent.key .. ':processed', job_key) == 1
   end
   if back then
-    redis.call('SADD', parent.key .. ':dependencies', job_key)
+    redis.pcall('SADD', parent.key .. ':dependencies', job_key)
   end
 end
 emit(B, 'waiting', 'jobId', id, 'prev', state)

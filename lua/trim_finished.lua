@@ -6,7 +6,7 @@
           5 how many the age rule may still delete
   Returns {deleted by age, 1 when more is due}
   Emits   waiting, for a parent whose last pending child was deleted
-  Uses    codes, events, gate, marker, place, job, parent, retention
+  Uses    events, gate, marker, job, parent, retention
 ]]
 local B = KEYS[1]
 local now = tonumber(ARGV[1])

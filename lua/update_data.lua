@@ -1,9 +1,9 @@
 --[[
   update_data: no change of state
-  Replaces a job's data. A handler does so only while its worker holds the job: one that was frozen beyond its
-  lock must not undo what another worker has written since.
+  Replaces a job's data. A handler may do so only while its worker holds the lock: one that was suspended
+  for longer than the lock lasts must not overwrite what another worker has written since.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 id   2 data (JSON)   3 lock token, '' when it is no handler that asks
+  ARGV    1 id   2 data (JSON)   3 lock token (empty: the caller is not a handler)
   Returns {"ok"}, or a refusal: JOB_MISSING, LOCK_MISSING, LOCK_LOST
   Emits   nothing
   Uses    codes

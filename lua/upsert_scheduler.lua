@@ -1,7 +1,7 @@
 --[[
   upsert_scheduler: new -> waiting | prioritized | delayed
-  Writes a scheduler's definition and makes its iteration. A pending iteration of an earlier
-  definition is taken back for it.
+  Writes a scheduler's definition and adds its iteration. The pending iteration of an earlier definition
+  is deleted.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 scheduler id   2 now (ms)   3 occurrence of the pattern (ms, empty: an interval)
           4 occurrence after that (ms, empty: none)   5 interval (ms, empty: a pattern)
@@ -9,13 +9,13 @@
           9 name   10 data (JSON, empty: none)   11 opts of the iteration (JSON, without jobId,
           delay and prevMillis)   12 priority   13 lifo: 1 or 0   14 deduplication id (empty: none)
           15 after: when this very call may have been executed before, the id of the event up to which
-          the caller has read what became of it; else empty
+          the caller has read the stream; else empty
           16 the first occurrence (ms) whose iteration was added, by the events up to that one (empty: none)
           then the definition's other fields and values
   Returns {iteration id, occurrence}, or a refusal: ITERATION_EXISTS, OCCURRENCES_TAKEN
-          {} when too many events have come after `after` for one call: nothing has changed
-          after an earlier execution the iteration that it made, be it over by now
-  Emits   added, then waiting or delayed; nothing for the iteration that is taken back
+          {} when more events came after `after` than one call reads: nothing has changed
+          After an earlier execution: the iteration that it added, even if that has ended
+  Emits   added, then waiting or delayed; nothing for the iteration that is deleted
   Uses    codes, events, gate, marker, place, job, parent, dedup, removal, lists, replay, scheduler
 ]]
 local B, scheduler, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -49,7 +49,7 @@ local function is_defined()
   return true
 end
 
--- Finds the iteration that an earlier execution of this call made: the definition is this call's,
+-- Finds the iteration that an earlier execution of this call added: the definition is this call's,
 -- and an iteration was added since. A worker may have run it, and even removed it. Returns false when
 -- the caller is to read more events first.
 local function made_before()
@@ -120,7 +120,7 @@ if every then
     end
   end
 elseif taken(occurrence) then
-  -- The occurrence has had its iteration, and the one after it was pending: that one is made again.
+  -- The occurrence has had its iteration, and the one after it was pending: that one is added again.
   if not place or not later or taken(later) then
     return ITERATION_EXISTS
   end
@@ -152,10 +152,7 @@ local id = add_iteration(B, scheduler, {
   occurrence = occurrence,
   name = ARGV[9],
   data = ARGV[10] ~= '' and ARGV[10] or '{}',
-  opts = ARGV[11],
-  priority = tonumber(ARGV[12]),
-  lifo = ARGV[13] == '1',
-  deduplication = ARGV[14],
+  options = read_options(11),
   pattern = not every,
 }, now)
 return { id, whole(occurrence) }

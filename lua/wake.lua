@@ -1,6 +1,6 @@
 --[[
   wake: no change of state
-  Gives back a wake-up that its receiver cannot use, so that another worker gets it.
+  Passes a wake-up that its receiver cannot use on to another worker.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    none
   Returns {"ok"}

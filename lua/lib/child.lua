@@ -1,5 +1,5 @@
--- What a job's outcome means for its parent (docs/protocol.md#failure-policies). A parent whose keys are unusable
--- never keeps its child from ending.
+-- What the end of a job means for its parent (docs/protocol.md#failure-policies). A parent whose keys are
+-- unusable never prevents its child from ending.
 
 local function parent_of_completed(parent, child_key, value, now)
   if remove_pending(parent, child_key) then

@@ -1,4 +1,4 @@
--- What a script declined, as negative numbers; src/error.rs mirrors them in `Refusal`.
+-- Refusals, as negative numbers; src/error.rs mirrors them in `Refusal`.
 local JOB_MISSING = -1
 local LOCK_MISSING = -2
 local WRONG_STATE = -3

@@ -1,7 +1,7 @@
 -- Deduplication keys (docs/protocol.md#deduplication): `de:<id>` names the owner of a deduplication id, `dn:<id>`
 -- holds the newest add that arrived while the owner was active.
 
--- Says whether a job has vanished or ended: it will not free its deduplication id any more.
+-- Returns whether a job is gone or has ended, so that it will not free its deduplication id any more.
 local function is_over(B, id)
   return redis.call('EXISTS', B .. id) == 0 or redis.call('ZSCORE', B .. 'completed', id)
     or redis.call('ZSCORE', B .. 'failed', id)

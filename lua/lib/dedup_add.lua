@@ -5,8 +5,8 @@ local DEDUPLICATED = 2
 local REPLACED = 3
 local KEPT_LAST = 4
 
--- Returns the functions below. They are made on demand, because every call pays for each function
--- that a script makes, and few adds ask for deduplication.
+-- Returns the functions below. They are created on demand, because every call pays for each function
+-- that its script creates, and few adds ask for deduplication.
 local function deduplication()
   -- Reads how an add asks for deduplication: '<modes>:<ttl in ms>:<id>', each mode a letter.
   local function read(text)
@@ -38,7 +38,7 @@ local function deduplication()
     redis.call('LLEN', B .. 'active')
   end
 
-  -- Says whether a job is active. The list of active jobs may be long; a job that holds a lock is in it,
+  -- Returns whether a job is active. The list of active jobs may be long; a job that holds a lock is in it,
   -- and one that was never started is not.
   local function is_active(B, id)
     if redis.call('EXISTS', B .. id .. ':lock') == 1 then
@@ -65,7 +65,7 @@ local function deduplication()
     end
   end
 
-  -- Lets the delayed owner wait as long as the add that it stands for would have.
+  -- Gives the delayed owner the due time that the deduplicated add would have had.
   local function reschedule_owner(B, owner, delay, timestamp)
     if not redis.call('ZSCORE', B .. 'delayed', owner) or redis.call('EXISTS', B .. owner) == 0 then
       return
@@ -91,7 +91,7 @@ local function deduplication()
       replace_owner(B, dedup, owner, add.id)
       return REPLACED, owner
     end
-    -- Only its end would have freed the id, and that is past: it must not block the id for ever.
+    -- Only the owner's end would have freed the id, and it has ended: the id must not stay taken.
     if redis.call('PTTL', owner_key) == -1 and is_over(B, owner) then
       redis.call('DEL', next_key)
       claim(B, dedup, add.id)

@@ -4,13 +4,25 @@
 local FLOW_BUDGET = 100
 -- How many entries of a list are passed over in the time that a job costs.
 local ENTRIES_PER_JOB = 600
--- How many jobs one step looks at for locks, and how many are looked at in all: parents may form a circle.
+-- How many jobs one step checks for locks, and how many in all: parents may form a cycle.
 local LOOK_MAX = 1000
 local LOOK_ALL = 1000000
 -- How far around a job its list is searched for its siblings, which were added together.
 local NEIGHBOURS = 30
 local STATE_SETS = { 'completed', 'waiting-children', 'delayed', 'failed', 'prioritized' }
 local STATE_LISTS = { 'wait', 'paused', 'active' }
+
+-- Reads one value of each key that deleting a job of a queue writes: a key of the wrong type fails here,
+-- before the first write.
+local function check_states(B)
+  redis.call('XLEN', B .. 'events')
+  for _, set in ipairs(STATE_SETS) do
+    redis.call('ZCARD', B .. set)
+  end
+  for _, list in ipairs(STATE_LISTS) do
+    redis.call('LLEN', B .. list)
+  end
+end
 
 -- The children of a job, those that have ended first.
 local function children_of(job_key)
@@ -46,7 +58,7 @@ local function list_cost(base)
   return list_costs[base]
 end
 
--- Says whether a job and its descendants can be deleted in one step.
+-- Returns whether a job and its descendants can be deleted in one step.
 local function is_small_flow(B, id)
   local open, cost = { B .. id }, 0
   while #open > 0 do
@@ -66,7 +78,7 @@ local function is_small_flow(B, id)
   return true
 end
 
--- Says whether a pending descendant of a small flow is locked.
+-- Returns whether a pending descendant of a small flow is locked.
 local any_locked
 function any_locked(job_key)
   for _, child in ipairs(redis.call('SMEMBERS', job_key .. ':dependencies')) do
@@ -77,8 +89,8 @@ function any_locked(job_key)
   return false
 end
 
--- Looks at the locks of pending descendants, for one step. `stack` holds job keys, each with the cursor where
--- its children go on; it is empty when all have been seen. Returns whether one is locked, and how many were seen.
+-- Checks the locks of pending descendants, for one step. `stack` holds job keys, each with the cursor where
+-- its children continue; it is empty once all are checked. Returns whether one is locked, and how many were checked.
 local function check_locks(stack, seen)
   local budget = LOOK_MAX
   while #stack > 0 and budget > 0 do
@@ -216,7 +228,7 @@ local function remove_step(stack)
     redis.call('SREM', job_key .. ':dependencies', child)
   end
 
-  -- Takes a child out of its state, and says which that was.
+  -- Takes a child out of its state, and returns which that was.
   local function leave(base, job_id, siblings)
     local set = leave_sets(base, job_id)
     if set or redis.call('EXISTS', base .. job_id) == 0 then
@@ -231,7 +243,7 @@ local function remove_step(stack)
     on_path[stack[i]] = true
   end
 
-  -- Deletes a child (base, id, has_children) that has left its state `prev`, or goes on with its children.
+  -- Deletes a child (base, id, has_children) that has left its state `prev`, or continues with its children.
   local function drop(job_key, child, prev)
     local child_key = child.base .. child.id
     if child.has_children then
@@ -257,7 +269,7 @@ local function remove_step(stack)
       return
     end
     local pending = string.sub(source, -13) == ':dependencies'
-    -- Perhaps started since the locks were looked at.
+    -- It may have started since the locks were checked.
     if not base or on_path[child] or pending and redis.call('EXISTS', child .. ':lock') == 1 then
       return forget(job_key, child)
     end
@@ -288,7 +300,7 @@ local function remove_step(stack)
       end
     end
   end
-  -- Whatever happens, no list keeps a stand-in.
+  -- No list may keep a stand-in, even after an error.
   local ok, problem = pcall(work)
   for key, mark in pairs(leaving) do
     remove_near(key, mark.count, mark.index, LEAVING)

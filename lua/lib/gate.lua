@@ -3,7 +3,7 @@
 -- The length of the event stream where the queue's settings say nothing.
 local DEFAULT_EVENT_CAP = '10000'
 
--- Reads everything a transition needs from `meta`. Nothing is written.
+-- Reads what transitions need of `meta`. Nothing is written.
 local function read_settings(B)
   local m = redis.call('HMGET', B .. 'meta', 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents')
   return {
@@ -14,6 +14,18 @@ local function read_settings(B)
     -- A length that the server would refuse counts as none.
     event_cap = m[5] and string.find(m[5], '^%d+$') and #m[5] < 19 and m[5],
   }
+end
+
+-- Reads one value of each key that queueing a job writes: a key of the wrong type fails here, before the
+-- first write. Returns the settings and how many jobs are active.
+local function check_queue(B)
+  local settings = read_settings(B)
+  redis.call('XLEN', B .. 'events')
+  redis.call('LLEN', B .. 'wait')
+  redis.call('ZCARD', B .. 'prioritized')
+  redis.call('ZCARD', B .. 'delayed')
+  redis.call('ZCARD', B .. 'marker')
+  return settings, redis.call('LLEN', B .. 'active')
 end
 
 -- Trims the event stream to the length in the queue's settings, and writes the default there first where

@@ -5,7 +5,7 @@ local function wake(B)
   redis.call('ZADD', B .. 'marker', '0', '0')
 end
 
--- Says whether jobs could start now, were there a worker.
+-- Returns whether jobs are ready to start.
 local function has_ready(B)
   return redis.call('LLEN', B .. 'wait') + redis.call('ZCARD', B .. 'prioritized') > 0
 end

@@ -1,4 +1,4 @@
--- Finding a job's parent, and letting it run once nothing keeps it (docs/protocol.md#flows). The parent may
+-- Finding a job's parent, and letting it run once no child keeps it waiting (docs/protocol.md#flows). The parent may
 -- live in another queue.
 
 -- Splits a job key into the queue's base (trailing colon included) and the id.
@@ -66,7 +66,7 @@ local function release_if_free(parent, now)
   end
 end
 
--- "Release R": a pending child vanished without an outcome, so the parent goes to `wait` as it is.
+-- Releases the parent of a pending child that was deleted: it goes to `wait`, whatever its delay and priority.
 local function release_after_removal(parent)
   if redis.call('SCARD', parent.key .. ':dependencies') == 0 and leave_waiting_children(parent) then
     redis.call('RPUSH', parent.base .. 'wait', parent.id)

@@ -18,9 +18,9 @@ local function place_delayed(B, id, due)
   redis.call('ZADD', B .. 'delayed', score, id)
 end
 
--- The score that is behind all jobs of a priority, where the counter alone does not tell: it began
--- anew or passed 2^32, or the scores are so large that not every whole number is one. When the last
--- number is taken, up to RENUMBER_MAX jobs are numbered anew; more share it.
+-- Returns the score behind all jobs of a priority, for when the counter alone is not enough: it was reset
+-- or passed 2^32, or the scores are so large that not every whole number is one. When the last number is
+-- taken, up to RENUMBER_MAX jobs are renumbered; beyond that they share it.
 local function behind_equals(B, floor, score, count)
   local key, step = B .. 'prioritized', 1
   while floor + step == floor and step < PRIORITY_STEP do
@@ -35,7 +35,7 @@ local function behind_equals(B, floor, score, count)
     return last + step
   end
   local exclusive = '(' .. string.format('%.17g', floor)
-  -- The last one first: the roles of producers have no other such command.
+  -- In reverse order, because producers' ACL roles allow no other such command.
   local equals = redis.call('ZREVRANGEBYSCORE', key, ceiling, exclusive, 'LIMIT', 0, RENUMBER_MAX + 1)
   if #equals > RENUMBER_MAX or (#equals + 1) * step >= PRIORITY_STEP then
     return ceiling
@@ -45,7 +45,7 @@ local function behind_equals(B, floor, score, count)
     numbered[2 * i - 1], numbered[2 * i] = floor + (#equals - i + 1) * step, member
   end
   redis.call('ZADD', key, unpack(numbered))
-  -- Those that others add next are to come after them too.
+  -- Jobs that others add next must come after them too.
   local own = #equals + 1
   if count % PRIORITY_STEP < own then
     redis.call('SET', B .. 'pc', count - count % PRIORITY_STEP + own)
@@ -53,8 +53,8 @@ local function behind_equals(B, floor, score, count)
   return floor + own * step
 end
 
--- Adds `id` to `prioritized`, behind the jobs of the same priority. A counter that others have spoiled
--- starts anew: the job has left its old place, so this must not fail.
+-- Adds `id` to `prioritized`, behind the jobs of the same priority. An unusable counter is reset: the job
+-- has left its old place, so this must not fail.
 local function place_prioritized(B, id, priority)
   local count = redis.pcall('INCR', B .. 'pc')
   if type(count) ~= 'number' then

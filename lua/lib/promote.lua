@@ -6,7 +6,7 @@ local PROMOTE_MAX = 200
 -- Moves due jobs behind what is already waiting; an id without a job is dropped. Returns how
 -- many ids left `delayed`.
 local function promote_due(B, settings, now)
-  -- Most calls find nothing due, and learn it from the first one at half the price.
+  -- Most calls find nothing due, and reading the first one costs half.
   local first = next_due(B)
   if not first or first >= now + 1 then
     return 0

@@ -3,10 +3,10 @@
 
 -- What the counter holds while a limit is imposed by hand: a count that every limit has reached.
 local IMPOSED = '9007199254740991'
--- The longest window (ms); others set it too, and a number too large would end a start half way.
+-- The longest window (ms); others set it too, and a number too large would fail a start midway.
 local WINDOW_MAX = 4503599627370496
 
--- Reads a count; nil when there is none, or something else that cannot be counted up.
+-- Reads a count; nil when there is none, or what is stored is not a count.
 local function counted_starts(text)
   return text and string.match(text, '^%d+$') and tonumber(text) or nil
 end

@@ -1,6 +1,6 @@
--- What the event stream reports about adds: how a call that is repeated learns what its earlier
--- execution did, where no key shows it any more. The caller has read the stream up to an entry, page by
--- page; the script reads only what has come since.
+-- What the event stream reports about adds: a repeated call finds there what its earlier execution did, when
+-- no key shows it any more. The caller has read the stream up to an entry, page by page; the script reads
+-- only what has come since.
 
 -- How many entries a script reads itself; the caller reads the others first.
 local REST_MAX = 200

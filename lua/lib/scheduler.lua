@@ -1,8 +1,8 @@
 -- Job schedulers: occurrences, iterations and what became of them (docs/protocol.md#scheduler-keys).
 
--- How many occurrences further an interval looks for one whose id is free.
+-- How many further occurrences of an interval are tried to find one whose id is free.
 local OCCURRENCE_TRIES = 32
--- Longer lists are not searched for an iteration; it counts as being in them.
+-- Longer lists are not searched for an iteration: it is taken to be in them.
 local SEARCH_MAX = 1000
 
 local function whole(number)
@@ -13,8 +13,8 @@ local function iteration_id(scheduler, occurrence)
   return 'repeat:' .. scheduler .. ':' .. whole(occurrence)
 end
 
--- Says whether a member of the `repeat` set has the form that 4.x makes of a repeatable job's name,
--- id, end, zone and pattern. One whose definition has a counter is a scheduler all the same.
+-- Returns whether a member of the `repeat` set has the form that BullMQ 4 makes of a repeatable job's name,
+-- id, end, zone and pattern. If its definition has a counter, it is a scheduler nevertheless.
 local function is_repeatable_key(key)
   return string.match(key, ':.*:.*:.*:') ~= nil
 end
@@ -54,25 +54,25 @@ local function free_occurrence(B, scheduler, occurrence, every)
   return nil
 end
 
--- Reads one value of each key that an iteration's birth writes: a key of the wrong type fails
--- here, before the first write.
+-- Checks the keys that adding an iteration writes, before the first write.
 local function check_iteration_keys(B)
-  redis.call('XLEN', B .. 'events')
-  redis.call('LLEN', B .. 'wait')
-  redis.call('ZCARD', B .. 'prioritized')
-  redis.call('ZCARD', B .. 'delayed')
-  redis.call('ZCARD', B .. 'marker')
+  check_queue(B)
   -- A counter that is no number fails here too.
   if redis.call('GET', B .. 'id') then
     redis.call('INCRBY', B .. 'id', 0)
   end
 end
 
--- Stores and queues an iteration. job: occurrence, name, data, opts (without jobId, delay and
--- prevMillis), priority, lifo, deduplication (empty: none), pattern (whether it follows one), and of a
--- repeatable job its id and when it is due.
+-- Reads how an iteration is to be added, which ARGV has from `at` on: opts (without jobId, delay and
+-- prevMillis), priority, lifo and deduplication id (empty: none).
+local function read_options(at)
+  return { opts = ARGV[at], priority = tonumber(ARGV[at + 1]), lifo = ARGV[at + 2] == '1', dedup = ARGV[at + 3] }
+end
+
+-- Stores and queues an iteration. job: occurrence, name, data, options (of `read_options`), pattern (whether
+-- it follows one), and of a repeatable job its id and when it is due.
 local function add_iteration(B, scheduler, job, now)
-  local occurrence = job.occurrence
+  local occurrence, options = job.occurrence, job.options
   local id, due = job.id or iteration_id(scheduler, occurrence), job.due or occurrence
   local delay = math.max(due - now, 0)
   local own = '{"jobId":' .. cjson.encode(id) .. ',"delay":' .. whole(delay) .. ','
@@ -80,10 +80,10 @@ local function add_iteration(B, scheduler, job, now)
     own = own .. '"prevMillis":' .. whole(occurrence) .. ','
   end
   redis.call('INCR', B .. 'id')
-  redis.call('HSET', B .. id, 'name', job.name, 'data', job.data, 'opts', own .. string.sub(job.opts, 2),
-    'timestamp', whole(now), 'delay', whole(delay), 'priority', whole(job.priority), 'rjk', scheduler)
-  if job.deduplication ~= '' then
-    redis.call('HSET', B .. id, 'deid', job.deduplication)
+  redis.call('HSET', B .. id, 'name', job.name, 'data', job.data, 'opts', own .. string.sub(options.opts, 2),
+    'timestamp', whole(now), 'delay', whole(delay), 'priority', whole(options.priority), 'rjk', scheduler)
+  if options.dedup ~= '' then
+    redis.call('HSET', B .. id, 'deid', options.dedup)
   end
   local settings = read_settings(B)
   emit(B, 'added', 'jobId', id, 'name', job.name)
@@ -92,7 +92,7 @@ local function add_iteration(B, scheduler, job, now)
     emit(B, 'delayed', 'jobId', id, 'delay', whole(due))
     announce_due(B)
   else
-    place_ready(B, id, job.priority, job.lifo and 'RPUSH' or 'LPUSH')
+    place_ready(B, id, options.priority, options.lifo and 'RPUSH' or 'LPUSH')
     wake_unless_blocked(B, settings)
     emit(B, 'waiting', 'jobId', id)
   end

@@ -7,7 +7,7 @@ local function check_index(index)
   end
 end
 
--- How many sessions that have ended one call drops from an index; who reads it passes over the rest.
+-- How many ended sessions one call drops from an index; readers skip the rest.
 local DROP_MAX = 200
 
 -- Drops sessions that have ended, in bounded steps.
@@ -18,8 +18,8 @@ local function drop_ended(index, now)
   end
 end
 
--- Notes when a session ends, drops some that have ended, and lets the index live as long as the
--- last of its sessions.
+-- Records when a session ends, drops some that have ended, and lets the index expire with the last of its
+-- sessions.
 local function note_session(index, tail, ends, now)
   if index == '' then
     return

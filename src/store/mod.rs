@@ -2,6 +2,7 @@
 //!
 //! This module is the only one that knows the queue's keys and runs its scripts.
 
+mod history;
 mod keys;
 mod reads;
 mod replay;
@@ -11,6 +12,7 @@ mod stream;
 mod transitions;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::client::{CallError, Connection, Repeat, Script};
 use crate::clock::Clock;
@@ -18,9 +20,9 @@ use crate::error::{Error, Refusal, Result};
 use crate::job::{JobId, Prefix, QueueName};
 use crate::resp::{Argument, Command, Value};
 
+pub(crate) use history::{AddHistory, PastAdd, Starts};
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::Counts;
-pub(crate) use replay::{AddHistory, PastAdd, Starts};
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{
@@ -100,10 +102,28 @@ impl Call<'_> {
         self
     }
 
+    /// Appends a duration in whole milliseconds.
+    pub(crate) fn millis(&mut self, duration: Duration) -> &mut Self {
+        self.arg(millis(duration))
+    }
+
+    /// Appends a value, or an empty argument where there is none.
+    pub(crate) fn optional(&mut self, value: Option<impl Argument>) -> &mut Self {
+        match value {
+            Some(value) => self.arg(value),
+            None => self.arg(""),
+        }
+    }
+
     /// Appends 1 or 0.
     pub(crate) fn flag(&mut self, set: bool) -> &mut Self {
         self.arg(if set { "1" } else { "0" })
     }
+}
+
+/// A duration in whole milliseconds.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// One queue on one connection.

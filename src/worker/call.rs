@@ -269,9 +269,7 @@ impl Caller {
         let mut retry = self.store.connection().retry();
         loop {
             match self.store.reclaim(token).await {
-                Ok(started) => {
-                    let records: Vec<_> =
-                        started.into_iter().map(|started| started.record).collect();
+                Ok(records) => {
                     self.renew(&records, token).await;
                     return records;
                 }
@@ -336,8 +334,7 @@ impl Report {
             SettlementReply::Refused(refusal) => Settlement::Refused(refusal),
         });
         self.settled.extend(results.into_iter().zip(settled));
-        self.started
-            .extend(advanced.started.into_iter().map(|started| started.record));
+        self.started.extend(advanced.started);
         self.next = Ok(advanced.next);
         self.dangling += advanced.dangling;
         self.backlog.extend(advanced.backlog);

@@ -349,8 +349,7 @@ impl ManualWorker {
             Next::At(due) => Availability::At(due),
             Next::Empty | Next::Idle => Availability::Empty,
         };
-        let job = advanced.started.into_iter().next();
-        Ok((job.map(|started| started.record), next))
+        Ok((advanced.started.into_iter().next(), next))
     }
 
     /// Makes a job's lock last `duration` from now. Returns whether the token still holds it.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    Context, DrainScope, Job, JobId, JobOptions, JobResult, NewJob, Outcome, Schedule, Worker,
+    Context, DrainScope, Job, JobError, JobId, JobOptions, JobResult, NewJob, Outcome,
+    QueuePosition, RetryOptions, Schedule, Worker,
 };
 use oxbull_fixture::Fixture;
 use oxbull_testkit::TestResult;
@@ -105,5 +106,65 @@ async fn drained_jobs_go_whatever_their_parent_is() -> TestResult {
     for key in ["bull:q:a", "bull:q:b", "bull:q:wait"] {
         assert_eq!(stage.server.int(&["EXISTS", key]).await?, 0, "{key}");
     }
+    Ok(())
+}
+
+/// A key of the wrong type refuses a call before the job has left its place.
+#[tokio::test]
+async fn calls_with_unusable_keys_leave_their_job_in_place() -> TestResult {
+    let stage = Fixture::start().await?;
+    let (queue, server) = (&stage.queue, &stage.server);
+    let id = |id: &str| JobId::new(id);
+    let fails = async |_: Job<Value>, _: Context<()>| -> JobResult<()> {
+        Err(JobError::fatal("it failed"))
+    };
+    let worker = Worker::builder(&stage.client, "q").start(fails).await?;
+    let failed = JobOptions::new().id(id("f")?).priority(2);
+    stage.add("any", failed).await?;
+    stage.ended(1).await?;
+    worker.close().await;
+    let delayed = JobOptions::new().delay(Duration::from_secs(60));
+    stage.add("any", delayed.id(id("d")?).priority(2)).await?;
+    stage.add("any", JobOptions::new().id(id("w")?)).await?;
+
+    stage.add("any", JobOptions::new().priority(1)).await?;
+
+    let places = async || -> TestResult<Vec<Option<String>>> {
+        Ok(vec![
+            server.text(&["ZSCORE", "bull:q:failed", "f"]).await?,
+            server.text(&["ZSCORE", "bull:q:delayed", "d"]).await?,
+            server.text(&["LINDEX", "bull:q:wait", "0"]).await?,
+            server.text(&["HGET", "bull:q:f", "atm"]).await?,
+            server.text(&["HGET", "bull:q:w", "priority"]).await?,
+            server.text(&["HGET", "bull:q:w", "progress"]).await?,
+        ])
+    };
+    let before = places().await?;
+    for key in ["prioritized", "meta"] {
+        let key = format!("bull:q:{key}");
+        server.cli(&["RENAME", &key, "kept"]).await?;
+        server.cli(&["SET", &key, "text"]).await?;
+        assert!(
+            queue.retry(id("f")?, RetryOptions::new()).await.is_err(),
+            "{key}"
+        );
+        assert!(queue.promote(id("d")?).await.is_err(), "{key}");
+        let minute = Duration::from_secs(60);
+        assert!(queue.change_delay(id("d")?, minute).await.is_err(), "{key}");
+        let front = queue.change_priority(id("w")?, 3, QueuePosition::Back);
+        assert!(front.await.is_err(), "{key}");
+        assert!(queue.remove(id("w")?).await.is_err(), "{key}");
+        if key == "bull:q:meta" {
+            let progress = queue.update_progress(id("w")?, &5).await;
+            assert!(progress.is_err(), "{key}");
+        }
+        assert_eq!(places().await?, before, "{key}");
+        server.cli(&["DEL", &key]).await?;
+        server.cli(&["RENAME", "kept", &key]).await?;
+    }
+    queue.retry(id("f")?, RetryOptions::new()).await?;
+    queue.promote(id("d")?).await?;
+    assert!(queue.remove(id("w")?).await?);
+    assert_eq!(queue.counts().await?.prioritized, 3);
     Ok(())
 }

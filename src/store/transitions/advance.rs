@@ -78,7 +78,8 @@ pub(crate) struct Advance<'a> {
 pub(crate) struct Advanced {
     /// Per result, in order.
     pub(crate) codes: Vec<SettlementReply>,
-    pub(crate) started: Vec<Started>,
+    /// The jobs that have become active.
+    pub(crate) started: Vec<JobRecord>,
     pub(crate) next: Next,
     /// How many ids without a job were dropped.
     pub(crate) dangling: i64,
@@ -96,12 +97,6 @@ pub(crate) enum SettlementReply {
     /// Not stored yet, because very many jobs are active: the result is to be sent again.
     TryAgain,
     Refused(Refusal),
-}
-
-/// A job that has become active.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) record: JobRecord,
 }
 
 /// What to do after an `advance`.
@@ -131,10 +126,6 @@ pub(crate) struct Trim {
     pub(crate) limit: i64,
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 impl Transition for Advance<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // Settled by the worker: results are asked for again, started jobs are searched by token.
@@ -145,7 +136,7 @@ impl Transition for Advance<'_> {
         call.arg(self.now.as_millis())
             .arg(self.take)
             .arg(self.token.as_str())
-            .arg(millis(self.lock_duration))
+            .millis(self.lock_duration)
             .arg(self.worker_name.unwrap_or(""));
         match self.limit {
             Some(limit) => call.arg(limit.max).arg(limit.window_millis()),
@@ -182,8 +173,8 @@ impl Transition for Advance<'_> {
         let mut started = read_started(part()?, WHAT)?;
         // The script answers with the hash as it was before the start.
         for job in &mut started {
-            job.record.attempts_started = job.record.attempts_started.saturating_add(1);
-            job.record.processed_on = Some(self.now);
+            job.attempts_started = job.attempts_started.saturating_add(1);
+            job.processed_on = Some(self.now);
         }
         let next = reply::text(part()?, WHAT)?;
         let value = reply::int(&part()?, WHAT)?;
@@ -300,13 +291,12 @@ fn delay_millis(delay: Duration) -> i64 {
 }
 
 /// Reads started jobs: id, hash, id, hash, …
-pub(crate) fn read_started(reply: Value, what: &str) -> Result<Vec<Started>> {
+pub(crate) fn read_started(reply: Value, what: &str) -> Result<Vec<JobRecord>> {
     let mut parts = reply::items(reply, what)?.into_iter();
     let mut started = Vec::with_capacity(parts.len() / 2);
     while let (Some(id), Some(hash)) = (parts.next(), parts.next()) {
         let id = reply::id(id, what)?;
-        let record = wire::decode_record(id, reply::fields(hash, what)?);
-        started.push(Started { record });
+        started.push(wire::decode_record(id, reply::fields(hash, what)?));
     }
     Ok(started)
 }

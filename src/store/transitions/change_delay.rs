@@ -30,7 +30,7 @@ impl Transition for ChangeDelay<'_> {
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.job.as_bytes())
             .arg(self.now.as_millis())
-            .arg(u64::try_from(self.delay.as_millis()).unwrap_or(u64::MAX));
+            .millis(self.delay);
     }
 
     fn read(&self, _reply: Value) -> Result<()> {

@@ -26,22 +26,18 @@ impl Transition for ChangeSettings {
     type Reply = bool;
 
     fn write(&self, call: &mut Call<'_>) {
+        // The script removes a setting whose value is empty.
         match self {
-            Self::Concurrency(jobs) => call.arg("concurrency").arg(text(*jobs)),
+            Self::Concurrency(jobs) => call.arg("concurrency").optional(*jobs),
             Self::RateLimit(limit) => call
                 .arg("max")
-                .arg(text(limit.map(|limit| limit.max)))
+                .optional(limit.map(|limit| limit.max))
                 .arg("duration")
-                .arg(text(limit.map(|limit| limit.window_millis()))),
+                .optional(limit.map(|limit| limit.window_millis())),
         };
     }
 
     fn read(&self, reply: Value) -> Result<bool> {
         Ok(reply::int(&reply, "change_settings")? > 0)
     }
-}
-
-/// The script removes a setting whose value is empty.
-fn text(value: Option<impl ToString>) -> String {
-    value.map(|value| value.to_string()).unwrap_or_default()
 }

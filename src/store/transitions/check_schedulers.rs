@@ -9,7 +9,6 @@ use crate::error::Result;
 use crate::job::SchedulerRecord;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::transitions::upsert_scheduler::millis;
 use crate::store::{Call, Transition};
 use crate::wire;
 
@@ -73,7 +72,7 @@ impl Transition for CheckSchedulers {
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.now.as_millis())
-            .arg(millis(self.interval))
+            .millis(self.interval)
             .arg(self.skip)
             .arg(PAGE);
     }

@@ -9,7 +9,7 @@ use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!(
     "drain",
-    uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "lists"]
+    uses: ["gate", "marker", "job", "parent", "dedup", "removal", "lists"]
 );
 
 /// The places that can be drained.

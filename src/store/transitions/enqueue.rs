@@ -57,15 +57,13 @@ impl Transition for Enqueue<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     // The caller decides: a job with an id of its own may be asked for again.
     const SAFETY: Repeat = Repeat::Once;
-    /// What became of each job, now or by an earlier execution of the call, in order; `None` when more events are to be read first.
+    /// What became of each job, now or by an earlier execution of the call, in order; `None` when more
+    /// events are to be read first.
     type Reply = Option<Vec<Result<Added>>>;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(
-            self.history
-                .map_or(String::new(), |history| history.read_to.to_string()),
-        )
-        .arg(self.jobs.len());
+        call.optional(self.history.map(|history| history.read_to.to_string()))
+            .arg(self.jobs.len());
         for job in self.jobs {
             call.arg(job.id.as_ref().map_or(b"".as_slice(), JobId::as_bytes))
                 .arg(job.name.as_str())

@@ -30,7 +30,7 @@ impl Transition for ExtendLocks<'_> {
     type Reply = Vec<JobId>;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX));
+        call.millis(self.duration);
         for (id, token) in self.locks {
             call.arg(id.as_bytes()).arg(token.as_str());
         }

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::reply;
-use crate::store::transitions::upsert_scheduler::{millis, optional, write_iteration};
-use crate::store::{Call, Transition};
+use crate::store::transitions::upsert_scheduler::write_iteration;
+use crate::store::{Call, Transition, millis};
 use crate::wire::Iteration;
 
 static SCRIPT: Script = lua!(
@@ -96,15 +96,11 @@ impl Transition for NextIteration<'_> {
             .arg(self.activated.as_bytes())
             .arg(self.now.as_millis());
         if let Some(successor) = self.successor {
-            call.arg(optional(successor.occurrences.latest))
-                .arg(optional(successor.occurrences.following))
-                .arg(
-                    successor
-                        .every
-                        .map_or(String::new(), |every| millis(every).to_string()),
-                )
-                .arg(millis(successor.offset))
-                .arg(optional(successor.end));
+            call.optional(successor.occurrences.latest.map(Timestamp::as_millis))
+                .optional(successor.occurrences.following.map(Timestamp::as_millis))
+                .optional(successor.every.map(millis))
+                .millis(successor.offset)
+                .optional(successor.end.map(Timestamp::as_millis));
             write_iteration(call, &successor.iteration);
         } else {
             call.arg("").arg("").arg("").arg(0).arg("");

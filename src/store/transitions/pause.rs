@@ -8,7 +8,7 @@ use crate::store::reply;
 use crate::store::{Call, Transition};
 
 static PAUSE: Script = lua!("pause", uses: ["events"]);
-static RESUME: Script = lua!("resume", uses: ["codes", "events", "gate", "marker"]);
+static RESUME: Script = lua!("resume", uses: ["events", "marker"]);
 
 /// Stops workers from starting jobs.
 pub(crate) struct Pause;

@@ -3,8 +3,9 @@
 use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
+use crate::job::JobRecord;
 use crate::resp::Value;
-use crate::store::transitions::advance::{Started, read_started};
+use crate::store::transitions::advance::read_started;
 use crate::store::{Call, LockToken, Store, Transition, reply};
 
 static SCRIPT: Script = lua!("reclaim", uses: []);
@@ -21,11 +22,10 @@ impl Transition for Reclaim<'_> {
     const SCRIPT: &'static Script = &SCRIPT;
     const SAFETY: Repeat = Repeat::Safe;
     /// The jobs, as they are now: already counted as started; and how many are left.
-    type Reply = (Vec<Started>, u64);
+    type Reply = (Vec<JobRecord>, u64);
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(self.token.as_str())
-            .arg(self.left.map_or(String::new(), |left| left.to_string()));
+        call.arg(self.token.as_str()).optional(self.left);
     }
 
     fn read(&self, reply: Value) -> Result<Self::Reply> {
@@ -42,7 +42,7 @@ impl Transition for Reclaim<'_> {
 
 impl Store {
     /// Finds the jobs that a call started although its answer was lost, in bounded steps.
-    pub(crate) async fn reclaim(&self, token: &LockToken) -> Result<Vec<Started>> {
+    pub(crate) async fn reclaim(&self, token: &LockToken) -> Result<Vec<JobRecord>> {
         let (mut found, mut left) = self.run(&Reclaim { token, left: None }).await?;
         while left > 0 {
             let step = Reclaim {

@@ -12,7 +12,7 @@ use crate::store::reply;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script =
-    lua!("recover_stalled", uses: ["codes", "events", "gate", "marker", "place", "job", "lists"]);
+    lua!("recover_stalled", uses: ["events", "gate", "marker", "place", "job", "lists"]);
 
 /// One stalled check, or one bounded step of it.
 pub(crate) struct RecoverStalled {
@@ -47,7 +47,7 @@ impl Transition for RecoverStalled {
 
     fn write(&self, call: &mut Call<'_>) {
         call.arg(self.now.as_millis())
-            .arg(u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX))
+            .millis(self.interval)
             .arg(self.tolerated)
             .arg(self.continued);
     }

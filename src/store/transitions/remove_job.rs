@@ -11,7 +11,7 @@ use crate::store::{Call, Store, Transition};
 static SCRIPT: Script = lua!(
     "remove_job",
     uses: [
-        "codes", "events", "gate", "marker", "place", "job", "parent", "dedup", "removal", "lists",
+        "codes", "events", "gate", "marker", "job", "parent", "dedup", "removal", "lists",
         "flow"
     ]
 );

@@ -9,7 +9,7 @@ use crate::resp::Value;
 use crate::store::reply;
 use crate::store::transitions::check_schedulers::IterationState;
 use crate::store::transitions::next_iteration::PatternOccurrences;
-use crate::store::transitions::upsert_scheduler::{optional, write_iteration};
+use crate::store::transitions::upsert_scheduler::write_iteration;
 use crate::store::{Call, Transition};
 use crate::wire::{EventId, Iteration};
 
@@ -57,14 +57,11 @@ impl Transition for RepairScheduler<'_> {
             .arg(self.state.as_str())
             .arg(self.now.as_millis())
             .flag(self.same)
-            .arg(optional(self.occurrences.latest))
-            .arg(optional(self.occurrences.following));
+            .optional(self.occurrences.latest.map(Timestamp::as_millis))
+            .optional(self.occurrences.following.map(Timestamp::as_millis));
         write_iteration(call, self.iteration);
-        call.arg(
-            self.events
-                .map_or(String::new(), |(after, _)| after.to_string()),
-        )
-        .flag(self.events.is_some_and(|(_, started)| started));
+        call.optional(self.events.map(|(after, _)| after.to_string()))
+            .flag(self.events.is_some_and(|(_, started)| started));
     }
 
     fn read(&self, reply: Value) -> Result<Repair> {

@@ -11,7 +11,7 @@ use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!(
     "trim_finished",
-    uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "retention"]
+    uses: ["events", "gate", "marker", "job", "parent", "retention"]
 );
 
 /// One bounded step of the retention that an `advance` left to do.

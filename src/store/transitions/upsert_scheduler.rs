@@ -72,13 +72,13 @@ impl Transition for UpsertScheduler<'_> {
             } => call
                 .arg("")
                 .arg("")
-                .arg(millis(every))
-                .arg(optional(start))
-                .arg(millis(offset))
+                .millis(every)
+                .optional(start.map(Timestamp::as_millis))
+                .millis(offset)
                 .flag(all),
             FirstOccurrence::Pattern { first, later } => call
                 .arg(first.as_millis())
-                .arg(optional(later))
+                .optional(later.map(Timestamp::as_millis))
                 .arg("")
                 .arg("")
                 .arg(0)
@@ -87,11 +87,9 @@ impl Transition for UpsertScheduler<'_> {
         .arg(self.name)
         .arg(self.data.unwrap_or(""));
         write_iteration(call, self.iteration);
-        let after = self
-            .history
-            .map_or(String::new(), |(after, _)| after.to_string());
-        call.arg(after)
-            .arg(optional(self.history.and_then(|(_, first)| first)));
+        let (after, first) = self.history.unzip();
+        call.optional(after.map(|after| after.to_string()))
+            .optional(first.flatten().map(Timestamp::as_millis));
         for (field, value) in self.fields {
             call.arg(*field).arg(value.as_str());
         }
@@ -124,13 +122,4 @@ pub(super) fn write_iteration(call: &mut Call<'_>, iteration: &Iteration) {
         .arg(iteration.priority)
         .flag(iteration.lifo)
         .arg(iteration.deduplication.as_deref().unwrap_or(""));
-}
-
-/// A time as an argument, empty where there is none.
-pub(super) fn optional(at: Option<Timestamp>) -> String {
-    at.map_or(String::new(), |at| at.to_string())
-}
-
-pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
