@@ -1,18 +1,13 @@
 //! The demo as its reader runs it.
 
 use std::process::Stdio;
-use std::time::Duration;
 
+use oxbull_testkit::{DEADLINE, TestResult};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::time::timeout;
-
-type TestResult = Result<(), Box<dyn std::error::Error>>;
-
-/// A bound on liveness; the demo takes a few seconds.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 fn demo() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));

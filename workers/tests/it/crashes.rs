@@ -6,13 +6,13 @@
 
 use oxbull::{JobId, JobRecord, JobState, Queue};
 use oxbull_instagram_simulator::{Moment, Operation, PausedRequest, Simulator, SimulatorOptions};
-use oxbull_testkit::{Command, Proxy, Rule, eventually, unique};
+use oxbull_testkit::{Command, DEADLINE, Proxy, Rule, TestResult, eventually, unique};
 use oxbull_workers::jobs::post_publishing::{QUEUE, options};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::support::{Bench, DEADLINE, LATER, Subscriber, TestResult, publisher_process, reaches};
+use crate::support::{LATER, RedisFixture, Subscriber, publisher_process, reaches};
 
 /// More steps than any post has.
 const MOST: u32 = 60;
@@ -61,20 +61,20 @@ struct Kind {
     least: u32,
 }
 
-struct Site {
-    bench: Bench,
+struct CrashFixture {
+    redis: RedisFixture,
     simulator: Simulator,
     subscriber: Subscriber,
 }
 
-impl Site {
+impl CrashFixture {
     /// Containers are in progress for so many polls.
     async fn start(polls: u32) -> TestResult<Self> {
-        let bench = Bench::start().await?;
+        let redis = RedisFixture::start().await?;
         let simulator = Simulator::start(SimulatorOptions::new().polls(polls)).await?;
-        let subscriber = Subscriber::open(&bench.server).await?;
+        let subscriber = Subscriber::open(&redis.server).await?;
         Ok(Self {
-            bench,
+            redis,
             simulator,
             subscriber,
         })
@@ -100,7 +100,7 @@ impl Site {
         // No post has to do with any other: each has its own prefix, account and user.
         let prefix = unique("prefix");
         let name = unique("post");
-        let queue: Queue<Value> = Queue::builder(&self.bench.client, QUEUE)
+        let queue: Queue<Value> = Queue::builder(&self.redis.client, QUEUE)
             .prefix(&prefix)
             .open()
             .await?;
@@ -116,7 +116,7 @@ impl Site {
         }
         let id = queue.add_with("publish", &data, options).await?.id;
 
-        let proxy = Proxy::start(self.bench.server.port()).await?;
+        let proxy = Proxy::start(self.redis.server.port()).await?;
         let mut first = publisher_process(&proxy.url(), self.simulator.url(), &prefix)?;
         let held = tokio::select! {
             held = self.held(&proxy, &name, blow, nth) => Some(held?),
@@ -131,12 +131,12 @@ impl Site {
         drop(held);
         // What a lock does by itself after 30 s.
         let lock = format!("{prefix}:{QUEUE}:{id}:lock");
-        self.bench.server.int(&["DEL", &lock]).await?;
+        self.redis.server.int(&["DEL", &lock]).await?;
 
         let mut second =
-            publisher_process(&self.bench.server.url(), self.simulator.url(), &prefix)?;
+            publisher_process(&self.redis.server.url(), self.simulator.url(), &prefix)?;
         let job = ended(&queue, &id).await?;
-        self.subscriber.hear(&name, 1).await?;
+        self.subscriber.wait_for(&name, 1).await?;
         second.kill().await?;
         if blow.fault == Fault::Freeze {
             // It takes one job at a time, so once it has done another it is through with the first.
@@ -167,7 +167,7 @@ impl Site {
             End::Failed => assert!(kinds.is_empty(), "{kinds:?}"),
             End::AsTold => assert!(kinds.len() <= 1, "{kinds:?}"),
         }
-        let told = self.subscriber.told(name);
+        let told = self.subscriber.notices(name);
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(job.attempts_made, 1, "a crash costs no attempt");
         if let [post] = published.as_slice() {
@@ -243,7 +243,7 @@ fn signal(child: &Child, signal: Signal) -> TestResult {
 }
 
 async fn kill_everywhere(kind: Kind) -> TestResult {
-    let site = Site::start(1).await?;
+    let fixture = CrashFixture::start(1).await?;
     let every = async |side, moment| {
         let fault = Fault::Kill;
         let blow = Blow {
@@ -251,7 +251,7 @@ async fn kill_everywhere(kind: Kind) -> TestResult {
             side,
             moment,
         };
-        site.every_step(&kind, blow).await
+        fixture.every_step(&kind, blow).await
     };
     tokio::try_join!(
         every(Side::Api, Moment::Before),
@@ -259,8 +259,8 @@ async fn kill_everywhere(kind: Kind) -> TestResult {
         every(Side::Redis, Moment::Before),
         every(Side::Redis, Moment::After),
     )?;
-    assert_eq!(site.simulator.counters().repeated_publications, 0);
-    site.bench.client.close().await;
+    assert_eq!(fixture.simulator.counters().repeated_publications, 0);
+    fixture.redis.client.close().await;
     Ok(())
 }
 
@@ -268,7 +268,7 @@ async fn kill_everywhere(kind: Kind) -> TestResult {
 /// another has published meanwhile, perhaps from a container of its own.
 #[tokio::test]
 async fn post_is_published_once_wherever_its_publisher_is_frozen() -> TestResult {
-    let site = Site::start(0).await?;
+    let fixture = CrashFixture::start(0).await?;
     let kind = Kind {
         least: 5,
         ..image()
@@ -280,10 +280,10 @@ async fn post_is_published_once_wherever_its_publisher_is_frozen() -> TestResult
             side,
             moment,
         };
-        site.every_step(&kind, blow).await
+        fixture.every_step(&kind, blow).await
     };
     tokio::try_join!(every(Moment::Before), every(Moment::After))?;
-    site.bench.client.close().await;
+    fixture.redis.client.close().await;
     Ok(())
 }
 
@@ -364,7 +364,7 @@ async fn what_users_are_told_stays_true() -> TestResult {
 /// untrue meanwhile.
 #[tokio::test]
 async fn frozen_publisher_tells_no_failure_of_a_published_post() -> TestResult {
-    let site = Site::start(0).await?;
+    let fixture = CrashFixture::start(0).await?;
     let kind = Kind {
         end: End::AsTold,
         least: 2,
@@ -375,7 +375,7 @@ async fn frozen_publisher_tells_no_failure_of_a_published_post() -> TestResult {
         side: Side::Api,
         moment: Moment::After,
     };
-    site.every_step(&kind, blow).await?;
-    site.bench.client.close().await;
+    fixture.every_step(&kind, blow).await?;
+    fixture.redis.client.close().await;
     Ok(())
 }

@@ -1,32 +1,25 @@
 //! Deliveries by a real worker: each event once, in its conversation's order.
 
-use std::time::Duration;
-
 use oxbull::{
     Client, ClientConfig, JobId, JobOptions, JobState, ManualWorker, Queue, RetryOptions, Worker,
 };
-use oxbull_testkit::{BullMq, NodePeer, RedisServer, eventually};
+use oxbull_testkit::{BullMq, DEADLINE, NodePeer, RedisServer, TestResult, eventually};
 use oxbull_workers::jobs::webhook_processing::{
     CONCURRENCY, Ledger, Notice, ProcessedDelivery, QUEUE, SHARE_MAX, WebhookDelivery, channel,
     events_key, handle, options, shares, unknown_key,
 };
 use serde_json::{Value, json};
 
-use crate::support::TestResult;
-
 const ACCOUNT: &str = "17841405822304914";
 
-/// A bound on liveness.
-const DEADLINE: Duration = Duration::from_secs(60);
-
-struct Stage {
+struct DeliveryFixture {
     server: RedisServer,
     client: Client,
     queue: Queue<Value>,
     ledger: Ledger,
 }
 
-impl Stage {
+impl DeliveryFixture {
     async fn start() -> TestResult<Self> {
         let server = RedisServer::start().await?;
         let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
@@ -120,11 +113,11 @@ fn delivery(peer: &str, mid: &str) -> Value {
 /// The API delivers at least once, whole or regrouped; each event is recorded and told once.
 #[tokio::test]
 async fn repeated_events_are_handled_once() -> TestResult {
-    let stage = Stage::start().await?;
-    let mut subscriber = stage.server.connect().await?;
+    let fixture = DeliveryFixture::start().await?;
+    let mut subscriber = fixture.server.connect().await?;
     subscriber.send(&["PSUBSCRIBE", "notify:*"]).await?;
     subscriber.receive().await?;
-    let worker = stage.worker().await?;
+    let worker = fixture.worker().await?;
     let both = entry(&json!([
         message("5", "a"),
         message("5", "b"),
@@ -139,19 +132,19 @@ async fn repeated_events_are_handled_once() -> TestResult {
         ("x3", &delivery("5", "b")),
         ("x4", &delivery("5", "c")),
     ] {
-        jobs.push(stage.add(id, data).await?);
+        jobs.push(fixture.add(id, data).await?);
     }
     for id in &jobs {
-        let result = stage.result(id).await?;
+        let result = fixture.result(id).await?;
         events += result.events.len();
         repeated += result.repeated;
     }
     assert_eq!((events, repeated), (3, 5));
-    let mut recorded = stage.recorded(&events_key(ACCOUNT)).await?;
+    let mut recorded = fixture.recorded(&events_key(ACCOUNT)).await?;
     recorded.sort();
     assert_eq!(recorded, ["a", "b", "c"]);
     let counts = format!("webhook:{{{ACCOUNT}}}:counts");
-    let counted = stage.server.text(&["HGET", &counts, "message"]).await?;
+    let counted = fixture.server.text(&["HGET", &counts, "message"]).await?;
     assert_eq!(counted.as_deref(), Some("3"));
     let mut told = Vec::new();
     for _ in 0..3 {
@@ -164,10 +157,10 @@ async fn repeated_events_are_handled_once() -> TestResult {
     }
     told.sort();
     assert_eq!(told, ["a", "b", "c"]);
-    for key in stage.server.cli(&["KEYS", "webhook:*"]).await?.texts() {
-        assert!(stage.server.int(&["PTTL", &key]).await? > 0, "{key}");
+    for key in fixture.server.cli(&["KEYS", "webhook:*"]).await?.texts() {
+        assert!(fixture.server.int(&["PTTL", &key]).await? > 0, "{key}");
     }
-    stage.end(worker).await;
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -175,11 +168,11 @@ async fn repeated_events_are_handled_once() -> TestResult {
 /// its own; a backend that knows the user has the user told.
 #[tokio::test]
 async fn every_kind_is_stored_and_counted() -> TestResult {
-    let stage = Stage::start().await?;
-    let mut subscriber = stage.server.connect().await?;
+    let fixture = DeliveryFixture::start().await?;
+    let mut subscriber = fixture.server.connect().await?;
     subscriber.send(&["SUBSCRIBE", "notify:user-7"]).await?;
     subscriber.receive().await?;
-    let worker = stage.worker().await?;
+    let worker = fixture.worker().await?;
     let mut all = entry(&json!([
         message("5", "text"),
         { "sender": {"id": "5"}, "message": {"mid": "image", "attachments": [{"type": "image"}]} },
@@ -201,8 +194,8 @@ async fn every_kind_is_stored_and_counted() -> TestResult {
             { "field": "mentions", "value": {"comment_id": "mention", "media_id": "9"} },
             { "field": "story_insights", "value": {"reach": 3} },
         ]}));
-    let id = stage.add("all", &all).await?;
-    let result = stage.result(&id).await?;
+    let id = fixture.add("all", &all).await?;
+    let result = fixture.result(&id).await?;
     assert_eq!((result.events.len(), result.repeated), (11, 0));
     let known = [
         "text",
@@ -215,10 +208,10 @@ async fn every_kind_is_stored_and_counted() -> TestResult {
         "comment",
         "mention",
     ];
-    assert_eq!(stage.recorded(&events_key(ACCOUNT)).await?, known);
-    assert_eq!(stage.recorded(&unknown_key(ACCOUNT)).await?.len(), 2);
+    assert_eq!(fixture.recorded(&events_key(ACCOUNT)).await?, known);
+    assert_eq!(fixture.recorded(&unknown_key(ACCOUNT)).await?.len(), 2);
     let counts = format!("webhook:{{{ACCOUNT}}}:counts");
-    let counts = stage.server.cli(&["HGETALL", &counts]).await?.map();
+    let counts = fixture.server.cli(&["HGETALL", &counts]).await?.map();
     let expected = [
         ("comment", "1"),
         ("echo", "1"),
@@ -236,26 +229,26 @@ async fn every_kind_is_stored_and_counted() -> TestResult {
     for _ in 0..11 {
         assert_eq!(subscriber.receive().await?.texts()[1], "notify:user-7");
     }
-    stage.end(worker).await;
+    fixture.end(worker).await;
     Ok(())
 }
 
 /// Kinds that somebody makes up must not fill the server.
 #[tokio::test]
 async fn number_of_unknown_kinds_is_bounded() -> TestResult {
-    let stage = Stage::start().await?;
-    let worker = stage.worker().await?;
+    let fixture = DeliveryFixture::start().await?;
+    let worker = fixture.worker().await?;
     let changes: Vec<_> = (0..300)
         .map(|n| json!({ "field": format!("field-{n}"), "value": {} }))
         .collect();
     let odd = json!({ "object": "instagram", "entry": [{ "id": ACCOUNT, "changes": changes }] });
-    let id = stage.add("odd", &odd).await?;
-    assert_eq!(stage.result(&id).await?.events.len(), 300);
+    let id = fixture.add("odd", &odd).await?;
+    assert_eq!(fixture.result(&id).await?.events.len(), 300);
     let counts = format!("webhook:{{{ACCOUNT}}}:counts");
-    assert_eq!(stage.server.int(&["HLEN", &counts]).await?, 101);
-    let other = stage.server.text(&["HGET", &counts, "other"]).await?;
+    assert_eq!(fixture.server.int(&["HLEN", &counts]).await?, 101);
+    let other = fixture.server.text(&["HGET", &counts, "other"]).await?;
     assert_eq!(other.as_deref(), Some("200"));
-    stage.end(worker).await;
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -263,22 +256,22 @@ async fn number_of_unknown_kinds_is_bounded() -> TestResult {
 /// repeats nor loses them.
 #[tokio::test]
 async fn job_that_runs_again_repeats_nothing() -> TestResult {
-    let stage = Stage::start().await?;
+    let fixture = DeliveryFixture::start().await?;
     let data = delivery("5", "a");
-    stage.accept("twice", &data).await?;
-    let id = stage.add("twice", &data).await?;
-    let worker = stage.worker().await?;
-    let first = stage.result(&id).await?;
-    stage.queue.rerun(&id, RetryOptions::default()).await?;
+    fixture.accept("twice", &data).await?;
+    let id = fixture.add("twice", &data).await?;
+    let worker = fixture.worker().await?;
+    let first = fixture.result(&id).await?;
+    fixture.queue.rerun(&id, RetryOptions::default()).await?;
     eventually(DEADLINE, async || {
-        let job = stage.queue.job(&id).await.map_err(|e| e.to_string())?;
+        let job = fixture.queue.job(&id).await.map_err(|e| e.to_string())?;
         let started = job.unwrap().attempts_started;
         (started == 2).then_some(()).ok_or(started.to_string())
     })
     .await?;
-    assert_eq!(stage.result(&id).await?, first);
-    assert_eq!(stage.recorded(&events_key(ACCOUNT)).await?, ["a"]);
-    stage.end(worker).await;
+    assert_eq!(fixture.result(&id).await?, first);
+    assert_eq!(fixture.recorded(&events_key(ACCOUNT)).await?, ["a"]);
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -286,34 +279,34 @@ async fn job_that_runs_again_repeats_nothing() -> TestResult {
 /// deliveries without a place wait for nobody.
 #[tokio::test]
 async fn conversation_keeps_its_order() -> TestResult {
-    let stage = Stage::start().await?;
+    let fixture = DeliveryFixture::start().await?;
     let [first, second, third] = ["1", "2", "3"].map(|mid| delivery("5", mid));
     for (id, data) in [("a", &first), ("b", &second), ("c", &third)] {
-        assert!(!stage.accept(id, data).await?);
+        assert!(!fixture.accept(id, data).await?);
         // A repeat keeps its place.
-        assert!(!stage.accept(id, data).await?);
+        assert!(!fixture.accept(id, data).await?);
     }
-    let worker = stage.worker().await?;
-    let third = stage.add("c", &third).await?;
-    let second = stage.add("b", &second).await?;
-    let other = stage.add("other", &delivery("6", "4")).await?;
-    let late = stage.add("unplaced", &delivery("5", "5")).await?;
-    stage.result(&other).await?;
-    stage.result(&late).await?;
-    stage.reaches(&third, JobState::Delayed).await?;
-    stage.reaches(&second, JobState::Delayed).await?;
-    let id = stage.add("a", &first).await?;
+    let worker = fixture.worker().await?;
+    let third = fixture.add("c", &third).await?;
+    let second = fixture.add("b", &second).await?;
+    let other = fixture.add("other", &delivery("6", "4")).await?;
+    let late = fixture.add("unplaced", &delivery("5", "5")).await?;
+    fixture.result(&other).await?;
+    fixture.result(&late).await?;
+    fixture.reaches(&third, JobState::Delayed).await?;
+    fixture.reaches(&second, JobState::Delayed).await?;
+    let id = fixture.add("a", &first).await?;
     for id in [&id, &second, &third] {
-        stage.result(id).await?;
-        let job = stage.queue.job(id).await?.unwrap();
+        fixture.result(id).await?;
+        let job = fixture.queue.job(id).await?.unwrap();
         assert_eq!(job.attempts_made, 1, "stepping aside is no attempt");
     }
-    let mut recorded = stage.recorded(&events_key(ACCOUNT)).await?;
+    let mut recorded = fixture.recorded(&events_key(ACCOUNT)).await?;
     recorded.retain(|id| ["1", "2", "3"].contains(&id.as_str()));
     assert_eq!(recorded, ["1", "2", "3"]);
     // Handled deliveries are known as such.
-    assert!(stage.accept("a", &delivery("5", "1")).await?);
-    stage.end(worker).await;
+    assert!(fixture.accept("a", &delivery("5", "1")).await?);
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -321,22 +314,22 @@ async fn conversation_keeps_its_order() -> TestResult {
 /// nothing of its conversations comes between.
 #[tokio::test]
 async fn large_delivery_keeps_its_order() -> TestResult {
-    let stage = Stage::start().await?;
+    let fixture = DeliveryFixture::start().await?;
     let mids: Vec<_> = (0..2 * SHARE_MAX + 50).map(|n| format!("{n:04}")).collect();
     let messages: Vec<_> = mids.iter().map(|mid| message("5", mid)).collect();
     let (large, next) = (entry(&json!(messages)), delivery("5", "next"));
-    stage.accept("large", &large).await?;
-    stage.accept("next", &next).await?;
-    let worker = stage.worker().await?;
-    let next = stage.add("next", &next).await?;
-    let id = stage.add("large", &large).await?;
-    assert_eq!(stage.result(&id).await?.events.len(), mids.len());
-    stage.result(&next).await?;
-    let recorded = stage.recorded(&events_key(ACCOUNT)).await?;
+    fixture.accept("large", &large).await?;
+    fixture.accept("next", &next).await?;
+    let worker = fixture.worker().await?;
+    let next = fixture.add("next", &next).await?;
+    let id = fixture.add("large", &large).await?;
+    assert_eq!(fixture.result(&id).await?.events.len(), mids.len());
+    fixture.result(&next).await?;
+    let recorded = fixture.recorded(&events_key(ACCOUNT)).await?;
     assert_eq!(recorded[..mids.len()], mids);
     assert_eq!(recorded[mids.len()..], ["next"]);
-    assert!(stage.accept("large", &large).await?);
-    stage.end(worker).await;
+    assert!(fixture.accept("large", &large).await?);
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -344,33 +337,39 @@ async fn large_delivery_keeps_its_order() -> TestResult {
 /// their conversation for ever; a late one is still handled.
 #[tokio::test]
 async fn places_of_those_that_will_not_come_are_passed_over() -> TestResult {
-    let stage = Stage::start().await?;
+    let fixture = DeliveryFixture::start().await?;
     let [failed, lost, after] = ["1", "2", "3"].map(|mid| delivery("5", mid));
     for (id, data) in [("broken", &failed), ("lost", &lost), ("after", &after)] {
-        stage.accept(id, data).await?;
+        fixture.accept(id, data).await?;
     }
-    let manual = ManualWorker::new(&stage.client, QUEUE)?;
-    stage.add("broken", &failed).await?;
+    let manual = ManualWorker::new(&fixture.client, QUEUE)?;
+    fixture.add("broken", &failed).await?;
     let job = manual.fetch("token").await?.unwrap();
     let end = Err(oxbull::JobError::fatal("for the test"));
     manual.finish::<Value>(&job, "token", end).await?;
     // The lost one's place is older than a delivery may take to come.
     let turns = format!("webhook:{{{ACCOUNT}}}:turns:5");
-    stage.server.cli(&["ZADD", &turns, "1000", "lost"]).await?;
-    stage.server.cli(&["ZADD", &turns, "500", "broken"]).await?;
-    let worker = stage.worker().await?;
-    let after = stage.add("after", &after).await?;
-    stage.result(&after).await?;
+    fixture
+        .server
+        .cli(&["ZADD", &turns, "1000", "lost"])
+        .await?;
+    fixture
+        .server
+        .cli(&["ZADD", &turns, "500", "broken"])
+        .await?;
+    let worker = fixture.worker().await?;
+    let after = fixture.add("after", &after).await?;
+    fixture.result(&after).await?;
     let passed = format!("webhook:{{{ACCOUNT}}}:passed");
     assert_eq!(
-        stage.server.text(&["GET", &passed]).await?.as_deref(),
+        fixture.server.text(&["GET", &passed]).await?.as_deref(),
         Some("2")
     );
-    assert!(!stage.accept("lost", &lost).await?);
-    let lost = stage.add("lost", &lost).await?;
-    stage.result(&lost).await?;
-    assert_eq!(stage.recorded(&events_key(ACCOUNT)).await?, ["3", "2"]);
-    stage.end(worker).await;
+    assert!(!fixture.accept("lost", &lost).await?);
+    let lost = fixture.add("lost", &lost).await?;
+    fixture.result(&lost).await?;
+    assert_eq!(fixture.recorded(&events_key(ACCOUNT)).await?, ["3", "2"]);
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -378,20 +377,20 @@ async fn places_of_those_that_will_not_come_are_passed_over() -> TestResult {
 /// the same, and once, also when the gateway gets them too.
 #[tokio::test]
 async fn deliveries_that_bullmq_queues_are_handled() -> TestResult {
-    let stage = Stage::start().await?;
-    let node = NodePeer::bullmq(BullMq::V6, stage.server.port()).await?;
-    let worker = stage.worker().await?;
+    let fixture = DeliveryFixture::start().await?;
+    let node = NodePeer::bullmq(BullMq::V6, fixture.server.port()).await?;
+    let worker = fixture.worker().await?;
     let data = delivery("5", "a");
     let job = json!({ "queue": QUEUE, "name": "webhook", "data": data });
     let id = node.call("queue.add", job).await?["id"].to_string();
     let id = JobId::existing(id.trim_matches('"'));
-    assert_eq!(stage.result(&id).await?.events.len(), 1);
-    stage.accept("placed", &data).await?;
-    let placed = stage.add("placed", &data).await?;
-    assert_eq!(stage.result(&placed).await?.repeated, 1);
-    assert_eq!(stage.recorded(&events_key(ACCOUNT)).await?, ["a"]);
+    assert_eq!(fixture.result(&id).await?.events.len(), 1);
+    fixture.accept("placed", &data).await?;
+    let placed = fixture.add("placed", &data).await?;
+    assert_eq!(fixture.result(&placed).await?.repeated, 1);
+    assert_eq!(fixture.recorded(&events_key(ACCOUNT)).await?, ["a"]);
     node.close().await?;
-    stage.end(worker).await;
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -399,8 +398,8 @@ async fn deliveries_that_bullmq_queues_are_handled() -> TestResult {
 /// others go on.
 #[tokio::test]
 async fn malformed_delivery_fails_with_its_reason_and_data() -> TestResult {
-    let stage = Stage::start().await?;
-    let worker = stage.worker().await?;
+    let fixture = DeliveryFixture::start().await?;
+    let worker = fixture.worker().await?;
     for (id, data, reason) in [
         ("list", json!([1, 2]), "invalid type: sequence"),
         ("text", json!("hello"), "invalid type: string"),
@@ -411,35 +410,35 @@ async fn malformed_delivery_fails_with_its_reason_and_data() -> TestResult {
             "invalid type: integer",
         ),
     ] {
-        let id = stage.add(id, &data).await?;
-        stage.reaches(&id, JobState::Failed).await?;
-        let job = stage.queue.job(&id).await?.unwrap();
+        let id = fixture.add(id, &data).await?;
+        fixture.reaches(&id, JobState::Failed).await?;
+        let job = fixture.queue.job(&id).await?.unwrap();
         let said = job.failed_reason.clone().unwrap();
         assert!(said.contains(reason), "{said}");
         assert_eq!(job.data::<Value>()?, data);
         // As many as the gateway gives a delivery.
         assert_eq!((job.attempts_started, job.attempts_made), (5, 5));
     }
-    let good = stage.add("good", &delivery("5", "a")).await?;
-    assert_eq!(stage.result(&good).await?.events.len(), 1);
-    stage.end(worker).await;
+    let good = fixture.add("good", &delivery("5", "a")).await?;
+    assert_eq!(fixture.result(&good).await?.events.len(), 1);
+    fixture.end(worker).await;
     Ok(())
 }
 
 /// A key of the wrong type must not leave an event half handled.
 #[tokio::test]
 async fn odd_keys_stop_handling_before_it_begins() -> TestResult {
-    let stage = Stage::start().await?;
+    let fixture = DeliveryFixture::start().await?;
     let counts = format!("webhook:{{{ACCOUNT}}}:counts");
-    stage.server.cli(&["SET", &counts, "odd"]).await?;
-    let worker = stage.worker().await?;
+    fixture.server.cli(&["SET", &counts, "odd"]).await?;
+    let worker = fixture.worker().await?;
     let options = JobOptions::new().id(JobId::new("odd")?).attempts(1);
     let data = delivery("5", "a");
-    let id = stage.queue.add_with("delivery", &data, options).await?.id;
-    stage.reaches(&id, JobState::Failed).await?;
-    let keys = stage.server.cli(&["KEYS", "webhook:*"]).await?.texts();
+    let id = fixture.queue.add_with("delivery", &data, options).await?.id;
+    fixture.reaches(&id, JobState::Failed).await?;
+    let keys = fixture.server.cli(&["KEYS", "webhook:*"]).await?.texts();
     assert_eq!(keys, [counts]);
-    stage.end(worker).await;
+    fixture.end(worker).await;
     Ok(())
 }
 
@@ -447,7 +446,7 @@ async fn odd_keys_stop_handling_before_it_begins() -> TestResult {
 /// using its only attempt until it may.
 #[tokio::test]
 async fn refused_publish_leaves_the_event_to_handle() -> TestResult {
-    let stage = Stage::start().await?;
+    let fixture = DeliveryFixture::start().await?;
     let rules = [
         "ACL",
         "SETUSER",
@@ -458,8 +457,8 @@ async fn refused_publish_leaves_the_event_to_handle() -> TestResult {
         "+@all",
         "resetchannels",
     ];
-    stage.server.cli(&rules).await?;
-    let url = format!("redis://mute:p@127.0.0.1:{}", stage.server.port());
+    fixture.server.cli(&rules).await?;
+    let url = format!("redis://mute:p@127.0.0.1:{}", fixture.server.port());
     let mute = Client::connect(ClientConfig::from_url(&url)?).await?;
     let worker = Worker::builder(&mute, QUEUE)
         .state(Ledger::open(&mute, "bull").await?)
@@ -467,17 +466,17 @@ async fn refused_publish_leaves_the_event_to_handle() -> TestResult {
         .await?;
     let options = JobOptions::new().id(JobId::new("a1")?).attempts(1);
     let data = delivery("5", "a");
-    let id = stage.queue.add_with("delivery", &data, options).await?.id;
-    stage.reaches(&id, JobState::Delayed).await?;
-    assert_eq!(stage.queue.job(&id).await?.unwrap().attempts_made, 0);
-    let keys = stage.server.cli(&["KEYS", "webhook:*"]).await?.texts();
+    let id = fixture.queue.add_with("delivery", &data, options).await?.id;
+    fixture.reaches(&id, JobState::Delayed).await?;
+    assert_eq!(fixture.queue.job(&id).await?.unwrap().attempts_made, 0);
+    let keys = fixture.server.cli(&["KEYS", "webhook:*"]).await?.texts();
     assert!(keys.is_empty(), "{keys:?}");
     worker.close().await;
     mute.close().await;
 
-    let worker = stage.worker().await?;
-    stage.queue.promote(&id).await?;
-    assert_eq!(stage.result(&id).await?.events.len(), 1);
-    stage.end(worker).await;
+    let worker = fixture.worker().await?;
+    fixture.queue.promote(&id).await?;
+    assert_eq!(fixture.result(&id).await?.events.len(), 1);
+    fixture.end(worker).await;
     Ok(())
 }

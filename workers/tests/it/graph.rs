@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
+use oxbull_testkit::TestResult;
 use oxbull_workers::graph::{
     ContainerState, Failure, GraphError, LimitScope, NewContainer, UsageMeter,
 };
 
-use crate::support::{ACCOUNT, Fixture, TestResult};
+use crate::support::{ACCOUNT, GraphFixture};
 
 fn image() -> NewContainer {
     NewContainer::image("https://cdn.example/shoes.jpg").caption(Some("New shoes".to_owned()))
@@ -16,7 +17,7 @@ fn image() -> NewContainer {
 /// The four requests of a publication, in order; the API wants a finished container.
 #[tokio::test]
 async fn container_becomes_a_post_with_a_permalink() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     let api = fixture.api();
     let container = api.create_container(&image()).await?;
     let early = api.publish(&container).await.unwrap_err();
@@ -42,7 +43,8 @@ async fn container_becomes_a_post_with_a_permalink() -> TestResult {
 /// A container is published once; asking again is refused and changes nothing.
 #[tokio::test]
 async fn publishing_a_container_again_is_refused() -> TestResult {
-    let fixture = Fixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await?;
+    let fixture =
+        GraphFixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await?;
     let api = fixture.api();
     let container = api.create_container(&image()).await?;
     api.publish(&container).await?;
@@ -60,7 +62,7 @@ async fn publishing_a_container_again_is_refused() -> TestResult {
 #[tokio::test]
 async fn silent_api_costs_the_deadline() -> TestResult {
     let deadline = Duration::from_millis(100);
-    let fixture = Fixture::with(SimulatorOptions::new(), deadline).await?;
+    let fixture = GraphFixture::with(SimulatorOptions::new(), deadline).await?;
     let slow = Fault::slow(Duration::from_secs(60)).on(Operation::CreateContainer);
     fixture.simulator.arm(slow);
     let error = fixture.api().create_container(&image()).await.unwrap_err();
@@ -73,7 +75,7 @@ async fn silent_api_costs_the_deadline() -> TestResult {
 /// A lost answer is told apart from a refusal, since the request may have been carried out.
 #[tokio::test]
 async fn lost_answer_is_ambiguous() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     fixture.simulator.arm(Fault::lose_reply().times(1));
     let error = fixture.api().create_container(&image()).await.unwrap_err();
     assert!(error.is_ambiguous());
@@ -84,7 +86,7 @@ async fn lost_answer_is_ambiguous() -> TestResult {
 /// The wait that the API asks for reaches the caller.
 #[tokio::test]
 async fn rate_limit_names_the_wait() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     let limit = Fault::rate_limit(Duration::from_secs(9)).times(1);
     fixture.simulator.arm(limit);
     let error = fixture.api().profile().await.unwrap_err();
@@ -101,7 +103,7 @@ async fn rate_limit_names_the_wait() -> TestResult {
 #[tokio::test]
 async fn requests_over_the_rate_are_refused() -> TestResult {
     let options = SimulatorOptions::new().rate(1, Duration::from_secs(3600));
-    let fixture = Fixture::with(options, Duration::from_secs(10)).await?;
+    let fixture = GraphFixture::with(options, Duration::from_secs(10)).await?;
     fixture.api().profile().await?;
     let error = fixture.api().profile().await.unwrap_err();
     assert!(matches!(error.failure(), Failure::RateLimited { .. }));
@@ -112,7 +114,7 @@ async fn requests_over_the_rate_are_refused() -> TestResult {
 /// An error ends up in logs and in the job's failure reason; the token must not.
 #[tokio::test]
 async fn errors_show_no_token() -> TestResult {
-    let fixture = Fixture::with(SimulatorOptions::new(), Duration::from_secs(2)).await?;
+    let fixture = GraphFixture::with(SimulatorOptions::new(), Duration::from_secs(2)).await?;
     let api = fixture.api();
     let expired = Fault::error(401, 190).subcode(463).times(1);
     fixture.simulator.arm(expired);
@@ -125,7 +127,7 @@ async fn errors_show_no_token() -> TestResult {
 /// Once the API asks to be left alone, the rest of a run makes no request.
 #[tokio::test]
 async fn nearly_used_up_rate_stops_the_run() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     let meter = UsageMeter::default();
     let api = fixture.api().metered(&meter);
     fixture.simulator.arm(Fault::usage(85, 0).times(1));
@@ -143,7 +145,7 @@ async fn nearly_used_up_rate_stops_the_run() -> TestResult {
 /// failed after the effect.
 #[tokio::test]
 async fn passing_failures_are_ambiguous_and_refusals_are_not() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     for (fault, ambiguous) in [
         (Fault::error(502, 0), true),
         (Fault::error(400, 2), true),

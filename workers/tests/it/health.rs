@@ -4,14 +4,14 @@ use std::process::Stdio;
 
 use oxbull::{JobOptions, Queue};
 use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
-use oxbull_testkit::{RedisServer, eventually, free_port};
+use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually, free_port};
 use oxbull_workers::jobs::webhook_processing::QUEUE;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
 use crate::http::Http;
-use crate::support::{Bench, DEADLINE, LATER, TestResult, publisher};
+use crate::support::{LATER, RedisFixture, publisher};
 
 /// Where every worker program is.
 const WORKERS: [&str; 3] = [
@@ -120,9 +120,9 @@ async fn empty_variables_count_as_unset() -> TestResult {
 /// Who watches a worker sees what it did, how long that took and waited, and what is left.
 #[tokio::test]
 async fn numbers_of_a_worker_are_told() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let port = free_port()?;
-    let queue: Queue<Value> = Queue::open(&bench.client, QUEUE).await?;
+    let queue: Queue<Value> = Queue::open(&redis.client, QUEUE).await?;
     for n in 0..3 {
         let event = json!({ "object": "instagram", "entry": [{ "id": "1", "time": n }] });
         queue.add("delivery", &event).await?;
@@ -130,7 +130,7 @@ async fn numbers_of_a_worker_are_told() -> TestResult {
     queue.add("delivery", &json!("not a delivery")).await?;
     let later = JobOptions::new().delay(LATER);
     queue.add_with("delivery", &json!({}), later).await?;
-    let _worker = program(WORKERS[1], &bench.server.url())
+    let _worker = program(WORKERS[1], &redis.server.url())
         .env("HEALTH_PORT", port.to_string())
         .spawn()?;
     let label = format!("{{queue=\"{QUEUE}\"");
@@ -161,7 +161,7 @@ async fn numbers_of_a_worker_are_told() -> TestResult {
         }
     })
     .await?;
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }
 

@@ -1,21 +1,16 @@
-//! An HTTP/1.1 client that says exactly what it is told to, also what no proper client would.
+//! An HTTP/1.1 client that sends exactly the given bytes, including requests that a correct client never sends.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
+use oxbull_testkit::{DEADLINE, TestResult};
 use oxbull_workers::gateway::{self, AppSecrets, Gateway, GatewayOptions, Overviews, VerifyToken};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::support::TestResult;
-
 pub(crate) const SECRET: &str = "app-s3cret";
 pub(crate) const TOKEN: &str = "verify-t0ken";
 pub(crate) const WEBHOOKS: &str = "/instagram/webhooks";
-
-/// A bound on liveness.
-const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A gateway's options on a free port.
 pub(crate) fn options() -> GatewayOptions {
@@ -57,13 +52,13 @@ impl Http {
         Self::open(gateway.address()).await
     }
 
-    /// Says these bytes.
-    pub(crate) async fn say(&mut self, bytes: &[u8]) -> TestResult {
+    /// Sends these bytes.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> TestResult {
         Ok(timeout(DEADLINE, self.stream.get_mut().write_all(bytes)).await??)
     }
 
     /// Reads one answer.
-    pub(crate) async fn hear(&mut self) -> TestResult<Answer> {
+    pub(crate) async fn receive(&mut self) -> TestResult<Answer> {
         timeout(DEADLINE, self.read()).await?
     }
 
@@ -84,7 +79,7 @@ impl Http {
         Ok(Answer { status, head, body })
     }
 
-    /// Whether the other side closes without another word.
+    /// Whether the other side closes without sending anything else.
     pub(crate) async fn is_closed(&mut self) -> TestResult<bool> {
         let mut rest = Vec::new();
         let read = timeout(DEADLINE, self.stream.read_to_end(&mut rest)).await?;
@@ -99,8 +94,8 @@ impl Http {
     pub(crate) async fn get_with(&mut self, path: &str, headers: &str) -> TestResult<Answer> {
         let host = self.address;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n");
-        self.say(request.as_bytes()).await?;
-        self.hear().await
+        self.send(request.as_bytes()).await?;
+        self.receive().await
     }
 
     /// Posts with these lines of headers beside the length.
@@ -117,8 +112,8 @@ impl Http {
         request.push_str("\r\n");
         let mut bytes = request.into_bytes();
         bytes.extend_from_slice(body);
-        self.say(&bytes).await?;
-        self.hear().await
+        self.send(&bytes).await?;
+        self.receive().await
     }
 
     /// Posts a delivery with its signature.

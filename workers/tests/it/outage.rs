@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use oxbull::{JobOptions, JobState, Queue};
 use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
-use oxbull_testkit::{eventually, free_port};
+use oxbull_testkit::{DEADLINE, TestResult, eventually, free_port};
 use oxbull_workers::jobs::{analytics_refresh, post_publishing, webhook_processing};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::health::{answers, program};
-use crate::support::{Bench, DEADLINE, Subscriber, TestResult};
+use crate::support::{RedisFixture, Subscriber};
 
 /// How long nothing can be written.
 const FULL: Duration = Duration::from_secs(60);
@@ -64,10 +64,10 @@ fn jobs(now: i64) -> [(&'static str, Vec<Value>); 3] {
 /// each in its only attempt. Some are in their handlers when it begins.
 #[tokio::test]
 async fn full_redis_fails_no_job() -> TestResult {
-    let bench = Bench::start().await?;
-    let subscriber = Subscriber::open(&bench.server).await?;
+    let redis = RedisFixture::start().await?;
+    let subscriber = Subscriber::open(&redis.server).await?;
     let simulator = Simulator::start(SimulatorOptions::new().polls(3)).await?;
-    let url = bench.server.url();
+    let url = redis.server.url();
     let programs = [
         env!("CARGO_BIN_EXE_post-publishing"),
         env!("CARGO_BIN_EXE_webhook-processing"),
@@ -75,9 +75,9 @@ async fn full_redis_fails_no_job() -> TestResult {
     ]
     .map(|path| start(path, &url, simulator.url()));
     let mut queues = Vec::new();
-    let now = bench.client.clock().now().as_millis();
+    let now = redis.client.clock().now().as_millis();
     for (name, all) in jobs(now) {
-        let queue: Queue<Value> = Queue::open(&bench.client, name).await?;
+        let queue: Queue<Value> = Queue::open(&redis.client, name).await?;
         for data in all {
             queue
                 .add_with("job", &data, JobOptions::new().attempts(1))
@@ -100,7 +100,7 @@ async fn full_redis_fails_no_job() -> TestResult {
             .ok_or("nothing begun".to_owned())
     })
     .await?;
-    bench
+    redis
         .server
         .cli(&["CONFIG", "SET", "maxmemory", "1"])
         .await?;
@@ -120,7 +120,7 @@ async fn full_redis_fails_no_job() -> TestResult {
     for (_, port) in &running {
         answers(*port, "/ready", 503).await?;
     }
-    bench
+    redis
         .server
         .cli(&["CONFIG", "SET", "maxmemory", "0"])
         .await?;
@@ -139,13 +139,13 @@ async fn full_redis_fails_no_job() -> TestResult {
         answers(*port, "/ready", 200).await?;
     }
     for n in 0..JOBS {
-        let told = subscriber.hear(&format!("u{n}"), 1).await?;
+        let told = subscriber.wait_for(&format!("u{n}"), 1).await?;
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0]["type"], "post.published");
     }
     // Each event of a delivery is published exactly once, also those refused in between.
-    assert_eq!(subscriber.hear("account:1", JOBS).await?.len(), JOBS);
+    assert_eq!(subscriber.wait_for("account:1", JOBS).await?.len(), JOBS);
     assert_eq!(simulator.published().len(), JOBS);
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use oxbull::{JobState, Queue};
 use oxbull_instagram_simulator::{Fault, Simulator, SimulatorOptions};
+use oxbull_testkit::TestResult;
 use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccountId, LimitScope};
 use oxbull_workers::jobs::post_publishing::{QUEUE, options};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 
 use crate::support::{
-    Bench, LATER, Subscriber, TOKEN, TestResult, publisher, publisher_process, reaches,
+    LATER, RedisFixture, Subscriber, TOKEN, publisher, publisher_process, reaches,
 };
 
 fn post(account: &str, number: usize) -> Value {
@@ -29,11 +30,11 @@ fn post(account: &str, number: usize) -> Value {
 /// later, are published meanwhile.
 #[tokio::test]
 async fn throttled_account_holds_up_no_other() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let subscriber = Subscriber::open(&bench.server).await?;
+    let subscriber = Subscriber::open(&redis.server).await?;
     simulator.arm(Fault::rate_limit(LATER).account("limited"));
-    let queue: Queue<Value> = Queue::open(&bench.client, QUEUE).await?;
+    let queue: Queue<Value> = Queue::open(&redis.client, QUEUE).await?;
     let mut limited = Vec::new();
     let mut free = Vec::new();
     for account in ["limited", "quiet", "busy"] {
@@ -48,10 +49,10 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
             }
         }
     }
-    let redis = bench.server.url();
+    let url = redis.server.url();
     let mut publishers = [
-        publisher_process(&redis, simulator.url(), "bull")?,
-        publisher_process(&redis, simulator.url(), "bull")?,
+        publisher_process(&url, simulator.url(), "bull")?,
+        publisher_process(&url, simulator.url(), "bull")?,
     ];
     for id in &free {
         let job = reaches(&queue, id, JobState::Completed).await?;
@@ -67,7 +68,7 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
     assert_eq!(simulator.published().len(), free.len());
 
     simulator.disarm();
-    let cooldowns = Cooldowns::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(redis.client.clone());
     let account = AccountId::new("limited")?;
     assert!(cooldowns.end(LimitScope::Account, &account).await?);
     for id in &limited {
@@ -83,12 +84,12 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
             posts.iter().filter(|post| post.account == account).count(),
             6
         );
-        assert_eq!(subscriber.hear(account, 6).await?.len(), 6);
+        assert_eq!(subscriber.wait_for(account, 6).await?.len(), 6);
     }
     for publisher in &mut publishers {
         publisher.kill().await?;
     }
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }
 
@@ -96,12 +97,12 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
 /// and a message to a user must not show a token.
 #[tokio::test]
 async fn tokens_show_nowhere() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let subscriber = Subscriber::open(&bench.server).await?;
+    let subscriber = Subscriber::open(&redis.server).await?;
     simulator.arm(Fault::error(400, 190).account("expired"));
-    let queue: Queue<Value> = Queue::open(&bench.client, QUEUE).await?;
-    let mut publisher = publisher(&bench.server.url(), simulator.url(), "bull")
+    let queue: Queue<Value> = Queue::open(&redis.client, QUEUE).await?;
+    let mut publisher = publisher(&redis.server.url(), simulator.url(), "bull")
         .env("RUST_LOG", "trace")
         .stderr(Stdio::piped())
         .spawn()?;
@@ -117,7 +118,7 @@ async fn tokens_show_nowhere() -> TestResult {
     ] {
         let id = queue.add("publish", &post(account, 1)).await?.id;
         seen.push(format!("{:?}", reaches(&queue, &id, end).await?));
-        seen.push(format!("{:?}", subscriber.hear(account, 1).await?));
+        seen.push(format!("{:?}", subscriber.wait_for(account, 1).await?));
     }
     publisher.kill().await?;
     let log = log.await??;
@@ -127,6 +128,6 @@ async fn tokens_show_nowhere() -> TestResult {
         let found = text.lines().find(|line| line.contains(TOKEN));
         assert_eq!(found, None);
     }
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }

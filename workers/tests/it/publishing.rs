@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use oxbull::Clock;
 use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
+use oxbull_testkit::TestResult;
 use oxbull_workers::graph::{ContainerId, Failure, LimitScope};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::post_publishing::{
@@ -13,17 +14,17 @@ use oxbull_workers::jobs::post_publishing::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{ACCOUNT, Fixture, TestResult};
+use crate::support::{ACCOUNT, GraphFixture};
 
 /// A job's data and claim as Redis would keep them between runs.
-struct Desk {
+struct TestPost {
     post: Mutex<PostPublishing>,
     claimed: Mutex<Option<ContainerId>>,
     limits: PublishLimits,
     clock: Clock,
 }
 
-impl ProgressStore for Desk {
+impl ProgressStore for TestPost {
     async fn keep(&self, progress: &Publication) -> Result<(), BoxError> {
         self.post.lock().unwrap().publication = Some(progress.clone());
         Ok(())
@@ -41,7 +42,7 @@ impl ProgressStore for Desk {
     }
 }
 
-impl Desk {
+impl TestPost {
     fn new(fields: &Value) -> Self {
         let mut data = json!({ "postId": "post-1", "userId": "user-1", "accountId": ACCOUNT });
         let fields = fields.as_object().unwrap().clone();
@@ -72,14 +73,14 @@ impl Desk {
         post.publication.clone().unwrap_or_default()
     }
 
-    async fn run(&self, fixture: &Fixture) -> Result<Step, PublishError> {
+    async fn run(&self, fixture: &GraphFixture) -> Result<Step, PublishError> {
         let post = self.post.lock().unwrap().clone();
         let plan = Plan::of(&post).unwrap();
         publish(fixture.api(), &post, &plan, self, &self.limits, &self.clock).await
     }
 
     /// Runs until the post is published, through waits, which pass at once, and failed attempts.
-    async fn finish(&self, fixture: &Fixture) -> Result<PublishedPost, PublishError> {
+    async fn finish(&self, fixture: &GraphFixture) -> Result<PublishedPost, PublishError> {
         let mut last = None;
         for _ in 0..20 {
             match self.run(fixture).await {
@@ -97,20 +98,20 @@ impl Desk {
     }
 }
 
-async fn without_polls() -> Result<Fixture, Box<dyn std::error::Error>> {
-    Fixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await
+async fn without_polls() -> TestResult<GraphFixture> {
+    GraphFixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await
 }
 
 /// The plain way: the job waits for the container without holding anything, then publishes.
 #[tokio::test]
 async fn post_is_published_after_its_container_is_finished() -> TestResult {
-    let fixture = Fixture::start().await?;
-    let desk = Desk::shoes();
+    let fixture = GraphFixture::start().await?;
+    let test_post = TestPost::shoes();
     assert_eq!(
-        desk.run(&fixture).await?,
+        test_post.run(&fixture).await?,
         Step::Wait(Duration::from_secs(5))
     );
-    let Step::Published(post) = desk.run(&fixture).await? else {
+    let Step::Published(post) = test_post.run(&fixture).await? else {
         panic!("the container is finished");
     };
     let published = fixture.simulator.published();
@@ -126,37 +127,37 @@ async fn post_is_published_after_its_container_is_finished() -> TestResult {
 /// Each kind of post arrives at the API as what it is, with its media in order.
 #[tokio::test]
 async fn every_kind_of_post_is_published() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     let image = "https://cdn.example/a.jpg";
     let video = "https://cdn.example/a.mp4";
     let both = vec![
         "https://cdn.example/left.jpg".to_owned(),
         "https://cdn.example/right.mp4".to_owned(),
     ];
-    for (desk, kind, urls) in [
+    for (test_post, kind, urls) in [
         (
-            Desk::new(&json!({ "imageUrl": image })),
+            TestPost::new(&json!({ "imageUrl": image })),
             "IMAGE",
             vec![image.to_owned()],
         ),
-        (Desk::carousel(), "CAROUSEL", both),
+        (TestPost::carousel(), "CAROUSEL", both),
         (
-            Desk::new(&json!({ "mediaType": "REELS", "videoUrl": video })),
+            TestPost::new(&json!({ "mediaType": "REELS", "videoUrl": video })),
             "REELS",
             vec![video.to_owned()],
         ),
         (
-            Desk::new(&json!({ "mediaType": "STORIES", "imageUrl": image })),
+            TestPost::new(&json!({ "mediaType": "STORIES", "imageUrl": image })),
             "STORIES",
             vec![image.to_owned()],
         ),
         (
-            Desk::new(&json!({ "mediaType": "STORIES", "videoUrl": video })),
+            TestPost::new(&json!({ "mediaType": "STORIES", "videoUrl": video })),
             "STORIES",
             vec![video.to_owned()],
         ),
     ] {
-        let post = desk.finish(&fixture).await?;
+        let post = test_post.finish(&fixture).await?;
         let published = fixture.simulator.published().pop().unwrap();
         assert_eq!(
             (published.media_type.as_str(), &published.urls),
@@ -171,7 +172,7 @@ async fn every_kind_of_post_is_published() -> TestResult {
 /// A retry goes on with the containers it has instead of creating others.
 #[tokio::test]
 async fn failed_attempts_keep_their_containers() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     for operation in [
         Operation::ContainerStatus,
         Operation::Publish,
@@ -180,7 +181,7 @@ async fn failed_attempts_keep_their_containers() -> TestResult {
         let fault = Fault::error(500, 2).on(operation).times(1);
         fixture.simulator.arm(fault);
     }
-    let post = Desk::carousel().finish(&fixture).await?;
+    let post = TestPost::carousel().finish(&fixture).await?;
     assert!(post.permalink.is_some());
     let counters = fixture.simulator.counters();
     assert_eq!((counters.containers, counters.publications), (3, 1));
@@ -192,11 +193,15 @@ async fn failed_attempts_keep_their_containers() -> TestResult {
 #[tokio::test]
 async fn lost_answer_to_publishing_does_not_publish_twice() -> TestResult {
     let story = json!({ "mediaType": "STORIES", "imageUrl": "https://cdn.example/a.jpg" });
-    for desk in [Desk::shoes(), Desk::carousel(), Desk::new(&story)] {
-        let fixture = Fixture::start().await?;
+    for test_post in [
+        TestPost::shoes(),
+        TestPost::carousel(),
+        TestPost::new(&story),
+    ] {
+        let fixture = GraphFixture::start().await?;
         let lost = Fault::lose_reply().on(Operation::Publish).times(1);
         fixture.simulator.arm(lost);
-        let post = desk.finish(&fixture).await?;
+        let post = test_post.finish(&fixture).await?;
         let published = fixture.simulator.published();
         assert_eq!(published.len(), 1);
         assert_eq!(
@@ -215,18 +220,18 @@ async fn request_without_an_answer_is_repeated_only_once_it_is_settled() -> Test
     let fixture = without_polls().await?;
     let fault = Fault::error(502, 0).on(Operation::Publish).times(1);
     fixture.simulator.arm(fault);
-    let desk = Desk::shoes();
-    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
-    let asked = |fixture: &Fixture| fixture.simulator.counters().requests[&Operation::Publish];
+    let test_post = TestPost::shoes();
+    assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
+    let asked = |fixture: &GraphFixture| fixture.simulator.counters().requests[&Operation::Publish];
     for _ in 0..3 {
-        assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+        assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
     }
     assert_eq!(asked(&fixture), 1);
-    desk.pass(desk.limits.settle);
-    let error = desk.run(&fixture).await.unwrap_err();
+    test_post.pass(test_post.limits.settle);
+    let error = test_post.run(&fixture).await.unwrap_err();
     assert!(matches!(error, PublishError::Unanswered(_)));
     assert_eq!(asked(&fixture), 1);
-    assert!(matches!(desk.run(&fixture).await?, Step::Published(_)));
+    assert!(matches!(test_post.run(&fixture).await?, Step::Published(_)));
     assert_eq!(fixture.simulator.published().len(), 1);
     Ok(())
 }
@@ -235,19 +240,19 @@ async fn request_without_an_answer_is_repeated_only_once_it_is_settled() -> Test
 #[tokio::test]
 async fn death_before_the_request_costs_no_attempt() -> TestResult {
     let fixture = without_polls().await?;
-    let desk = Desk::shoes();
+    let test_post = TestPost::shoes();
     let fault = Fault::error(400, 9007).on(Operation::Publish).times(1);
     fixture.simulator.arm(fault);
-    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
-    let mut noted = desk.progress();
+    assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
+    let mut noted = test_post.progress();
     noted.request = Some(PublishRequest {
-        at: desk.clock.now().as_millis(),
+        at: test_post.clock.now().as_millis(),
         problem: None,
     });
-    desk.keep(&noted).await.unwrap();
-    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
-    desk.pass(desk.limits.settle);
-    assert!(matches!(desk.run(&fixture).await?, Step::Published(_)));
+    test_post.keep(&noted).await.unwrap();
+    assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
+    test_post.pass(test_post.limits.settle);
+    assert!(matches!(test_post.run(&fixture).await?, Step::Published(_)));
     Ok(())
 }
 
@@ -255,14 +260,14 @@ async fn death_before_the_request_costs_no_attempt() -> TestResult {
 #[tokio::test]
 async fn publication_that_was_not_noted_is_found_again() -> TestResult {
     let fixture = without_polls().await?;
-    let desk = Desk::shoes();
-    let first = desk.finish(&fixture).await?;
+    let test_post = TestPost::shoes();
+    let first = test_post.finish(&fixture).await?;
     let forgotten = Publication {
         container_id: Some(first.container_id.clone()),
         ..Publication::default()
     };
-    desk.keep(&forgotten).await.unwrap();
-    assert_eq!(desk.finish(&fixture).await?, first);
+    test_post.keep(&forgotten).await.unwrap();
+    assert_eq!(test_post.finish(&fixture).await?, first);
     assert_eq!(fixture.simulator.published().len(), 1);
     Ok(())
 }
@@ -272,10 +277,10 @@ async fn publication_that_was_not_noted_is_found_again() -> TestResult {
 #[tokio::test]
 async fn second_container_of_a_job_is_never_published() -> TestResult {
     let fixture = without_polls().await?;
-    let desk = Desk::shoes();
-    let first = desk.finish(&fixture).await?;
-    desk.keep(&Publication::default()).await.unwrap();
-    assert_eq!(desk.finish(&fixture).await?, first);
+    let test_post = TestPost::shoes();
+    let first = test_post.finish(&fixture).await?;
+    test_post.keep(&Publication::default()).await.unwrap();
+    assert_eq!(test_post.finish(&fixture).await?, first);
     let counters = fixture.simulator.counters();
     assert_eq!((counters.containers, counters.publications), (2, 1));
     Ok(())
@@ -285,7 +290,7 @@ async fn second_container_of_a_job_is_never_published() -> TestResult {
 /// container is made, videos when it is prepared.
 #[tokio::test]
 async fn unusable_media_fails_for_good() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     let gif = json!({ "imageUrl": "https://cdn.example/shoes.gif" });
     let avi = json!({ "mediaType": "REELS", "videoUrl": "https://cdn.example/shoes.avi" });
     let child = json!({ "mediaType": "CAROUSEL", "children": [
@@ -293,7 +298,7 @@ async fn unusable_media_fails_for_good() -> TestResult {
         { "videoUrl": "https://cdn.example/right.avi" },
     ] });
     for (fields, subcode) in [(gif, "2207005"), (avi, "2207026"), (child, "2207026")] {
-        let error = Desk::new(&fields).finish(&fixture).await.unwrap_err();
+        let error = TestPost::new(&fields).finish(&fixture).await.unwrap_err();
         assert_eq!(error.failure(), Failure::Permanent);
         assert!(error.to_string().contains(subcode), "{error}");
     }
@@ -311,11 +316,11 @@ async fn dead_container_is_replaced() -> TestResult {
     ] {
         let fixture = without_polls().await?;
         fixture.simulator.arm(fault.times(1));
-        let desk = Desk::carousel();
-        let error = desk.run(&fixture).await.unwrap_err();
+        let test_post = TestPost::carousel();
+        let error = test_post.run(&fixture).await.unwrap_err();
         assert_eq!(error.failure(), Failure::Transient);
-        assert_eq!(desk.progress(), Publication::default());
-        desk.finish(&fixture).await?;
+        assert_eq!(test_post.progress(), Publication::default());
+        test_post.finish(&fixture).await?;
         let counters = fixture.simulator.counters();
         assert_eq!((counters.containers, counters.publications), (5, 1));
     }
@@ -328,14 +333,14 @@ async fn expired_container_passes_its_claim_on() -> TestResult {
     let fixture = without_polls().await?;
     let refusal = Fault::error(400, 9007).on(Operation::Publish).times(1);
     fixture.simulator.arm(refusal);
-    let desk = Desk::shoes();
-    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
-    let claimed = desk.claimed.lock().unwrap().clone();
-    assert_eq!(claimed, desk.progress().container_id);
+    let test_post = TestPost::shoes();
+    assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
+    let claimed = test_post.claimed.lock().unwrap().clone();
+    assert_eq!(claimed, test_post.progress().container_id);
     fixture
         .simulator
         .arm(Fault::container("EXPIRED", "Expired").times(1));
-    let post = desk.finish(&fixture).await?;
+    let post = test_post.finish(&fixture).await?;
     assert_ne!(Some(post.container_id), claimed);
     assert_eq!(fixture.simulator.published().len(), 1);
     Ok(())
@@ -345,13 +350,13 @@ async fn expired_container_passes_its_claim_on() -> TestResult {
 #[tokio::test]
 async fn vanished_container_in_doubt_fails_and_says_so() -> TestResult {
     let fixture = without_polls().await?;
-    let desk = Desk::shoes();
+    let test_post = TestPost::shoes();
     let lost = Fault::lose_reply().on(Operation::Publish).times(1);
     fixture.simulator.arm(lost);
-    assert!(matches!(desk.run(&fixture).await?, Step::Wait(_)));
+    assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
     let gone = Fault::error(400, 100).subcode(33);
     fixture.simulator.arm(gone.on(Operation::ContainerStatus));
-    let error = desk.run(&fixture).await.unwrap_err();
+    let error = test_post.run(&fixture).await.unwrap_err();
     assert!(matches!(error, PublishError::Vanished(_)));
     assert_eq!(error.failure(), Failure::Permanent);
     Ok(())
@@ -360,10 +365,10 @@ async fn vanished_container_in_doubt_fails_and_says_so() -> TestResult {
 /// A post without its permalink is still published; it must not be reported as failed.
 #[tokio::test]
 async fn unreadable_permalink_does_not_fail_a_published_post() -> TestResult {
-    let fixture = Fixture::start().await?;
+    let fixture = GraphFixture::start().await?;
     let fault = Fault::error(500, 2).on(Operation::Permalink);
     fixture.simulator.arm(fault);
-    let post = Desk::shoes().finish(&fixture).await?;
+    let post = TestPost::shoes().finish(&fixture).await?;
     assert!(post.media_id.is_some());
     assert_eq!(post.permalink, None);
     Ok(())
@@ -374,14 +379,14 @@ async fn unreadable_permalink_does_not_fail_a_published_post() -> TestResult {
 #[tokio::test]
 async fn stuck_container_is_given_up_at_the_deadline() -> TestResult {
     let options = SimulatorOptions::new().polls(1000);
-    let fixture = Fixture::with(options, Duration::from_secs(10)).await?;
-    let desk = Desk::shoes();
+    let fixture = GraphFixture::with(options, Duration::from_secs(10)).await?;
+    let test_post = TestPost::shoes();
     let mut waits = Vec::new();
     let error = loop {
-        match desk.run(&fixture).await {
+        match test_post.run(&fixture).await {
             Ok(Step::Wait(wait)) => {
                 waits.push(wait.as_secs());
-                desk.pass(wait);
+                test_post.pass(wait);
             }
             Ok(Step::Published(post)) => panic!("published too early: {post:?}"),
             Err(error) => break error,
@@ -392,7 +397,7 @@ async fn stuck_container_is_given_up_at_the_deadline() -> TestResult {
     assert_eq!(waits[..6], [5, 10, 20, 40, 60, 60]);
     let waited: u64 = waits.iter().sum();
     assert!((1800..1860).contains(&waited), "{waited}");
-    assert_eq!(desk.progress(), Publication::default());
+    assert_eq!(test_post.progress(), Publication::default());
     Ok(())
 }
 
@@ -400,9 +405,9 @@ async fn stuck_container_is_given_up_at_the_deadline() -> TestResult {
 #[tokio::test]
 async fn used_up_quota_puts_publishing_off() -> TestResult {
     let options = SimulatorOptions::new().publishing_quota(1);
-    let fixture = Fixture::with(options, Duration::from_secs(10)).await?;
-    Desk::shoes().finish(&fixture).await?;
-    let error = Desk::carousel().finish(&fixture).await.unwrap_err();
+    let fixture = GraphFixture::with(options, Duration::from_secs(10)).await?;
+    TestPost::shoes().finish(&fixture).await?;
+    let error = TestPost::carousel().finish(&fixture).await.unwrap_err();
     let expected = Failure::RateLimited {
         scope: LimitScope::Publishing,
         wait: Some(PublishLimits::default().quota_wait),

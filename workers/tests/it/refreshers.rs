@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oxbull::{JobState, Queue, RateLimitState, Worker};
 use oxbull_instagram_simulator::{Fault, Moment, Simulator, SimulatorOptions};
-use oxbull_testkit::eventually;
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccountId, LimitScope};
 use oxbull_workers::jobs::analytics_refresh::{
@@ -12,9 +12,7 @@ use oxbull_workers::jobs::analytics_refresh::{
     Refresher, handle, options, overview_key,
 };
 
-use crate::support::{
-    Bench, DEADLINE, LATER, Subscriber, TestResult, graph, reaches, refresher, tokens,
-};
+use crate::support::{LATER, RedisFixture, Subscriber, graph, reaches, refresher, tokens};
 
 /// More than any test asks for.
 const PLENTY: Budget = Budget::new(10_000, 60);
@@ -26,12 +24,12 @@ fn account(id: &str) -> AnalyticsRefresh {
     AnalyticsRefresh::new(AccountId::new(id).unwrap())
 }
 
-async fn start(bench: &Bench, simulator: &Simulator) -> TestResult<Worker> {
-    start_with(bench, simulator, PLENTY, PUT_OFF).await
+async fn start(redis: &RedisFixture, simulator: &Simulator) -> TestResult<Worker> {
+    start_with(redis, simulator, PLENTY, PUT_OFF).await
 }
 
 async fn start_with(
-    bench: &Bench,
+    redis: &RedisFixture,
     simulator: &Simulator,
     own: Budget,
     put_off: Duration,
@@ -42,29 +40,29 @@ async fn start_with(
     };
     let graph = graph(simulator.url());
     let refresher = Refresher {
-        reader: Reader::new(&bench.client, graph, tokens(), options)?,
+        reader: Reader::new(&redis.client, graph, tokens(), options)?,
         put_off,
     };
-    let worker = Worker::builder(&bench.client, QUEUE)
+    let worker = Worker::builder(&redis.client, QUEUE)
         .concurrency(2)
         .state(refresher);
     Ok(worker.start(handle).await?)
 }
 
-async fn cached(bench: &Bench, account: &AnalyticsRefresh) -> TestResult<Option<Overview>> {
+async fn cached(redis: &RedisFixture, account: &AnalyticsRefresh) -> TestResult<Option<Overview>> {
     let key = overview_key(&account.account_id);
-    Ok(bench.client.cache().get(&key).await?)
+    Ok(redis.client.cache().get(&key).await?)
 }
 
 /// One account's limit puts its job off without an attempt and lets the others go on; its numbers
 /// reach the cache when the limit is over, and are what the job returns.
 #[tokio::test]
 async fn limited_account_is_refreshed_later_in_the_same_attempt() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new().older_posts(2)).await?;
     simulator.arm(Fault::rate_limit(LATER).account("limited").times(1));
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let worker = start(&bench, &simulator).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
     let limited = queue.add("refresh", &account("limited")).await?.id;
     let job = reaches(&queue, &limited, JobState::Delayed).await?;
     assert_eq!(job.attempts_made, 0);
@@ -76,27 +74,27 @@ async fn limited_account_is_refreshed_later_in_the_same_attempt() -> TestResult 
     reaches(&queue, &again, JobState::Delayed).await?;
     assert_eq!(simulator.counters().accounts["limited"], 1);
 
-    let cooldowns = Cooldowns::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(redis.client.clone());
     let id = AccountId::new("limited")?;
     assert!(cooldowns.end(LimitScope::Account, &id).await?);
     queue.promote(&limited).await?;
     let job = reaches(&queue, &limited, JobState::Completed).await?;
     assert_eq!(job.attempts_made, 1);
-    let kept = cached(&bench, &account("limited")).await?;
+    let kept = cached(&redis, &account("limited")).await?;
     assert_eq!(kept, job.return_value()?);
     assert_eq!(kept.map(|overview| overview.media.len()), Some(2));
-    bench.end(worker).await;
+    redis.end(worker).await;
     Ok(())
 }
 
 /// A limit of the application is everybody's: the queue waits, and no attempt is used.
 #[tokio::test]
 async fn limited_application_holds_every_account() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
     simulator.arm(Fault::error(403, 4).account("first"));
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let worker = start(&bench, &simulator).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
     let first = queue.add("refresh", &account("first")).await?.id;
     let held = async || match queue.rate_limit_state().await {
         Ok(RateLimitState::Limited { .. }) => Ok(()),
@@ -111,7 +109,7 @@ async fn limited_application_holds_every_account() -> TestResult {
     assert_eq!(simulator.counters().accounts.get("other"), None);
 
     simulator.disarm();
-    let cooldowns = Cooldowns::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(redis.client.clone());
     let id = AccountId::new("other")?;
     assert!(cooldowns.end(LimitScope::Application, &id).await?);
     queue.lift_rate_limit().await?;
@@ -119,35 +117,35 @@ async fn limited_application_holds_every_account() -> TestResult {
         let job = reaches(&queue, id, JobState::Completed).await?;
         assert_eq!(job.attempts_made, 1);
     }
-    bench.end(worker).await;
+    redis.end(worker).await;
     Ok(())
 }
 
 /// Answers that say how much is used slow everybody down before the API refuses anything.
 #[tokio::test]
 async fn usage_of_an_answer_holds_the_account() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
     simulator.arm(Fault::usage(96, 5).account("busy"));
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let worker = start(&bench, &simulator).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
     let id = queue.add("refresh", &account("busy")).await?.id;
     reaches(&queue, &id, JobState::Completed).await?;
-    let cooldowns = Cooldowns::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(redis.client.clone());
     let held = cooldowns.for_reading(&AccountId::new("busy")?).await?;
     assert_eq!(held.map(|(scope, _)| scope), Some(LimitScope::Account));
     assert_eq!(cooldowns.for_reading(&AccountId::new("free")?).await?, None);
-    bench.end(worker).await;
+    redis.end(worker).await;
     Ok(())
 }
 
 /// An account that has used up its own budget waits; the others do not.
 #[tokio::test]
 async fn budget_of_an_account_is_its_own() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let worker = start_with(&bench, &simulator, ONCE, PUT_OFF).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start_with(&redis, &simulator, ONCE, PUT_OFF).await?;
     let first = queue.add("refresh", &account("busy")).await?.id;
     reaches(&queue, &first, JobState::Completed).await?;
     let second = queue.add("refresh", &account("busy")).await?.id;
@@ -156,26 +154,26 @@ async fn budget_of_an_account_is_its_own() -> TestResult {
     let job = reaches(&queue, &second, JobState::Delayed).await?;
     assert_eq!(job.attempts_made, 0);
     assert_eq!(simulator.counters().accounts["busy"], 1);
-    bench.end(worker).await;
+    redis.end(worker).await;
     Ok(())
 }
 
 /// A refresh that limits have put off until the next one is near gives up and says why.
 #[tokio::test]
 async fn refresh_is_not_put_off_for_ever() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let cooldowns = Cooldowns::new(bench.client.clone());
+    let cooldowns = Cooldowns::new(redis.client.clone());
     let limited = account("limited");
     let (scope, id) = (LimitScope::Account, &limited.account_id);
     cooldowns.begin(scope, id, LATER).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let worker = start_with(&bench, &simulator, PLENTY, Duration::ZERO).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start_with(&redis, &simulator, PLENTY, Duration::ZERO).await?;
     let id = queue.add_with("refresh", &limited, options()).await?.id;
     let job = reaches(&queue, &id, JobState::Failed).await?;
     assert!(job.failed_reason.unwrap().contains("left no room"));
     assert_eq!(simulator.counters().accounts.get("limited"), None);
-    bench.end(worker).await;
+    redis.end(worker).await;
     Ok(())
 }
 
@@ -183,15 +181,15 @@ async fn refresh_is_not_put_off_for_ever() -> TestResult {
 /// numbers of before stay until their time is over.
 #[tokio::test]
 async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let subscriber = Subscriber::open(&bench.server).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let worker = start(&bench, &simulator).await?;
+    let subscriber = Subscriber::open(&redis.server).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
     let data = account("expired").user("ada");
     let id = queue.add_with("refresh", &data, options()).await?.id;
     reaches(&queue, &id, JobState::Completed).await?;
-    let before = cached(&bench, &data).await?;
+    let before = cached(&redis, &data).await?;
 
     simulator.arm(Fault::error(400, 190).subcode(463));
     for _ in 0..2 {
@@ -202,12 +200,12 @@ async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
         assert!(reason.contains("190") && reason.ends_with("reconnect the account"));
     }
     assert_eq!(simulator.counters().accounts["expired"], 3);
-    let told = subscriber.hear("ada", 1).await?;
+    let told = subscriber.wait_for("ada", 1).await?;
     assert_eq!(told.len(), 1);
     let AccountNotice::Reconnect { account_id, .. } = serde_json::from_value(told[0].clone())?;
     assert_eq!(account_id, "expired");
     assert!(before.is_some());
-    assert_eq!(cached(&bench, &data).await?, before);
+    assert_eq!(cached(&redis, &data).await?, before);
 
     // Connected again, and expired again: that is news.
     let expired = Fault::error(400, 190).subcode(463);
@@ -222,8 +220,8 @@ async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
         let id = queue.add_with("refresh", &data, options()).await?.id;
         reaches(&queue, &id, end).await?;
     }
-    assert_eq!(subscriber.hear("ada", 2).await?.len(), 2);
-    bench.end(worker).await;
+    assert_eq!(subscriber.wait_for("ada", 2).await?.len(), 2);
+    redis.end(worker).await;
     Ok(())
 }
 
@@ -231,23 +229,23 @@ async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
 /// and the last returns them.
 #[tokio::test]
 async fn result_survives_a_cache_that_is_away() -> TestResult {
-    let mut bench = Bench::start().await?;
+    let mut redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
     let cache = oxbull_testkit::RedisServer::start().await?;
-    let config = oxbull::ClientConfig::from_url(&bench.server.url())?;
-    bench.client.close().await;
+    let config = oxbull::ClientConfig::from_url(&redis.server.url())?;
+    redis.client.close().await;
     let cache_config = oxbull::ClientConfig::from_url(&cache.url())?;
-    bench.client = oxbull::Client::connect(config.cache(cache_config)).await?;
+    redis.client = oxbull::Client::connect(config.cache(cache_config)).await?;
     drop(cache);
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let worker = start(&bench, &simulator).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
     let data = account("178");
     let once = options().attempts(1);
     let id = queue.add_with("refresh", &data, once).await?.id;
     let job = reaches(&queue, &id, JobState::Completed).await?;
     let overview: Overview = job.return_value()?.unwrap();
     assert!(overview.followers.is_some());
-    bench.end(worker).await;
+    redis.end(worker).await;
     Ok(())
 }
 
@@ -256,10 +254,10 @@ async fn result_survives_a_cache_that_is_away() -> TestResult {
 #[tokio::test]
 async fn two_workers_never_pass_the_shared_budget() -> TestResult {
     const BUDGET: u64 = 30;
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let options = SimulatorOptions::new().application_rate(100, LATER);
     let simulator = Simulator::start(options).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
     let mut jobs = Vec::new();
     for number in 0..45 {
         let data = account(&format!("{number}"));
@@ -267,7 +265,7 @@ async fn two_workers_never_pass_the_shared_budget() -> TestResult {
     }
     let mut programs = Vec::new();
     for _ in 0..2 {
-        let mut program = refresher(&bench.server.url(), simulator.url());
+        let mut program = refresher(&redis.server.url(), simulator.url());
         program.env("GRAPH_APPLICATION_BUDGET", format!("{BUDGET}/86400"));
         programs.push(program.spawn()?);
     }
@@ -295,7 +293,7 @@ async fn two_workers_never_pass_the_shared_budget() -> TestResult {
     for program in &mut programs {
         program.kill().await?;
     }
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }
 
@@ -303,10 +301,10 @@ async fn two_workers_never_pass_the_shared_budget() -> TestResult {
 /// nothing along: another one reads the account again.
 #[tokio::test]
 async fn killed_worker_loses_no_refresh() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let mut first = refresher(&bench.server.url(), simulator.url()).spawn()?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let mut first = refresher(&redis.server.url(), simulator.url()).spawn()?;
     let mut doomed = Vec::new();
     let mut holds = Vec::new();
     for (id, moment) in [("early", Moment::Before), ("late", Moment::After)] {
@@ -317,14 +315,14 @@ async fn killed_worker_loses_no_refresh() -> TestResult {
         hold.reached().await;
     }
     first.kill().await?;
-    let mut second = refresher(&bench.server.url(), simulator.url()).spawn()?;
+    let mut second = refresher(&redis.server.url(), simulator.url()).spawn()?;
     for (id, job) in ["early", "late"].into_iter().zip(&doomed) {
         let job = reaches(&queue, job, JobState::Completed).await?;
         assert_eq!((job.attempts_made, job.stalled), (1, 1));
         let overview: Overview = job.return_value()?.unwrap();
-        assert_eq!(cached(&bench, &account(id)).await?, Some(overview));
+        assert_eq!(cached(&redis, &account(id)).await?, Some(overview));
     }
     second.kill().await?;
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }

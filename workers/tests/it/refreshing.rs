@@ -1,6 +1,7 @@
 //! Reading an account's numbers in few requests, and what can be had of them.
 
 use oxbull_instagram_simulator::{Fault, MissingData, Operation, SimulatorOptions};
+use oxbull_testkit::{DEADLINE, TestResult};
 use oxbull_workers::graph::{AccountId, Failure, LimitScope};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::analytics_refresh::{
@@ -9,7 +10,7 @@ use oxbull_workers::jobs::analytics_refresh::{
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::support::{ACCOUNT, DEADLINE, Fixture, TestResult};
+use crate::support::{ACCOUNT, GraphFixture};
 
 /// Denies what it is told to, in order, and lets everything else through.
 #[derive(Default)]
@@ -21,16 +22,16 @@ impl Allowance for Breakpoint {
     }
 }
 
-async fn fixture(older_posts: usize) -> TestResult<Fixture> {
-    Fixture::with(SimulatorOptions::new().older_posts(older_posts), DEADLINE).await
+async fn fixture(older_posts: usize) -> TestResult<GraphFixture> {
+    GraphFixture::with(SimulatorOptions::new().older_posts(older_posts), DEADLINE).await
 }
 
-async fn read(fixture: &Fixture) -> Result<Overview, RefreshError> {
+async fn read(fixture: &GraphFixture) -> Result<Overview, RefreshError> {
     let limits = RefreshLimits::default();
     refresh(fixture.api(), &Breakpoint::default(), &limits, false, 0).await
 }
 
-fn requests(fixture: &Fixture) -> u64 {
+fn requests(fixture: &GraphFixture) -> u64 {
     fixture.simulator.counters().requests.values().sum()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use oxbull::{Error, JobId, JobState, Queue, SchedulerOrder, Timestamp};
 use oxbull_instagram_simulator::{Moment, Simulator, SimulatorOptions};
-use oxbull_testkit::{NodePeer, eventually};
+use oxbull_testkit::{DEADLINE, NodePeer, TestResult, eventually};
 use oxbull_workers::graph::AccountId;
 use oxbull_workers::jobs::analytics_refresh::{
     AnalyticsRefresh, Overview, QUEUE, RefreshWindow, ScheduleError, overview_key,
@@ -13,7 +13,7 @@ use oxbull_workers::jobs::analytics_refresh::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{ACCOUNT, Bench, DEADLINE, TestResult, reaches, refresher};
+use crate::support::{ACCOUNT, RedisFixture, reaches, refresher};
 
 const DAY: i64 = 24 * 3600 * 1000;
 
@@ -31,8 +31,8 @@ fn account(number: usize) -> AccountId {
     AccountId::new((17_841_400_000_000_000 + number).to_string()).unwrap()
 }
 
-fn backend(bench: &Bench) -> TestResult<NodePeer> {
-    let port = bench.server.port().to_string();
+fn backend(redis: &RedisFixture) -> TestResult<NodePeer> {
+    let port = redis.server.port().to_string();
     let peer = NodePeer::builder("scheduling.mjs").env("REDIS_PORT", port);
     Ok(peer.start()?)
 }
@@ -51,9 +51,9 @@ fn iteration(account: &AccountId, due: Timestamp) -> JobId {
 /// due it is read, cached and due again a day later.
 #[tokio::test]
 async fn accounts_of_the_world_are_refreshed_at_their_night() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
     let window = RefreshWindow::default();
     let mut seconds: BTreeMap<i64, usize> = BTreeMap::new();
     let mut due = Vec::new();
@@ -75,7 +75,7 @@ async fn accounts_of_the_world_are_refreshed_at_their_night() -> TestResult {
     for first in &due {
         queue.promote(&first.id).await?;
     }
-    let mut worker = refresher(&bench.server.url(), simulator.url()).spawn()?;
+    let mut worker = refresher(&redis.server.url(), simulator.url()).spawn()?;
     let read = async || {
         let counts = queue.counts().await.map_err(|error| error.to_string())?;
         if counts.completed == 240 {
@@ -99,10 +99,10 @@ async fn accounts_of_the_world_are_refreshed_at_their_night() -> TestResult {
         assert_eq!(next.as_millis() - first.due.as_millis(), DAY);
         let state = queue.state(&iteration(&account, next)).await?;
         assert_eq!(state, Some(JobState::Delayed));
-        let cached: Option<Overview> = bench.client.cache().get(&overview_key(&account)).await?;
+        let cached: Option<Overview> = redis.client.cache().get(&overview_key(&account)).await?;
         assert_eq!(cached.unwrap().account_id, account);
     }
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }
 
@@ -137,8 +137,8 @@ fn nights_of_clock_changes_have_one_refresh() -> TestResult {
 /// A mistake in an account's zone is the caller's to hear, and leaves no trace.
 #[tokio::test]
 async fn bad_zones_are_refused() -> TestResult {
-    let bench = Bench::start().await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
+    let redis = RedisFixture::start().await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
     let data = AnalyticsRefresh::new(AccountId::new(ACCOUNT)?);
     let window = RefreshWindow::default();
     for zone in ["", "local", "Local"] {
@@ -152,15 +152,15 @@ async fn bad_zones_are_refused() -> TestResult {
     }
     assert_eq!(queue.scheduler_count().await?, 0);
     assert_eq!(queue.counts().await?.delayed, 0);
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }
 
 /// Setting an account up again moves it; ending it leaves no job behind.
 #[tokio::test]
 async fn account_has_one_schedule_until_it_is_ended() -> TestResult {
-    let bench = Bench::start().await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
+    let redis = RedisFixture::start().await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
     let account = AccountId::new(ACCOUNT)?;
     let window = RefreshWindow::default();
     for zone in ["Asia/Tokyo", "America/Bogota", "America/Bogota"] {
@@ -187,7 +187,7 @@ async fn account_has_one_schedule_until_it_is_ended() -> TestResult {
         ),
         (0, 0)
     );
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }
 
@@ -195,9 +195,9 @@ async fn account_has_one_schedule_until_it_is_ended() -> TestResult {
 /// is passed over.
 #[tokio::test]
 async fn refresh_that_still_runs_is_not_joined_by_the_next() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
     let account = AccountId::new(ACCOUNT)?;
     let data = AnalyticsRefresh::new(account.clone());
     let window = RefreshWindow::default();
@@ -206,7 +206,7 @@ async fn refresh_that_still_runs_is_not_joined_by_the_next() -> TestResult {
         .unwrap();
     let mut held = simulator.pause_request(ACCOUNT, 1, Moment::Before);
     queue.promote(&first.id).await?;
-    let mut worker = refresher(&bench.server.url(), simulator.url()).spawn()?;
+    let mut worker = refresher(&redis.server.url(), simulator.url()).spawn()?;
     held.reached().await;
     let second = only_iteration(&queue, &account).await?;
     queue.promote(&second).await?;
@@ -220,15 +220,15 @@ async fn refresh_that_still_runs_is_not_joined_by_the_next() -> TestResult {
     reaches(&queue, &first.id, JobState::Completed).await?;
     assert_eq!(simulator.counters().accounts[ACCOUNT], 1);
     worker.kill().await?;
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }
 
 /// The backend's rule and ours are one: the same id and pattern for every account and window.
 #[tokio::test]
 async fn node_and_rust_have_one_rule() -> TestResult {
-    let bench = Bench::start().await?;
-    let backend = backend(&bench)?;
+    let redis = RedisFixture::start().await?;
+    let backend = backend(&redis)?;
     for (start, length) in [(2 * 3600, 3600), (0, 24 * 3600), (23 * 3600 + 59, 7)] {
         let seconds = Duration::from_secs;
         let window = RefreshWindow::new(seconds(start), seconds(length))?;
@@ -250,21 +250,21 @@ async fn node_and_rust_have_one_rule() -> TestResult {
 /// made is Node's to remove as well.
 #[tokio::test]
 async fn schedules_are_shared_with_node() -> TestResult {
-    let bench = Bench::start().await?;
+    let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
-    let queue = Queue::open(&bench.client, QUEUE).await?;
-    let backend = backend(&bench)?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let backend = backend(&redis)?;
     let (theirs, ours) = (account(1), account(2));
     let asked = json!({ "accountId": theirs, "userId": "ada", "timeZone": "Asia/Tokyo" });
     let first = backend.call("schedule", asked).await?;
     let first = JobId::existing(first.as_str().unwrap());
     let window = RefreshWindow::default();
     let same = schedule_of(&theirs, "Asia/Tokyo", &window)?;
-    let expected = same.preview(bench.client.clock().now(), 1)?[0];
+    let expected = same.preview(redis.client.clock().now(), 1)?[0];
     assert_eq!(first, iteration(&theirs, expected));
 
     queue.promote(&first).await?;
-    let mut worker = refresher(&bench.server.url(), simulator.url()).spawn()?;
+    let mut worker = refresher(&redis.server.url(), simulator.url()).spawn()?;
     let job = reaches(&queue, &first, JobState::Completed).await?;
     let overview: Overview = job.return_value()?.unwrap();
     assert_eq!(overview.account_id, theirs);
@@ -297,6 +297,6 @@ async fn schedules_are_shared_with_node() -> TestResult {
         ),
         (0, 0)
     );
-    bench.client.close().await;
+    redis.client.close().await;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! A simulator and one account to ask it as; a Redis, workers and publisher processes on it; and
-//! subscriber on the users' channels.
+//! Fixtures: a simulated Graph API and one account of it, a private Redis, the programs as processes,
+//! and a subscriber to the users' notices.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oxbull::{Client, ClientConfig, JobId, JobRecord, JobState, Queue, Worker};
 use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
-use oxbull_testkit::{RedisServer, eventually};
+use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
 use oxbull_workers::graph::{
     AccessToken, AccessTokens, AccountApi, AccountId, GraphClient, GraphOptions,
 };
@@ -16,26 +16,21 @@ use serde_json::Value;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
-pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error>>;
-
 pub(crate) const ACCOUNT: &str = "17841405822304914";
 
-/// A bound on liveness.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
-
-/// Longer than any test: what is put off for so long runs only when it is promoted.
+/// Longer than any test: a job delayed by it runs only when it is promoted.
 pub(crate) const LATER: Duration = Duration::from_secs(3600);
 
 pub(crate) const TOKEN: &str = "s3cret-token";
 
-pub(crate) struct Fixture {
+pub(crate) struct GraphFixture {
     pub(crate) simulator: Simulator,
     graph: GraphClient,
     account: AccountId,
     token: AccessToken,
 }
 
-impl Fixture {
+impl GraphFixture {
     pub(crate) async fn start() -> TestResult<Self> {
         Self::with(SimulatorOptions::new(), Duration::from_secs(10)).await
     }
@@ -57,12 +52,12 @@ impl Fixture {
 }
 
 /// A private Redis and a client of it.
-pub(crate) struct Bench {
+pub(crate) struct RedisFixture {
     pub(crate) server: RedisServer,
     pub(crate) client: Client,
 }
 
-impl Bench {
+impl RedisFixture {
     pub(crate) async fn start() -> TestResult<Self> {
         let server = RedisServer::start().await?;
         let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
@@ -102,9 +97,9 @@ pub(crate) async fn reaches<D>(
     Ok(queue.job(id).await?.unwrap())
 }
 
-/// Hears what users are told.
+/// Collects the notices to users.
 pub(crate) struct Subscriber {
-    heard: Arc<Mutex<Vec<(String, Value)>>>,
+    received: Arc<Mutex<Vec<(String, Value)>>>,
     task: JoinHandle<()>,
 }
 
@@ -119,8 +114,8 @@ impl Subscriber {
         let mut connection = server.connect().await?;
         connection.send(&["PSUBSCRIBE", &channel("*")]).await?;
         connection.receive().await?;
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let notes = Arc::clone(&heard);
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&received);
         let task = tokio::spawn(async move {
             while let Ok(message) = connection.receive().await {
                 if let [.., channel, text] = message.texts().as_slice() {
@@ -129,29 +124,29 @@ impl Subscriber {
                 }
             }
         });
-        Ok(Self { heard, task })
+        Ok(Self { received, task })
     }
 
-    /// What one user has been told so far.
-    pub(crate) fn told(&self, user: &str) -> Vec<Value> {
+    /// The notices to one user so far.
+    pub(crate) fn notices(&self, user: &str) -> Vec<Value> {
         let channel = channel(user);
-        let heard = self.heard.lock().unwrap();
-        let told = heard.iter().filter(|(to, _)| *to == channel);
-        told.map(|(_, message)| message.clone()).collect()
+        let received = self.received.lock().unwrap();
+        let notices = received.iter().filter(|(to, _)| *to == channel);
+        notices.map(|(_, message)| message.clone()).collect()
     }
 
-    /// Waits until a user has been told so many things, and returns them.
-    pub(crate) async fn hear(&self, user: &str, count: usize) -> TestResult<Vec<Value>> {
+    /// Waits until a user has `count` notices, and returns them.
+    pub(crate) async fn wait_for(&self, user: &str, count: usize) -> TestResult<Vec<Value>> {
         eventually(DEADLINE, async || {
-            let told = self.told(user);
-            if told.len() >= count {
+            let notices = self.notices(user);
+            if notices.len() >= count {
                 Ok(())
             } else {
-                Err(format!("{told:?}"))
+                Err(format!("{notices:?}"))
             }
         })
         .await?;
-        Ok(self.told(user))
+        Ok(self.notices(user))
     }
 }
 

@@ -6,14 +6,13 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use oxbull::{Client, ClientConfig, JobState, ManualWorker, Queue};
-use oxbull_testkit::{RedisServer, eventually, free_port};
+use oxbull_testkit::{RedisServer, TestResult, eventually, free_port};
 use oxbull_workers::jobs::webhook_processing::{Notice, QUEUE, events_key, unknown_key};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::http::{Http, SECRET, TOKEN};
-use crate::support::TestResult;
 
 /// A bound on liveness.
 const DEADLINE: Duration = Duration::from_secs(240);

@@ -6,12 +6,12 @@ use std::time::Duration;
 use oxbull::client::{Command, Repeat};
 use oxbull::kv::Ttl;
 use oxbull::{Client, ClientConfig};
-use oxbull_testkit::eventually;
+use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::json;
 
 use crate::deployment::Deployment;
+use crate::fixture::{ShippedRedis, password, read, simulator};
 use crate::http::Gateway;
-use crate::site::{DEADLINE, Site, TestResult, password, read, simulator};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -19,10 +19,10 @@ const HOUR: Duration = Duration::from_secs(3600);
 const KEY: &str = "api:test-key";
 
 /// The client as the document configures it, under the role whose keys these are.
-async fn service() -> TestResult<(Site, Client)> {
-    let site = Site::start("queue.conf").await?;
-    let client = site.client("gateway").await?;
-    Ok((site, client))
+async fn service() -> TestResult<(ShippedRedis, Client)> {
+    let fixture = ShippedRedis::start("queue.conf").await?;
+    let client = fixture.client("gateway").await?;
+    Ok((fixture, client))
 }
 
 /// "Redis container running and accessible": started as the compose file starts it, its check passes.
@@ -38,10 +38,10 @@ async fn redis_container_running_and_accessible() -> TestResult {
 /// "`RedisService` connects successfully", by host, port and password as REDIS_* give them.
 #[tokio::test]
 async fn redis_service_connects_successfully() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let config = ClientConfig::new()
         .host("127.0.0.1")
-        .port(site.server.port())
+        .port(fixture.server.port())
         .username("gateway")
         .password(password("gateway"))
         .db(0);
@@ -52,7 +52,7 @@ async fn redis_service_connects_successfully() -> TestResult {
 /// "Can set and get values".
 #[tokio::test]
 async fn can_set_and_get_values() -> TestResult {
-    let (_site, client) = service().await?;
+    let (_fixture, client) = service().await?;
     client.kv().set_text(KEY, "test-value").await?;
     assert_eq!(
         client.kv().get_text(KEY).await?.as_deref(),
@@ -64,7 +64,7 @@ async fn can_set_and_get_values() -> TestResult {
 /// "Can delete keys".
 #[tokio::test]
 async fn can_delete_keys() -> TestResult {
-    let (_site, client) = service().await?;
+    let (_fixture, client) = service().await?;
     client.kv().set_text(KEY, "value").await?;
     assert!(client.kv().del(KEY).await?);
     assert!(!client.kv().exists(KEY).await?);
@@ -74,7 +74,7 @@ async fn can_delete_keys() -> TestResult {
 /// "TTL expiration working": an hour unless said otherwise, and gone when it is over.
 #[tokio::test]
 async fn ttl_expiration_working() -> TestResult {
-    let (_site, client) = service().await?;
+    let (_fixture, client) = service().await?;
     let kv = client.kv();
     kv.set_text(KEY, "value").await?;
     let left = kv.ttl(KEY).await?;
@@ -93,7 +93,7 @@ async fn ttl_expiration_working() -> TestResult {
 /// "Increment/decrement operations working".
 #[tokio::test]
 async fn increment_decrement_operations_working() -> TestResult {
-    let (_site, client) = service().await?;
+    let (_fixture, client) = service().await?;
     let first = client.kv().incr("api:counter").await?;
     assert_eq!(client.kv().incr("api:counter").await?, first + 1);
     assert_eq!(client.kv().decr("api:counter").await?, first);
@@ -103,10 +103,10 @@ async fn increment_decrement_operations_working() -> TestResult {
 /// "Health check returns true": of the client, and of the gateway in the document's own words.
 #[tokio::test]
 async fn health_check_returns_true() -> TestResult {
-    let (site, client) = service().await?;
+    let (fixture, client) = service().await?;
     assert!(client.kv().health(DEADLINE).await.is_up());
     let graph = simulator().await?;
-    let gateway = Gateway::start(&site, graph.url(), &BTreeMap::new()).await?;
+    let gateway = Gateway::start(&fixture, graph.url(), &BTreeMap::new()).await?;
     assert_eq!(
         gateway.get("/health", "").await?,
         (200, r#"{"redis":"up"}"#.to_owned())
@@ -117,11 +117,11 @@ async fn health_check_returns_true() -> TestResult {
 /// "Connection retries on failure": the same client works again once Redis does.
 #[tokio::test]
 async fn connection_retries_on_failure() -> TestResult {
-    let (site, client) = service().await?;
+    let (fixture, client) = service().await?;
     client.kv().set_text(KEY, "value").await?;
-    site.server.kill_hard();
+    fixture.server.kill_hard();
     assert!(!client.kv().health(Duration::from_secs(1)).await.is_up());
-    site.server.restart().await?;
+    fixture.server.restart().await?;
     eventually(DEADLINE, async || {
         client.kv().set_text(KEY, "again").await.is_ok()
     })
@@ -132,8 +132,8 @@ async fn connection_retries_on_failure() -> TestResult {
 /// "Password authentication working": without a name and password, or with others', there is no way in.
 #[tokio::test]
 async fn password_authentication_working() -> TestResult {
-    let site = Site::start("queue.conf").await?;
-    let port = site.server.port();
+    let fixture = ShippedRedis::start("queue.conf").await?;
+    let port = fixture.server.port();
     for login in [
         "",
         ":test@",
@@ -144,18 +144,18 @@ async fn password_authentication_working() -> TestResult {
         let config = ClientConfig::from_url(&format!("redis://{login}127.0.0.1:{port}"))?;
         assert!(Client::connect(config).await.is_err(), "let in: {login:?}");
     }
-    site.client("gateway").await?;
+    fixture.client("gateway").await?;
     Ok(())
 }
 
 /// "Can get raw client for BullMQ": the client sends any command; BullMQ takes the same settings.
 #[tokio::test]
 async fn can_get_raw_client_for_bullmq() -> TestResult {
-    let site = Site::start("queue.conf").await?;
-    let client = site.client("producer").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
+    let client = fixture.client("producer").await?;
     let said = client.request(Command::new("PING"), Repeat::Safe).await?;
     assert_eq!(said.into_text()?, "PONG");
-    let node = site.node("producer").await?;
+    let node = fixture.node("producer").await?;
     node.call("queue.add", json!({ "queue": "post-publishing" }))
         .await?;
     let count = Command::new("LLEN").arg("bull:post-publishing:wait");
@@ -167,9 +167,9 @@ async fn can_get_raw_client_for_bullmq() -> TestResult {
 /// "Cache interceptor working for API routes": the second answer is the first, and nobody was asked for it.
 #[tokio::test]
 async fn cache_interceptor_working_for_api_routes() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let graph = simulator().await?;
-    let gateway = Gateway::start(&site, graph.url(), &BTreeMap::new()).await?;
+    let gateway = Gateway::start(&fixture, graph.url(), &BTreeMap::new()).await?;
     let path = "/api/analytics/overview/17841491307680853";
     let first = gateway.get(path, "").await?;
     assert_eq!(first.0, 200);
@@ -178,14 +178,14 @@ async fn cache_interceptor_working_for_api_routes() -> TestResult {
     assert_eq!(gateway.get(path, "").await?, first);
     assert_eq!(graph.counters().requests, asked);
     let key = format!("api:GET:{path}:anonymous");
-    assert_eq!(site.server.int(&["EXISTS", &key]).await?, 1);
+    assert_eq!(fixture.server.int(&["EXISTS", &key]).await?, 1);
     Ok(())
 }
 
 /// "All unit tests passing": the document's own six.
 #[tokio::test]
 async fn all_unit_tests_passing() -> TestResult {
-    let (_site, client) = service().await?;
+    let (_fixture, client) = service().await?;
     let kv = client.kv();
     kv.set_text_with_ttl("api:test-key", "test-value", Duration::from_secs(60))
         .await?;

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use oxbull_testkit::NodePeer;
+use oxbull_testkit::{DEADLINE, NodePeer, TestResult};
 use oxbull_workers::jobs::schemas::schemas;
 use oxbull_workers::jobs::{analytics_refresh, post_publishing, webhook_processing};
 use serde_json::{Value, json};
 
+use crate::fixture::{ShippedRedis, password, read, repository, simulator};
 use crate::samples;
-use crate::site::{DEADLINE, Site, TestResult, password, read, repository, simulator};
 
 /// Far enough that a test never sees it come.
 const NEXT_CENTURY: &str = "2100-01-01T00:00:00Z";
 
-fn backend(site: &Site) -> TestResult<NodePeer> {
+fn backend(fixture: &ShippedRedis) -> TestResult<NodePeer> {
     let schemas = repository().join("docs/schemas").canonicalize()?;
     Ok(NodePeer::builder("backend.mjs")
-        .env("REDIS_PORT", site.server.port().to_string())
+        .env("REDIS_PORT", fixture.server.port().to_string())
         .env("REDIS_USERNAME", "producer")
         .env("REDIS_PASSWORD", password("producer"))
         .env("SCHEMAS", schemas.display().to_string())
@@ -48,8 +48,8 @@ fn schemas_are_those_of_the_types() -> TestResult {
 /// The samples pass, what the workers could not use does not, and nothing refused is enqueued.
 #[tokio::test]
 async fn backend_refuses_what_no_worker_could_read() -> TestResult {
-    let site = Site::start("queue.conf").await?;
-    let node = backend(&site)?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
+    let node = backend(&fixture)?;
     for (queue, _) in samples::COUNTS {
         for value in samples::of(queue)? {
             let name = format!("{queue}.data");
@@ -82,7 +82,7 @@ async fn backend_refuses_what_no_worker_could_read() -> TestResult {
         .await?;
     assert_eq!(delivery.unwrap_err().name, "TypeError");
     assert_eq!(
-        site.server.cli(&["KEYS", "bull:*:id"]).await?.texts(),
+        fixture.server.cli(&["KEYS", "bull:*:id"]).await?.texts(),
         Vec::<String>::new()
     );
     Ok(())
@@ -92,17 +92,18 @@ async fn backend_refuses_what_no_worker_could_read() -> TestResult {
 /// is taken back.
 #[tokio::test]
 async fn backend_schedules_posts_and_hears_what_became_of_them() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let graph = simulator().await?;
-    let node = backend(&site)?;
+    let node = backend(&fixture)?;
     node.call("listen", json!({})).await?;
-    let _workers = site.workers(graph.url())?;
+    let _workers = fixture.workers(graph.url())?;
     let post = &samples::of(post_publishing::QUEUE)?[0];
     let schedule = json!({ "post": post, "at": NEXT_CENTURY });
     let id = node.call("schedulePost", schedule.clone()).await?;
     assert_eq!(node.call("schedulePost", schedule).await?, id);
     assert_eq!(
-        site.server
+        fixture
+            .server
             .int(&["ZCARD", "bull:post-publishing:delayed"])
             .await?,
         1
@@ -127,22 +128,23 @@ async fn backend_schedules_posts_and_hears_what_became_of_them() -> TestResult {
     assert_eq!(node.call("cancelPost", taken.clone()).await?, json!(true));
     assert_eq!(node.call("cancelPost", taken).await?, json!(false));
     assert_eq!(
-        site.server
+        fixture
+            .server
             .int(&["ZCARD", "bull:post-publishing:delayed"])
             .await?,
         0
     );
-    assert_eq!(site.refused().await?, Vec::<String>::new());
+    assert_eq!(fixture.refused().await?, Vec::<String>::new());
     Ok(())
 }
 
 /// A delivery that comes twice is one job; an account is refreshed now, and every night until that ends.
 #[tokio::test]
 async fn backend_hands_on_deliveries_and_has_accounts_refreshed() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let graph = simulator().await?;
-    let node = backend(&site)?;
-    let _workers = site.workers(graph.url())?;
+    let node = backend(&fixture)?;
+    let _workers = fixture.workers(graph.url())?;
     let body = samples::of(webhook_processing::QUEUE)?[0].to_string();
     let id = node.call("acceptDelivery", json!({ "body": body })).await?;
     assert_eq!(
@@ -157,7 +159,8 @@ async fn backend_hands_on_deliveries_and_has_accounts_refreshed() -> TestResult 
         "{result}"
     );
     assert_eq!(
-        site.server
+        fixture
+            .server
             .int(&["ZCARD", "bull:webhook-processing:completed"])
             .await?,
         1
@@ -170,7 +173,8 @@ async fn backend_hands_on_deliveries_and_has_accounts_refreshed() -> TestResult 
     assert_eq!(node.call("result", wait).await?["accountId"], account);
     node.call("scheduleRefresh", one.clone()).await?;
     assert_eq!(
-        site.server
+        fixture
+            .server
             .int(&["ZCARD", "bull:analytics-refresh:repeat"])
             .await?,
         1
@@ -180,6 +184,6 @@ async fn backend_hands_on_deliveries_and_has_accounts_refreshed() -> TestResult 
         json!(true)
     );
     assert_eq!(node.call("unscheduleRefresh", one).await?, json!(false));
-    assert_eq!(site.refused().await?, Vec::<String>::new());
+    assert_eq!(fixture.refused().await?, Vec::<String>::new());
     Ok(())
 }

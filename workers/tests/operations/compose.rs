@@ -1,9 +1,10 @@
 //! `docker-compose.yml` and what it names.
 
+use oxbull_testkit::TestResult;
 use serde_json::Value;
 
 use crate::deployment::{Deployment, binary, compose, words};
-use crate::site::{ROLES, TestResult, password_variable, read, repository};
+use crate::fixture::{ROLES, password_variable, read, repository};
 
 fn services(compose: &Value) -> impl Iterator<Item = (&String, &Value)> {
     compose["services"].as_object().into_iter().flatten()

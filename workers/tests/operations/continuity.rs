@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use oxbull::{Client, ClientConfig, Context, Job, JobResult, NewJob, Outcome, Queue, Worker};
-use oxbull_testkit::{RedisServer, eventually};
+use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
 use serde_json::{Value, json};
 
 use crate::deployment::Deployment;
-use crate::site::{
-    DEADLINE, Site, TestResult, password, password_variable, passwords, repository, users,
-};
+use crate::fixture::{ShippedRedis, password, password_variable, passwords, repository, users};
 
 /// How often this library's handler was started.
 type Runs = Arc<AtomicU64>;
@@ -117,11 +115,11 @@ async fn says(deployment: &Deployment, lines: &[&str]) -> TestResult {
 async fn queue_moves_to_rust_and_back_without_a_loss() -> TestResult {
     const QUEUE: &str = "moving";
     const JOBS: u64 = 60;
-    let site = Site::start("queue.conf").await?;
-    let producer = site.node("producer").await?;
-    let node = site.node("worker").await?;
-    let client = site.client("worker").await?;
-    let seen = site.observer().await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
+    let producer = fixture.node("producer").await?;
+    let node = fixture.node("worker").await?;
+    let client = fixture.client("worker").await?;
+    let seen = fixture.observer().await?;
     let queue: Queue<Value> = Queue::open(&seen, QUEUE).await?;
     let mut added = 0;
     let mut rust = None;
@@ -187,7 +185,7 @@ async fn queue_moves_to_rust_and_back_without_a_loss() -> TestResult {
         "a handler ran for nothing"
     );
     assert!(by_rust >= JOBS && by_rust < added, "{by_rust} of {added}");
-    assert_eq!(site.refused().await?, Vec::<String>::new());
+    assert_eq!(fixture.refused().await?, Vec::<String>::new());
     Ok(())
 }
 
@@ -223,7 +221,7 @@ async fn former_password_works_until_it_is_taken_out() -> TestResult {
 /// names the variable and shows no password.
 #[test]
 fn servers_do_not_start_without_good_passwords() {
-    for role in crate::site::ROLES {
+    for role in crate::fixture::ROLES {
         let variable = password_variable(role);
         let without = users(passwords().filter(|(name, _)| *name != variable));
         assert!(without.unwrap_err().to_string().contains(&variable));

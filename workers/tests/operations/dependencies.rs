@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use crate::site::TestResult;
+use oxbull_testkit::TestResult;
 
 /// The packages that a build with these features alone compiles.
 fn packages(features: &str) -> TestResult<BTreeSet<String>> {

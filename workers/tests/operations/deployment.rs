@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use oxbull_instagram_simulator::Simulator;
-use oxbull_testkit::{eventually, free_port};
+use oxbull_testkit::{DEADLINE, TestResult, eventually, free_port};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::site::{DEADLINE, TestResult, passwords, read, repository, server_on_path, simulator};
+use crate::fixture::{passwords, read, repository, server_on_path, simulator};
 
 /// The file, its anchors and merges resolved.
 pub(crate) fn compose() -> TestResult<Value> {
@@ -165,7 +165,7 @@ impl Deployment {
 
     /// A URL of the queue server for a role.
     pub(crate) fn url(&self, role: &str) -> String {
-        let password = crate::site::password(role);
+        let password = crate::fixture::password(role);
         format!("redis://{role}:{password}@127.0.0.1:{}/0", self.redis_port)
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use oxbull_testkit::{eventually, free_port};
+use oxbull_testkit::{DEADLINE, TestResult, eventually, free_port};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
-use crate::site::{DEADLINE, Site, TestResult};
+use crate::fixture::ShippedRedis;
 
 pub(crate) const SECRET: &str = "app-s3cret";
 
@@ -19,12 +19,12 @@ pub(crate) struct Gateway {
 
 impl Gateway {
     pub(crate) async fn start(
-        site: &Site,
+        fixture: &ShippedRedis,
         graph: &str,
         more: &BTreeMap<&str, String>,
     ) -> TestResult<Self> {
         let port = free_port()?;
-        let process = site
+        let process = fixture
             .program(env!("CARGO_BIN_EXE_gateway"), "gateway", graph)
             .env("GATEWAY_HOST", "127.0.0.1")
             .env("PORT", port.to_string())

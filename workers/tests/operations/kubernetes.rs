@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 
-use oxbull_testkit::{eventually, free_port};
+use oxbull_testkit::{DEADLINE, TestResult, eventually, free_port};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
 use crate::deployment::{binary, words};
+use crate::fixture::{ShippedRedis, password, read, simulator};
 use crate::http::SECRET;
-use crate::site::{DEADLINE, Site, TestResult, password, read, simulator};
 
 /// The documents of the manifest.
 fn documents() -> TestResult<Vec<Value>> {
@@ -107,7 +107,7 @@ fn start(program: &str, variables: &BTreeMap<String, String>) -> TestResult<Chil
 #[tokio::test]
 async fn containers_start_and_their_probes_pass() -> TestResult {
     let documents = documents()?;
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let graph = simulator().await?;
     let mut programs = Vec::new();
     for deployment in of_kind(&documents, "Deployment") {
@@ -120,7 +120,7 @@ async fn containers_start_and_their_probes_pass() -> TestResult {
         let here = free_port()?;
         for (name, value) in [
             ("REDIS_HOST", "127.0.0.1".to_owned()),
-            ("REDIS_PORT", site.server.port().to_string()),
+            ("REDIS_PORT", fixture.server.port().to_string()),
             ("GRAPH_API_URL", graph.url().to_owned()),
             (variable, here.to_string()),
             ("RUST_LOG", "error".to_owned()),
@@ -167,7 +167,7 @@ async fn containers_start_and_their_probes_pass() -> TestResult {
         }
     }
     assert_eq!(programs.len(), 4);
-    assert_eq!(site.refused().await?, Vec::<String>::new());
+    assert_eq!(fixture.refused().await?, Vec::<String>::new());
     Ok(())
 }
 

@@ -15,10 +15,11 @@ mod compose;
 mod continuity;
 mod dependencies;
 mod deployment;
+mod fixture;
 mod http;
 mod kubernetes;
 mod manual;
 mod roles;
 mod samples;
-mod site;
+
 mod threats;

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use crate::deployment::Deployment;
-use crate::site::{TestResult, read};
+use crate::fixture::read;
+use oxbull_testkit::TestResult;
 
 #[derive(Debug, Default)]
 struct Step {

@@ -1,10 +1,11 @@
 //! A job of each of the application's queues.
 
 use oxbull::{Client, NewJob, Queue};
+use oxbull_testkit::TestResult;
 use oxbull_workers::jobs::{analytics_refresh, post_publishing, webhook_processing};
 use serde_json::Value;
 
-use crate::site::{TestResult, read};
+use crate::fixture::read;
 
 /// How many jobs [`add`] adds.
 pub(crate) const COUNTS: [(&str, i64); 3] = [

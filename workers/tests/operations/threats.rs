@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use crate::site::{TestResult, read, repository};
+use crate::fixture::{read, repository};
+use oxbull_testkit::TestResult;
 
 fn sources(dir: &Path, text: &mut String) -> TestResult {
     for entry in fs::read_dir(dir)? {

@@ -8,10 +8,10 @@ use oxbull::kv::RateLimit;
 use oxbull::kv::oauth::OAuthStates;
 use oxbull::kv::session::{Sessions, UserId};
 use oxbull::vault::Keyring;
+use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
 use super::LATER;
-use crate::site::TestResult;
 
 /// The key of what is sealed; a test's own.
 pub(super) const KEYS: &str = "k1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";

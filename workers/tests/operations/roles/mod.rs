@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use oxbull::{Client, ClientConfig, JobError, ManualWorker, Outcome, Queue};
-use oxbull_testkit::{Command, NodePeer, Proxy, Rule, Value as Reply};
+use oxbull_testkit::{Command, NodePeer, Proxy, Rule, TestResult, Value as Reply};
 use serde_json::{Value, json};
 
+use crate::fixture::{NoticeListener, ShippedRedis, granted, simulator};
 use crate::http::Gateway;
-use crate::site::{Ear, Site, TestResult, granted, simulator};
 use helping::{KEYS, helps};
 use operating::{BY_HAND, node_operates, rust_operates};
 use producing::{add_large_flow, listen, node_produces, prepare, rust_produces};
@@ -26,9 +26,9 @@ const MOMENT: Duration = Duration::from_millis(50);
 const LATER: Duration = Duration::from_secs(3600);
 
 /// A role has what its work used, and nothing else.
-async fn suffices_and_is_least(site: &Site, role: &str) -> TestResult {
-    assert_eq!(site.refused().await?, Vec::<String>::new());
-    let (used, granted) = (site.used().await?, granted(role)?);
+async fn suffices_and_is_least(fixture: &ShippedRedis, role: &str) -> TestResult {
+    assert_eq!(fixture.refused().await?, Vec::<String>::new());
+    let (used, granted) = (fixture.used().await?, granted(role)?);
     let list = |these: &BTreeSet<String>, those: &BTreeSet<String>| {
         these
             .difference(those)
@@ -54,65 +54,65 @@ async fn call(node: &NodePeer, method: &str, mut params: Value) -> TestResult<Va
 /// The backend adds, reschedules and takes back jobs, waits for results and hears what users are told.
 #[tokio::test]
 async fn producer_has_what_it_needs_and_no_more() -> TestResult {
-    let site = Site::start("queue.conf").await?;
-    let done = prepare(&site).await?;
-    site.watch().await?;
-    let client = site.client("producer").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
+    let done = prepare(&fixture).await?;
+    fixture.watch().await?;
+    let client = fixture.client("producer").await?;
     rust_produces(&client, &done).await?;
     client.close().await;
-    let node = site.node("producer").await?;
+    let node = fixture.node("producer").await?;
     node_produces(&node, &done).await?;
-    listen(&site, "producer").await?;
-    suffices_and_is_least(&site, "producer").await
+    listen(&fixture, "producer").await?;
+    suffices_and_is_least(&fixture, "producer").await
 }
 
 /// Workers of this library and of BullMQ, and the three programs, end jobs in every way.
 #[tokio::test]
 async fn worker_has_what_it_needs_and_no_more() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let graph = simulator().await?;
     for queue in ["rust", "node"] {
-        fill(&site, queue).await?;
+        fill(&fixture, queue).await?;
     }
-    lose_an_iteration(&site).await?;
-    crate::samples::add(&site.observer().await?).await?;
-    unhandled_posts(&site).await?;
-    let mut ear = Ear::open(&site).await?;
-    site.watch().await?;
+    lose_an_iteration(&fixture).await?;
+    crate::samples::add(&fixture.observer().await?).await?;
+    unhandled_posts(&fixture).await?;
+    let mut notices = NoticeListener::open(&fixture).await?;
+    fixture.watch().await?;
     // Answers are lost all the time, so that what settles them runs too.
-    let proxy = Proxy::start(site.server.port()).await?;
+    let proxy = Proxy::start(fixture.server.port()).await?;
     proxy.add(Rule::drop_reply(Command::is_script).every(9));
-    let behind = Site::url_at("worker", proxy.port());
+    let behind = ShippedRedis::url_at("worker", proxy.port());
     let client = Client::connect(ClientConfig::from_url(&behind)?).await?;
-    rust_works(&site, &client).await?;
+    rust_works(&fixture, &client).await?;
     client.close().await;
-    let node = site.node("worker").await?;
-    node_works(&site, &node).await?;
-    let mut programs = site.workers_at(&behind, graph.url())?;
+    let node = fixture.node("worker").await?;
+    node_works(&fixture, &node).await?;
+    let mut programs = fixture.workers_at(&behind, graph.url())?;
     for (queue, jobs) in crate::samples::COUNTS {
-        site.ended(queue, jobs).await?;
+        fixture.ended(queue, jobs).await?;
     }
-    ear.hears_of(&["stalled", "cut-caption"]).await?;
+    notices.wait_for(&["stalled", "cut-caption"]).await?;
     for program in &mut programs {
         for path in ["/health", "/live", "/metrics"] {
             program.answers(path).await?;
         }
     }
-    suffices_and_is_least(&site, "worker").await
+    suffices_and_is_least(&fixture, "worker").await
 }
 
 /// The gateway takes deliveries in and serves numbers; it and the backend keep sessions, states and limits.
 #[tokio::test]
 async fn gateway_has_what_it_needs_and_no_more() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let graph = simulator().await?;
-    site.watch().await?;
-    let client = site.client("gateway").await?;
+    fixture.watch().await?;
+    let client = fixture.client("gateway").await?;
     let token = helps(&client).await?;
     let now = client.clock().now().as_millis();
     client.close().await;
     let keys = BTreeMap::from([("ENCRYPTION_KEYS", KEYS.to_owned())]);
-    let gateway = Gateway::start(&site, graph.url(), &keys).await?;
+    let gateway = Gateway::start(&fixture, graph.url(), &keys).await?;
     let mut delivery = crate::samples::of("webhook-processing")?[0].clone();
     delivery["entry"][0]["time"] = json!(now);
     for _ in 0..2 {
@@ -131,15 +131,15 @@ async fn gateway_has_what_it_needs_and_no_more() -> TestResult {
     for path in ["/health", "/ready", "/live", "/metrics"] {
         assert_eq!(gateway.get(path, "").await?.0, 200);
     }
-    suffices_and_is_least(&site, "gateway").await
+    suffices_and_is_least(&fixture, "gateway").await
 }
 
 /// Who operates looks at queues and jobs, stops and empties them, and watches the server.
 #[tokio::test]
 async fn operator_has_what_it_needs_and_no_more() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     let mut failed = Vec::new();
-    let client = site.observer().await?;
+    let client = fixture.observer().await?;
     for queue in ["rust", "node"] {
         let open: Queue<Value> = Queue::open(&client, queue).await?;
         failed.push(open.add("fails", &json!({})).await?.id);
@@ -148,23 +148,26 @@ async fn operator_has_what_it_needs_and_no_more() -> TestResult {
         worker
             .finish(&job, "t", Err::<Outcome<Value>, _>(JobError::fatal("no")))
             .await?;
-        fill(&site, queue).await?;
+        fill(&fixture, queue).await?;
     }
     add_large_flow(&Queue::open(&client, "rust").await?).await?;
     // What a pause by BullMQ 4 leaves, which a resume brings in order.
-    site.server.cli(&["RPUSH", "bull:old:paused", "1"]).await?;
+    fixture
+        .server
+        .cli(&["RPUSH", "bull:old:paused", "1"])
+        .await?;
     client.close().await;
-    site.watch().await?;
-    let client = site.client("operator").await?;
+    fixture.watch().await?;
+    let client = fixture.client("operator").await?;
     rust_operates(&client, &failed[0]).await?;
     client.close().await;
-    let node = site.node("operator").await?;
+    let node = fixture.node("operator").await?;
     node_operates(&node, &failed[1]).await?;
-    let mut hand = site.connect("operator").await?;
+    let mut hand = fixture.connect("operator").await?;
     for line in BY_HAND {
         hand.call(&line.split(' ').collect::<Vec<_>>()).await?;
     }
-    suffices_and_is_least(&site, "operator").await
+    suffices_and_is_least(&fixture, "operator").await
 }
 
 /// What no role may do, and what only others may.
@@ -200,10 +203,10 @@ const FORBIDDEN: [(&str, &str); 17] = [
 /// A role's user who is taken over reads no other role's keys, and cannot take the server along.
 #[tokio::test]
 async fn roles_are_refused_what_is_not_theirs() -> TestResult {
-    let site = Site::start("queue.conf").await?;
+    let fixture = ShippedRedis::start("queue.conf").await?;
     for (roles, line) in FORBIDDEN {
         for role in roles.split(' ') {
-            let answer = site
+            let answer = fixture
                 .connect(role)
                 .await?
                 .ask(&line.split(' ').collect::<Vec<_>>())
@@ -213,7 +216,7 @@ async fn roles_are_refused_what_is_not_theirs() -> TestResult {
         }
     }
     // Nobody without a name, and nobody by another's password.
-    let mut stranger = oxbull_testkit::Connection::open(site.server.port()).await?;
+    let mut stranger = oxbull_testkit::Connection::open(fixture.server.port()).await?;
     for line in [
         vec!["PING"],
         vec!["GET", "test-key"],

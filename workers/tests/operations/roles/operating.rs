@@ -4,12 +4,11 @@ use oxbull::{
     Client, DrainScope, JobId, JobOptions, JobRateLimit, Queue, QueuePosition, RetryOptions,
     SchedulerOrder,
 };
-use oxbull_testkit::NodePeer;
+use oxbull_testkit::{NodePeer, TestResult};
 use serde_json::{Value, json};
 
 use super::producing::LARGE_FLOW;
 use super::{LATER, call};
-use crate::site::TestResult;
 
 pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult {
     let queue: Queue<Value> = Queue::open(client, "rust").await?;

@@ -4,15 +4,15 @@ use oxbull::{
     Client, Deduplication, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome, Parent, Queue,
     QueueEvents, QueuePosition, Schedule, SchedulerOrder,
 };
-use oxbull_testkit::NodePeer;
+use oxbull_testkit::{NodePeer, TestResult};
 use serde_json::{Value, json};
 
 use super::{LATER, MOMENT, POSTS, call};
-use crate::site::{Site, TestResult};
+use crate::fixture::ShippedRedis;
 
 /// A job that has ended, and one that runs and is alone of its kind; both by the observer.
-pub(super) async fn prepare(site: &Site) -> TestResult<JobId> {
-    let client = site.observer().await?;
+pub(super) async fn prepare(fixture: &ShippedRedis) -> TestResult<JobId> {
+    let client = fixture.observer().await?;
     let queue: Queue<Value> = Queue::open(&client, POSTS).await?;
     let done = queue.add("done", &json!({})).await?.id;
     let worker = ManualWorker::new(&client, POSTS)?;
@@ -215,8 +215,8 @@ pub(super) async fn node_produces(node: &NodePeer, done: &JobId) -> TestResult {
 }
 
 /// Hears the users' channels, as the backend's WebSocket server does.
-pub(super) async fn listen(site: &Site, role: &str) -> TestResult {
-    let mut ear = site.connect(role).await?;
-    ear.call(&["PSUBSCRIBE", "notify:*"]).await?;
+pub(super) async fn listen(fixture: &ShippedRedis, role: &str) -> TestResult {
+    let mut notices = fixture.connect(role).await?;
+    notices.call(&["PSUBSCRIBE", "notify:*"]).await?;
     Ok(())
 }

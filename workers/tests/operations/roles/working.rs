@@ -6,11 +6,11 @@ use oxbull::{
     Client, Context, Job, JobError, JobRateLimit, JobResult, ManualWorker, NewJob, Outcome, Queue,
     Retention, Schedule, Worker,
 };
-use oxbull_testkit::NodePeer;
+use oxbull_testkit::{NodePeer, TestResult};
 use serde_json::{Value, json};
 
 use super::{MOMENT, POSTS, call};
-use crate::site::{Site, TestResult};
+use crate::fixture::ShippedRedis;
 
 /// What the jobs below do, in this library's worker and in BullMQ's (tests/interop/lib/behaviour.mjs).
 const DEEDS: [&str; 10] = [
@@ -47,8 +47,8 @@ pub(super) async fn obey(job: Job<Value>, _: Context) -> JobResult<Value> {
 
 /// Fills a queue with jobs of every kind, by the observer: the job `last` waits for the ends of all
 /// others, in a tree.
-pub(super) async fn fill(site: &Site, queue: &str) -> TestResult {
-    let node = site.node_observer().await?;
+pub(super) async fn fill(fixture: &ShippedRedis, queue: &str) -> TestResult {
+    let node = fixture.node_observer().await?;
     // One whose worker died, and which is to run once more for what was added meanwhile.
     let latest = json!({ "queue": queue, "opts": {
         "deduplication": { "id": "latest", "ttl": 60_000, "keepLastIfActive": true } } });
@@ -122,8 +122,8 @@ pub(super) async fn fill(site: &Site, queue: &str) -> TestResult {
 }
 
 /// A schedule of the queue `rust` whose next iteration somebody deleted.
-pub(super) async fn lose_an_iteration(site: &Site) -> TestResult {
-    let client = site.observer().await?;
+pub(super) async fn lose_an_iteration(fixture: &ShippedRedis) -> TestResult {
+    let client = fixture.observer().await?;
     let queue: Queue<Value> = Queue::open(&client, "rust").await?;
     let nightly = Schedule::cron("0 2 * * *").time_zone("UTC");
     let template = NewJob::new("lost", json!({}));
@@ -135,7 +135,7 @@ pub(super) async fn lose_an_iteration(site: &Site) -> TestResult {
         &["LREM", "bull:rust:wait", "0", id.as_str()],
         &["DEL", &key],
     ] {
-        site.server.cli(command).await?;
+        fixture.server.cli(command).await?;
     }
     client.close().await;
     Ok(())
@@ -143,8 +143,8 @@ pub(super) async fn lose_an_iteration(site: &Site) -> TestResult {
 
 /// Posts that no handler will see: one has stalled too often, the caption of the other is cut in the
 /// middle of a character, as by `slice` in JavaScript, and its data is no JSON for a reader of text.
-pub(super) async fn unhandled_posts(site: &Site) -> TestResult {
-    let client = site.observer().await?;
+pub(super) async fn unhandled_posts(fixture: &ShippedRedis) -> TestResult {
+    let client = fixture.observer().await?;
     let queue: Queue<Value> = Queue::open(&client, POSTS).await?;
     for user in ["stalled", "cut-caption"] {
         let post = json!({ "postId": user, "userId": user, "accountId": "1" });
@@ -156,13 +156,13 @@ pub(super) async fn unhandled_posts(site: &Site) -> TestResult {
         if user == "cut-caption" {
             fields.extend(["data", &cut]);
         }
-        site.server.cli(&fields).await?;
+        fixture.server.cli(&fields).await?;
     }
     client.close().await;
     Ok(())
 }
 
-pub(super) async fn rust_works(site: &Site, client: &Client) -> TestResult {
+pub(super) async fn rust_works(fixture: &ShippedRedis, client: &Client) -> TestResult {
     // A job whose worker died, and what one worker at a time does.
     let manual = ManualWorker::new(client, "rust")?.lock_duration(Duration::from_millis(1));
     let lost = manual.fetch("t").await?.ok_or("nothing to fetch")?;
@@ -171,7 +171,9 @@ pub(super) async fn rust_works(site: &Site, client: &Client) -> TestResult {
         .await?;
     // The answer that tells of it may be lost, so its effect is looked for.
     manual.check_schedulers(MOMENT).await?;
-    let delayed = site.server.cli(&["ZRANGE", "bull:rust:delayed", "0", "-1"]);
+    let delayed = fixture
+        .server
+        .cli(&["ZRANGE", "bull:rust:delayed", "0", "-1"]);
     let delayed = delayed.await?.texts();
     assert!(
         delayed.iter().any(|id| id.starts_with("repeat:lost:")),
@@ -185,19 +187,19 @@ pub(super) async fn rust_works(site: &Site, client: &Client) -> TestResult {
         .remove_on_fail(Retention::KeepLast(1000))
         .start(obey)
         .await?;
-    site.holds("bull:rust:completed", "last").await?;
+    fixture.holds("bull:rust:completed", "last").await?;
     worker.close().await;
     // Two that wait for work share one read, which is begun anew for the second.
     let one = Worker::builder(client, "idle").start(obey).await?;
-    site.is_blocked().await?;
+    fixture.is_blocked().await?;
     let other = Worker::builder(client, "idle-too").start(obey).await?;
-    site.uses("client|unblock").await?;
+    fixture.uses("client|unblock").await?;
     one.close().await;
     other.close().await;
     Ok(())
 }
 
-pub(super) async fn node_works(site: &Site, node: &NodePeer) -> TestResult {
+pub(super) async fn node_works(fixture: &ShippedRedis, node: &NodePeer) -> TestResult {
     call(
         node,
         "manual.open",
@@ -215,7 +217,7 @@ pub(super) async fn node_works(site: &Site, node: &NodePeer) -> TestResult {
         json!({ "queue": "node", "opts": opts }),
     )
     .await?;
-    site.holds("bull:node:completed", "last").await?;
+    fixture.holds("bull:node:completed", "last").await?;
     call(node, "worker.close", json!({ "force": true })).await?;
     call(node, "manual.close", json!({})).await?;
     Ok(())

@@ -5,17 +5,13 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command as StdCommand, Stdio};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use oxbull::{Client, ClientConfig};
 use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
-use oxbull_testkit::{BullMq, Connection, NodePeer, RedisServer, eventually, free_port};
+use oxbull_testkit::{
+    BullMq, Connection, DEADLINE, NodePeer, RedisServer, TestResult, eventually, free_port,
+};
 use tokio::process::{Child, Command};
-
-pub(crate) type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// A bound on liveness.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The roles of `config/redis/users.acl`.
 pub(crate) const ROLES: [&str; 4] = ["producer", "worker", "gateway", "operator"];
@@ -101,11 +97,11 @@ pub(crate) fn granted(role: &str) -> TestResult<BTreeSet<String>> {
 }
 
 /// A server of the shipped configuration and its users.
-pub(crate) struct Site {
+pub(crate) struct ShippedRedis {
     pub(crate) server: RedisServer,
 }
 
-impl Site {
+impl ShippedRedis {
     pub(crate) async fn start(file: &str) -> TestResult<Self> {
         let (user, word) = OBSERVER;
         let server = RedisServer::builder()
@@ -312,23 +308,23 @@ impl Program {
     }
 }
 
-/// Hears what users are told.
-pub(crate) struct Ear(Connection);
+/// Receives the notices to users.
+pub(crate) struct NoticeListener(Connection);
 
-impl Ear {
-    pub(crate) async fn open(site: &Site) -> TestResult<Self> {
-        let mut connection = site.connect("producer").await?;
+impl NoticeListener {
+    pub(crate) async fn open(fixture: &ShippedRedis) -> TestResult<Self> {
+        let mut connection = fixture.connect("producer").await?;
         connection.send(&["PSUBSCRIBE", "notify:*"]).await?;
         connection.receive().await?;
         Ok(Self(connection))
     }
 
-    /// Waits until each of these users has been told something.
-    pub(crate) async fn hears_of(&mut self, users: &[&str]) -> TestResult {
+    /// Waits until each of these users has a notice.
+    pub(crate) async fn wait_for(&mut self, users: &[&str]) -> TestResult {
         let mut missing: BTreeSet<_> = users.iter().map(|user| format!("notify:{user}")).collect();
         while !missing.is_empty() {
             let message = tokio::time::timeout(DEADLINE, self.0.receive()).await;
-            let message = message.map_err(|_| format!("nothing told to {missing:?}"))??;
+            let message = message.map_err(|_| format!("no notice to {missing:?}"))??;
             if let [.., channel, _] = message.texts().as_slice() {
                 missing.remove(channel);
             }
