@@ -16,8 +16,8 @@ if [ -x "$programs/demo" ]; then
 else
     say "building the demo, the gateway and the workers from nothing: one to two minutes on two idle cores, seconds from then on"
 fi
-# The demo starts the programs beside it, and nothing else is needed.
+# The demo starts these programs from its own directory.
 cargo build --locked --profile demo -p oxbull-demo -p oxbull-workers --bin demo --bin gateway \
     --bin post-publishing --bin webhook-processing --bin analytics-refresh
-say "running the demo: less than a minute"
+say "running the demo: about five seconds, plus a few more on a busy machine"
 exec "$programs/demo" "$@"

@@ -15,7 +15,7 @@ use crate::queues::{QueueSnapshot, Snapshot};
 use crate::report::say;
 use crate::samples::Samples;
 
-/// Prints each check with its outcome; says whether all passed.
+/// Prints each check with its outcome; returns whether all passed.
 pub(crate) async fn run(
     client: &Client,
     samples: &Samples,
@@ -24,6 +24,7 @@ pub(crate) async fn run(
     notices: &Notices,
     repeats: usize,
 ) -> Outcome<bool> {
+    say("checks:");
     let mut checks = Checks::default();
     jobs(&mut checks, samples, snapshot);
     posts(&mut checks, samples, simulator);
@@ -32,7 +33,7 @@ pub(crate) async fn run(
     checks.equal(claim, &repeats, &samples.deliveries.len());
     events(&mut checks, samples, &snapshot.deliveries)?;
     overviews(&mut checks, client, samples).await?;
-    let claim = "accounts due again at their night";
+    let claim = "accounts scheduled for their next night";
     checks.equal(claim, &snapshot.due_again, &samples.expected.accounts);
     Ok(checks.passed())
 }
@@ -83,10 +84,10 @@ fn jobs(checks: &mut Checks, samples: &Samples, snapshot: &Snapshot) {
             .iter()
             .map(|state| queue.counts.of(*state))
             .sum();
-        let claim = format!("{}: jobs in whatever state", queue.name);
+        let claim = format!("{}: jobs in any state", queue.name);
         checks.equal(&claim, &kept, &(queue.jobs.len() as u64));
     }
-    let astray: Vec<_> = snapshot
+    let misplaced: Vec<_> = snapshot
         .posts
         .jobs
         .iter()
@@ -101,13 +102,13 @@ fn jobs(checks: &mut Checks, samples: &Samples, snapshot: &Snapshot) {
         })
         .map(|(job, _)| job.record.id.to_string())
         .collect();
-    let astray = if astray.is_empty() {
+    let misplaced = if misplaced.is_empty() {
         "none".to_owned()
     } else {
-        format!("jobs {}", astray.join(", "))
+        format!("jobs {}", misplaced.join(", "))
     };
-    let claim = "posts that ended otherwise than they should";
-    checks.equal(claim, &astray, &"none".to_owned());
+    let claim = "posts that ended in the wrong state";
+    checks.equal(claim, &misplaced, &"none".to_owned());
 }
 
 fn ended((completed, failed): (usize, usize)) -> String {
@@ -122,7 +123,7 @@ fn count(queue: &QueueSnapshot, state: JobState) -> usize {
         .count()
 }
 
-/// The API has each post once, whatever was retried.
+/// The API has each post once, despite retries.
 fn posts(checks: &mut Checks, samples: &Samples, simulator: &Simulator) {
     let mut times: BTreeMap<String, usize> = samples
         .posts
@@ -158,7 +159,7 @@ fn posts(checks: &mut Checks, samples: &Samples, simulator: &Simulator) {
     );
 }
 
-/// The user of every post was told once how it ended.
+/// The user of every post got one notice of its outcome.
 fn users_notified(checks: &mut Checks, samples: &Samples, notices: &Notices) {
     let posts = &samples.expected.posts;
     let claim = "users notified that their post is published";
@@ -217,7 +218,7 @@ async fn overviews(checks: &mut Checks, client: &Client, samples: &Samples) -> O
         &samples.expected.accounts,
     );
     let partial = cached.values().filter(|overview| overview.partial).count();
-    let claim = "accounts marked as lacking a number";
+    let claim = "accounts with a missing number";
     checks.equal(claim, &partial, &samples.expected.partial_accounts);
     Ok(())
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::Outcome;
 use crate::queues::AddedJob;
 
-/// The app's secret, known to the gateway and to whoever sends.
+/// The app's secret, shared by the gateway and the sender.
 pub(crate) const SECRET: &str = "demo-secret";
 
 /// How long the gateway gets to listen.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::Outcome;
 use crate::deliver::SECRET;
 
-/// How long the workers get to stop once they are told to.
+/// How long the workers get to stop after the signal.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
 
 /// The workers are named as their queues.
@@ -24,7 +24,7 @@ const PROGRAMS: [&str; 4] = [
     analytics_refresh::QUEUE,
 ];
 
-/// What the environment of whoever runs the demo must not change.
+/// Variables that must not reach the programs from the demo's environment.
 const FOREIGN: [&str; 23] = [
     "REDIS_HOST",
     "REDIS_PORT",
@@ -40,7 +40,7 @@ const FOREIGN: [&str; 23] = [
     "STALLED_INTERVAL_MS",
     "CONTAINER_DEADLINE_MS",
     "PUBLISHING_QUOTA_WAIT_MS",
-    "PUT_OFF_MAX_MS",
+    "POSTPONE_MAX_MS",
     "ENCRYPTION_KEYS",
     "GATEWAY_HOST",
     "WEBHOOK_BODY_LIMIT",
@@ -48,7 +48,7 @@ const FOREIGN: [&str; 23] = [
     "ANALYTICS_POSTS",
     "GRAPH_ACCOUNT_BUDGET",
     "GRAPH_APPLICATION_BUDGET",
-    "REFRESH_PUT_OFF_MAX_MS",
+    "REFRESH_POSTPONE_MAX_MS",
 ];
 
 /// The running programs. Dropping it kills them.
@@ -65,7 +65,7 @@ struct Worker {
 }
 
 impl Fleet {
-    /// Starts the programs that lie beside this one.
+    /// Starts the programs in the directory of this one.
     pub(crate) fn start(redis_url: &str, graph_url: &str) -> Outcome<Self> {
         let port = free_port()?;
         let mut workers = Vec::new();
@@ -106,7 +106,7 @@ impl Fleet {
         &self.gateway
     }
 
-    /// Fails when a worker has ended although nobody told it to.
+    /// Fails when a worker has ended by itself.
     pub(crate) fn check(&mut self) -> Outcome<()> {
         for worker in &mut self.workers {
             if let Some(status) = worker.child.try_wait()? {
@@ -116,7 +116,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Tells the workers to stop, as an operator would, and waits until they have.
+    /// Stops the workers with a signal, as an operator would, and waits for them.
     pub(crate) async fn stop(mut self) -> Outcome<()> {
         for worker in &self.workers {
             if let Some(pid) = worker.pid() {

@@ -37,9 +37,9 @@ type Outcome<T> = Result<T, Box<dyn Error>>;
 /// How often progress is looked at and shown.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Runs the workers on sample input and checks what becomes of every job
+/// Runs the gateway and the workers on sample input, and checks where every job ended
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, before_help = "Demo of the gateway and the workers")]
 struct Arguments {
     /// Seconds that the workers get for all jobs
     #[arg(long, default_value_t = 90)]
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Returns once the process is told to end.
+/// Returns at a signal to stop.
 async fn interrupted() {
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) = (
         signal(SignalKind::interrupt()),
@@ -123,7 +123,7 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
     added.deliveries = delivered.jobs;
     say(&format!("added {}", added.summary()));
     let finished = watch(&queues, &added, &mut fleet, arguments).await?;
-    // The table is worth having also when a worker does not stop as it should.
+    // The report is printed even when a worker does not stop in time.
     let stopped = fleet.stop().await;
     match &stopped {
         Ok(()) => say("the workers have stopped"),
@@ -169,7 +169,7 @@ async fn start_simulator(arguments: &Arguments) -> Outcome<Simulator> {
     Ok(simulator)
 }
 
-/// Shows progress until every job has ended; says whether all have by the deadline.
+/// Shows progress until every job has ended; returns whether all had by the deadline.
 async fn watch(
     queues: &Queues,
     added: &queues::AddedJobs,
@@ -179,6 +179,9 @@ async fn watch(
     let start = Instant::now();
     let deadline = start + Duration::from_secs(arguments.deadline);
     let mut tick = tokio::time::interval(TICK);
+    say(
+        "progress by queue: ended/total, active, delayed (with the refreshes scheduled for the next night)",
+    );
     let mut display = ProgressDisplay::new();
     loop {
         tick.tick().await;

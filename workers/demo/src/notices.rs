@@ -1,4 +1,4 @@
-//! What users were told, as the backend's WebSocket server would hear it.
+//! The notices to users, as a backend's WebSocket server receives them.
 
 use std::collections::HashSet;
 
@@ -10,12 +10,12 @@ use tokio::task::JoinHandle;
 
 use crate::Outcome;
 
-/// How many users were told what.
+/// How many users received which notice.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     pub(crate) published: usize,
     pub(crate) failed: usize,
-    /// Messages that say the same again.
+    /// Notices that were repeated.
     pub(crate) repeated: usize,
 }
 
@@ -36,7 +36,7 @@ impl Listener {
         Ok(Self { stop, task })
     }
 
-    /// What has been heard; nothing is published any more.
+    /// The notices received; none is published any more.
     pub(crate) async fn heard(self) -> Outcome<Notices> {
         // It ends by itself only when the server is gone.
         self.stop.send(()).ok();

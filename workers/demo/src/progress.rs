@@ -114,7 +114,7 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    /// A log or a pipe gets whole lines without control characters, and none that says the same.
+    /// A log or a pipe gets whole lines without control characters, and no repeated line.
     #[test]
     fn plain_progress_has_a_line_for_each_change() {
         let mut display = ProgressDisplay::with(Form::Plain);

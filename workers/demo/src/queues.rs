@@ -153,7 +153,7 @@ impl Queues {
         Ok(all)
     }
 
-    /// Ends the schedules; says how many accounts were due again.
+    /// Ends the schedules; returns how many accounts were scheduled again.
     async fn unschedule(&self, samples: &Samples) -> Outcome<usize> {
         let mut due = 0;
         for account in &samples.accounts {

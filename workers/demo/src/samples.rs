@@ -76,7 +76,7 @@ impl SamplePost {
         urls.into_iter().flatten().next().unwrap_or_default()
     }
 
-    /// Says whether the post is to be published, or to fail because its media cannot be.
+    /// Whether the post is to be published, or to fail because its media cannot be.
     pub(crate) fn is_publishable(&self) -> bool {
         self.expected == Expectation::Published
     }
@@ -123,7 +123,7 @@ pub(crate) struct Samples {
 
 impl Samples {
     /// Reads the files, and multiplies what is in them: posts become different ones, deliveries
-    /// and accounts come again.
+    /// and accounts are repeated.
     pub(crate) fn load(times: u32) -> Outcome<Self> {
         let posts: Vec<SamplePost> = serde_json::from_str(POSTS)?;
         let deliveries: Vec<WebhookDelivery> = serde_json::from_str(DELIVERIES)?;

@@ -19,10 +19,21 @@ fn demo() -> Command {
     command
 }
 
+/// The help opens with the demo's own title and purpose, not with a package's description.
+#[tokio::test]
+async fn help_opens_with_what_the_demo_does() -> TestResult {
+    let output = timeout(2 * DEADLINE, demo().arg("--help").output()).await??;
+    let text = String::from_utf8(output.stdout)?;
+    let opening =
+        "Demo of the gateway and the workers\n\nRuns the gateway and the workers on sample input";
+    assert!(text.starts_with(opening), "{text}");
+    Ok(())
+}
+
 /// Whoever clones the repository sees every job end where it should, and exit code 0.
 #[tokio::test]
 async fn demo_ends_well_and_says_so() -> TestResult {
-    let output = timeout(DEADLINE, demo().args(["--latency-ms", "1"]).output()).await??;
+    let output = timeout(2 * DEADLINE, demo().args(["--latency-ms", "1"]).output()).await??;
     let text = String::from_utf8(output.stdout)?;
     assert!(output.status.success(), "{text}");
     for part in [
@@ -46,7 +57,7 @@ async fn demo_ends_well_and_says_so() -> TestResult {
 #[tokio::test]
 async fn demo_fails_when_jobs_are_left() -> TestResult {
     let arguments = ["--deadline", "0", "--latency-ms", "500"];
-    let output = timeout(DEADLINE, demo().args(arguments).output()).await??;
+    let output = timeout(2 * DEADLINE, demo().args(arguments).output()).await??;
     let text = String::from_utf8(output.stdout)?;
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("FAILED"), "{text}");
@@ -61,13 +72,13 @@ async fn interrupted_demo_leaves_nothing_running() -> TestResult {
     let mut output = BufReader::new(child.stdout.take().unwrap());
     let mut text = String::new();
     while !text.contains("started the three workers") {
-        let read = timeout(DEADLINE, output.read_line(&mut text)).await??;
+        let read = timeout(2 * DEADLINE, output.read_line(&mut text)).await??;
         assert_ne!(read, 0, "the demo ended early: {text}");
     }
     let pid = i32::try_from(child.id().unwrap())?;
     kill_process(Pid::from_raw(pid).unwrap(), Signal::INT)?;
-    timeout(DEADLINE, output.read_to_string(&mut text)).await??;
-    let status = timeout(DEADLINE, child.wait()).await??;
+    timeout(2 * DEADLINE, output.read_to_string(&mut text)).await??;
+    let status = timeout(2 * DEADLINE, child.wait()).await??;
     assert_eq!(status.code(), Some(130), "{text}");
     let words = text.split_once("redis on port ").unwrap().1;
     let port: u16 = words.split(',').next().unwrap().parse()?;

@@ -27,7 +27,7 @@ impl PausedRequest {
         }
     }
 
-    /// Says whether the request is there.
+    /// Whether the request has arrived.
     pub fn is_reached(&self) -> bool {
         *self.reached.borrow()
     }
@@ -62,7 +62,7 @@ impl Breakpoint {
         (breakpoint, hold)
     }
 
-    /// Counts a request; says whether it is the one.
+    /// Counts a request; returns whether it is the one to stop.
     pub(super) fn counts(&mut self, account: &str) -> bool {
         if self.account != account || self.left == 0 {
             return false;

@@ -1,4 +1,4 @@
-//! What a simulator can be told to do wrong.
+//! Faults that a simulator can be configured with.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub enum Effect {
     /// It is refused as over the account's rate, with the usual headers and a `Retry-After` of
     /// this many seconds.
     RateLimit(u64),
-    /// It is done, and its answer says that so much of the account's rate is used.
+    /// It is executed, and its answer reports this rate usage of the account.
     Usage {
         /// Percent in use.
         percent: u32,
@@ -112,12 +112,12 @@ impl Fault {
         ))
     }
 
-    /// Does what is asked and says how much of the account's rate is used.
+    /// Executes the request and reports this rate usage of the account.
     pub fn usage(percent: u32, minutes: u64) -> Self {
         Self::new(Effect::Usage { percent, minutes })
     }
 
-    /// Leaves the container whose status is read in this state for ever, such as `ERROR`.
+    /// Leaves the container whose status is read in this state permanently, such as `ERROR`.
     pub fn container(state: &str, text: &str) -> Self {
         let outcome = ContainerOutcome {
             state: state.to_owned(),

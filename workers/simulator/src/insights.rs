@@ -20,7 +20,7 @@ const POST_METRICS: [(&str, u64); 5] = [
     ("total_interactions", 15),
 ];
 
-/// Posts in an answer when the request does not say, and at most.
+/// Posts in an answer by default, and at most.
 const PAGE: usize = 25;
 const LARGEST_PAGE: usize = 100;
 

@@ -56,7 +56,7 @@ use simulation::Simulation;
 /// The API version in the simulator's base URL.
 const VERSION: &str = "v23.0";
 
-/// How long requests under way may take once the simulator is told to stop.
+/// How long requests under way may take once the simulator is stopping.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How a simulator behaves when no fault is armed.
@@ -182,7 +182,7 @@ impl Simulator {
         tasks.spawn(async move {
             let serving = axum::serve(listener, router)
                 .with_graceful_shutdown(stop.clone().cancelled_owned());
-            // Whoever still waits for a slow answer gets a moment, then loses the connection.
+            // Requests that wait for a slow answer get a moment, then lose the connection.
             let over = async {
                 stop.cancelled().await;
                 tokio::time::sleep(GRACE).await;

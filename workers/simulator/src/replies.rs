@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-/// The header that tells an account how much of its rate is used.
+/// The header with the rate usage of an account.
 const BUSINESS_USAGE: &str = "x-business-use-case-usage";
 
 /// The same for the application.

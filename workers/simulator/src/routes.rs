@@ -137,7 +137,7 @@ async fn publish(
     .await
 }
 
-/// Whoever asks for numbers gets the posts that have them, those of earlier times included.
+/// A request for insights lists the posts that have them, earlier ones included.
 async fn recent_media(
     State(simulation): Shared,
     Path(account): Path<String>,

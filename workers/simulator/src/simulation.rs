@@ -14,7 +14,7 @@ use super::insights::{Library, MissingData};
 use super::store::{ContainerOutcome, MediaStore, NewContainer, Owned, Polls, Publishing};
 use super::{Effect, Fault, Operation, PublishedPost, Rate, SimulatorOptions, replies};
 
-/// Posts that an account may publish when the options do not say.
+/// Posts that an account may publish by default.
 const QUOTA: u64 = 100;
 
 /// Numbers of requests.
@@ -119,7 +119,7 @@ impl Simulation {
         found.map(|index| state.breakpoints.remove(index))
     }
 
-    /// Counts a request and says how to treat it, or refuses it.
+    /// Counts a request and returns how to treat it, or refuses it.
     pub(super) fn admit(
         &self,
         operation: Operation,
@@ -246,7 +246,7 @@ impl Simulation {
         self.lock().store.latest(account, stories)
     }
 
-    /// Adds the usage header when there is something to say.
+    /// Adds the usage header when usage is reported.
     pub(super) fn mark_usage(response: &mut Response, treatment: &Treatment, account: &str) {
         if let Some((percent, minutes)) = treatment.usage {
             replies::usage(response, account, percent, minutes);
@@ -265,7 +265,7 @@ impl State {
     }
 }
 
-/// Counts a request; says how many percent of the rate are in use, or how long it is blocked.
+/// Counts a request; returns the percentage of the rate in use, or how long it is blocked.
 fn count_rate(state: &mut State, whose: &str, rate: Option<Rate>) -> Result<Option<u32>, Duration> {
     let Some(rate) = rate else {
         return Ok(None);

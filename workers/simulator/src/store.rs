@@ -62,7 +62,7 @@ impl NewContainer {
 pub struct ContainerOutcome {
     /// `ERROR`, `EXPIRED` or `IN_PROGRESS`.
     pub(super) state: String,
-    /// What the API says about it.
+    /// The API's text about it.
     pub(super) text: String,
 }
 

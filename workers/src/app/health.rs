@@ -29,7 +29,7 @@ use super::metrics::{MetricsRegistry, TEXT_FORMAT};
 use super::problems::{Problems, with_causes};
 use super::write_probe::{DEADLINE, WriteProbe};
 
-/// An idle worker hears from Redis every few seconds; one that has not for so long does no work.
+/// An idle worker gets an answer from Redis every few seconds; one without an answer for this long is stuck.
 const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Probes are few and short.
@@ -121,8 +121,7 @@ impl Health {
         Some("redis has not answered a fetch yet".to_owned())
     }
 
-    /// Why a restart could help, if so: the worker stands still, and nothing that it knows of keeps it
-    /// from working.
+    /// Why a restart could help, if so: the worker makes no progress for no known reason.
     fn hangs(&self) -> Option<String> {
         let health = self.worker.health();
         if health.closed && !self.stopping.is_cancelled() {
@@ -131,19 +130,19 @@ impl Health {
         let silent = health.last_answer.is_some_and(|ago| ago > LONGEST_SILENCE);
         let explained = health.trouble.is_some() || health.paused || health.running > 0;
         let hangs = silent && !explained && !self.stopping.is_cancelled();
-        hangs.then(|| "the worker has not heard from redis, and does not say why".to_owned())
+        hangs.then(|| "the worker has had no answer from redis, for no known reason".to_owned())
     }
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> Response {
-    told(health.problem().await, "working")
+    response(health.problem().await, "working")
 }
 
 async fn live(State(health): State<Arc<Health>>) -> Response {
-    told(health.hangs(), "live")
+    response(health.hangs(), "live")
 }
 
-fn told(problem: Option<String>, well: &str) -> Response {
+fn response(problem: Option<String>, well: &str) -> Response {
     match problem {
         None => (StatusCode::OK, well.to_owned()),
         Some(problem) => (

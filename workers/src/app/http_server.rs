@@ -91,7 +91,7 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// Listens on an address, which these settings say.
+/// Listens on an address; `settings` are named in the error.
 ///
 /// # Errors
 /// When it is taken, no address of this machine, or not permitted.

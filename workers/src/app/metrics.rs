@@ -114,7 +114,7 @@ impl MetricsRegistry {
         self.record(|| gauge!(REDIS_UP).set(up));
     }
 
-    /// Drains histograms, so that memory stays bounded where nobody scrapes; to be called every few seconds.
+    /// Drains histograms, so that memory stays bounded without scrapes; to be called every few seconds.
     pub(crate) fn run_upkeep(&self) {
         self.handle.run_upkeep();
     }

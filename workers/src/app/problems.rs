@@ -22,12 +22,12 @@ pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
 pub struct Problems(Arc<Mutex<BTreeMap<&'static str, String>>>);
 
 impl Problems {
-    /// Says that a part cannot do its work, and why. Replaces what it said before.
+    /// Records why a part cannot do its work, and replaces its earlier problem.
     pub fn report(&self, part: &'static str, problem: impl Display) {
         self.parts().insert(part, problem.to_string());
     }
 
-    /// Says that a part works; returns whether it did not before.
+    /// Clears the problem of a part; returns whether it had one.
     pub fn clear(&self, part: &'static str) -> bool {
         self.parts().remove(part).is_some()
     }

@@ -25,10 +25,10 @@ use super::{LogFormat, WorkerSettings, init_logging};
 /// How long the last requests about a program's health get.
 const HEALTH_GRACE: Duration = Duration::from_secs(1);
 
-/// How often histograms are drained where nobody scrapes them.
+/// How often histograms are drained without a scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// Why a worker program did not start, or ended otherwise than by being told to.
+/// Why a worker program did not start, or ended without being asked to stop.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -91,7 +91,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Listens for signals and for whoever asks how it is, then connects to the queues' server;
+    /// Listens for signals and serves health, then connects to the queues' server;
     /// the settings' password never shows.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ impl std::fmt::Debug for HiddenUrl {
     }
 }
 
-/// Where Redis is. The environment says it as [`ClientConfig::from_env`] reads it, password and
+/// Where Redis is. The environment is read as [`ClientConfig::from_env`] reads it, password and
 /// TLS included; flags change parts of that.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Redis (REDIS_PASSWORD and REDIS_TLS: environment only)")]
@@ -90,7 +90,7 @@ pub struct WorkerSettings {
         default_value = "bull"
     )]
     prefix: String,
-    /// Seconds that running jobs get to finish once the program is told to stop, up to 45: what
+    /// Seconds that running jobs get to finish once the program is stopping, up to 45: what
     /// is left is then cancelled, and all of it ends within 60 s
     #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 30, value_parser = clap::value_parser!(u64).range(..=45))]
     shutdown_grace: u64,
@@ -120,7 +120,7 @@ impl WorkerSettings {
         &self.prefix
     }
 
-    /// How long running jobs get to finish once the program is told to stop.
+    /// How long running jobs get to finish once the program is stopping.
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_secs(self.shutdown_grace)
     }
@@ -168,7 +168,7 @@ mod tests {
         Program::try_parse_from(program).unwrap()
     }
 
-    /// The command line can say all that is not secret.
+    /// Every setting that is not secret has a flag.
     #[test]
     fn flags_decide_where_redis_is() {
         let program = parse(&["--redis-url", "redis://:hidden@queues:7000/2"]);

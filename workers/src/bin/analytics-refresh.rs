@@ -10,7 +10,7 @@ use oxbull_workers::jobs::analytics_refresh::{QUEUE, ReadSettings, Reader, Refre
 
 /// Reads the insights of Instagram accounts into the API cache
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, before_help = "Worker of the queue analytics-refresh")]
 struct Arguments {
     #[command(flatten)]
     worker: WorkerSettings,
@@ -18,9 +18,9 @@ struct Arguments {
     graph: GraphSettings,
     #[command(flatten)]
     reading: ReadSettings,
-    /// Milliseconds after a refresh was due for which limits may put it off before it fails
-    #[arg(long, env = "REFRESH_PUT_OFF_MAX_MS", value_name = "REFRESH_PUT_OFF_MAX_MS", default_value_t = 43_200_000, value_parser = clap::value_parser!(u64).range(1..))]
-    put_off_max_ms: u64,
+    /// Milliseconds after a refresh was due for which limits may postpone it before it fails
+    #[arg(long, env = "REFRESH_POSTPONE_MAX_MS", value_name = "REFRESH_POSTPONE_MAX_MS", default_value_t = 43_200_000, value_parser = clap::value_parser!(u64).range(1..))]
+    postpone_max_ms: u64,
 }
 
 #[tokio::main]
@@ -36,7 +36,7 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let options = arguments.reading.options();
     let refresher = Refresher {
         reader: Reader::new(program.client(), graph, tokens, options)?,
-        put_off: Duration::from_millis(arguments.put_off_max_ms),
+        postpone_max: Duration::from_millis(arguments.postpone_max_ms),
     };
     let worker = program
         .worker(&arguments.worker, 10)

@@ -20,14 +20,14 @@ use oxbull_workers::jobs::analytics_refresh::ReadSettings;
 const APP_SECRET: &str = "META_APP_SECRET";
 const VERIFY_TOKEN: &str = "META_VERIFY_TOKEN";
 
-/// The keys of the sessions; without them nobody is known.
+/// The keys of the sessions; without them every request is anonymous.
 const ENCRYPTION_KEYS: &str = "ENCRYPTION_KEYS";
 
-/// Takes Instagram's webhook deliveries into the queue, and serves health and cached numbers
+/// Queues Instagram's webhook deliveries, and serves health and cached account numbers
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about,
+    before_help = "Instagram webhook gateway",
     after_help = "Environment only: META_APP_SECRET, several separated by commas while one is \
         replaced; META_VERIFY_TOKEN; ENCRYPTION_KEYS where users are known by their sessions"
 )]
@@ -52,11 +52,11 @@ struct Arguments {
         default_value = "bull"
     )]
     prefix: String,
-    /// Seconds that requests get to finish once the program is told to stop
+    /// Seconds that requests get to finish once the program is stopping
     #[arg(long, env = "SHUTDOWN_GRACE", default_value_t = 10)]
     shutdown_grace: u64,
-    /// Seconds that the program, told to stop, says so at /ready before it takes no more
-    /// connections: a balancer needs that long to notice, as in Kubernetes
+    /// Seconds that the stopping program answers /ready with 503 before it refuses connections, so
+    /// that a load balancer notices, as in Kubernetes
     #[arg(long, env = "DRAIN_DELAY", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=60))]
     drain_delay: u64,
     /// How log lines are written
@@ -123,7 +123,7 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     Ok(())
 }
 
-/// A secret that cannot be used. Says what is wrong with it, never what is in it.
+/// A secret that cannot be used. The text explains what is wrong and never shows its content.
 #[derive(Debug, thiserror::Error)]
 #[error("{variable}")]
 struct SecretError {

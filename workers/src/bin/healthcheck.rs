@@ -1,8 +1,8 @@
-//! Asks a program of this container how it is, since the image has no other program that could:
+//! Requests a health path of a program in the same container, whose image has no other HTTP client:
 //!
 //!     healthcheck 127.0.0.1:4000/ready
 //!
-//! Ends well when the answer is 200.
+//! Exit code 0 when the status is 200, 1 otherwise.
 
 use std::error::Error;
 use std::io::{Read as _, Write as _};
@@ -10,17 +10,30 @@ use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
+const HELP: &str = "\
+Health check of a program in its container
+
+Requests a path and exits with 0 when the status is 200, with 1 otherwise
+
+Usage: healthcheck <ADDRESS>/<PATH>, for example 127.0.0.1:4000/ready
+";
+
+/// For connecting, and for each read and write.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 fn main() -> ExitCode {
     let target = std::env::args().nth(1).unwrap_or_default();
-    match is_well(&target) {
+    if target == "--help" {
+        let written = std::io::stdout().write_all(HELP.as_bytes());
+        return ExitCode::from(u8::from(written.is_err()));
+    }
+    match is_healthy(&target) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) | Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn is_well(target: &str) -> Result<bool, Box<dyn Error>> {
+fn is_healthy(target: &str) -> Result<bool, Box<dyn Error>> {
     let (address, path) = target.split_once('/').ok_or("an address and a path")?;
     let mut stream = TcpStream::connect_timeout(&address.parse()?, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;

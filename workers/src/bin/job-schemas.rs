@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use clap::Parser;
 use oxbull_workers::jobs::schemas::schemas;
 
-/// Writes the JSON Schemas of the jobs' data and results
+/// Writes the JSON Schemas of the jobs' data and results into a directory
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, before_help = "JSON Schemas of the jobs")]
 struct Arguments {
     /// Directory to write them to
     #[arg(default_value = "docs/schemas")]

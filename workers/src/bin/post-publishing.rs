@@ -13,7 +13,7 @@ use oxbull_workers::jobs::post_publishing::{
 
 /// Publishes scheduled posts on Instagram
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, before_help = "Worker of the queue post-publishing")]
 struct Arguments {
     #[command(flatten)]
     worker: WorkerSettings,
@@ -44,9 +44,9 @@ struct Waits {
     /// How long an account waits whose publishing quota is used up
     #[arg(long, env = "PUBLISHING_QUOTA_WAIT_MS", default_value_t = 900_000, value_parser = clap::value_parser!(u64).range(1..))]
     publishing_quota_wait_ms: u64,
-    /// How long limits of the API may put a post off before it fails
-    #[arg(long, env = "PUT_OFF_MAX_MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(1..))]
-    put_off_max_ms: u64,
+    /// How long limits of the API may postpone a post before it fails
+    #[arg(long, env = "POSTPONE_MAX_MS", default_value_t = 86_400_000, value_parser = clap::value_parser!(u64).range(1..))]
+    postpone_max_ms: u64,
 }
 
 impl Waits {
@@ -67,7 +67,7 @@ impl Waits {
             processing: Duration::from_millis(self.container_deadline_ms),
             settle: settle.unwrap_or(enough),
             quota_wait: Duration::from_millis(self.publishing_quota_wait_ms),
-            put_off: Duration::from_millis(self.put_off_max_ms),
+            postpone_max: Duration::from_millis(self.postpone_max_ms),
             ..PublishLimits::default()
         }
     }

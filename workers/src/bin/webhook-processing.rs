@@ -8,7 +8,7 @@ use oxbull_workers::jobs::webhook_processing::{CONCURRENCY, Ledger, QUEUE, STALL
 
 /// Handles the events of Instagram's webhook deliveries, each once and in order
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, before_help = "Worker of the queue webhook-processing")]
 struct Arguments {
     #[command(flatten)]
     worker: WorkerSettings,

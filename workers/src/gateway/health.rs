@@ -25,7 +25,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     (status, Json(body)).into_response()
 }
 
-/// A server that is there and refuses is told apart from one that is not.
+/// A server that refuses writes is distinguished from one that is unreachable.
 fn down(error: &Error) -> Value {
     match error {
         Error::Overloaded(_) | Error::Denied(_) | Error::Server(_) => {
@@ -46,7 +46,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     (status, Json(json!({ "ready": ready }))).into_response()
 }
 
-/// That requests are answered, which is all that a restart could mend.
+/// Answers requests; a restart repairs nothing else.
 pub(super) async fn live() -> Response {
     Json(json!({ "live": true })).into_response()
 }

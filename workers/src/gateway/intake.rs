@@ -72,7 +72,7 @@ impl Intake {
             return Ok(DeliveryOutcome::NotJson);
         };
         let id = job_id(body)?;
-        // A delivery of another shape has no conversations. Its job will say what is wrong.
+        // A delivery of another shape has no conversations. Its job fails with the reason.
         if let Ok(delivery) = serde_json::from_slice::<WebhookDelivery>(body) {
             if !in_time(&delivery, self.client.clock().now(), self.max_age) {
                 return Ok(DeliveryOutcome::OutOfTime);
@@ -105,8 +105,8 @@ pub fn job_id(body: &[u8]) -> oxbull::Result<JobId> {
     JobId::new(format!("delivery-{}", hex(hash.as_ref())))
 }
 
-/// Says whether the newest time that the entries tell is near enough. Nothing else in a delivery
-/// tells when it was made; one that tells nothing is taken, and bound by what is known of it.
+/// Whether the newest time of the entries is recent enough. A delivery has no other time; one without
+/// any is accepted, and only the record of handled events limits its repeats.
 fn in_time(delivery: &WebhookDelivery, now: Timestamp, max_age: Duration) -> bool {
     let times = delivery.entry.iter();
     let times = times.filter_map(|entry| Some(in_ms(entry.get("time")?.as_i64()?)));
@@ -158,7 +158,7 @@ mod tests {
         assert!(is_in_time(&[]));
     }
 
-    /// Different bodies are different jobs, whatever the queue thinks of numbers as ids.
+    /// Different bodies are different jobs, and no id is a number, which the queue would refuse.
     #[test]
     fn id_is_the_hash_of_the_bytes() {
         assert_eq!(

@@ -1,5 +1,4 @@
-//! The HTTP side: takes webhook deliveries into the queue, tells its health, and serves cached
-//! numbers.
+//! The HTTP side: queues webhook deliveries, reports its health, and serves cached numbers.
 //!
 //! | route | answer |
 //! |---|---|
@@ -18,16 +17,16 @@
 //! 2. its signature over the bytes as they came, with any of the [`AppSecrets`]: 401, the same
 //!    whether it is wrong, missing or given twice;
 //! 3. whether it is JSON: 400;
-//! 4. its age by the time that its entries tell: 403 when older than
+//! 4. its age, by the time of its entries: 403 when older than
 //!    [`GatewayOptions::max_age`], since repeats of a delivery are known for longer than that;
-//! 5. storing it: 503 with `Retry-After` when Redis does not say in time that it is there.
+//! 5. storing it: 503 with `Retry-After` when Redis does not confirm it in time.
 //!
-//! The job's id is the hash of the body, so a repeat is never a second job. What the worker
-//! cannot read is stored all the same: its job fails with the reason, and can be looked at.
+//! The job's id is the hash of the body, so a repeat is never a second job. A
+//! delivery that the worker cannot decode is queued all the same: its job fails with the reason.
 //!
 //! The API is cached for each user by the session in the cookie `__Host-session`, where the
 //! gateway has [`sessions`](GatewayOptions::sessions) to verify it with, else for `anonymous`.
-//! The numbers are the same for all; who may read them is for whoever exposes the route to say.
+//! The numbers are the same for all users; authorisation is up to the proxy that exposes the route.
 //!
 //! `/metrics`, `/ready`, `/live` and the API are for the inner network: let the proxy in front of the
 //! gateway pass `/instagram/webhooks` alone.

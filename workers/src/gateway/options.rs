@@ -14,7 +14,7 @@ use crate::app::MetricsRegistry;
 /// |---|---|
 /// | [`address`](Self::address) | 0.0.0.0:4000 |
 /// | [`prefix`](Self::prefix) | `bull` |
-/// | [`sessions`](Self::sessions) | none: nobody is known |
+/// | [`sessions`](Self::sessions) | none: every request is anonymous |
 /// | [`body_limit`](Self::body_limit) | 1 MiB |
 /// | [`read_timeout`](Self::read_timeout) | 10 s |
 /// | [`connections`](Self::connections) | 1,024 |
@@ -113,21 +113,21 @@ impl GatewayOptions {
         self
     }
 
-    /// Sets how long a delivery may take to be stored; then the sender is asked to come again.
+    /// Sets how long a delivery may take to be stored; after that the answer is 503 and the sender repeats it.
     #[must_use]
     pub fn store_within(mut self, time: Duration) -> Self {
         self.store_within = time;
         self
     }
 
-    /// Sets how long requests under way may take once the gateway is told to stop.
+    /// Sets how long requests under way may take once the gateway is stopping.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Sets how long a gateway that is told to stop says that it is not ready before it stops to
+    /// Sets how long a stopping gateway reports that it is not ready before it stops to
     /// take connections: a balancer takes that long to notice.
     #[must_use]
     pub fn drain_delay(mut self, delay: Duration) -> Self {

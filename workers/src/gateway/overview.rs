@@ -33,7 +33,7 @@ pub struct Overviews {
 }
 
 impl Overviews {
-    /// Nowhere: only stored numbers are shown.
+    /// No source: only stored numbers are served.
     pub fn stored() -> Self {
         Self::default()
     }
@@ -82,7 +82,7 @@ impl Source {
         ]
     }
 
-    /// The snapshot of the last refresh, if it is there and the cache server says so in time.
+    /// The snapshot of the last refresh, if there is one and the cache server answers in time.
     async fn stored(&self, account: &AccountId) -> Option<Overview> {
         let cache = self.client.cache();
         let key = overview_key(account);
@@ -154,7 +154,7 @@ async fn overview(State(app): State<Arc<App>>, Path(account): Path<String>) -> R
 /// Why there are no numbers.
 #[derive(Debug)]
 enum Absent {
-    /// Nobody may read this account.
+    /// There is no token for this account, or it is no account id.
     Unknown,
     /// The API does not give them.
     Api(RefreshError),

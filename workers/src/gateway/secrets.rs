@@ -10,7 +10,7 @@ use ring::rand::SystemRandom;
 /// Bytes of a signature.
 const SIGNATURE_LEN: usize = 32;
 
-/// A secret that cannot be used. The text says which, and nothing of what is in it.
+/// A secret that cannot be used. The text names it and never shows its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidSecret {
@@ -46,7 +46,7 @@ impl AppSecrets {
         Ok(Self(parts.collect::<Result<_, _>>()?))
     }
 
-    /// Says whether the headers are exactly one well-formed signature of `body` by one of the
+    /// Whether the headers are exactly one well-formed signature of `body` by one of the
     /// secrets. Takes as long for a wrong signature as for none.
     pub(super) fn verify(&self, headers: &GetAll<'_, HeaderValue>, body: &[u8]) -> bool {
         let mut headers = headers.iter();
@@ -120,7 +120,7 @@ impl VerifyToken {
         if token.is_empty() {
             return Err(InvalidSecret::Missing);
         }
-        // Comparing tags under a key that nobody knows tells nothing about the token by its time.
+        // Comparing tags under a random key leaks nothing about the token through timing.
         let key = Key::generate(HMAC_SHA256, &SystemRandom::new())
             .map_err(|_| InvalidSecret::NoRandomness)?;
         let tag = hmac::sign(&key, token.as_bytes());

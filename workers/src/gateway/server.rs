@@ -91,8 +91,8 @@ impl Gateway {
         self.address
     }
 
-    /// Says that it is not ready any more, and goes on for the
-    /// [`drain_delay`](GatewayOptions::drain_delay): whoever sends requests here gets to know it
+    /// Reports that it is not ready any more, and keeps serving for the
+    /// [`drain_delay`](GatewayOptions::drain_delay): load balancers need that time to notice
     /// before connections are refused. Dropping the call ends the wait.
     pub async fn drain(&self) {
         self.draining.cancel();

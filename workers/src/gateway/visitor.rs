@@ -18,7 +18,7 @@ use super::routes::App;
 /// The cookie with a session's token.
 pub(super) const SESSION_COOKIE: &str = "__Host-session";
 
-/// How long Redis is waited for; then nobody is known.
+/// How long Redis may take; after that the request is anonymous.
 const DEADLINE: Duration = Duration::from_millis(500);
 
 /// Notes whose session a request has, if it has one. No session, or one that cannot be verified

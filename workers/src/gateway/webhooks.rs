@@ -36,7 +36,7 @@ pub(super) struct Challenge {
     text: String,
 }
 
-/// Gives the challenge back to whoever knows the token.
+/// Returns the challenge to a request with the right token.
 pub(super) async fn challenge(
     State(app): State<Arc<App>>,
     query: Result<Query<Challenge>, QueryRejection>,
@@ -102,11 +102,11 @@ fn unread(error: axum::Error) -> StatusCode {
     }
 }
 
-/// The delivery may be stored or not. The sender comes again, and its id makes that safe.
+/// The delivery may be stored or not. The sender repeats it, which its id makes safe.
 fn try_again(app: &App, error: Option<&BoxError>) -> Response {
     app.metrics.not_stored();
     let count = app.not_stored.fetch_add(1, Ordering::Relaxed) + 1;
-    // While Redis is away every delivery ends here: the first tells, then each hundredth.
+    // While Redis is unavailable every delivery ends here: the first is logged, then each hundredth.
     if count % 100 == 1 {
         if let Some(error) = error {
             tracing::error!(%error, count, "a delivery was not stored");

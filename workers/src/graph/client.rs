@@ -65,7 +65,7 @@ pub struct GraphClient {
 }
 
 impl GraphClient {
-    /// Sets up the client; connects to nothing yet.
+    /// Sets up the client without connecting.
     ///
     /// # Errors
     /// [`SetupError`] when the base URL or the TLS configuration is unusable.
@@ -165,8 +165,8 @@ pub struct AccountApi<'a> {
 }
 
 impl<'a> AccountApi<'a> {
-    /// Notes in `meter` what answers say about the rate, and makes no further request once they
-    /// say that the account is to be left alone: such a request fails with [`GraphError::Spared`].
+    /// Records rate usage in `meter`, and makes no further request once the API has asked to leave
+    /// the account alone: such a request fails with [`GraphError::Spared`].
     #[must_use]
     pub fn metered(mut self, meter: &'a UsageMeter) -> Self {
         self.meter = Some(meter);

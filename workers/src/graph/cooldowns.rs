@@ -8,7 +8,7 @@ use oxbull::client::Client;
 
 use super::{AccountId, LimitScope};
 
-/// The cooldown after a limit of the API that does not say how long it lasts.
+/// The cooldown after a limit of the API without a duration.
 pub(crate) const DEFAULT_COOLDOWN: Duration = Duration::from_secs(60);
 
 /// The shortest cooldown after a limit, so that no job retries in a tight loop.

@@ -40,12 +40,12 @@ impl GraphError {
         }
     }
 
-    /// Says whether the object asked about does not exist (any more).
+    /// Whether the requested object does not exist (any more).
     pub fn is_unknown_object(&self) -> bool {
         matches!(self, Self::Declined(error) if error.code == 100 && error.subcode == Some(33))
     }
 
-    /// Says whether a container that was made earlier is too old or gone, so that only others help.
+    /// Whether a container made earlier has expired or no longer exists, so that a new one is needed.
     pub fn is_stale_container(&self) -> bool {
         matches!(
             self,
@@ -56,7 +56,7 @@ impl GraphError {
         )
     }
 
-    /// Says whether the API may have done what was asked although no success was reported.
+    /// Whether the request may have been executed although no success was reported.
     pub fn is_ambiguous(&self) -> bool {
         match self {
             // What answers in the API's stead does not know what the API has done, and the API's
@@ -75,7 +75,7 @@ pub enum Failure {
     Permanent,
     /// The account's token has expired or was revoked; its owner must connect it again.
     ExpiredToken,
-    /// Too many requests: ask again after `wait`, or after a time of the caller's choice when the
+    /// Too many requests: retry after `wait`, or after a time of the caller's choice when the
     /// API named none.
     RateLimited {
         /// Whose requests are limited.
@@ -208,7 +208,7 @@ fn limited(scope: LimitScope, wait: Option<Duration>) -> Failure {
     Failure::RateLimited { scope, wait }
 }
 
-/// What a code or subcode means, before the headers say for how long.
+/// What a code or subcode means; the headers add for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sorted {
     Permanent,
@@ -230,7 +230,7 @@ impl Sorted {
     }
 }
 
-/// Subcodes say more than codes, so they come first.
+/// Subcodes are more specific than codes, so they come first.
 ///
 /// | subcode | with code | what it is | source |
 /// |---|---|---|---|
@@ -299,11 +299,11 @@ fn sort_by_code(code: i64) -> Option<Sorted> {
     })
 }
 
-/// What is left says only its HTTP status.
+/// Other answers have only their HTTP status.
 fn sort_by_status(status: StatusCode, is_transient: bool) -> Sorted {
     match status {
-        // It does not say whose limit it is. Were it the application's, the other accounts would
-        // learn that at the price of a request each; a wrong guess would stop them for nothing.
+        // It does not name the limit. Should it be the application's, the other accounts find out
+        // with one request each; a wrong guess would stop them needlessly.
         StatusCode::TOO_MANY_REQUESTS => Sorted::Limited(LimitScope::Account),
         StatusCode::REQUEST_TIMEOUT => Sorted::Transient,
         _ if is_transient || status.is_server_error() => Sorted::Transient,

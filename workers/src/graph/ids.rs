@@ -105,7 +105,7 @@ id!(
 mod tests {
     use super::*;
 
-    /// An id goes into a URL path and a Redis key; nothing in it may change where it leads.
+    /// An id goes into a URL path and a Redis key; no character in it may change the target.
     #[test]
     fn texts_that_would_break_a_path_or_key_are_refused() {
         for bad in [

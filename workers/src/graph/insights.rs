@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(insights.value("likes"), None);
     }
 
-    /// A cursor comes with every page; only an address of the next says that there is one.
+    /// A cursor comes with every page; only a URL of the next page shows that there is one.
     #[test]
     fn last_page_has_no_next() {
         let page = |next: Value| -> PostPage {

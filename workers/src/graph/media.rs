@@ -112,7 +112,7 @@ impl NewContainer {
         self
     }
 
-    /// Says whether a reel is shown in the feed too.
+    /// Whether a reel is shown in the feed too.
     #[must_use]
     pub fn share_to_feed(mut self, share: Option<bool>) -> Self {
         self.share_to_feed = share;
@@ -136,7 +136,7 @@ pub enum ContainerState {
     Expired,
 }
 
-/// A container's state and what the API says about it.
+/// A container's state and the API's text about it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct ContainerStatus {
     /// How far it is.
@@ -179,7 +179,7 @@ pub struct Media {
 }
 
 impl Media {
-    /// When it was published, in milliseconds since 1970; `None` when the API did not say.
+    /// When it was published, in milliseconds since 1970; `None` when the API did not return it.
     pub fn published_at(&self) -> Option<i64> {
         let text = self.timestamp.as_deref()?;
         let time = DateTime::parse_from_str(text, TIME)
@@ -194,12 +194,12 @@ impl Media {
 pub struct PublishingQuota {
     /// Posts published in the quota's window, which is 24 hours.
     pub used: u64,
-    /// Posts allowed in it; `None` when the API did not say.
+    /// Posts allowed in it; `None` when the API did not return it.
     pub total: Option<u64>,
 }
 
 impl PublishingQuota {
-    /// Says whether nothing can be published at present.
+    /// Whether the quota is used up.
     pub fn is_used_up(self) -> bool {
         self.total.is_some_and(|total| self.used >= total)
     }
@@ -240,7 +240,7 @@ impl AccountApi<'_> {
     /// container, which is harmless: unpublished ones expire after 24 hours.
     ///
     /// # Errors
-    /// Any [`GraphError`]; [`GraphError::failure`] says what to do.
+    /// Any [`GraphError`]; [`GraphError::failure`] classifies it.
     pub async fn create_container(
         &self,
         container: &NewContainer,
@@ -362,7 +362,7 @@ mod tests {
         assert_eq!(failed("Error").failure, Failure::Permanent);
     }
 
-    /// The API tells the kinds of containers apart by these fields alone.
+    /// The API distinguishes kinds of containers by these fields alone.
     #[test]
     fn containers_have_the_fields_of_their_kind() {
         let child = ContainerId::new("17").unwrap();

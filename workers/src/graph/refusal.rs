@@ -1,9 +1,9 @@
-//! What a refused request says about the part of it that is not to be had.
+//! Which part of a refused request is unavailable.
 
 use super::{Failure, GraphError};
 
 impl GraphError {
-    /// Says whether the API may answer if it is asked for less: it refuses part of what was asked
+    /// Whether the API may answer a smaller request: it refuses part of what was asked
     /// for, such as a metric that an object does not have, or all of it as too much at once. A
     /// token that expired and an object that does not exist are no such refusals.
     ///
@@ -53,11 +53,11 @@ impl GraphError {
 /// Metrics that the API refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refused<'m> {
-    /// There is no such metric, whatever the object.
+    /// There is no such metric for any object.
     Nowhere(&'m str),
     /// An object among those asked about does not have them.
     Here(Vec<&'m str>),
-    /// The API does not say which.
+    /// The API does not name it.
     Unnamed,
     /// A permission is lacking, so there are none at all.
     All,

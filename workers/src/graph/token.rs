@@ -40,7 +40,7 @@ impl fmt::Debug for AccessToken {
 
 /// The tokens a worker may use: one for every account, one per account, or both.
 ///
-/// Jobs never carry tokens, since job data lies in Redis in clear text.
+/// Jobs never carry tokens, since job data is clear text in Redis.
 #[derive(Debug, Clone, Default)]
 pub struct AccessTokens {
     shared: Option<AccessToken>,
@@ -66,8 +66,8 @@ impl AccessTokens {
     /// Adds the tokens of a JSON file, an object from account id to token.
     ///
     /// # Errors
-    /// [`TokenFileError`] when the file cannot be read or is not such an object; the text says
-    /// which file, and nothing of what is in it.
+    /// [`TokenFileError`] when the file cannot be read or is not such an object; the text
+    /// names the file and never shows its content.
     pub fn with_file(mut self, path: &Path) -> Result<Self, TokenFileError> {
         let failed = |problem| TokenFileError {
             path: path.to_owned(),

@@ -1,4 +1,4 @@
-//! What a response's headers say about our rate: how much is used, and how long to wait.
+//! Rate usage in response headers: how much is used, and how long to wait.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -26,7 +26,7 @@ const PAUSE_FROM: u64 = 95;
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// What one account of [`BUSINESS_USAGE`], or [`APPLICATION_USAGE`], says. Fields that are
-/// missing or no numbers say nothing; the others count all the same.
+/// missing or not numbers are ignored; the others count.
 struct Usage {
     /// The largest of the percentages.
     percent: u64,
@@ -140,12 +140,12 @@ fn rest(percent: u64) -> Duration {
     }
 }
 
-/// Remembers what the responses of one run said about the rate.
+/// Records the rate usage that the responses of one run reported.
 #[derive(Debug, Default)]
 pub struct UsageMeter(Mutex<Throttle>);
 
 impl UsageMeter {
-    /// What has been said so far, the largest of each.
+    /// The largest of each value so far.
     pub fn throttle(&self) -> Throttle {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -210,7 +210,7 @@ mod tests {
         );
     }
 
-    /// Whatever numbers a header has, the others in it count, and none of them fails the job.
+    /// An unusable number in a header neither hides the others nor fails the job.
     #[test]
     fn odd_numbers_neither_hide_others_nor_overflow() {
         let odd = r#"{"1":[{"call_count":null,"total_time":"x"}],"2":7,
@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(requested_wait(&long), Some(LONGEST));
     }
 
-    /// Slow at 80 %, stop at 95 % or as long as the API says, whatever the answer itself was.
+    /// Slow at 80 %, stop at 95 % or as long as the API asks for, with any status.
     #[test]
     fn usage_slows_down_and_then_stops() {
         let seconds = |percent| Throttle::read(&usage(percent, 0)).account.as_secs();

@@ -14,7 +14,7 @@ pub(crate) fn redis_failure(error: impl Into<BoxError>) -> JobError {
     }
 }
 
-/// Says whether a permission was missing, by the error itself or by one of its causes.
+/// Whether a permission was missing, by the error itself or by one of its causes.
 fn is_denied(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     causes.any(|error| matches!(error.downcast_ref(), Some(Error::Denied(_))))

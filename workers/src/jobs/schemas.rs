@@ -18,7 +18,7 @@ pub struct NamedSchema {
     pub schema: Value,
 }
 
-/// The schemas of every queue's data and results, and of what users are told.
+/// The schemas of every queue's data and results, and of the notices to users.
 pub fn schemas() -> Vec<NamedSchema> {
     vec![
         read::<PostPublishing>("post-publishing.data.json"),

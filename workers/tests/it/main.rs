@@ -14,6 +14,7 @@ mod deliveries;
 mod gateway;
 mod graph;
 mod health;
+mod help;
 mod http;
 mod outage;
 mod posts;

@@ -8,7 +8,7 @@ use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccountId, LimitScope};
 use oxbull_workers::jobs::analytics_refresh::{
-    AccountNotice, AnalyticsRefresh, Budget, Overview, PUT_OFF, QUEUE, ReadOptions, Reader,
+    AccountNotice, AnalyticsRefresh, Budget, Overview, POSTPONE_MAX, QUEUE, ReadOptions, Reader,
     Refresher, handle, options, overview_key,
 };
 
@@ -25,14 +25,14 @@ fn account(id: &str) -> AnalyticsRefresh {
 }
 
 async fn start(redis: &RedisFixture, simulator: &Simulator) -> TestResult<Worker> {
-    start_with(redis, simulator, PLENTY, PUT_OFF).await
+    start_with(redis, simulator, PLENTY, POSTPONE_MAX).await
 }
 
 async fn start_with(
     redis: &RedisFixture,
     simulator: &Simulator,
     own: Budget,
-    put_off: Duration,
+    postpone_max: Duration,
 ) -> TestResult<Worker> {
     let options = ReadOptions {
         account: own,
@@ -41,7 +41,7 @@ async fn start_with(
     let graph = graph(simulator.url());
     let refresher = Refresher {
         reader: Reader::new(&redis.client, graph, tokens(), options)?,
-        put_off,
+        postpone_max,
     };
     let worker = Worker::builder(&redis.client, QUEUE)
         .concurrency(2)
@@ -145,7 +145,7 @@ async fn budget_of_an_account_is_its_own() -> TestResult {
     let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
     let queue = Queue::open(&redis.client, QUEUE).await?;
-    let worker = start_with(&redis, &simulator, ONCE, PUT_OFF).await?;
+    let worker = start_with(&redis, &simulator, ONCE, POSTPONE_MAX).await?;
     let first = queue.add("refresh", &account("busy")).await?.id;
     reaches(&queue, &first, JobState::Completed).await?;
     let second = queue.add("refresh", &account("busy")).await?.id;
@@ -158,9 +158,9 @@ async fn budget_of_an_account_is_its_own() -> TestResult {
     Ok(())
 }
 
-/// A refresh that limits have put off until the next one is near gives up and says why.
+/// A refresh that limits have postponed until the next one is near gives up and says why.
 #[tokio::test]
-async fn refresh_is_not_put_off_for_ever() -> TestResult {
+async fn refresh_is_not_postponed_forever() -> TestResult {
     let redis = RedisFixture::start().await?;
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
     let cooldowns = Cooldowns::new(redis.client.clone());

@@ -1,4 +1,4 @@
-//! Runs the Graph API simulator until it is told to stop.
+//! Runs the Graph API simulator until a signal stops it.
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -8,9 +8,9 @@ use clap::Parser;
 use oxbull_instagram_simulator::{Fault, Simulator, SimulatorOptions};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// A local stand-in for the Instagram Graph API
+/// Serves a local stand-in for the Instagram Graph API, with faults on request
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, before_help = "Instagram Graph API simulator")]
 struct Arguments {
     /// Address to listen on
     #[arg(long, env = "SIMULATOR_ADDRESS", default_value = "127.0.0.1:4010")]
@@ -89,4 +89,19 @@ async fn run(arguments: Arguments) -> std::io::Result<()> {
     tracing::info!(?counters, "stopping");
     simulator.stop().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Arguments;
+
+    /// The help opens with the program's own title and purpose, not with the package's description.
+    #[test]
+    fn help_opens_with_what_the_simulator_does() {
+        let help = Arguments::command().render_help().to_string();
+        let opening = "Instagram Graph API simulator\n\nServes a local stand-in";
+        assert!(help.starts_with(opening), "{help}");
+    }
 }

@@ -26,7 +26,7 @@ pub struct Denial {
 
 /// Lets requests through, or not.
 pub trait Allowance {
-    /// Counts one request for an account; says why not when it does not fit.
+    /// Counts one request for an account; returns the exceeded budget when it does not fit.
     fn take(
         &self,
         account: &AccountId,

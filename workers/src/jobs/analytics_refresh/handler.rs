@@ -12,7 +12,7 @@ use crate::graph::Failure;
 use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
 
-/// The options of these jobs: 5 attempts, starting 30 s apart; nobody waits for them. Ten thousand
+/// The options of these jobs: 5 attempts, starting 30 s apart. Ten thousand
 /// a day do not pile up: the last 2,000 are kept for 6 hours, failed ones for a week.
 pub fn options() -> JobOptions {
     let kept = |count, hours: u64| Retention::Bounded {
@@ -27,30 +27,30 @@ pub fn options() -> JobOptions {
         .remove_on_fail(kept(10_000, 7 * 24))
 }
 
-/// How long after it was due limits may put a refresh off, unless told otherwise: it is then over
+/// How long after it was due limits may postpone a refresh by default: it is then over
 /// before the next day's begins.
-pub const PUT_OFF: Duration = Duration::from_secs(12 * 3600);
+pub const POSTPONE_MAX: Duration = Duration::from_secs(12 * 3600);
 
 /// What the handler works with.
 #[derive(Debug)]
 pub struct Refresher {
     /// Reads accounts.
     pub reader: Reader,
-    /// How long after it was due limits may put a refresh off before it fails, see [`PUT_OFF`].
-    pub put_off: Duration,
+    /// How long after it was due limits may postpone a refresh before it fails, see [`POSTPONE_MAX`].
+    pub postpone_max: Duration,
 }
 
-/// Why a refresh failed for good, where the API's own text does not say it all.
+/// Why a refresh failed for good, where the API's own text is not enough.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
     #[error("{0}; reconnect the account")]
     Reconnect(RefreshError),
     #[error("limits of the graph api left no room within {0:?}")]
-    PutOffTooLong(Duration),
+    PostponedTooLong(Duration),
 }
 
 /// Reads one account's numbers into the cache. An overview that was cached before stays until its
-/// time is over when this fails; `fetchedAt` tells its age.
+/// time is over when this fails; `fetchedAt` shows its age.
 ///
 /// # Errors
 /// The failed attempt; permanent errors of the API fail the job for good.
@@ -103,7 +103,7 @@ impl Attempt<'_> {
         }
         let notifier = Notifier::new(self.context.client().clone());
         if let Err(error) = notifier.forget(&self.claim()).await {
-            tracing::warn!(%error, "a user may not be told again");
+            tracing::warn!(%error, "the claim of a notice was not removed; its user may not be notified again");
         }
     }
 
@@ -114,11 +114,11 @@ impl Attempt<'_> {
             return Err(JobError::postpone(error));
         }
         let failure = error.failure();
-        let limit = self.context.state().put_off;
+        let limit = self.context.state().postpone_max;
         match Reaction::from(failure) {
             _ if failure == Failure::ExpiredToken => self.reconnect(error).await,
             Reaction::Postpone(_) if self.now().since(self.due()) >= limit => {
-                Err(JobError::fatal(Stop::PutOffTooLong(limit)))
+                Err(JobError::fatal(Stop::PostponedTooLong(limit)))
             }
             reaction => reaction.settle(error),
         }
@@ -133,12 +133,12 @@ impl Attempt<'_> {
         scheduled.unwrap_or_else(|| self.job.timestamp())
     }
 
-    /// Under which it is remembered that the account's owner was told.
+    /// The claim of the notice to the account's owner.
     fn claim(&self) -> String {
         format!("{QUEUE}:{}:reconnect", self.job.data().account_id)
     }
 
-    /// Fails at once, since only the account's owner can help, who is told once a week until the
+    /// Fails at once, since only the account's owner can repair this, who is notified once a week until the
     /// account can be read again.
     async fn reconnect(&self, error: RefreshError) -> JobResult<Overview> {
         let stop = Stop::Reconnect(error);
@@ -155,7 +155,7 @@ impl Attempt<'_> {
                 if ended.is_postponed() {
                     return Err(ended);
                 }
-                tracing::warn!(error = %ended, account = %data.account_id, "failed, but nobody was told");
+                tracing::warn!(error = %ended, account = %data.account_id, "failed, but the user was not notified");
             }
         }
         Err(JobError::fatal(stop))

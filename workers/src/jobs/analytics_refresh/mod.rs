@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 use crate::graph::AccountId;
 
 pub use budget::{Allowance, Budget, Budgets, Denial};
-pub use handler::{PUT_OFF, Refresher, handle, options};
+pub use handler::{POSTPONE_MAX, Refresher, handle, options};
 pub use notice::AccountNotice;
 pub use overview::{OVERVIEW_TTL, Overview, PostNumbers, overview_key};
 pub use reader::{ReadOptions, Reader};
@@ -42,7 +42,7 @@ pub const QUEUE: &str = "analytics-refresh";
 pub struct AnalyticsRefresh {
     /// The account.
     pub account_id: AccountId,
-    /// Who is told when the account has to be connected again; nobody when absent.
+    /// The user notified when the account has to be connected again; none when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<String>,
     /// What the backend added besides; kept as it is.
@@ -51,7 +51,7 @@ pub struct AnalyticsRefresh {
 }
 
 impl AnalyticsRefresh {
-    /// The data for an account, with nobody to tell.
+    /// The data for an account, without a user to notify.
     pub fn new(account_id: AccountId) -> Self {
         Self {
             account_id,
@@ -60,7 +60,7 @@ impl AnalyticsRefresh {
         }
     }
 
-    /// Sets who is told when the account has to be connected again.
+    /// Sets the user notified when the account has to be connected again.
     #[must_use]
     pub fn user(mut self, user_id: impl Into<String>) -> Self {
         self.user_id = Some(user_id.into());

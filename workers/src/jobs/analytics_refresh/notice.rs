@@ -1,4 +1,4 @@
-//! What users are told about their accounts.
+//! Notices to users about their accounts.
 
 use serde::{Deserialize, Serialize};
 

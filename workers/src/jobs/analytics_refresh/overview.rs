@@ -41,7 +41,7 @@ pub struct Overview {
     /// What is lacking of the account: names of numbers, and `media` when not all posts that were
     /// to be read could be. What posts lack is said there.
     pub missing: Vec<String>,
-    /// Says whether anything is lacking, here or of a post.
+    /// Whether a number is missing, here or of a post.
     #[serde(default)]
     pub partial: bool,
     /// When the numbers were read, milliseconds since 1970.
@@ -76,7 +76,7 @@ pub struct PostNumbers {
     /// Times it was seen.
     pub views: Option<u64>,
     /// Likes, comments, shares and saves for each account reached, such as `0.0512`: rounded to
-    /// four places, null when one of these numbers is missing or nobody was reached.
+    /// four places, null when one of these numbers is missing or the reach is 0.
     pub engagement_rate: Option<f64>,
     /// Names of the numbers that the API did not report.
     pub missing: Vec<String>,

@@ -23,7 +23,7 @@ impl Reaction {
     /// Ends an attempt that failed with `error` accordingly.
     ///
     /// # Errors
-    /// The failed attempt, unless the job is only put off.
+    /// The failed attempt, unless the job is only postponed.
     pub(super) fn settle<R>(self, error: impl Into<BoxError>) -> JobResult<R> {
         match self {
             Self::Fail => Err(JobError::fatal(error)),
@@ -64,7 +64,7 @@ mod tests {
 
     /// One account's limit must not hold up the others; the application's must hold up all.
     #[test]
-    fn limits_put_off_one_job_or_hold_the_queue() {
+    fn limits_postpone_one_job_or_hold_the_queue() {
         assert_eq!(
             limited(LimitScope::Account, Some(7)),
             Reaction::Postpone(Duration::from_secs(7))

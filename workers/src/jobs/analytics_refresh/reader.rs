@@ -1,5 +1,5 @@
 //! Reading accounts within the limits that all processes share: the worker does it at night, the
-//! gateway when somebody asks and nothing is stored.
+//! gateway when no snapshot is stored.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ impl Reader {
     }
 
     /// Reads one account as [`refresh`] does, unless it is to be left alone, and passes on to all
-    /// what the API's answers say about its limits.
+    /// the limits that the API's answers report.
     ///
     /// # Errors
     /// [`RefreshError`].

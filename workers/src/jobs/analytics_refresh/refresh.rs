@@ -93,7 +93,7 @@ pub(super) struct Gathered {
 
 /// Reads an account's numbers; `now` is in milliseconds since 1970.
 ///
-/// What the API refuses for good is left out, but for the profile, without which there is nothing
+/// Parts that the API refuses for good are left out, except the profile, without which there is nothing
 /// to show. What fails for a passing reason fails the attempt, so that a later one reads all of
 /// it; with `settle_for_less`, which is for the last attempt, that is left out as well.
 ///
@@ -176,8 +176,8 @@ impl<A: Allowance> Run<'_, A> {
         })
     }
 
-    /// All metrics, then those that the API did not refuse; where it does not say which it
-    /// refuses, one by one. Says whether it refused none.
+    /// All metrics, then those that the API did not refuse; where it does not name the
+    /// refused one, one by one. Returns whether it refused none.
     async fn read_insights(&mut self, insights: &mut Insights) -> Result<bool, RefreshError> {
         let mut whole = true;
         let mut asks = vec![ACCOUNT_METRICS.to_vec()];
@@ -303,7 +303,7 @@ impl<A: Allowance> Run<'_, A> {
         }
     }
 
-    /// Says whether the snapshot can do without what failed.
+    /// Whether the snapshot is usable without the failed part.
     fn is_dispensable(&self, error: &RefreshError) -> bool {
         self.settle_for_less
             && matches!(error, RefreshError::Graph(error) if error.failure() == Failure::Transient)

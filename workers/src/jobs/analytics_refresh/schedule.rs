@@ -15,7 +15,7 @@ const DAY: u64 = 24 * 3600;
 /// When refreshes begin: from a time of the day on, spread over a window.
 ///
 /// An account's second in the window is `fnv1a(accountId) mod window`, with the 32-bit FNV-1a hash
-/// of the id's bytes. So it stays the same from day to day, whoever computes it.
+/// of the id's bytes. So every process computes the same time, every day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RefreshWindow {
     start: u32,
@@ -75,7 +75,7 @@ pub fn scheduler_id(account: &AccountId) -> String {
     format!("analytics-{account}")
 }
 
-/// Why an account was not scheduled; nothing has changed.
+/// Why an account was not scheduled; nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScheduleError {
@@ -87,7 +87,7 @@ pub enum ScheduleError {
     Queue(#[from] oxbull::Error),
 }
 
-/// The schedule of an account in its IANA time zone: [`Schedule::preview`] tells its times.
+/// The schedule of an account in its IANA time zone: [`Schedule::preview`] lists its times.
 ///
 /// Where clocks go forward from 02:00 to 03:00, that day's run is an hour later, at the same
 /// minute and second; where they are set back, it runs once. Where they go forward by less than an

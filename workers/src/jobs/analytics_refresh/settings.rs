@@ -29,7 +29,7 @@ pub struct ReadSettings {
 }
 
 impl ReadSettings {
-    /// What the settings say, and defaults for the rest.
+    /// The options of these settings.
     pub fn options(&self) -> ReadOptions {
         ReadOptions {
             limits: RefreshLimits {

@@ -28,16 +28,16 @@ pub enum PublishError {
         limit: Duration,
     },
     /// Publishing was asked for without an answer, and the container is still not published.
-    #[error("the request to publish came to nothing: {0}")]
+    #[error("the request to publish had no effect: {0}")]
     Unanswered(String),
-    /// Publishing was asked for, and the container is gone: nobody can tell whether the post is
+    /// Publishing was requested, and the container no longer exists: it is unknown whether the post is
     /// public, so it is not published again.
-    #[error("container {0} is gone and may have been published; look at the account")]
+    #[error("container {0} no longer exists and may have been published; check the account")]
     Vanished(ContainerId),
     /// The account has published as many posts as it may in 24 hours.
     #[error("the account's publishing quota is used up")]
     QuotaUsedUp(Duration),
-    /// The progress could not be kept; nothing was published since.
+    /// The progress could not be kept; nothing was published after that.
     #[error("the progress could not be kept")]
     ProgressStore(#[source] BoxError),
 }

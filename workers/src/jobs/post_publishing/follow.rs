@@ -1,4 +1,4 @@
-//! Failures that the handler never sees.
+//! Reports failures that happen outside the handler.
 
 use std::time::Duration;
 
@@ -17,35 +17,35 @@ use super::{NoticeCode, Publication};
 use crate::app::problems::{Problems, with_causes};
 use crate::notify::Notifier;
 
-/// How far back failures are looked for at the start. Who was told is remembered for longer, so
-/// nobody is told again.
+/// How far back the events are read at the start. Claims of notices are kept longer than that, so no
+/// user is notified twice.
 const LOOK_BACK: Duration = Duration::from_secs(24 * 3600);
 
 /// The pause before the events are followed again after an error: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// A reader that has not failed for so long works: it asks Redis every three seconds.
+/// A reader without an error for this long is working: it polls Redis every three seconds.
 const PROVEN: Duration = Duration::from_secs(4);
 
-/// How often it is tried to tell of a job that is gone: a worker that ends must not wait for long.
+/// Attempts to send the notice of a removed job; few, since a closing worker waits for them.
 const TRIES: u32 = 4;
 
 /// The name of this work among a program's problems.
 const PART: &str = "failures of posts are not followed";
 
-/// Tells users of posts that failed for good without their handler: the job stalled too often, its
+/// Notifies users of posts that failed for good outside their handler: the job stalled too often, its
 /// data does not decode, the handler panicked. Ends with the worker, whose events these are.
 ///
-/// It follows the queue's events, those of the last 24 hours first. So a failure whose worker died
-/// before it could tell is told by every other that runs, or by the next that starts, as long as
-/// the queue keeps the event. What the handler fails it tells by itself; this shares its claim, so
-/// nobody is told twice.
+/// It follows the queue's events, those of the last 24 hours first. When a worker dies before it has
+/// sent a notice, the other workers send it, or the next one that starts, as long as the queue keeps
+/// the event. The handler sends the notices of its own failures; both use the same claim, so each
+/// notice is sent once.
 ///
-/// A job that its options removed as it failed (`removeOnFail`) is told from what its worker had of it,
-/// as long as that worker lives.
+/// For a job that its options removed as it failed (`removeOnFail`), the notice is made of the worker's
+/// own copy, while that worker is running.
 ///
-/// While Redis is away or refuses a part of this it stays at the failure that it could not tell,
-/// tries again with growing pauses, and says so among the `problems`.
+/// While Redis is unavailable or refuses a command, it stays at the failure that it could not report,
+/// retries with growing pauses, and records this in `problems`.
 pub async fn watch_failures(
     mut worker: WorkerEvents,
     client: Client,
@@ -75,14 +75,14 @@ pub async fn watch_failures(
     problems.clear(PART);
 }
 
-/// Reads the events from a place on.
+/// Reads the events from a position on.
 struct Follower {
     client: Client,
     queue: Queue<Value>,
     problems: Problems,
-    /// The last entry that is dealt with.
+    /// The last entry that was handled.
     place: EventId,
-    /// How often it has failed since it last went on.
+    /// Consecutive failures.
     failures: u32,
 }
 
@@ -105,7 +105,7 @@ impl Follower {
             if let Err(error) = self.follow().await {
                 let error = with_causes(&*error);
                 self.problems.report(PART, &error);
-                // The first tells, then each tenth.
+                // The first is logged, then each tenth.
                 if self.failures.is_multiple_of(10) {
                     tracing::warn!(error, failures = self.failures, "{PART}");
                 }
@@ -145,9 +145,9 @@ impl Follower {
 
     async fn deal_with(&self, entry: &EventEntry) -> Result<(), BoxError> {
         match &entry.event {
-            QueueEvent::Failed { job, reason, .. } => match self.tell(job, reason).await {
-                // An odd key must not keep the others from being told.
-                Err(error) if is_odd_key(&error) => {
+            QueueEvent::Failed { job, reason, .. } => match self.notify(job, reason).await {
+                // A malformed key must not block the notices of other jobs.
+                Err(error) if is_malformed_key(&error) => {
                     tracing::warn!(id = %job, %error, "failed, and its user could not be read");
                     Ok(())
                 }
@@ -156,7 +156,7 @@ impl Follower {
             QueueEvent::Gap { missed, .. } => {
                 tracing::warn!(
                     ?missed,
-                    "events were removed before they were read: failures among them are told to nobody"
+                    "events were removed before they were read: users are not notified of failures among them"
                 );
                 Ok(())
             }
@@ -164,35 +164,35 @@ impl Follower {
         }
     }
 
-    /// Tells the user of a job, unless it was retried since.
-    async fn tell(&self, id: &JobId, reason: &str) -> Result<(), BoxError> {
+    /// Notifies the user of a job, unless it was retried since.
+    async fn notify(&self, id: &JobId, reason: &str) -> Result<(), BoxError> {
         if self.queue.state(id).await? != Some(JobState::Failed) {
             return Ok(());
         }
         match self.queue.job(id).await? {
-            Some(job) => self.tell_of(&job, reason).await,
+            Some(job) => self.notify_of(&job, reason).await,
             None => Ok(()),
         }
     }
 
-    /// Tells the user of a job that is gone since it failed; of any other the events will tell.
+    /// Notifies the user of a job that was removed as it failed; the others are reported by their events.
     async fn tell_removed(&self, job: &JobRecord, reason: &str) {
         for failures in 1..=TRIES {
             let told = match self.queue.state(&job.id).await {
                 Ok(Some(_)) => return,
-                Ok(None) => self.tell_of(job, reason).await,
+                Ok(None) => self.notify_of(job, reason).await,
                 Err(error) => Err(error.into()),
             };
             let Err(error) = told else {
                 return;
             };
             let error = with_causes(&*error);
-            tracing::warn!(id = %job.id, error, "failed and was removed, and its user was not told yet");
+            tracing::warn!(id = %job.id, error, "failed and was removed; its user is not notified yet");
             sleep(pause(failures)).await;
         }
     }
 
-    async fn tell_of(&self, job: &JobRecord, reason: &str) -> Result<(), BoxError> {
+    async fn notify_of(&self, job: &JobRecord, reason: &str) -> Result<(), BoxError> {
         let data: Value = job.data().unwrap_or_default();
         let progress = data.get("publication").cloned().unwrap_or_default();
         let progress = serde_json::from_value::<Publication>(progress).unwrap_or_default();
@@ -200,7 +200,7 @@ impl Follower {
         if progress.may_be_public() && !text.contains(IN_DOUBT) {
             text = format!("{text}; {IN_DOUBT}");
         }
-        // The handler's own, when it could note but not tell.
+        // The handler's own verdict, when it was stored but the notice was not sent.
         let verdict = progress.verdict.filter(|verdict| verdict.reason == reason);
         let failed = Failed {
             mark: &format!("{}@{}", job.id, job.timestamp),
@@ -209,13 +209,13 @@ impl Follower {
             reason: &text,
             at: self.client.clock().now().as_millis(),
         };
-        failed.tell(&Notifier::new(self.client.clone())).await
+        failed.notify(&Notifier::new(self.client.clone())).await
     }
 }
 
-/// Says whether a key of the job holds something else than it should, which asking again does not
-/// mend. Anything else may pass: an outage, a permission that is missing.
-fn is_odd_key(error: &BoxError) -> bool {
+/// Whether a key of the job has an unexpected type or content, which a retry does not repair. Other
+/// errors may be temporary: an outage, a missing permission.
+fn is_malformed_key(error: &BoxError) -> bool {
     match error.downcast_ref::<Error>() {
         Some(Error::Server(text)) => text.contains("WRONGTYPE"),
         Some(Error::Protocol(_) | Error::Decode { .. }) => true,
@@ -223,7 +223,7 @@ fn is_odd_key(error: &BoxError) -> bool {
     }
 }
 
-/// Twice as long each time, and not at the same moment in every process.
+/// Doubles with each failure, with jitter between processes.
 fn pause(failures: u32) -> Duration {
     let (first, most) = PAUSES;
     let pause = first

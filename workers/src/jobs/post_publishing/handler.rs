@@ -1,5 +1,5 @@
-//! Publishing as a job: progress lies in the job's data, waiting is a delay without an attempt,
-//! and the user is told once how it ended.
+//! Publishing as a job: progress is kept in the job's data, waiting is a delay without an attempt,
+//! and the user gets one notice of its outcome.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::notify::Notifier;
 use super::plan::InvalidPost;
 use super::progress::IN_DOUBT;
 
-/// The longest reason that a user is told, in characters.
+/// The longest reason in a notice, in characters.
 const LONGEST_REASON: usize = 1000;
 
 /// The options of these jobs: 3 attempts, 5 s and then 10 s apart.
@@ -44,8 +44,8 @@ pub struct Publisher {
 
 /// Publishes one post.
 ///
-/// The data is decoded here and not by the worker, so that the user hears also of a post that
-/// cannot be read, and so that the worker writes back what the backend wrote.
+/// The data is decoded here and not by the worker, so that the user is also notified of a post
+/// that cannot be decoded, and so that the worker writes back what the backend wrote.
 ///
 /// # Errors
 /// The failed attempt; permanent errors of the API fail the job for good.
@@ -84,10 +84,10 @@ enum Stop {
     #[error(transparent)]
     Invalid(#[from] InvalidPost),
     #[error("limits of the graph api left no room within {0:?}")]
-    PutOffTooLong(Duration),
+    PostponedTooLong(Duration),
     #[error("{0}; {IN_DOUBT}")]
     InDoubt(Box<Self>),
-    /// What an earlier run of this attempt has found and told.
+    /// The verdict of an earlier run of this attempt, which its user has been told of.
     #[error("{}", .0.reason)]
     Decided(Verdict),
 }
@@ -96,7 +96,7 @@ impl Stop {
     fn code(&self) -> NoticeCode {
         match self {
             Self::Reconnect(_) | Self::NoToken(_) => NoticeCode::Reconnect,
-            Self::PutOffTooLong(_) => NoticeCode::Limited,
+            Self::PostponedTooLong(_) => NoticeCode::Limited,
             Self::Publish(error) if error.failure() != Failure::Permanent => {
                 NoticeCode::Unavailable
             }
@@ -141,9 +141,9 @@ impl Attempt<'_> {
         let published = self.notes.kept().media_id.is_some();
         if !held.is_zero()
             && !published
-            && let Some(put_off) = self.put_off(held).await
+            && let Some(postpone) = self.postpone(held).await
         {
-            return put_off;
+            return postpone;
         }
         let meter = UsageMeter::default();
         let api = publisher.graph.account(account, token).metered(&meter);
@@ -168,14 +168,14 @@ impl Attempt<'_> {
     async fn done(&self, published: PublishedPost) -> JobResult<PublishedPost> {
         let account = self.post.account_id.to_string();
         let notice = PostNotice::published(account, &published, self.now());
-        let told = Notifier::new(self.context.client().clone())
+        let notified = Notifier::new(self.context.client().clone())
             .notify_once(&claim(self.job, "published"), &self.post.user_id, &notice)
             .await;
-        match told {
+        match notified {
             Ok(_) => Ok(Outcome::Done(published)),
-            // The post is public, so this must not become a failed job: try again to tell.
+            // The post is public, so the job must not fail: retry the notice.
             Err(error) => {
-                tracing::warn!(%error, post = self.post.post_id, "published, but nobody was told");
+                tracing::warn!(%error, post = self.post.post_id, "published, but the user is not notified yet");
                 Ok(Outcome::DelayFor(self.context.state().limits.first_wait))
             }
         }
@@ -201,8 +201,8 @@ impl Attempt<'_> {
                 });
                 let wait = wait.max(SHORTEST_COOLDOWN);
                 self.cool_down(scope, &self.post.account_id, wait).await;
-                match self.put_off(wait).await {
-                    Some(put_off) => put_off,
+                match self.postpone(wait).await {
+                    Some(postpone) => postpone,
                     None => self.fail(error.into()).await,
                 }
             }
@@ -210,11 +210,11 @@ impl Attempt<'_> {
             Failure::Transient | Failure::NotReady if !self.job.is_last_attempt() => {
                 Err(JobError::retry(error))
             }
-            // The last attempt must not fail a post that may be public: first find out.
+            // The last attempt must not fail a post that may be public: its status is read first.
             Failure::Transient | Failure::NotReady if self.notes.kept().may_be_public() => {
                 let wait = self.context.state().limits.longest_wait;
-                match self.put_off(wait).await {
-                    Some(put_off) => put_off,
+                match self.postpone(wait).await {
+                    Some(postpone) => postpone,
                     None => self.fail(error.into()).await,
                 }
             }
@@ -224,15 +224,15 @@ impl Attempt<'_> {
         }
     }
 
-    /// Steps back without using an attempt. A post that has been put off for too long fails, but
-    /// not one that may be public (`None`): first find out.
-    async fn put_off(&self, wait: Duration) -> Option<JobResult<PublishedPost>> {
-        let limit = self.context.state().limits.put_off;
+    /// Postpones the job without using an attempt. A post that has been postponed for too long fails,
+    /// unless it may be public (`None`): then its status is read first.
+    async fn postpone(&self, wait: Duration) -> Option<JobResult<PublishedPost>> {
+        let limit = self.context.state().limits.postpone_max;
         let mut progress = self.notes.kept();
-        let Some(since) = progress.put_off_since else {
-            progress.put_off_since = Some(self.now());
+        let Some(since) = progress.postponed_since else {
+            progress.postponed_since = Some(self.now());
             if let Err(error) = self.notes.keep(&progress).await {
-                tracing::warn!(%error, post = self.post.post_id, "put off, but not noted");
+                tracing::warn!(%error, post = self.post.post_id, "postponed, but not stored");
             }
             return Some(Ok(Outcome::DelayFor(wait)));
         };
@@ -243,12 +243,12 @@ impl Attempt<'_> {
         if self.notes.kept().may_be_public() {
             return None;
         }
-        Some(self.fail(Stop::PutOffTooLong(limit)).await)
+        Some(self.fail(Stop::PostponedTooLong(limit)).await)
     }
 
-    /// Fails the job for good. The verdict is noted before the user is told, so that a run after a
-    /// crash in between cannot end otherwise. Where it cannot be noted, the user is told once the
-    /// queue knows of the failure, see [`watch_failures`](super::watch_failures).
+    /// Fails the job for good. The verdict is stored before the user is notified, so that a run
+    /// after a crash in between ends the same way. Where it cannot be stored, the user is notified once
+    /// the job is in the failed set, see [`watch_failures`](super::watch_failures).
     async fn fail(&self, stop: Stop) -> JobResult<PublishedPost> {
         let decided = matches!(stop, Stop::Decided(_));
         let stop = if self.notes.kept().may_be_public() && !decided {
@@ -266,8 +266,8 @@ impl Attempt<'_> {
 
     async fn note_verdict(&self, code: NoticeCode, reason: &str) -> bool {
         let mut progress = self.notes.kept();
-        // Whoever retries the job by hand gives it all of its time again.
-        progress.put_off_since = None;
+        // A retry by hand starts a new postponement limit.
+        progress.postponed_since = None;
         progress.verdict = Some(Verdict {
             attempts_made: self.job.attempts_made(),
             stalled: self.job.record().stalled,
@@ -276,12 +276,12 @@ impl Attempt<'_> {
         });
         let noted = self.notes.keep(&progress).await;
         if let Err(error) = &noted {
-            tracing::warn!(%error, post = self.post.post_id, "failed, but not noted");
+            tracing::warn!(%error, post = self.post.post_id, "failed, but the verdict was not stored");
         }
         noted.is_ok()
     }
 
-    /// Tells all workers to spare the API as much as its answers have asked for.
+    /// Shares the cooldowns that the API asked for with all workers.
     async fn throttle(&self, account: &AccountId, throttle: Throttle) {
         for (scope, wait) in [
             (LimitScope::Account, throttle.account),
@@ -309,7 +309,7 @@ fn claim(job: &Job<Value>, what: &str) -> String {
     format!("{QUEUE}:{}:{what}", job_mark(job))
 }
 
-/// Tells the user that the job has failed for good, once.
+/// Notifies the user once that the job has failed for good.
 async fn notify_failed(
     job: &Job<Value>,
     context: &Context<Publisher>,
@@ -324,8 +324,8 @@ async fn notify_failed(
         at: context.client().clock().now().as_millis(),
     };
     let notifier = Notifier::new(context.client().clone());
-    if let Err(error) = failed.tell(&notifier).await {
-        tracing::warn!(%error, id = %job.id(), "failed, but nobody was told yet");
+    if let Err(error) = failed.notify(&notifier).await {
+        tracing::warn!(%error, id = %job.id(), "failed, but the user is not notified yet");
     }
 }
 
@@ -340,8 +340,8 @@ pub(super) struct Failed<'a> {
 }
 
 impl Failed<'_> {
-    /// Tells its user, once. Data that names no user leaves nobody to tell.
-    pub(super) async fn tell(&self, notifier: &Notifier) -> Result<(), BoxError> {
+    /// Notifies its user once, if its data names one.
+    pub(super) async fn notify(&self, notifier: &Notifier) -> Result<(), BoxError> {
         let text = |field: &str| {
             let value = self.data.get(field).and_then(Value::as_str);
             value.map(str::to_owned)
@@ -349,7 +349,7 @@ impl Failed<'_> {
         let Some(user) = text("userId") else {
             tracing::warn!(
                 job = self.mark,
-                "failed, and its data names no user to tell"
+                "failed, and its data names no user to notify"
             );
             return Ok(());
         };

@@ -1,14 +1,14 @@
 //! Publishing a scheduled post: an image, a carousel, a reel or a story. A retry never publishes
-//! twice: each container is written into the job's data before anything is done with it, only one
-//! container a job may ever be published, and its status tells whether it is.
+//! twice: each container is written into the job's data before anything is done with it, each
+//! job publishes at most one container, whose status shows whether it was published.
 //!
 //! Keys in Redis besides the queue's own, all with a time to live:
 //!
 //! | key | what it holds | by |
 //! |---|---|---|
 //! | `publish:container:{jobId}@{timestamp}` | the one container of the job that may be published | [`JobProgressStore`] |
-//! | `notified:{jobId}@{timestamp}:{published,failed}` | that the user was told | [`Notifier`](crate::notify::Notifier) |
-//! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that the API is to be left alone | [`Cooldowns`](crate::graph::Cooldowns) |
+//! | `notified:{jobId}@{timestamp}:{published,failed}` | that the user was notified | [`Notifier`](crate::notify::Notifier) |
+//! | `ratelimit:hold:graph.{account,publishing}.{accountId}`, `ratelimit:hold:graph.application` | that no request may be made until then | [`Cooldowns`](crate::graph::Cooldowns) |
 //!
 //! Each job is a post of its own: a backend that may add one twice gives it an id made of the
 //! post's, such as `post-17`: while that job is kept, adding it again changes nothing.
@@ -16,18 +16,18 @@
 //! How it behaves where there is a choice:
 //!
 //! - **An expired token** (190) fails each of the account's posts at once, with one request each.
-//!   There is no hold: it would keep the user from hearing of the other posts, and publish late
-//!   what is due now once the account is connected again.
-//! - **Limits** put a post off without an attempt, for 24 hours at most, and hold its account for
-//!   all workers; other accounts go on. The application's limit holds every account; a 429 that
-//!   does not say whose limit it is holds the account that it was an answer to.
-//! - **A request to publish without an answer** is looked into before anything else, and counts as
-//!   an attempt only when it is known to have come to nothing. A worker's death costs no attempt.
-//! - **The user** is told once per job that its post is published, and once that it has failed for
-//!   good, on the channel `notify:{userId}`, as a [`PostNotice`]. Redis remembers and publishes in
-//!   one step. A failure is noted in the job's data first, so that a run after a crash cannot
-//!   end otherwise than its user was told. A worker that has lost the job can neither note nor tell
-//!   a failure of it. [`watch_failures`] tells what fails without the handler.
+//!   There is no hold: it would delay the notices of the other posts, and publish them late once
+//!   the account is connected again.
+//! - **Limits** postpone a post without using an attempt, for 24 hours at most, and hold its account for
+//!   all workers; other accounts go on. The application's limit holds every account; a 429
+//!   that does not name its limit holds the account of the request.
+//! - **A request to publish without an answer** is resolved before anything else, and counts as a
+//!   failed attempt only when it is known to have had no effect. A crash of the worker uses no attempt.
+//! - **The user** gets one notice per job that its post is published, and one that it has failed for
+//!   good, on the channel `notify:{userId}`, as a [`PostNotice`]. One script
+//!   claims and publishes it. A failure is stored in the job's data first, so that a run after a crash
+//!   ends as the notice said. A worker that has lost the job's lock can neither store nor report a
+//!   failure of it. [`watch_failures`] reports failures outside the handler.
 
 mod error;
 mod follow;

@@ -1,4 +1,4 @@
-//! What users are told about their posts.
+//! Notices to users about their posts.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,17 +19,17 @@ pub enum PostNotice {
         account_id: String,
         /// The API's id; null when it is unknown.
         media_id: Option<MediaId>,
-        /// Address for people; null when it is unknown.
+        /// Its public URL; null when it is unknown.
         permalink: Option<String>,
         /// When it was known, milliseconds since 1970.
         at: i64,
     },
-    /// The post is not published, and will not be without somebody's doing.
+    /// The post is not published, and no retry is scheduled.
     #[serde(rename = "post.failed", rename_all = "camelCase")]
     Failed {
-        /// The backend's id of the post; null when the job's data does not tell it.
+        /// The backend's id of the post; null when the job's data does not contain it.
         post_id: Option<String>,
-        /// The account it was for; null when the job's data does not tell it.
+        /// The account it was for; null when the job's data does not contain it.
         account_id: Option<String>,
         /// What the user can do about it.
         code: NoticeCode,
@@ -56,7 +56,7 @@ pub enum NoticeCode {
 }
 
 impl PostNotice {
-    /// That a post is published.
+    /// The notice of a published post.
     pub(super) fn published(account_id: String, post: &PublishedPost, at: i64) -> Self {
         Self::Published {
             post_id: post.post_id.clone(),

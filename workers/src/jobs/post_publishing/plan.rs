@@ -230,7 +230,7 @@ mod tests {
         );
     }
 
-    /// What can never be published says so before the API is asked, naming the field.
+    /// A post that can never be published is refused before any request, and the error names the field.
     #[test]
     fn media_that_does_not_fit_is_refused_with_its_field() {
         let children = |count: usize| vec![json!({ "imageUrl": IMAGE }); count];

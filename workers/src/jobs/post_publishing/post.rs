@@ -15,7 +15,7 @@ use crate::graph::{AccountId, ContainerId, MediaId};
 pub struct PostPublishing {
     /// The backend's id of the post.
     pub post_id: String,
-    /// The user who scheduled it, and who is told what becomes of it.
+    /// The user who scheduled it, and who receives the notice of its outcome.
     pub user_id: String,
     /// The account it is published on.
     pub account_id: AccountId,
@@ -120,9 +120,9 @@ pub struct PublishedPost {
     pub post_id: String,
     /// The container it was published from.
     pub container_id: ContainerId,
-    /// The API's id; null when the API's answer was lost and the post could not be told apart.
+    /// The API's id; null when the API's answer was lost and the post could not be identified.
     pub media_id: Option<MediaId>,
-    /// Address for people; null when the API did not tell it in time.
+    /// Its public URL; null when the API did not return it in time.
     pub permalink: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a publication remembers between the runs and attempts of its job.
+//! The progress of a publication, kept between the runs and attempts of its job.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::NoticeCode;
 use crate::graph::{ContainerId, MediaId};
 
-/// What its user has to know of a post that failed and may be public nevertheless.
+/// Appended to the reason when a failed post may be public nevertheless.
 pub(super) const IN_DOUBT: &str = "the post may have been published before: look at the account";
 
 /// How far a publication is. Times are in milliseconds since 1970.
@@ -34,13 +34,14 @@ pub struct Publication {
     /// Since when it waits for its containers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_since: Option<i64>,
-    /// Since when nothing but limits of the API keeps it from going on.
+    /// Since when only limits of the API postpone it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub put_off_since: Option<i64>,
-    /// That the post has failed for good, noted before anybody is told.
+    #[serde(rename = "putOffSince")]
+    pub postponed_since: Option<i64>,
+    /// The final failure, stored before the user is notified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// What another version of the worker noted.
+    /// Fields of other versions of the worker.
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -54,32 +55,32 @@ fn is_zero(number: &usize) -> bool {
 }
 
 impl Publication {
-    /// Says whether nothing has been made yet.
+    /// Whether no container exists yet.
     pub(super) fn is_untouched(&self) -> bool {
         self.children.is_empty() && self.container_id.is_none()
     }
 
-    /// Says whether the post may be public, as far as is known.
+    /// Whether the post may be public, as far as is known.
     pub(super) fn may_be_public(&self) -> bool {
         self.request.is_some() || self.media_id.is_some()
     }
 
-    /// Forgets the containers: the next run makes others. What a container may have been published
-    /// from is never forgotten, see [`request`](Self::request).
+    /// Discards the containers, so that the next run makes others. A container that may have been
+    /// published is never discarded, see [`request`](Self::request).
     pub(super) fn start_over(&mut self) {
-        let put_off_since = self.put_off_since;
+        let postponed_since = self.postponed_since;
         let other = std::mem::take(&mut self.other);
         *self = Self {
-            put_off_since,
+            postponed_since,
             other,
             ..Self::default()
         };
     }
 
-    /// A step is done: the next one has its own waits.
+    /// Ends a step: the next one counts its own waits.
     pub(super) fn step_done(&mut self) {
         self.waits = 0;
-        self.put_off_since = None;
+        self.postponed_since = None;
     }
 }
 
@@ -90,13 +91,13 @@ impl Publication {
 pub struct PublishRequest {
     /// When it was about to be made.
     pub at: i64,
-    /// What came instead of an answer; absent when the worker did not live to see it.
+    /// What came instead of an answer; absent when the worker died before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// A final failure. A run that finds it, since the one that noted it died before the queue knew,
-/// ends the same way.
+/// A final failure. A run that finds it ends the same way: the run that stored it died before the
+/// job was moved to the failed set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
@@ -112,8 +113,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// Says whether it is about the run of a job with these counters: the same attempt, recovered
-    /// since. Somebody who retries a failed job by hand wants another try, not the old verdict.
+    /// Whether it belongs to the run of a job with these counters: the same attempt, recovered since.
+    /// A retry by hand is a new attempt and does not repeat the old verdict.
     pub(super) fn holds(&self, attempts_made: u32, stalled: u32) -> bool {
         self.attempts_made == attempts_made && stalled > self.stalled
     }
@@ -123,14 +124,14 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    /// A recovered run repeats what its users were told; a retry by hand starts afresh.
+    /// A recovered run repeats the verdict; a retry by hand starts over.
     #[test]
     fn verdict_holds_for_the_same_attempt_after_a_recovery_only() {
         let verdict = Verdict {
             attempts_made: 2,
             stalled: 0,
             code: NoticeCode::Unavailable,
-            reason: "gone".to_owned(),
+            reason: "refused".to_owned(),
         };
         assert!(verdict.holds(2, 1));
         assert!(!verdict.holds(2, 0));

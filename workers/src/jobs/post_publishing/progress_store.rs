@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::Publication;
 use crate::graph::ContainerId;
 
-/// How long a claim lasts after it was made: a container expires after 24 hours, so whoever may
+/// How long a claim lasts after it was made: a container expires after 24 hours, so a worker that may
 /// still know of another one cannot publish it by then.
 const CLAIM_TTL: Duration = Duration::from_secs(72 * 3600);
 

@@ -31,7 +31,7 @@ pub struct PublishLimits {
     /// Default: 15 min.
     pub quota_wait: Duration,
     /// How long limits of the API may put a post off before it fails. Default: 24 h.
-    pub put_off: Duration,
+    pub postpone_max: Duration,
 }
 
 impl Default for PublishLimits {
@@ -43,7 +43,7 @@ impl Default for PublishLimits {
             settle: Duration::from_secs(30),
             permalink_waits: 3,
             quota_wait: Duration::from_secs(15 * 60),
-            put_off: Duration::from_secs(24 * 3600),
+            postpone_max: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -72,7 +72,7 @@ pub enum Step {
 /// `post.publication` says, so a post is published at most once whatever is repeated.
 ///
 /// # Errors
-/// [`PublishError`]; its [`failure`](PublishError::failure) says whether trying again helps.
+/// [`PublishError`]; its [`failure`](PublishError::failure) tells whether a retry can succeed.
 pub async fn publish(
     api: AccountApi<'_>,
     post: &PostPublishing,
@@ -203,7 +203,7 @@ impl<N: ProgressStore> Run<'_, N> {
     }
 
     /// Publishing was asked for and the container is not published. The request may still be on
-    /// its way; once it cannot be any more, it is known to have come to nothing. One whose failure
+    /// its way; once it cannot be any more, it is known to have had no effect. One whose failure
     /// was seen is a failed attempt, while the death of a worker costs none.
     async fn resolve(&mut self, container: ContainerId, request: PublishRequest) -> Done {
         let left = self.left_of(request.at, self.limits.settle);
@@ -239,13 +239,13 @@ impl<N: ProgressStore> Run<'_, N> {
             Ok(media) => {
                 self.progress.media_id = Some(media);
                 self.progress.step_done();
-                // Published is published: should this fail, the container's status tells.
+                // The post is public. If storing this fails, the container's status shows it.
                 if let Err(error) = self.keep().await {
                     tracing::warn!(%error, post = self.post.post_id, "published, but not noted");
                 }
                 Ok(None)
             }
-            // The post may be visible, so only the container's status says how to go on. Waiting
+            // The post may be visible, so the container's status decides what comes next. Waiting
             // for it uses no attempt: the last one must not fail a post that is published.
             Err(error) if error.is_ambiguous() => {
                 if let Some(request) = &mut self.progress.request {
@@ -273,7 +273,7 @@ impl<N: ProgressStore> Run<'_, N> {
         Err(error.into())
     }
 
-    /// The API says that the container can never be published: the next attempt makes another,
+    /// The container can never be published, by the API's answer: the next attempt makes another,
     /// unless it would end the same way.
     async fn dead(&mut self, container: ContainerId, status: &ContainerStatus) -> Done {
         self.notes
@@ -320,7 +320,7 @@ impl<N: ProgressStore> Run<'_, N> {
         self.wait().await
     }
 
-    /// The container is published and nobody noted as what, since an answer was lost: looks for
+    /// The container is published, but its media id is unknown because an answer was lost: looks for
     /// the post among the account's latest.
     async fn find_published(&mut self) -> Result<Step, PublishError> {
         let stories = self.post.media_type == MediaType::Stories;
@@ -369,7 +369,7 @@ impl<N: ProgressStore> Run<'_, N> {
                 Err(PublishError::QuotaUsedUp(self.limits.quota_wait))
             }
             Ok(_) => Ok(()),
-            // To publish is what counts; that request says by itself when it may not.
+            // The request to publish reports a used-up quota by itself.
             Err(error) if matches!(error.failure(), Failure::Permanent | Failure::Transient) => {
                 tracing::debug!(%error, "the publishing quota is unknown");
                 Ok(())
@@ -392,7 +392,7 @@ impl<N: ProgressStore> Run<'_, N> {
     async fn wait(&mut self) -> Result<Step, PublishError> {
         let wait = self.limits.wait(self.progress.waits);
         self.progress.waits += 1;
-        self.progress.put_off_since = None;
+        self.progress.postponed_since = None;
         self.keep().await?;
         Ok(Step::Wait(wait))
     }
@@ -438,7 +438,7 @@ mod tests {
         NewContainer::image("https://x/a.jpg")
     }
 
-    /// Whatever was noted is never done again, whichever step a run died in.
+    /// A stored step is never repeated, whichever step a run died in.
     #[test]
     fn what_is_noted_decides_what_comes_next() {
         let plan = Plan::Carousel {

@@ -17,7 +17,7 @@ pub enum EventKind {
     Message,
     /// A message was taken back by its sender.
     MessageDeleted,
-    /// The account itself sent a message, by whatever application.
+    /// The account itself sent a message, by any application.
     Echo,
     /// A button of a message was pressed.
     Postback,
@@ -66,7 +66,7 @@ pub struct WebhookEvent {
     /// Whom the account talks to, where it is an event of a conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
-    /// When it happened, milliseconds since 1970, where the delivery says so.
+    /// When it happened, milliseconds since 1970, if the delivery contains it.
     pub occurred_at: Option<i64>,
     /// The event as it came.
     pub payload: Value,
@@ -141,7 +141,7 @@ fn read(item: &Value) -> Option<(EventKind, String)> {
     Some((EventKind::Read, format!("{}.{id}", party(item, "sender")?)))
 }
 
-/// The same person may react, take it back and react again: only the time tells these apart.
+/// The same person may react, take it back and react again: only the time distinguishes these.
 fn reaction(item: &Value, time: Option<i64>) -> Option<(EventKind, String)> {
     let reaction = item.get("reaction")?;
     let id = text(reaction, "mid")?;

@@ -12,13 +12,13 @@ use crate::jobs::redis_failure::redis_failure;
 /// Jobs handled at a time unless configured otherwise.
 pub const CONCURRENCY: usize = 5;
 
-/// How often a delivery may lose its worker: handling it again harms nobody, so only one that
-/// seems to be the reason fails.
+/// How often a delivery may stall. Handling it again is harmless, so the limit only stops a delivery
+/// that crashes its workers.
 pub const STALLS: u32 = 10;
 
-/// How long a job whose turn has not come looks again by itself: whoever comes first is most
-/// likely being handled beside it.
-const LOOKS: [Duration; 5] = [
+/// The waits between checks of a job whose turn has not come: the one before it is most likely
+/// running at the same time.
+const TURN_CHECKS: [Duration; 5] = [
     Duration::from_millis(2),
     Duration::from_millis(4),
     Duration::from_millis(8),
@@ -26,8 +26,8 @@ const LOOKS: [Duration; 5] = [
     Duration::from_millis(32),
 ];
 
-/// How long it then steps aside, at first and at most.
-const ASIDE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The delay after that: the first and the longest.
+const DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// The options of these jobs: 5 attempts, starting 1 s apart, since all a job needs is Redis.
 /// The newest 10,000 are kept, done ones for an hour and failed ones for a week.
@@ -57,7 +57,7 @@ pub async fn handle(
     for share in shares {
         match handle_share(&job, share, context.state()).await? {
             Some(ours) => events.extend(ours),
-            None => return Ok(Outcome::DelayFor(aside(&job))),
+            None => return Ok(Outcome::DelayFor(turn_delay(&job))),
         }
     }
     Ok(Outcome::Done(ProcessedDelivery {
@@ -66,7 +66,7 @@ pub async fn handle(
     }))
 }
 
-/// Returns the events that are this job's, or nothing when it is not its turn.
+/// Returns the events that are this job's, or `None` when it is not its turn.
 async fn handle_share(
     job: &Job<WebhookDelivery>,
     share: Share,
@@ -75,7 +75,7 @@ async fn handle_share(
     // The time makes the owner unique even where ids start over.
     let owner = format!("{}@{}", job.id(), job.timestamp());
     let user = job.data().user();
-    let mut looks = LOOKS.iter();
+    let mut looks = TURN_CHECKS.iter();
     loop {
         let handled = ledger.handle(job.id(), &owner, user, &share).await;
         let first = match handled.map_err(|error| redis_failure(error))? {
@@ -98,8 +98,8 @@ async fn handle_share(
 }
 
 /// Twice as long each time, so that a long wait costs little.
-fn aside(job: &Job<WebhookDelivery>) -> Duration {
-    let (shortest, longest) = ASIDE;
+fn turn_delay(job: &Job<WebhookDelivery>) -> Duration {
+    let (shortest, longest) = DELAYS;
     let before = job.attempts_started().saturating_sub(1).min(8);
     (shortest * 2_u32.pow(before)).min(longest)
 }

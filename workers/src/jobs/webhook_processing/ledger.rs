@@ -3,7 +3,7 @@
 //! All keys of an account share its hash tag, and all have a time to live. In their names
 //! `{…}` is written as it stands, around the account's id:
 //!
-//! | key | what | lives |
+//! | key | what | time to live |
 //! |---|---|---|
 //! | `webhook:{account}:delivery:<share>` | `open`, or `done` once its events are handled | 48 h |
 //! | `webhook:{account}:turns:<conversation>` | shares to come, by their place | 48 h |
@@ -111,7 +111,7 @@ pub struct Notice {
     pub event: WebhookEvent,
 }
 
-/// Deliveries and events as the queues' server, which evicts nothing, remembers them.
+/// The record of deliveries and events, on the queues' server, which evicts nothing.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     client: Client,
@@ -121,13 +121,13 @@ pub struct Ledger {
 /// What became of a share.
 #[derive(Debug)]
 pub(super) enum Handled {
-    /// Its events are handled; says of each whether it is the asking job's.
+    /// Its events are handled; each with whether this job handled it.
     Done(Vec<bool>),
     /// Another share comes first.
     Behind(First),
 }
 
-/// Whoever comes first in a conversation.
+/// The delivery that is first in a conversation.
 #[derive(Debug)]
 pub(super) struct First {
     conversation: String,
@@ -141,7 +141,7 @@ impl Ledger {
     /// # Errors
     /// [`oxbull::Error::Invalid`] for the prefix.
     pub async fn open(client: &Client, prefix: &str) -> oxbull::Result<Self> {
-        // Looks at jobs and adds none, so it has nothing to say about the queue.
+        // It only reads jobs, so it must not write the queue's options.
         let queue = Queue::builder(client, QUEUE)
             .prefix(prefix)
             .skip_settings_update();
@@ -152,7 +152,7 @@ impl Ledger {
     }
 
     /// Gives a share of a delivery its place in the account's conversations, unless it has it;
-    /// says whether its events have been handled. Asking again is safe.
+    /// returns whether its events have been handled. Safe to repeat.
     ///
     /// # Errors
     /// When Redis did not answer.
@@ -228,7 +228,7 @@ impl Ledger {
     }
 
     /// Takes the place from a share that will not come: its job has ended, or is not there for
-    /// [`PASS_OVER_AFTER`] since its place was given. Says whether it did.
+    /// [`PASS_OVER_AFTER`] since its place was given. Returns whether it did.
     pub(super) async fn pass_over(&self, account: &str, first: &First) -> Result<bool, BoxError> {
         let id = job_of(&first.share);
         let job = self.queue.state(&id).await?;

@@ -1,20 +1,20 @@
 //! Splitting webhook deliveries into events, each of which is handled once although the API
 //! repeats deliveries, and in the order of its conversation although jobs run side by side.
 //!
-//! Handling an event is one step of Redis ([`Ledger`]): it is remembered, recorded for its account
-//! and published to who is listening. However often a delivery comes, a job runs or a worker
-//! dies, that step is done once:
+//! Handling an event is one step of Redis ([`Ledger`]): it is claimed, recorded for its account
+//! and published to listeners. However often a delivery arrives, a job runs or a worker
+//! crashes, this step happens once:
 //!
 //! - *exactly once*: the entry in the account's record, its count, and the `PUBLISH`;
-//! - *at most once* for each listener: Redis does not keep messages for those who are away, who
+//! - *at most once* for each listener: Redis keeps no messages for disconnected listeners, which
 //!   read the record instead.
 //!
 //! A conversation is an account and the other side of a message, postback, receipt or reaction.
 //! The gateway gives each delivery a place in its conversations before it is queued; a job whose
-//! place is not the first waits a moment, then steps aside without using an attempt. Whoever
-//! finds that the first place belongs to a job that has failed, or to one that never came, passes
-//! it over and says so. Deliveries that come into the queue past the gateway have no place: they
-//! are handled in the order of the queue, as far as jobs that run side by side keep it.
+//! place is not the first waits a moment, then is delayed without using an attempt. A
+//! job that finds the first place held by a failed job, or by one that was never queued, skips that
+//! place and logs it. Deliveries that were queued without the gateway have no place: they are handled
+//! in the order of the queue, as far as concurrent jobs keep it.
 
 mod event;
 mod handler;
@@ -49,7 +49,7 @@ pub struct WebhookDelivery {
 }
 
 impl WebhookDelivery {
-    /// The user to tell, where whoever queued the delivery said so in `userId`.
+    /// The user to notify, from the field `userId` of deliveries that a backend queued.
     pub fn user(&self) -> Option<&str> {
         self.other.get("userId")?.as_str()
     }

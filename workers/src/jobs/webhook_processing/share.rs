@@ -75,8 +75,8 @@ mod tests {
 
     use super::*;
 
-    /// An account's events stay together and in order whatever comes between them, and what a
-    /// delivery says twice is one event.
+    /// An account's events stay together and in order regardless of entries in between, and an event
+    /// that a delivery contains twice is one event.
     #[test]
     fn delivery_is_split_by_account() {
         let message = |account: &str, peer: &str, mid: &str| {

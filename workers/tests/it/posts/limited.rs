@@ -86,13 +86,13 @@ async fn used_up_quota_puts_posts_off() -> TestResult {
 
 /// Limits that leave no room for too long end the post, and its user learns it.
 #[tokio::test]
-async fn post_that_is_put_off_for_too_long_fails() -> TestResult {
+async fn post_that_is_postponed_for_too_long_fails() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
     fixture
         .simulator
         .arm(Fault::rate_limit(LATER).account(ACCOUNT));
     let limits = PublishLimits {
-        put_off: Duration::from_millis(1),
+        postpone_max: Duration::from_millis(1),
         ..short()
     };
     let worker = fixture.work(limits).await?;

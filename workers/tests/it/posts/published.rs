@@ -96,9 +96,9 @@ async fn retry_does_not_publish_twice() -> TestResult {
     Ok(())
 }
 
-/// The last attempt must not fail a post that may be public: it is put off until that is known.
+/// The last attempt must not fail a post that may be public: it is postponed until that is known.
 #[tokio::test]
-async fn last_attempt_in_doubt_is_put_off() -> TestResult {
+async fn last_attempt_in_doubt_is_postponed() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new().polls(0)).await?;
     let lost = Fault::lose_reply().on(Operation::Publish).times(1);
     fixture.simulator.arm(lost);
