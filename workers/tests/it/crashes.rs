@@ -351,7 +351,7 @@ async fn failure_is_told_once_wherever_its_publisher_dies() -> TestResult {
 /// The last attempt fails, and its repetition after a crash would publish: once its user was told
 /// of the failure, it must not.
 #[tokio::test]
-async fn what_users_are_told_stays_true() -> TestResult {
+async fn notices_stay_true() -> TestResult {
     kill_everywhere(Kind {
         end: End::AsTold,
         least: 2,

@@ -25,8 +25,8 @@ fn post(account: &str, number: usize) -> Value {
     })
 }
 
-/// What one publisher learns of an account's limit all of them heed: its posts step back without
-/// using an attempt or asking the API, and the other accounts' posts, though they were added
+/// All publishers respect an account's limit that one of them found: its posts are postponed without
+/// an attempt or a request, and the other accounts' posts, though they were added
 /// later, are published meanwhile.
 #[tokio::test]
 async fn throttled_account_holds_up_no_other() -> TestResult {
@@ -62,7 +62,7 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
         let job = reaches(&queue, id, JobState::Delayed).await?;
         assert_eq!(job.attempts_made, 0);
     }
-    // Each publisher, with one job at a time, may have asked before it heard of the limit.
+    // Each publisher, with one job at a time, may have asked before it knew of the limit.
     let asked = simulator.counters().accounts["limited"];
     assert!((1..=2).contains(&asked), "{asked}");
     assert_eq!(simulator.published().len(), free.len());
@@ -93,7 +93,7 @@ async fn throttled_account_holds_up_no_other() -> TestResult {
     Ok(())
 }
 
-/// Logs are kept and read by many, and so are jobs: even the most talkative log, a failure reason
+/// Logs are kept and read by many, and so are jobs: even the most verbose log, a failure reason
 /// and a message to a user must not show a token.
 #[tokio::test]
 async fn tokens_show_nowhere() -> TestResult {
@@ -122,7 +122,7 @@ async fn tokens_show_nowhere() -> TestResult {
     }
     publisher.kill().await?;
     let log = log.await??;
-    assert!(log.contains("graph request"), "the log is not talkative");
+    assert!(log.contains("graph request"), "the log is not verbose");
     seen.push(log);
     for text in seen {
         let found = text.lines().find(|line| line.contains(TOKEN));

@@ -323,7 +323,7 @@ mod tests {
 
     /// Without an id, equal content is the same event and other content is not.
     #[test]
-    fn events_without_ids_are_told_apart_by_content() {
+    fn events_without_ids_are_distinguished_by_content() {
         let referral = |time: i64| {
             let item = json!({ "timestamp": time, "referral": {"ref": "m1"} });
             ids(&json!({ "id": "178", "messaging": [item] }))

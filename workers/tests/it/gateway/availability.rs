@@ -14,10 +14,10 @@ async fn get_health(mut http: Http) -> TestResult<(u16, String)> {
     Ok((health.status, health.body))
 }
 
-/// Without Redis nothing is acknowledged: the sender comes again, and finds its delivery new or
-/// known. Health says so, and all is well once Redis is back.
+/// Without Redis no delivery is acknowledged, so that the sender repeats it. Health reports the
+/// outage, and recovers once Redis is back.
 #[tokio::test]
-async fn redis_away_means_come_again() -> TestResult {
+async fn unavailable_redis_is_answered_with_503() -> TestResult {
     let fixture = GatewayFixture::start().await?;
     let mut http = fixture.http().await?;
     let health = http.get("/health").await?;
@@ -63,9 +63,9 @@ async fn redis_away_means_come_again() -> TestResult {
     Ok(())
 }
 
-/// A Redis that hangs must not make the sender hang.
+/// A hanging Redis must not make the sender wait.
 #[tokio::test]
-async fn hanging_redis_means_come_again() -> TestResult {
+async fn hanging_redis_is_answered_with_503() -> TestResult {
     let fixture = GatewayFixture::with(options().store_within(Duration::from_millis(100))).await?;
     let body = fixture.fresh("a");
     fixture.server.freeze()?;
@@ -84,8 +84,7 @@ async fn hanging_redis_means_come_again() -> TestResult {
     Ok(())
 }
 
-/// A full server answers, but nothing can be stored on it: health and readiness say so, and that it
-/// is over.
+/// A full server answers, but stores nothing: health and readiness report it, and recover after it.
 #[tokio::test]
 async fn full_redis_is_not_up() -> TestResult {
     let fixture = GatewayFixture::start().await?;
@@ -126,7 +125,7 @@ async fn full_redis_is_not_up() -> TestResult {
     Ok(())
 }
 
-/// A balancer hears that the gateway is about to stop before a connection is refused.
+/// A load balancer sees that the gateway is stopping before a connection is refused.
 #[tokio::test]
 async fn draining_gateway_is_not_ready_and_takes_deliveries() -> TestResult {
     let fixture = GatewayFixture::with(options().drain_delay(DEADLINE)).await?;

@@ -17,7 +17,7 @@ use super::GatewayFixture;
 use crate::http::{Answer, Http, SECRET, TOKEN, options};
 use crate::support::ACCOUNT;
 
-/// A gateway that reads what nobody has stored.
+/// Options of a gateway that reads accounts without a snapshot from the API.
 fn reading(simulator: &Simulator) -> TestResult<GatewayOptions> {
     let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
     let tokens = AccessTokens::shared(AccessToken::new("s3cret-token"));
@@ -60,8 +60,8 @@ async fn overview_is_slow_once_and_fast_after() -> TestResult {
     Ok(())
 }
 
-/// Readers and workers share the API's limits: an account that is to be left alone is not asked
-/// about for a reader either, who hears when to come again.
+/// The gateway and the workers share the API's limits: during an account's cooldown it is not
+/// requested for a reader either, and the answer has a `Retry-After`.
 #[tokio::test]
 async fn held_account_is_not_asked_about() -> TestResult {
     let simulator = Simulator::start(SimulatorOptions::new()).await?;
@@ -104,7 +104,7 @@ async fn stored_overview_needs_no_api() -> TestResult {
 
 /// Users have entries of their own, and only a verified session makes one.
 #[tokio::test]
-async fn session_tells_whose_entry_it_is() -> TestResult {
+async fn session_decides_whose_entry_is_used() -> TestResult {
     let server = RedisServer::start().await?;
     let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
     let sessions = Sessions::builder(&client).unsealed().build()?;

@@ -27,7 +27,7 @@ fn program(redis: &str) -> Command {
     command
 }
 
-/// A gateway that cannot tell friend from foe does not start, and names what it lacks.
+/// A gateway without its secrets could not authenticate anyone: it does not start, and names the variable.
 #[tokio::test]
 async fn missing_secret_is_a_refusal_to_start() -> TestResult {
     for (variable, value) in [
@@ -50,8 +50,8 @@ async fn missing_secret_is_a_refusal_to_start() -> TestResult {
     Ok(())
 }
 
-/// Notices to stop, the program answers what it has begun to read, then ends well; nothing that it
-/// logged shows a secret or a delivery.
+/// After SIGTERM the program answers the requests that it has begun to read and exits with 0; its log
+/// shows neither a secret nor a delivery.
 #[tokio::test]
 async fn signal_ends_the_program_after_its_requests() -> TestResult {
     let server = RedisServer::start().await?;

@@ -11,7 +11,7 @@ use oxbull_workers::jobs::post_publishing::PublishLimits;
 use super::{PostFixture, USER, shoes, short};
 use crate::support::{ACCOUNT, LATER, reaches};
 
-/// Usage that nears its end is heeded before the API refuses: the run stops where it is, and the
+/// Usage that nears its end is respected before the API refuses: the run stops where it is, and the
 /// account's other posts wait without a request.
 #[tokio::test]
 async fn nearly_used_up_rate_holds_the_account() -> TestResult {
@@ -61,9 +61,9 @@ async fn limit_of_the_application_holds_every_account() -> TestResult {
     Ok(())
 }
 
-/// A used up quota puts off the posts of its account until it looks again.
+/// A used-up quota postpones the posts of its account until the next check.
 #[tokio::test]
-async fn used_up_quota_puts_posts_off() -> TestResult {
+async fn used_up_quota_postpones_posts() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new().publishing_quota(1)).await?;
     let worker = fixture.work(short()).await?;
     let first = fixture.add(&shoes()).await?;
@@ -84,7 +84,7 @@ async fn used_up_quota_puts_posts_off() -> TestResult {
     Ok(())
 }
 
-/// Limits that leave no room for too long end the post, and its user learns it.
+/// A post that limits have postponed for too long fails, with a notice to its user.
 #[tokio::test]
 async fn post_that_is_postponed_for_too_long_fails() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;

@@ -18,7 +18,7 @@ use crate::support::{ACCOUNT, LATER, RedisFixture, Subscriber, graph, tokens};
 
 const USER: &str = "user-1";
 
-/// A worker of posts, its API, and whoever is notices.
+/// A worker of posts, its API, and a subscriber to notices.
 struct PostFixture {
     redis: RedisFixture,
     simulator: Simulator,
@@ -70,7 +70,7 @@ impl PostFixture {
         Ok(self.queue.add_with("publish", post, options).await?.id)
     }
 
-    /// Ends a hold of the account, as time does; says whether there was one.
+    /// Ends a cooldown of the account, as time does; returns whether there was one.
     async fn end_hold(&self, scope: LimitScope) -> TestResult<bool> {
         let cooldowns = Cooldowns::new(self.redis.client.clone());
         Ok(cooldowns.end(scope, &AccountId::new(ACCOUNT)?).await?)

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{PostFixture, USER, long, quick, shoes, short};
 use crate::support::{ACCOUNT, reaches};
 
-/// The plain way of a post: its job waits for the container as delayed, without an attempt; its
+/// The usual course of a post: its job waits for the container as delayed, without an attempt; its
 /// result and its user learn where it is, and its data keeps what the backend wrote.
 #[tokio::test]
 async fn post_is_published_in_one_attempt() -> TestResult {
@@ -25,7 +25,7 @@ async fn post_is_published_in_one_attempt() -> TestResult {
         Some(published[0].media.clone())
     );
     assert_eq!(job.attempts_made, 1);
-    assert!(job.attempts_started > 1, "it stepped aside for its media");
+    assert!(job.attempts_started > 1, "it was delayed for its media");
     let notices = fixture.subscriber.wait_for(USER, 1).await?;
     let at = notices[0]["at"].clone();
     assert_eq!(

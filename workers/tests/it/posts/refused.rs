@@ -11,9 +11,10 @@ use serde_json::json;
 use super::{PostFixture, USER, post, shoes, short};
 use crate::support::{ACCOUNT, LATER, reaches, tokens};
 
-/// What can never work must not use up attempts and the account's rate; its user learns why.
+/// A post that can never be published must not use attempts or the account's rate; its user gets the
+/// reason.
 #[tokio::test]
-async fn hopeless_posts_fail_at_once_with_their_reason() -> TestResult {
+async fn unpublishable_posts_fail_at_once_with_their_reason() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
     let worker = fixture.work(short()).await?;
     let permission = Fault::error(403, 10).on(Operation::CreateContainer);
@@ -48,8 +49,8 @@ async fn hopeless_posts_fail_at_once_with_their_reason() -> TestResult {
     Ok(())
 }
 
-/// An expired token fails each of the account's posts with one request, and names the cure. Once
-/// the account is connected again a retry by hand publishes, and the user is told that too.
+/// An expired token fails each of the account's posts with one request, and names the remedy. Once
+/// the account is connected again a retry by hand publishes, with a notice to the user.
 #[tokio::test]
 async fn expired_token_asks_for_a_reconnection() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
@@ -78,7 +79,7 @@ async fn expired_token_asks_for_a_reconnection() -> TestResult {
     Ok(())
 }
 
-/// An account whose token nobody configured is the same case.
+/// An account without a configured token is the same case.
 #[tokio::test]
 async fn missing_token_asks_for_a_reconnection() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
@@ -95,7 +96,7 @@ async fn missing_token_asks_for_a_reconnection() -> TestResult {
     Ok(())
 }
 
-/// A passing failure costs an attempt; the third ends the job, and only then the user is notices.
+/// A passing failure costs an attempt; the third ends the job, and only then the user is notified.
 #[tokio::test]
 async fn third_passing_failure_is_final() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;

@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use super::{PostFixture, USER, post, quick, shoes, short};
 use crate::support::{graph, reaches, tokens};
 
-/// Whatever fails a post before its handler, and whatever becomes of its job then, its user is told
-/// once.
+/// A post that fails before its handler notifies its user once, for any cause and any retention of its
+/// job.
 #[tokio::test]
-async fn every_cause_before_the_handler_is_told_once() -> TestResult {
+async fn every_failure_before_the_handler_notifies_once() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
     let server = &fixture.redis.server;
     let causes: [(&str, &[&str], JobOptions); 5] = [
@@ -76,10 +76,10 @@ async fn every_cause_before_the_handler_is_told_once() -> TestResult {
     Ok(())
 }
 
-/// Who was refused a part of following stays where it is: the failure that could not be told is told
-/// once it may be, and until then the program's health says so.
+/// A follower without a permission stays at its position: the notice is sent once it is permitted, and
+/// until then the program's health reports the problem.
 #[tokio::test]
-async fn follower_that_is_refused_moves_on_past_nobody() -> TestResult {
+async fn refused_follower_skips_no_failure() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
     let worker = fixture.work(short()).await?;
     let server = &fixture.redis.server;
@@ -124,10 +124,10 @@ async fn follower_that_is_refused_moves_on_past_nobody() -> TestResult {
     Ok(())
 }
 
-/// A job that fails without its handler, as one that stalled too often, is told too, once: also
-/// when its worker died with the news, and with a word of warning where the post may be public.
+/// A job that fails outside its handler, such as one that stalled too often, notifies its user once:
+/// also when its worker died before, and with a warning where the post may be public.
 #[tokio::test]
-async fn failure_without_the_handler_is_told() -> TestResult {
+async fn failure_outside_the_handler_notifies_the_user() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
     let reason = "job stalled more than allowable limit";
     let fail = async |data: &Value| -> TestResult<JobId> {
