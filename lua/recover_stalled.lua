@@ -6,9 +6,9 @@
   end move them only nearer. Checks are at least one interval apart per queue. A job that has stalled too
   often fails with its next start, before its handler.
   KEYS    1 base: the queue's key prefix with its trailing colon
-  ARGV    1 now (ms)   2 interval (ms)   3 stalls a job may have   4 continue: where a check that
-          this caller began goes on, else 0
-  Returns {recovered ids, ids without a job that were dropped, where the check goes on (0: it has
+  ARGV    1 now (ms)   2 interval (ms)   3 stalls a job may have   4 continue: where to continue a
+          check that this caller began, else 0
+  Returns {recovered ids, ids without a job that were dropped, where to continue the check (0: it has
           ended; else the pass, and 2 for each active job that is left), ms until the next check is
           possible, those of the recovered that will fail: id, stalls, ...}
   Emits   waiting, stalled

@@ -7,9 +7,9 @@
   its end does not affect the parent.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 id   2 children: 1 to remove them too, else 0
-          then, to go on, what the call before returned
+          then, to continue, what the call before returned
   Returns 1 when the job was deleted, 0 when there was none; or a refusal: SCHEDULER_OWNED, LOCKED
-          or where to go on: {"check", how many were checked, job key, cursor, ...}: nothing has changed;
+          or where to continue: {"check", how many were checked, job key, cursor, ...}: nothing has changed;
           {"remove", job key, the state it was in, ...}
   Emits   removed per deleted job; waiting, for a parent that was released
   Uses    codes, events, gate, marker, job, parent, dedup, removal, lists, flow

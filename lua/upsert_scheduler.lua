@@ -22,7 +22,7 @@ local B, scheduler, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local occurrence, later, every = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local start, offset, all = tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'
 local after, definition = ARGV[15], B .. 'repeat:' .. scheduler
--- What the definition says from now on, beside the count of iterations and the offset.
+-- The new definition, except for its count of iterations and its offset.
 local names, values = { 'name' }, { ARGV[9] }
 if ARGV[10] ~= '' then
   names[2], values[2] = 'data', ARGV[10]

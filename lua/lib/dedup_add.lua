@@ -30,7 +30,7 @@ local function deduplication()
     end
   end
 
-  -- As above: those of the states in which owners are looked for.
+  -- As above: the keys of the states in which owners are searched.
   local function check_states(B)
     for _, set in ipairs({ 'delayed', 'completed', 'failed' }) do
       redis.call('ZCARD', B .. set)

@@ -3,7 +3,7 @@
 -- Replies about one result, beside 0 (stored) and refusals. The worker calls them by the same names.
 -- An earlier execution of the same call has stored it.
 local STORED_BEFORE = 1
--- A repeated result of which the job does not tell any more whether it was stored.
+-- A repeated result, of which it cannot be known any more whether it was stored.
 local UNKNOWN = 2
 -- Left for another call, because finding the job in a long list takes too much time.
 local TRY_AGAIN = 3
@@ -11,7 +11,7 @@ local TRY_AGAIN = 3
 -- How many finished jobs one call deletes for retention; `trim_finished` deletes the rest.
 local PRUNE_MAX = 100
 
--- How many entries of the list of active jobs one call passes over to find those of its results.
+-- How many entries of the list of active jobs one call skips to find those of its results.
 local SEARCHED_MAX = 200000
 
 -- How many arguments describe one result.
@@ -58,7 +58,7 @@ local function read_results(B, first, total, most)
 end
 
 -- Judges a repeated result whose job does not carry its lock. An activation ends by its holder or
--- by a stalled recovery, and every recovery counts `stc`: that tells which it was. A retry by hand
+-- by a stalled recovery, and every recovery counts `stc`, which shows which it was. A retry by hand
 -- forgets the recoveries; of the activations before it (`stf` is the last) nothing is known any more.
 -- `counts`: whether the result leaves the start counted.
 local function judge_repeat(B, result, counts, refusal)
@@ -249,8 +249,8 @@ local function emit_ended(B, ended)
 end
 
 -- Ends the attempts that ARGV lists. list: first (position of the first value), total, most (how many to
--- look at), again (whether they may have been stored before), now and points (of the metrics). The time is
--- there as text too (stamp), because the server writes numbers at the price of a conversion. Returns the
+-- consider), again (whether they may have been stored before), now and points (of the metrics). The time is
+-- there as text too (stamp), because numbers cost the server a conversion. Returns the
 -- replies, how many jobs completed or failed for good, whether a job was delayed, and the retention left.
 local function finish_jobs(B, settings, list)
   local results, some_children = read_results(B, list.first, list.total, list.most)

@@ -2,7 +2,7 @@
 
 -- What one step may cost, in jobs: about 20 us of the server's time each.
 local FLOW_BUDGET = 100
--- How many entries of a list are passed over in the time that a job costs.
+-- How many entries of a list are skipped in the time that a job costs.
 local ENTRIES_PER_JOB = 600
 -- How many jobs one step checks for locks, and how many in all: parents may form a cycle.
 local LOOK_MAX = 1000

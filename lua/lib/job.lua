@@ -19,7 +19,7 @@ local function count_up(text)
   return text and number_or_zero(text) + 1 or '1'
 end
 
--- Decodes JSON that somebody else wrote: nil when it is not a JSON object.
+-- Decodes JSON that other clients may have written: nil when it is not a JSON object.
 local function decode_object(text)
   if not text then
     return nil

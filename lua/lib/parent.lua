@@ -6,7 +6,7 @@ local function split_job_key(key)
   return string.match(key, '^(.*:)([^:]*)$')
 end
 
--- Decodes the link to a parent; the second value says whether the id in it is exact. Half a surrogate
+-- Decodes the link to a parent; the second value is whether the id in it is exact. Half a surrogate
 -- pair written as an escape, as `JSON.stringify` does, is no JSON for this decoder.
 local function decode_link(parent_json)
   local link = decode_object(parent_json)

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::job::{Added, JobId};
 use crate::wire::StreamEvent;
 
-/// How often a call is made whose reader had not kept up with the events.
+/// How often a call is made while the events come faster than they are read.
 const TRIES: usize = 50;
 
 /// Adds that may have been executed before: all of the jobs have ids of their own.
@@ -83,7 +83,7 @@ impl Replay for UpsertReplay<'_, '_> {
     }
 }
 
-/// The events came faster than they could be read; the caller may ask again.
+/// The error for events that came faster than they could be read; the caller may repeat the call.
 fn overtaken() -> CallError {
     CallError::NotExecuted(Error::Overloaded(
         "the queue's events came faster than they could be read".into(),

@@ -1,16 +1,16 @@
-//! Reading what scripts and commands answer.
+//! Decoding the replies of scripts and commands.
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::resp::Value;
 
-/// Says that a reply has another shape than its script's header promises.
+/// Returns the error for a reply of another shape than its script's header promises.
 pub(crate) fn unexpected(what: &str) -> Error {
     Error::Protocol(format!("{what} has an unexpected shape"))
 }
 
-/// Takes an array apart.
+/// Returns the items of an array.
 pub(crate) fn items(value: Value, what: &str) -> Result<Vec<Value>> {
     match value {
         Value::Array(items) => Ok(items),
@@ -30,7 +30,7 @@ pub(crate) fn int(value: &Value, what: &str) -> Result<i64> {
     }
 }
 
-/// Reads a score that is a time: whole milliseconds, unless somebody meddled.
+/// Reads a score that is a time, normally in whole milliseconds.
 pub(crate) fn score(value: &Value, what: &str) -> Result<Timestamp> {
     let millis = match value {
         Value::Double(number) => Some(*number),
@@ -56,7 +56,7 @@ pub(crate) fn text(value: Value, what: &str) -> Result<String> {
     })
 }
 
-/// Reads what may be no text.
+/// Reads bytes, which need not be text.
 pub(crate) fn bytes(value: Value, what: &str) -> Result<Vec<u8>> {
     match value {
         Value::BulkString(bytes) => Ok(bytes),

@@ -1,9 +1,9 @@
-//! Calls whose outcome is settled: after a lost answer the script is asked again, in a form that
-//! recognises its earlier execution, until the outcome is known.
+//! Calls whose outcome is settled: after a lost answer the call is repeated, in a form that recognises its
+//! earlier execution, until the outcome is known.
 //!
-//! That holds for adds with an id of their own and for upserts of schedulers. Results of attempts are
-//! settled by the worker, which does not give up while a job's lock may last; which errors are worth
-//! asking again is one decision for both ([`CallError::may_pass`]).
+//! Adds with an id of their own and upserts of schedulers are settled here. Results of attempts are settled
+//! by the worker, which does not give up while a job's lock may last; which errors are worth a repetition
+//! is one decision for both ([`CallError::may_pass`]).
 
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ impl Store {
         outcomes
     }
 
-    /// Writes a scheduler's definition and makes its iteration. Returns the iteration and its
+    /// Writes a scheduler's definition and adds its iteration. Returns the iteration and its
     /// occurrence.
     ///
     /// # Errors

@@ -39,11 +39,11 @@ pub(crate) struct EventBatch {
     pub(crate) events: Vec<RawEvent>,
 }
 
-/// A stream's own account of itself.
+/// What the server knows about a stream.
 #[derive(Debug, Default, PartialEq)]
 struct StreamState {
     exists: bool,
-    /// The newest id ever given out.
+    /// The newest id that was assigned.
     last: EventId,
     /// The oldest entry that is there.
     first: Option<EventId>,
@@ -74,7 +74,7 @@ pub(crate) struct EventReader {
 }
 
 impl EventReader {
-    /// Finds the place to begin at; what comes after is read, however late.
+    /// Finds the position to begin at. Everything after it is read, however late.
     pub(crate) async fn open(client: &Client, store: &Store, start: StreamStart) -> Result<Self> {
         let (position, ordinal) = match start {
             StreamStart::After(id) => (id, None),
@@ -99,7 +99,7 @@ impl EventReader {
         self.position
     }
 
-    /// Waits for entries, for at most a few seconds: the batch may be empty. Goes on by itself
+    /// Waits for entries, for at most a few seconds: the batch may be empty. Reconnects by itself
     /// after a lost connection.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl EventReader {
             .xread(&self.key, &after, self.count, READ_MAX);
         let [before, fresh, behind] = Box::pin(reading).await?;
         // Streams are trimmed from their old end: an entry up to here guarantees that everything after it is there.
-        // An idle reader looks all the same: a new stream may have ids that it will never reach.
+        // An idle reader checks too: a new stream may have ids that it will never reach.
         let before = !reply::items(before, "XRANGE")?.is_empty();
         let behind = !reply::items(behind, "XRANGE")?.is_empty();
         let events = fresh_events(fresh)?;
@@ -168,7 +168,7 @@ impl EventReader {
         if !state.exists {
             let lost = self.position != EventId::START && events.is_empty();
             if events.is_empty() {
-                // Whatever is written now, even by a server whose clock is behind, is new.
+                // Everything written from now on is new, even by a server whose clock is behind.
                 self.position = EventId::START;
                 self.ordinal = Some(0);
             }

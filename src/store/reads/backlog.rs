@@ -1,4 +1,4 @@
-//! How much a queue has to do, for monitoring.
+//! How much work a queue has, for monitoring.
 
 use crate::client::Repeat;
 use crate::clock::Timestamp;
@@ -26,7 +26,7 @@ pub(crate) struct Waiting {
 }
 
 impl Store {
-    /// Looks at the jobs that are next. Their data is not read.
+    /// Reads the jobs that run next, without their data.
     pub(crate) async fn waiting(&self) -> Result<Waiting> {
         let mut batch = Batch::new();
         batch.push(Command::new("LINDEX").arg(self.keys.key("wait")).arg(-1));

@@ -37,8 +37,8 @@ pub(crate) struct LogPage {
 impl Store {
     /// Sends reads as one transaction, so that they see one moment.
     ///
-    /// A server that is out of memory refuses transactions but not reads: these then go one by
-    /// one, which is better than not seeing what fills it.
+    /// A server that is out of memory refuses transactions but not reads: they are then sent
+    /// one by one, because they show what fills the server.
     async fn snapshot(&self, reads: &Batch, what: &str) -> Result<Vec<Value>> {
         let framed = reads.transaction();
         let mut answers = self.connection.pipeline(&framed, Repeat::Safe).await?;

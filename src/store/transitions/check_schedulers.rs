@@ -14,7 +14,7 @@ use crate::wire;
 
 static SCRIPT: Script = lua!("check_schedulers", uses: ["scheduler"]);
 
-/// How many schedulers one call looks at: less than a millisecond of the server's time.
+/// How many schedulers one call checks: less than a millisecond of the server's time.
 const PAGE: usize = 100;
 
 /// Finds schedulers whose current iteration will not run: a page of them.
@@ -22,7 +22,7 @@ pub(crate) struct CheckSchedulers {
     pub(crate) now: Timestamp,
     /// The shortest time between two checks of a queue.
     pub(crate) interval: Duration,
-    /// How many schedulers earlier calls of this check have looked at.
+    /// How many schedulers earlier calls of this check have checked.
     pub(crate) skip: u64,
 }
 

@@ -89,7 +89,7 @@ impl Transition for LiftLimit {
     }
 }
 
-/// Whole milliseconds, rounded up: a limit that ends early is none.
+/// Whole milliseconds, rounded up: a limit must not end early.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }

@@ -27,17 +27,17 @@ pub(crate) struct PatternOccurrences {
     pub(crate) following: Option<Timestamp>,
 }
 
-/// An iteration that may be made.
+/// The iteration to add.
 pub(crate) struct Successor {
     pub(crate) occurrences: PatternOccurrences,
-    /// The interval, where the definition says nothing.
+    /// The interval, if the definition has none.
     pub(crate) every: Option<Duration>,
     pub(crate) offset: Duration,
     pub(crate) end: Option<Timestamp>,
     pub(crate) iteration: Iteration,
 }
 
-/// Makes the iteration that follows one just activated.
+/// Adds the iteration that follows one just activated.
 pub(crate) struct NextIteration<'a> {
     pub(crate) scheduler: &'a [u8],
     pub(crate) activated: &'a JobId,
@@ -53,11 +53,11 @@ pub(crate) enum NextOutcome {
     Made(JobId),
     /// The activated job is not the current iteration of a scheduler.
     NotCurrent,
-    /// There is no further occurrence, or none was to be made.
+    /// There is no further occurrence, or none was to be added.
     Over,
     /// A job of that id exists; the scheduler has no next iteration now.
     Duplicate(JobId),
-    /// The queue does not have the scheduler, or it makes no such iterations.
+    /// The queue does not have the scheduler, or its iterations have other ids.
     Unknown,
     /// It belongs to a repeatable job of BullMQ 4: see [`NextRepeatable`](crate::store::NextRepeatable).
     Repeatable,

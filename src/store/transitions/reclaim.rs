@@ -14,7 +14,7 @@ static SCRIPT: Script = lua!("reclaim", uses: []);
 struct Reclaim<'a> {
     /// The lock token of that call.
     token: &'a LockToken,
-    /// How many of the oldest active jobs are still to be looked at.
+    /// How many of the oldest active jobs are still to be searched.
     left: Option<u64>,
 }
 

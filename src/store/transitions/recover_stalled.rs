@@ -21,7 +21,7 @@ pub(crate) struct RecoverStalled {
     pub(crate) interval: Duration,
     /// How many stalls a job may have.
     pub(crate) tolerated: u32,
-    /// Where a check that the caller began goes on; 0 begins one.
+    /// Where to continue a check that the caller began; 0 begins one.
     pub(crate) continued: u64,
 }
 
@@ -34,7 +34,7 @@ pub(crate) struct Recovered {
     pub(crate) failing: Vec<(JobId, u32)>,
     /// Ids without a job that were dropped.
     pub(crate) dangling: Vec<JobId>,
-    /// Where the check goes on; 0: it has ended.
+    /// Where to continue the check; 0: it has ended.
     pub(crate) more: u64,
     /// How long until another check is possible.
     pub(crate) wait: Duration,

@@ -29,7 +29,7 @@ struct RemoveJob<'a> {
 /// What a step did.
 #[derive(Debug)]
 enum Removal {
-    /// All is done; says whether there was such a job.
+    /// The removal is complete; whether the job existed.
     Done(bool),
     /// The flow is large: a next step begins here.
     More(Vec<Vec<u8>>),

@@ -18,14 +18,14 @@ static SCRIPT: Script = lua!(
     uses: ["events", "gate", "marker", "place", "job", "replay", "scheduler"]
 );
 
-/// Makes an iteration for a scheduler whose current one will not run.
+/// Adds an iteration for a scheduler whose current one will not run.
 pub(crate) struct RepairScheduler<'a> {
     pub(crate) scheduler: &'a str,
     /// The occurrence of the iteration, and what became of it, as they were found.
     pub(crate) occurrence: Timestamp,
     pub(crate) state: IterationState,
     pub(crate) now: Timestamp,
-    /// Whether the iteration of that occurrence is made again, instead of a later one.
+    /// Whether the iteration of that occurrence is added again, instead of a later one.
     pub(crate) same: bool,
     pub(crate) occurrences: PatternOccurrences,
     pub(crate) iteration: &'a Iteration,
@@ -34,10 +34,10 @@ pub(crate) struct RepairScheduler<'a> {
     pub(crate) events: Option<(EventId, bool)>,
 }
 
-/// What became of the try.
+/// What the repair did.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Repair {
-    /// The iteration was made.
+    /// The iteration was added.
     Made(JobId),
     /// Nothing was to be done.
     Nothing,

@@ -14,7 +14,7 @@ static SCRIPT: Script =
 pub(crate) struct RetryJob<'a> {
     /// The job.
     pub(crate) job: &'a JobId,
-    /// Whether it is looked for in completed; else in failed.
+    /// Whether the job is in completed; else in failed.
     pub(crate) completed: bool,
     /// Whether the attempts made are forgotten.
     pub(crate) reset_made: bool,

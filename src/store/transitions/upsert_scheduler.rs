@@ -38,7 +38,7 @@ pub(crate) enum FirstOccurrence {
     },
 }
 
-/// Writes a scheduler's definition and makes its iteration.
+/// Writes a scheduler's definition and adds its iteration.
 pub(crate) struct UpsertScheduler<'a> {
     pub(crate) scheduler: &'a str,
     pub(crate) now: Timestamp,

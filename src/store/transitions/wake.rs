@@ -8,7 +8,7 @@ use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!("wake", uses: ["gate", "marker"]);
 
-/// Gives a wake-up back, for another worker.
+/// Passes a wake-up on to another worker.
 pub(crate) struct Wake;
 
 impl Transition for Wake {
