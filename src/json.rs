@@ -102,7 +102,7 @@ impl Serialize for Stored<'_> {
 }
 
 /// Takes an object apart: its members, and as text those that are nested too deeply to be read,
-/// with U+FFFD for half a surrogate pair. `None` when the text is no JSON object.
+/// with U+FFFD for half a surrogate pair. `None` when the text is not a JSON object.
 pub(crate) fn object(text: &str) -> Option<(Map<String, Value>, BTreeMap<String, String>)> {
     match read(text) {
         Ok(Value::Object(map)) => return Some((map, BTreeMap::new())),

@@ -273,7 +273,7 @@ mod tests {
         let shown = serde_json::to_value(record(&[("priority", "x")])).unwrap();
         assert_eq!(
             shown["problems"][0],
-            "priority: is no number and counts as 0: x"
+            "priority: is not a number and counts as 0: x"
         );
         let shown = serde_json::to_value(record(&[("priority", "2")])).unwrap();
         assert_eq!(shown.get("problems"), None);

@@ -117,7 +117,7 @@ fn number(text: &str) -> Option<i64> {
 fn whole(job: &mut JobRecord, field: &str, text: &str) -> i64 {
     number(text).unwrap_or_else(|| {
         job.problems
-            .push(problem(field, "is no number and counts as 0", text));
+            .push(problem(field, "is not a number and counts as 0", text));
         0
     })
 }
@@ -126,7 +126,7 @@ fn instant(job: &mut JobRecord, field: &str, text: &str) -> Option<Timestamp> {
     let instant = number(text).map(Timestamp::from_millis);
     if instant.is_none() {
         job.problems
-            .push(problem(field, "is no number and counts as absent", text));
+            .push(problem(field, "is not a number and counts as absent", text));
     }
     instant
 }
@@ -247,7 +247,7 @@ mod tests {
         assert!(
             record(&[("priority", "x")])
                 .problems
-                .contains(&"priority: is no number and counts as 0: x".to_owned())
+                .contains(&"priority: is not a number and counts as 0: x".to_owned())
         );
     }
 

@@ -441,10 +441,10 @@ async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
     let named: Vec<String> = named.collect();
     let named = named.join("\n");
     for problem in [
-        r#"opts.attempts: is no number and counts as absent: \"three\""#,
-        "opts.removeOnFail: has a age that is no number",
-        "opts: is no JSON object: not json",
-        "timestamp: is no number and counts as 0: x",
+        r#"opts.attempts: is not a number and counts as absent: \"three\""#,
+        "opts.removeOnFail: has an option age that is not a number",
+        "opts: is not a JSON object: not json",
+        "timestamp: is not a number and counts as 0: x",
         "parent: has no id and queueKey: x",
     ] {
         assert!(named.contains(problem), "{problem} in {named}");

@@ -440,9 +440,9 @@ async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
         let record = listed.iter().find(|record| record.id == id);
         record.map_or("", |record| record.problems[0].as_str())
     };
-    assert_eq!(problem("interval"), "every: is no number of at least 1");
+    assert_eq!(problem("interval"), "every: is not a number of at least 1");
     assert_eq!(problem("orphan"), "definition: is missing");
-    assert_eq!(problem("never"), "next: is no time");
+    assert_eq!(problem("never"), "next: is not a time");
     assert!(problem("list").contains("WRONGTYPE"), "{}", problem("list"));
     // They are reported, not armed, and keep none from being armed.
     scene.delete(&iteration("good", MINUTE)).await?;

@@ -679,7 +679,7 @@ async fn debug_output_has_no_secret() -> TestResult {
         .load::<u8>(&token)
         .await
         .err()
-        .ok_or("it is no number")?;
+        .ok_or("it is not a number")?;
     let text = format!("{token:?} {session:?} {sessions:?} {wrong} {wrong:?}");
     let secret = token.as_str().split('.').next().unwrap_or_default();
     assert!(!text.contains(secret) && !text.contains(CANARY), "{text}");

@@ -49,7 +49,7 @@ async fn metrics_that_are_no_numbers_do_not_fail_results() -> TestResult {
     Ok(())
 }
 
-/// A counter of jobs that is no number refuses a schedule as a whole.
+/// A counter of jobs that is not a number refuses a schedule as a whole.
 #[tokio::test]
 async fn schedule_without_a_counter_is_not_stored_by_halves() -> TestResult {
     let stage = Fixture::start().await?;
@@ -66,7 +66,7 @@ async fn schedule_without_a_counter_is_not_stored_by_halves() -> TestResult {
     Ok(())
 }
 
-/// A count of iterations that is no number leaves the current iteration the scheduler's last one.
+/// A count of iterations that is not a number leaves the current iteration the scheduler's last one.
 #[tokio::test]
 async fn schedule_whose_count_is_no_number_stays_where_it_is() -> TestResult {
     let stage = Fixture::start().await?;

@@ -280,7 +280,7 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
         .get::<u32>("token:17")
         .await
         .err()
-        .ok_or("it is no number")?;
+        .ok_or("it is not a number")?;
     assert!(
         matches!(number, VaultError::Open(OpenError::Content(_))),
         "{number:?}"

@@ -171,7 +171,7 @@ impl Driver {
     pub(crate) async fn lasts(&mut self, key: &str) -> TestResult<i64> {
         let key = self.key(key);
         let left = self.redis.call(&["PTTL", &key]).await?;
-        left.int().ok_or_else(|| "PTTL is no number".into())
+        left.int().ok_or_else(|| "PTTL is not a number".into())
     }
 
     /// Reads all keys.

@@ -401,6 +401,6 @@ fn millis(key: &str, text: &str) -> Result<Timestamp> {
         .map(Timestamp::from_millis)
         .map_err(|_| Error::Decode {
             what: named(key),
-            source: "a time is no number".into(),
+            source: "a time is not a number".into(),
         })
 }

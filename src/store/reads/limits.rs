@@ -9,7 +9,7 @@ use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 
 impl Store {
-    /// Reads how many jobs may be active at once. A value that is no number does not bound
+    /// Reads how many jobs may be active at once. A value that is not a number does not bound
     /// anything, which holds for workers too.
     pub(crate) async fn global_concurrency(&self) -> Result<Option<u32>> {
         let [concurrency] = self.settings(["concurrency"]).await?;

@@ -31,7 +31,7 @@ pub(crate) fn decode_options(text: &str) -> DecodedOptions {
         return decoded;
     }
     let Some((map, mut unknown)) = json::object(text) else {
-        let problem = problem("opts", "is no JSON object", text);
+        let problem = problem("opts", "is not a JSON object", text);
         decoded.problems.push(problem);
         return decoded;
     };
@@ -136,7 +136,7 @@ impl Reading<'_> {
     fn number(&mut self) -> Option<f64> {
         let number = number_of(self.value);
         if number.is_none() {
-            self.note("is no number and counts as absent");
+            self.note("is not a number and counts as absent");
         }
         number
     }
@@ -152,7 +152,7 @@ impl Reading<'_> {
     fn id(&mut self, value: &Value) -> Option<JobId> {
         let id = text_of(value);
         if id.is_none() {
-            self.note("is no text and counts as absent");
+            self.note("is not text and counts as absent");
         }
         id.filter(|id| !id.is_empty()).map(JobId::existing)
     }
@@ -193,7 +193,7 @@ impl Reading<'_> {
                 })
             }
             Value::Bool(_) | Value::Array(_) | Value::Null => {
-                self.note("is no backoff and counts as absent");
+                self.note("is not a backoff and counts as absent");
                 None
             }
         }
@@ -204,7 +204,7 @@ impl Reading<'_> {
         let value = map.get(name).filter(|value| !value.is_null())?;
         let number = number_of(value);
         if number.is_none() && value.as_str() != Some("") {
-            self.note(&format!("has a {name} that is no number"));
+            self.note(&format!("has an option {name} that is not a number"));
         }
         number
     }
@@ -237,7 +237,7 @@ impl Reading<'_> {
             Value::Object(map) => {
                 let mut bound = |name: &str| {
                     if map.get(name).is_some_and(Value::is_boolean) {
-                        self.note(&format!("has a {name} that is no number"));
+                        self.note(&format!("has an option {name} that is not a number"));
                         return None;
                     }
                     self.member(map, name).filter(|number| *number >= 0.0)
@@ -246,7 +246,7 @@ impl Reading<'_> {
                 let count = count.filter(|count| {
                     let usable = count.fract() == 0.0;
                     if !usable {
-                        self.note("has a count that is no whole number");
+                        self.note("has a count that is not a whole number");
                     }
                     usable
                 });
@@ -263,7 +263,7 @@ impl Reading<'_> {
             // An empty table stored by a Redis-side encoder reads as an empty list.
             Value::Array(list) => {
                 if !list.is_empty() {
-                    self.note("is no retention and keeps the job");
+                    self.note("is not a retention and keeps the job");
                 }
                 Some(Retention::KeepAll)
             }
@@ -275,7 +275,7 @@ impl Reading<'_> {
         if count < 0.0 {
             Retention::KeepAll
         } else if count.fract() != 0.0 {
-            self.note("is no whole number and keeps the job");
+            self.note("is not a whole number and keeps the job");
             Retention::KeepAll
         } else if count == 0.0 {
             Retention::Remove

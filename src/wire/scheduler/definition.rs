@@ -70,7 +70,7 @@ pub(crate) fn decode_scheduler(
 ) -> SchedulerRecord {
     let mut record = SchedulerRecord::new(id, next);
     if !(0..=OCCURRENCE_MAX).contains(&next.as_millis()) {
-        record.problems.push("next: is no time".to_owned());
+        record.problems.push("next: is not a time".to_owned());
     }
     let mut empty = true;
     for (name, value) in fields {
@@ -102,7 +102,7 @@ fn decode_field(record: &mut SchedulerRecord, name: String, text: String) {
     let mut whole_number = |least: i64| match text.trim().parse::<f64>() {
         Ok(number) if number.is_finite() && whole(number) >= least => Some(whole(number)),
         _ => {
-            problems.push(format!("{name}: is no number of at least {least}"));
+            problems.push(format!("{name}: is not a number of at least {least}"));
             None
         }
     };

@@ -147,7 +147,7 @@ impl Repetition {
     /// The member that is missing or does not decode.
     pub(crate) fn of_iteration(options: &str) -> Result<Self, String> {
         let Some((options, deep)) = json::object(options) else {
-            return Err("opts: is no JSON object".to_owned());
+            return Err("opts: is not a JSON object".to_owned());
         };
         let Some(Value::Object(repeat)) = options.get("repeat") else {
             return Err("opts.repeat: is missing".to_owned());
@@ -252,7 +252,7 @@ fn optional(map: &Map<String, Value>, name: &str) -> Result<Option<i64>, String>
         None | Some(Value::Null) => Ok(None),
         Some(value) => match finite(value) {
             Some(number) => Ok(Some(whole(number))),
-            None => Err(format!("opts.repeat.{name}: is no number")),
+            None => Err(format!("opts.repeat.{name}: is not a number")),
         },
     }
 }
@@ -303,7 +303,7 @@ mod tests {
     fn what_is_missing_or_broken_is_named() {
         for (options, problem) in [
             ("{}", "opts.repeat: is missing"),
-            ("[]", "opts: is no JSON object"),
+            ("[]", "opts: is not a JSON object"),
             (
                 r#"{"repeat":{}}"#,
                 "opts.repeat: has neither every nor pattern",
@@ -314,7 +314,7 @@ mod tests {
             ),
             (
                 r#"{"repeat":{"every":5,"limit":"x"}}"#,
-                "opts.repeat.limit: is no number",
+                "opts.repeat.limit: is not a number",
             ),
         ] {
             assert_eq!(Repetition::of_iteration(options).unwrap_err(), problem);

@@ -174,7 +174,7 @@ impl RedisServer {
     /// [`cli`](Self::cli) for commands that answer with a number.
     ///
     /// # Errors
-    /// As for `cli`, and if the reply is no number.
+    /// As for `cli`, and if the reply is not a number.
     pub async fn int(&self, args: &[&str]) -> Result<i64> {
         let reply = self.cli(args).await?;
         reply

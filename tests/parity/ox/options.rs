@@ -144,7 +144,7 @@ pub(super) fn text(value: &Value) -> TestResult<&str> {
 pub(super) fn number(value: &Value) -> TestResult<u64> {
     value
         .as_u64()
-        .ok_or_else(|| format!("{value} is no whole number").into())
+        .ok_or_else(|| format!("{value} is not a whole number").into())
 }
 
 pub(super) fn millis(value: &Value) -> TestResult<Duration> {

@@ -190,13 +190,13 @@ fn broken_values_are_named_and_the_others_kept() {
     assert_eq!(
         decoded.problems,
         [
-            "opts.attempts: is no number and counts as absent: []",
-            "opts.delay: is no number and counts as absent: \\\"soon\\\"",
+            "opts.attempts: is not a number and counts as absent: []",
+            "opts.delay: is not a number and counts as absent: \\\"soon\\\"",
         ]
     );
     assert_eq!(
         decode_options("{\"attempts\":3").problems,
-        ["opts: is no JSON object: {\\\"attempts\\\":3"]
+        ["opts: is not a JSON object: {\\\"attempts\\\":3"]
     );
     assert_eq!(decode_options("null").problems.len(), 1);
     assert_eq!(decode_options("").problems.len(), 0);

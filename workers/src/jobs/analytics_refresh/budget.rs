@@ -59,7 +59,7 @@ pub enum InvalidBudget {
     /// It has another form.
     #[error("must be <requests>/<seconds>, such as 200/3600")]
     Form,
-    /// One of the two is no number.
+    /// One of the two is not a number.
     #[error("must be <requests>/<seconds>, such as 200/3600")]
     Number(#[from] ParseIntError),
     /// One of the two is 0.
