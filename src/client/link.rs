@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::metrics;
 use crate::resp::{self, Command, Value};
 
-/// A connection that lived this long worked, even if nobody used it.
+/// A connection that lasted this long worked, even if it was not used.
 const STEADY: Duration = Duration::from_secs(2);
 /// How long a suspected socket has to answer a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -36,10 +36,29 @@ pub(super) struct Generation {
     /// Cancelled when the socket must not be used any more; its owner then closes it.
     dead: CancellationToken,
     reason: OnceLock<String>,
-    /// Whether a request was answered: then the next backoff starts anew.
+    /// Whether a request was answered: then the next backoff starts from its shortest wait.
     useful: AtomicBool,
     /// Whether it was given up for its silence.
     late: AtomicBool,
+    /// Notified when a caller has stopped waiting for an answer.
+    abandoned: Notify,
+}
+
+/// A request without an answer. Dropped as such, it leaves the suspicion that there is none to come:
+/// callers with little patience must not hide a silent peer from each other.
+struct Unanswered<'a>(&'a Generation);
+
+impl Unanswered<'_> {
+    /// Notes that the answer has come, or will not.
+    fn end(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.0.abandoned.notify_one();
+    }
 }
 
 impl Generation {
@@ -70,10 +89,12 @@ impl Generation {
         command: Bytes,
         deadline: Duration,
     ) -> Result<Value, LostReply> {
+        let unanswered = Unanswered(self);
         let result = match timeout(deadline, self.connection.request(command)).await {
             Ok(result) => result.map_err(LostReply::from),
             Err(_) => Err(LostReply::Late(deadline)),
         };
+        unanswered.end();
         if matches!(&result, Ok(value) if !matches!(value, Value::ServerError(_))) {
             self.mark_useful();
         }
@@ -87,11 +108,13 @@ impl Generation {
         answers: usize,
         deadline: Duration,
     ) -> Result<Vec<Value>, LostReply> {
+        let unanswered = Unanswered(self);
         let answers = self.connection.request_all(commands, answers);
         let result = match timeout(deadline, answers).await {
             Ok(result) => result.map_err(LostReply::from),
             Err(_) => Err(LostReply::Late(deadline)),
         };
+        unanswered.end();
         if result.is_ok() {
             self.mark_useful();
         }
@@ -263,7 +286,8 @@ impl Connection {
             if timeout_at(deadline, changes.changed()).await.is_err() {
                 let error = last.unwrap_or_else(|| {
                     ConnectError::unreachable(format!(
-                        "{}: no connection before the deadline",
+                        "{}: no connection before the deadline, and no attempt has ended; the tokio \
+                         runtime on which the client was first used may not be running",
                         inner.settings.address
                     ))
                 });
@@ -332,6 +356,7 @@ impl Inner {
             reason: OnceLock::new(),
             useful: AtomicBool::new(false),
             late: AtomicBool::new(false),
+            abandoned: Notify::new(),
         });
         self.state.send_replace(State::Up(Arc::clone(&generation)));
         tokio::select! {
@@ -364,12 +389,16 @@ impl Inner {
         }
     }
 
-    /// Probes the socket whenever another one of the client has fallen silent, so that a peer that
-    /// vanished costs one deadline, not one for each socket; ends when there is no answer.
+    /// Probes the socket whenever it may have fallen silent; ends when there is no answer. A peer that
+    /// vanished costs one deadline, not one for each socket or for each caller.
     async fn probe_on_suspicion(&self, generation: &Generation) {
         loop {
-            self.settings.suspicion.notified().await;
-            let limit = self.deadline().min(PROBE_TIMEOUT);
+            let limit = tokio::select! {
+                // Another socket of the client has had no answer in time.
+                () = self.settings.suspicion.notified() => self.deadline().min(PROBE_TIMEOUT),
+                // A caller has stopped waiting, maybe soon: a server that is only slow keeps its time.
+                () = generation.abandoned.notified() => self.deadline(),
+            };
             // A late answer discards the connection.
             if generation
                 .send(Command::new("PING").encode(), limit)

@@ -66,6 +66,11 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// A lost connection is opened again in the background, with the waits of
 /// [`ClientConfig::reconnect_backoff`].
 ///
+/// Each connection's task runs on the tokio runtime that was current at its first use. When that runtime
+/// is dropped, the next use starts another task; while it exists and nothing drives it, as after the
+/// `block_on` of a current-thread runtime, requests from other runtimes end as
+/// [`Error::Unreachable`](crate::Error::Unreachable).
+///
 /// # Examples
 /// ```no_run
 /// # async fn run() -> oxbull::Result<()> {

@@ -4,8 +4,8 @@ use bytes::{Buf, BytesMut};
 
 use super::value::{ServerError, Value};
 
-/// How deep lists may be nested; scripts of Redis cannot answer deeper.
-const MAX_DEPTH: usize = 64;
+/// How deep lists may be nested: twice as deep as scripts of Redis can answer.
+const MAX_DEPTH: usize = 1024;
 /// The longest string, in bytes: twice what a server holds unless it is told otherwise.
 const MAX_STRING: usize = 1 << 30;
 /// The longest list.

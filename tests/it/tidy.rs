@@ -217,12 +217,9 @@ fn scripts_never_ask_for_the_time() {
 const LINES_MAX: usize = 500;
 
 /// Files that are longer: this table only shrinks.
-const LONG: [&str; 13] = [
-    "src/client/tests.rs",
-    "src/resp/connection.rs",
+const LONG: [&str; 10] = [
     "tests/faults/bounded.rs",
     "tests/it/attempts.rs",
-    "tests/it/client.rs",
     "tests/it/events.rs",
     "tests/it/lenient.rs",
     "tests/it/rate.rs",
