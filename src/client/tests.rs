@@ -1,6 +1,7 @@
 //! What the crate-internal calls promise when connections fail.
 
 mod blocking;
+mod unanswered;
 
 use std::time::Duration;
 

@@ -402,7 +402,10 @@ mod tests {
             assert!(decode_all(&[bytes]).is_err(), "{bytes:?}");
         }
         let deepest = [b"*1\r\n".repeat(MAX_DEPTH), b":1\r\n".to_vec()].concat();
-        assert!(decode_all(&[&deepest]).is_ok());
+        // It can also be copied, compared, printed and dropped without a stack overflow.
+        let values = decode_all(&[&deepest]).unwrap();
+        assert_eq!(values.clone(), values);
+        assert_eq!(format!("{values:?}").matches("Array").count(), MAX_DEPTH);
     }
 
     #[test]
