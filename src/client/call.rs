@@ -1,4 +1,4 @@
-//! What became of a request: how server errors and lost connections are told apart.
+//! What became of a request: the kinds of server errors and lost connections.
 
 use std::error::Error as StdError;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use crate::resp::{Lost, ServerError};
 
 /// Whether a request may be sent again when the answer to it was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Repeat {
     /// Asking twice leaves what asking once leaves.
     Safe,
@@ -34,7 +35,7 @@ impl CallError {
         Self::Unknown(Error::Indeterminate(cause.into()))
     }
 
-    /// Says whether asking again may bring an answer: the connection may come back, and a server
+    /// Returns whether asking again may bring an answer: the connection may come back, and a server
     /// that cannot serve or write may recover. A closed client and every other refusal stay.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
@@ -108,7 +109,7 @@ const NOT_SERVING: [&str; 6] = [
 /// Codes of a server that cannot write, or cannot do anything, for now.
 const REFUSING: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 
-/// Says whether an error, or any of its causes, is that Redis was away or unable to write. That
+/// Returns whether an error, or any of its causes, is that Redis was away or unable to write. That
 /// says nothing against what was asked for.
 pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
     for link in links(error) {

@@ -25,7 +25,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Where the data lives.
+/// Where the server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Topology {
@@ -312,7 +312,7 @@ impl ClientConfig {
         self
     }
 
-    /// Returns where the data lives.
+    /// Returns where the server is.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }

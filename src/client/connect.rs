@@ -134,7 +134,7 @@ impl ConnectError {
         self
     }
 
-    /// Says whether trying again is pointless until someone changes something.
+    /// Returns whether trying again is pointless until someone changes something.
     pub(super) fn is_fatal(&self) -> bool {
         match self.class {
             Class::Mismatch | Class::Denied | Class::Unsuitable => true,
@@ -142,7 +142,7 @@ impl ConnectError {
         }
     }
 
-    /// Says whether the server could not be talked to, which says nothing against a request.
+    /// Returns whether the server could not be talked to, which says nothing against a request.
     pub(super) fn is_outage(&self) -> bool {
         match self.class {
             Class::Unreachable | Class::Mismatch | Class::Busy => true,
@@ -150,7 +150,7 @@ impl ConnectError {
         }
     }
 
-    /// Says whether the server is there and only needs time.
+    /// Returns whether the server is there and only needs time.
     pub(super) fn is_busy(&self) -> bool {
         self.class == Class::Busy
     }
@@ -190,7 +190,7 @@ impl From<LostReply> for ConnectError {
     }
 }
 
-/// A usable connection; its socket lives as long as `driver`, which moves its bytes.
+/// A usable connection; its socket is open for as long as `driver` runs, which moves its bytes.
 pub(super) struct Opened {
     pub(super) connection: resp::Connection,
     pub(super) driver: Driver,

@@ -166,7 +166,7 @@ fn plain() -> ConnectError {
     )
 }
 
-/// Says whether a server answers there without TLS.
+/// Returns whether a server answers there without TLS.
 async fn is_plain(address: &Address) -> bool {
     timeout(PROBE, answers_plainly(address)).await == Ok(true)
 }

@@ -1,4 +1,4 @@
-//! What a server says about itself, and whether queues can live on it.
+//! What a server says about itself, and whether it can hold queues.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::error::Error;
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub enum Flavor {
-    /// Redis itself, and servers that do not tell otherwise.
+    /// Redis itself, and servers that do not name themselves.
     Redis,
     /// Valkey.
     Valkey,
@@ -22,6 +22,7 @@ pub enum Flavor {
 
 /// A server's version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Version {
     /// The first number.
     pub major: u32,
@@ -79,7 +80,7 @@ pub enum Role {
     Replica,
 }
 
-/// What a server told at connect.
+/// What a server said at connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -88,9 +89,9 @@ pub struct ServerInfo {
     pub flavor: Flavor,
     /// The implementation's version.
     pub version: Version,
-    /// What it does when memory is full; `None` when it does not tell.
+    /// What it does when memory is full; `None` when it does not say.
     pub eviction_policy: Option<String>,
-    /// Whether it writes an append-only file; `None` when it does not tell.
+    /// Whether it writes an append-only file; `None` when it does not say.
     pub append_only: Option<bool>,
     /// Its role in replication.
     pub role: Role,
@@ -185,7 +186,7 @@ impl ServerInfo {
         Ok(())
     }
 
-    /// Says whether an upgrade is advisable.
+    /// Returns whether an upgrade is advisable.
     pub(super) fn is_dated(&self) -> bool {
         self.flavor == Flavor::Redis && self.version < RECOMMENDED
     }
@@ -198,7 +199,7 @@ impl ServerInfo {
     }
 
     /// Rounds a blocking read's `timeout` to what this server accepts, never to zero, which
-    /// would block for ever.
+    /// would block forever.
     pub(super) fn block_timeout(&self, timeout: Duration) -> Duration {
         let redis = self.flavor == Flavor::Redis;
         if redis && self.version < Version::new(6, 0, 0) {

@@ -29,12 +29,12 @@ struct State {
 }
 
 impl Throttle {
-    /// Says whether to log now: the number of occurrences left out since the last line.
+    /// Returns whether to log now: the number of occurrences left out since the last line.
     pub(crate) fn admit(&self) -> Option<u64> {
         self.admit_at(Instant::now())
     }
 
-    /// Begins anew, once the trouble has passed: its next occurrence is logged, unless there was a
+    /// Starts over, once the trouble has passed: its next occurrence is logged, unless there was a
     /// line within the last second.
     pub(crate) fn reset(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,14 +80,14 @@ mod tests {
     /// how many occurrences they stand for.
     fn lines(throttle: &Throttle, start: Instant, seconds: u64) -> (Vec<u64>, u64) {
         let mut lines = Vec::new();
-        let mut told = 0;
+        let mut counted = 0;
         for tick in 0..seconds * 10 {
             if let Some(skipped) = throttle.admit_at(start + Duration::from_millis(tick * 100)) {
                 lines.push(tick / 10);
-                told += 1 + skipped;
+                counted += 1 + skipped;
             }
         }
-        (lines, told)
+        (lines, counted)
     }
 
     /// An outage must neither be missed nor fill the log.
@@ -95,9 +95,9 @@ mod tests {
     fn lines_get_rarer_while_trouble_lasts_and_count_the_others() {
         let throttle = Throttle::default();
         let start = Instant::now();
-        let (seconds, told) = lines(&throttle, start, 244);
+        let (seconds, counted) = lines(&throttle, start, 244);
         assert_eq!(seconds, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
-        assert_eq!(told, 2431);
+        assert_eq!(counted, 2431);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A [`Client`] opens **one** connection, shared by all its clones. A cache server of its own
 //! ([`ClientConfig::cache`]) adds one when it is first used. All workers of a client share one to
 //! wait for jobs, and each adds one to keep its locks. Each [`QueueEvents`](crate::QueueEvents)
-//! adds one, and so does each queue while somebody [waits](crate::Queue::wait_for) for its jobs.
+//! adds one, and so does each queue while a caller [waits](crate::Queue::wait_for) for its jobs.
 
 mod blocking;
 mod call;
@@ -318,7 +318,7 @@ fn as_text<S: Serializer>(error: &Option<Error>, serializer: S) -> Result<S::Ok,
 }
 
 impl Health {
-    /// Says whether the server answered.
+    /// Returns whether the server answered.
     pub fn is_up(&self) -> bool {
         self.error.is_none()
     }

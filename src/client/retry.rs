@@ -36,12 +36,12 @@ impl Waits {
         wait
     }
 
-    /// Says whether no try has failed since the beginning.
+    /// Returns whether no try has failed since the beginning.
     pub(crate) fn is_fresh(&self) -> bool {
         self.next == FIRST
     }
 
-    /// Begins anew, after a try that succeeded.
+    /// Starts over, after a try that succeeded.
     pub(crate) fn reset(&mut self) {
         self.next = FIRST;
     }
@@ -88,7 +88,7 @@ impl Retry {
         }
     }
 
-    /// Begins anew with the shortest wait, after a try that succeeded.
+    /// Starts over with the shortest wait, after a try that succeeded.
     pub(crate) fn reset(&mut self) {
         self.waits.reset();
     }

@@ -90,7 +90,7 @@ async fn refusal_after_a_lost_answer_leaves_the_outcome_unknown() -> TestResult 
     Ok(())
 }
 
-/// A late answer must reach nobody: its connection is thrown away.
+/// A late answer reaches no other caller: its connection is thrown away.
 #[tokio::test]
 async fn late_answer_costs_the_connection() -> TestResult {
     let server = RedisServer::start().await?;
@@ -291,7 +291,7 @@ impl std::fmt::Display for CallError {
     }
 }
 
-/// Callers can tell a full server and a missing permission from other errors.
+/// A full server and a missing permission have errors of their own.
 #[tokio::test]
 async fn server_errors_are_told_apart() -> TestResult {
     let server = RedisServer::builder()
@@ -337,7 +337,7 @@ async fn server_errors_are_told_apart() -> TestResult {
     Ok(())
 }
 
-/// A dedicated connection keeps its name over reconnects and closes when told to.
+/// A dedicated connection keeps its name over reconnects and closes with its owner.
 #[tokio::test]
 async fn dedicated_connection_keeps_its_name_and_ends_with_its_owner() -> TestResult {
     let server = RedisServer::start().await?;
@@ -403,7 +403,7 @@ fn connection_outlives_the_runtime_it_was_opened_on() -> TestResult {
     Ok(())
 }
 
-/// A request may wait for a connection, but not for ever.
+/// A request may wait for a connection, but not forever.
 #[tokio::test]
 async fn request_ends_by_its_deadline_without_a_server() -> TestResult {
     let server = RedisServer::start().await?;

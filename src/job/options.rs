@@ -130,7 +130,7 @@ impl JobOptions {
         self
     }
 
-    /// Says what happens to the job once it has completed. Default: the worker's setting, else
+    /// Sets what happens to the job once it has completed. Default: the worker's setting, else
     /// it is kept.
     #[must_use]
     pub fn remove_on_complete(mut self, retention: Retention) -> Self {
@@ -138,7 +138,7 @@ impl JobOptions {
         self
     }
 
-    /// Says what happens to the job once it has failed for good. Default: as
+    /// Sets what happens to the job once it has failed for good. Default: as
     /// [`remove_on_complete`](Self::remove_on_complete).
     #[must_use]
     pub fn remove_on_fail(mut self, retention: Retention) -> Self {

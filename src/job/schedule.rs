@@ -175,7 +175,7 @@ impl Schedule {
         self
     }
 
-    /// Says what happens to missed runs. Default: [`CatchUp::Latest`].
+    /// Sets what happens to missed runs. Default: [`CatchUp::Latest`].
     #[must_use]
     pub fn catch_up(mut self, catch_up: CatchUp) -> Self {
         self.catch_up = catch_up;

@@ -160,7 +160,7 @@ impl Kv {
         self.ask(key, Command::new("DEL").arg(key)).await?.flag()
     }
 
-    /// Says whether a key exists.
+    /// Returns whether a key exists.
     ///
     /// # Errors
     /// Those of every request.

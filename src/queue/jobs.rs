@@ -11,7 +11,7 @@ use crate::store::{
     AddLog, ChangeDelay, ChangePriority, PromoteJob, RetryJob, UpdateData, UpdateProgress,
 };
 
-/// Which counts a retried job starts anew. Default: none.
+/// Which counts of a retried job start from zero. Default: none.
 ///
 /// # Examples
 ///
@@ -42,7 +42,7 @@ impl RetryOptions {
         self
     }
 
-    /// Starts the count of started attempts anew.
+    /// Starts the count of started attempts from zero.
     #[must_use]
     pub fn reset_attempts_started(mut self) -> Self {
         self.reset_started = true;

@@ -25,7 +25,7 @@ const FULL: usize = 64 * 1024;
 const LARGE: usize = 16 * 1024;
 /// Room for one read.
 const READ: usize = 16 * 1024;
-/// A buffer that has grown larger is given back once it is empty.
+/// A buffer that has grown larger is freed once it is empty.
 const KEPT: usize = 1024 * 1024;
 
 /// Sends requests to the socket that its [`Driver`] owns; clones share it.
@@ -44,7 +44,7 @@ pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct Lost {
     /// Why.
     pub(crate) cause: String,
-    /// Whether the socket got any byte of the request; otherwise nobody has executed it.
+    /// Whether the socket got any byte of the request; otherwise it was not executed.
     pub(crate) sent: bool,
 }
 
@@ -148,7 +148,7 @@ enum Waiter {
 }
 
 impl Waiter {
-    /// Says whether nobody waits any more.
+    /// Returns whether the caller has stopped waiting.
     fn is_gone(&self) -> bool {
         match self {
             Self::One(sender) => sender.is_closed(),
@@ -204,7 +204,7 @@ enum End {
     Unasked,
     #[error("the server ended it: {0}")]
     Refused(ServerError),
-    #[error("nobody uses it any more")]
+    #[error("it is not used any more")]
     Unused,
 }
 

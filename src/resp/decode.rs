@@ -6,7 +6,7 @@ use super::value::{ServerError, Value};
 
 /// How deep lists may be nested: twice as deep as scripts of Redis can answer.
 const MAX_DEPTH: usize = 1024;
-/// The longest string, in bytes: twice what a server holds unless it is told otherwise.
+/// The longest string, in bytes: twice what a server holds unless it is configured otherwise.
 const MAX_STRING: usize = 1 << 30;
 /// The longest list.
 const MAX_ITEMS: usize = 1 << 30;

@@ -34,7 +34,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// Says whether there is no value.
+    /// Returns whether there is no value.
     pub fn is_nil(&self) -> bool {
         matches!(self, Self::Nil)
     }

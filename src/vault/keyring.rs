@@ -207,7 +207,7 @@ impl Keyring {
         Ok(body)
     }
 
-    /// Says whether a value was sealed with another key than the active one, and should be sealed
+    /// Returns whether a value was sealed with another key than the active one, and should be sealed
     /// again before that key is dropped.
     pub fn is_stale(&self, sealed: &str) -> bool {
         Parts::of(sealed).is_ok_and(|parts| parts.key_id != self.active_id())
@@ -223,7 +223,7 @@ impl Keyring {
         })
     }
 
-    /// Says whether a message was signed with any of the keys, in constant time for each.
+    /// Returns whether a message was signed with any of the keys, in constant time for each.
     #[cfg(feature = "oauth")]
     pub(crate) fn verify(&self, kind: &str, message: &[u8], signature: &[u8]) -> bool {
         let signed = |key: &Key| ring::hmac::verify(&key.signer(kind), message, signature).is_ok();

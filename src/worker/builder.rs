@@ -248,13 +248,13 @@ impl<S, D> WorkerBuilder<S, D> {
         self
     }
 
-    /// Says what happens to completed jobs that do not say themselves. Default: all are kept.
+    /// Sets what happens to completed jobs that do not say themselves. Default: all are kept.
     pub fn remove_on_complete(mut self, retention: Retention) -> Self {
         self.options.rules.remove_on_complete = Some(retention);
         self
     }
 
-    /// Says what happens to failed jobs that do not say themselves. Default: all are kept.
+    /// Sets what happens to failed jobs that do not say themselves. Default: all are kept.
     pub fn remove_on_fail(mut self, retention: Retention) -> Self {
         self.options.rules.remove_on_fail = Some(retention);
         self

@@ -34,7 +34,7 @@ impl Canceller {
         self.token.cancel();
     }
 
-    /// Says whether the attempt is cancelled, and why.
+    /// Returns whether the attempt is cancelled, and why.
     pub(super) fn cancelled(&self) -> Option<Cause> {
         self.token.is_cancelled().then(|| self.cause())
     }

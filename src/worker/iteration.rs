@@ -101,7 +101,7 @@ impl Iterations {
         }
     }
 
-    /// Says whether the job's lock is still this worker's, and renews it if so.
+    /// Returns whether the job's lock is still this worker's, and renews it if so.
     async fn holds(&self, job: &JobRecord, token: &LockToken) -> Result<bool> {
         let renewal = ExtendLocks {
             duration: self.lock_duration,

@@ -136,7 +136,7 @@ pub struct WorkerTrouble {
 }
 
 impl WorkerHealth {
-    /// Says whether the worker works: Redis serves its fetches and renewals, and it has not ended. A
+    /// Returns whether the worker works: Redis serves its fetches and renewals, and it has not ended. A
     /// paused worker is healthy; one that Redis has not answered yet is not.
     pub fn is_healthy(&self) -> bool {
         !self.closed && self.trouble.is_none() && (self.paused || self.last_fetch.is_some())
@@ -327,7 +327,7 @@ impl Worker {
         self.commands.send(command).await.map_err(|_| Error::Closed)
     }
 
-    /// Says whether the worker's task has ended.
+    /// Returns whether the worker's task has ended.
     pub fn is_closed(&self) -> bool {
         self.status.borrow().closed || self.task.is_finished()
     }

@@ -174,7 +174,7 @@ impl Pump {
         });
     }
 
-    /// Says whether no handler runs, no result waits and no call is on its way.
+    /// Returns whether no handler runs, no result waits and no call is on its way.
     fn is_idle(&self) -> bool {
         self.running.is_empty() && self.outbox.is_empty() && !self.calls.is_advancing()
     }

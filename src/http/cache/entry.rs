@@ -85,7 +85,7 @@ impl Entry {
         }
     }
 
-    /// Says whether it answers a request with these headers.
+    /// Returns whether it answers a request with these headers.
     pub(super) fn answers(&self, asked: &HeaderMap) -> bool {
         let mut vary = self.vary.iter();
         vary.all(|(name, values)| asked.get_all(name).iter().eq(values))
@@ -122,7 +122,7 @@ impl Entry {
         &self.body
     }
 
-    /// Says whether the body may stand alone: it is a JSON document.
+    /// Returns whether the body may stand alone: it is a JSON document.
     pub(super) fn is_json(&self) -> bool {
         is_json(&self.body)
     }

@@ -100,7 +100,7 @@ pub(super) struct Terms {
     pub(super) plain: bool,
 }
 
-/// Says whether and how a response may be stored, as far as its head tells.
+/// Returns whether and how a response may be stored, as far as its head tells.
 pub(super) fn terms(
     method: &Method,
     head: &response::Parts,

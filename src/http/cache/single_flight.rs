@@ -71,7 +71,7 @@ impl SingleFlight {
         }
     }
 
-    /// Says whether requests for an entry make their own responses at present.
+    /// Returns whether requests for an entry make their own responses at present.
     pub(super) fn is_bypassed(&self, entry: &str) -> bool {
         let until = lock(&self.bypassed).get(entry).copied();
         until.is_some_and(|until| Instant::now() < until)

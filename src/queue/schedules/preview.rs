@@ -11,7 +11,7 @@ impl Schedule {
     /// on time: time zone, changes of clocks, start, end and limit included. Fewer come when the
     /// schedule ends before. Nothing is asked of Redis.
     ///
-    /// Without a [`hash_seed`](Self::hash_seed), `H` is drawn anew for every run here too.
+    /// Without a [`hash_seed`](Self::hash_seed), `H` is drawn again for every run here too.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::Error::Invalid) says what is wrong with the schedule: the errors

@@ -21,7 +21,7 @@ impl<D> Queue<D> {
     /// be stored with each iteration and keep none of them from being made, so it is refused; see
     /// [`Overlap::Skip`](crate::Overlap::Skip). A pending iteration is replaced: at the same time if the
     /// interval stays the same, otherwise as the new schedule says. One that is running finishes.
-    /// A schedule whose [limit](Schedule::limit) counts starts to count anew.
+    /// A schedule whose [limit](Schedule::limit) counts starts from zero.
     ///
     /// Returns the iteration, with the job as it was stored, or `None` when the schedule has no run to
     /// come: then nothing changed.
@@ -38,7 +38,7 @@ impl<D> Queue<D> {
     /// what its earlier execution did, so that no run comes twice. If the server does not answer in
     /// that time or the client is closed, the result is [`Error::Indeterminate`]; if the stream was
     /// trimmed meanwhile, the repetition is a second upsert. A second upsert replaces the pending
-    /// iteration; if the first one has started, its occurrence may be taken, and a limit counts anew.
+    /// iteration; if the first one has started, its occurrence may be taken, and a limit counts from zero.
     ///
     /// # Examples
     ///

@@ -86,7 +86,7 @@ async fn dropped_caller_shifts_no_answer() -> TestResult {
     Ok(())
 }
 
-/// A request that nobody waits for any more is not written.
+/// A request whose caller has stopped waiting is not written.
 #[tokio::test]
 async fn request_of_a_caller_that_has_gone_is_not_sent() -> TestResult {
     let (ours, mut server) = duplex(1 << 16);
@@ -131,7 +131,7 @@ async fn lost_requests_say_whether_they_were_sent() -> TestResult {
     Ok(())
 }
 
-/// A driver whose runtime ends leaves nobody waiting.
+/// A driver whose runtime ends leaves no caller waiting.
 #[tokio::test]
 async fn dropped_driver_fails_what_waits() -> TestResult {
     let (connection, driver, mut server) = pair(1 << 16);

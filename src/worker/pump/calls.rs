@@ -37,12 +37,12 @@ impl<T: Send + 'static> Calls<T> {
         }
     }
 
-    /// Says whether another `advance` may be sent.
+    /// Returns whether another `advance` may be sent.
     pub(super) fn may_advance(&self) -> bool {
         self.advancing < ADVANCING_MAX
     }
 
-    /// Says whether an `advance` is on its way.
+    /// Returns whether an `advance` is on its way.
     pub(super) fn is_advancing(&self) -> bool {
         self.advancing > 0
     }

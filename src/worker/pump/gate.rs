@@ -61,12 +61,12 @@ impl FetchGate {
         }
     }
 
-    /// Says whether a fetch may be made.
+    /// Returns whether a fetch may be made.
     pub(super) fn is_open(&self) -> bool {
         self.held_until.is_none()
     }
 
-    /// Says whether there is a reason for a fetch of its own.
+    /// Returns whether there is a reason for a fetch of its own.
     pub(super) fn is_wanted(&self) -> bool {
         self.wanted
     }

@@ -105,7 +105,7 @@ impl Shutdown {
         None
     }
 
-    /// Says whether the worker has ended; `idle`: no handler runs and no result is on its way.
+    /// Returns whether the worker has ended; `idle`: no handler runs and no result is on its way.
     pub(super) fn is_over(&self, now: Instant, idle: bool) -> bool {
         match self.stage {
             Stage::Running => false,

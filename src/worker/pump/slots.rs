@@ -38,7 +38,7 @@ impl Slots {
         self.concurrency.saturating_sub(occupied + self.reserved)
     }
 
-    /// Says whether a job that is already active has a slot: its call no longer counts.
+    /// Returns whether a job that is already active has a slot: its call no longer counts.
     pub(super) fn has_room(&self, occupied: usize) -> bool {
         occupied < self.concurrency
     }
