@@ -137,7 +137,7 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
 /// Sorts a server's error `answer` to `command` (its name, for the message).
 pub(super) fn classify(command: &str, answer: &ServerError) -> Classified {
     let detail = answer.detail();
-    let text = words(answer);
+    let text = message_of(answer);
     match answer.code() {
         // READONLY on the socket of a demoted master, and a server that is not serving yet.
         code if NOT_SERVING.contains(&code) => Classified::Reconnect(Error::overloaded(text)),
@@ -161,8 +161,8 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Classified {
     }
 }
 
-/// Returns a server's own words, without what they repeat of the request.
-pub(super) fn words(answer: &ServerError) -> String {
+/// Returns the text of a server error without the request arguments that it repeats.
+pub(super) fn message_of(answer: &ServerError) -> String {
     scrub(&answer.to_string())
 }
 

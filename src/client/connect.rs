@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{Classified, LostReply, classify, words};
+use super::call::{Classified, LostReply, classify, message_of};
 use super::config::{Address, ClientConfig};
 use super::greet::{Step, greet, handshake, refused, silent};
 use super::info::{Role, ServerInfo};
@@ -173,7 +173,7 @@ impl From<Error> for ConnectError {
             Error::Denied(text) => (Class::Denied, text),
             Error::Unsuitable(text) => (Class::Unsuitable, text),
             Error::Overloaded(answer) => (Class::Busy, answer.to_string()),
-            // Without the words that callers get anyway.
+            // Without the text that callers get anyway.
             Error::Server(text) => (Class::Unreachable, text),
             other => (Class::Unreachable, Chain(&other).to_string()),
         };
@@ -395,7 +395,10 @@ fn check_login(settings: &Settings, answer: &Value) -> Result<(), ConnectError> 
     Err(ConnectError::from(match classify("AUTH", error) {
         Classified::Reconnect(error) => error,
         // Old servers have no code of their own for a wrong password.
-        _ => Error::Denied(format!("{}; check user name and password", words(error))),
+        _ => Error::Denied(format!(
+            "{}; check user name and password",
+            message_of(error)
+        )),
     }))
 }
 
@@ -405,7 +408,7 @@ fn check_database(db: u32, answer: &Value) -> Result<(), ConnectError> {
         return Ok(());
     };
     Err(ConnectError::from(match classify("SELECT", error) {
-        // Not logged in: PING says so, too, and in fewer words.
+        // Not logged in: PING says so, too, in a shorter text.
         _ if error.code() == "NOAUTH" => return Ok(()),
         Classified::Refused(Error::Server(text)) => {
             Error::Unsuitable(format!("it gives no database {db}: {text}"))

@@ -1,4 +1,4 @@
-//! The first words with a peer: whether it is a Redis server, and if not, what it is and what to
+//! The first exchange with a peer: whether it is a Redis server, and if not, what it is and what to
 //! do about it.
 
 use std::io::ErrorKind;
@@ -76,7 +76,7 @@ async fn first_line<S>(stream: &mut S, line: &mut Vec<u8>) -> Result<(), Option<
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // When the server has closed already, its last words can still be read.
+    // When the server has closed already, what it sent last can still be read.
     let written = stream.write_all(b"*1\r\n$4\r\nPING\r\n").await;
     let written = written.and(stream.flush().await);
     while !line.ends_with(b"\n") && line.len() < GREETING {
