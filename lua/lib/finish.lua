@@ -43,11 +43,10 @@ local function read_results(B, first, total, most)
         redis.call('SCARD', child_keys[2 * i - 1])
         redis.call('ZCARD', child_keys[2 * i])
       end
+      -- 16 fields are the most that a table of this size holds: what few results need is read at `at`.
       results[i] = {
-        id = ARGV[at], token = ARGV[at + 1], starts = ARGV[at + 2], stalls = ARGV[at + 3], verb = ARGV[at + 4],
-        value = ARGV[at + 5], traces = ARGV[at + 6], number = ARGV[at + 7], keep_age = ARGV[at + 8],
-        keep_limit = ARGV[at + 9], attempts = ARGV[at + 10],
-        key = key, lock_key = lock_keys[i], lock = locks[i],
+        at = at, id = ARGV[at], token = ARGV[at + 1], verb = ARGV[at + 4], value = ARGV[at + 5],
+        traces = ARGV[at + 6], number = ARGV[at + 7], key = key, lock = locks[i],
         ats = ats, atm = atm, parent = parent, parent_key = parent_key, deid = deid, priority = priority, stc = stc,
       }
     else
@@ -63,7 +62,7 @@ end
 -- `counts`: whether the result leaves the start counted.
 local function judge_repeat(B, result, counts, refusal)
   local ats, stc = number_or_zero(result.ats), number_or_zero(result.stc)
-  local starts, stalls = tonumber(result.starts) - (counts and 0 or 1), tonumber(result.stalls)
+  local starts, stalls = tonumber(ARGV[result.at + 2]) - (counts and 0 or 1), tonumber(ARGV[result.at + 3])
   if starts <= number_or_zero(redis.call('HGET', result.key, 'stf')) then
     return UNKNOWN
   end
@@ -90,7 +89,8 @@ end
 -- Stores a job that completed or failed for good, or deletes it when nothing is to be kept. Returns
 -- whether it is kept.
 local function store_finished(batch, set, result, fields)
-  local count, age, limit = tonumber(result.number), tonumber(result.keep_age), tonumber(result.keep_limit)
+  local at = result.at
+  local count, age, limit = tonumber(result.number), tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
   if count == 0 then
     delete_job_keys(result.key)
     if result.parent or result.parent_key then
@@ -131,7 +131,7 @@ local function end_job(batch, result, made)
     set = failed and 'failed' or 'completed',
     id = id,
     value = value,
-    exhausted = failed and tonumber(made) >= tonumber(result.attempts) and made,
+    exhausted = failed and tonumber(made) >= tonumber(ARGV[result.at + 10]) and made,
   }
 end
 
@@ -190,7 +190,7 @@ local function finish_one(batch, result)
     return WRONG_STATE
   end
   if token ~= '0' then
-    batch.freed_locks[#batch.freed_locks + 1] = result.lock_key
+    batch.freed_locks[#batch.freed_locks + 1] = key .. ':lock'
     batch.freed_ids[#batch.freed_ids + 1] = id
   end
 
