@@ -20,6 +20,7 @@
 //! ```
 
 mod client;
+mod codes;
 mod cooldowns;
 mod error;
 mod ids;
