@@ -61,7 +61,10 @@ impl GraphError {
         match self {
             // What answers in the API's stead does not know what the API has done, and the API's
             // own passing failures may come after the effect.
-            Self::Declined(error) => error.status >= 500 || error.failure == Failure::Transient,
+            Self::Declined(error) => {
+                error.status >= 500
+                    || matches!(error.failure, Failure::Transient | Failure::Unclassified)
+            }
             Self::Spared(_) => false,
             Self::Deadline(_) | Self::Unreachable(_) | Self::Unexpected(_) => true,
         }
@@ -71,8 +74,11 @@ impl GraphError {
 /// What to do about a failed request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// The same request never succeeds: invalid media, a missing permission, an unknown object.
+    /// The same request never succeeds: invalid media, an unknown object.
     Permanent,
+    /// The account's owner has not granted a permission or has revoked it; connecting the account again
+    /// grants it.
+    MissingPermission,
     /// The account's token has expired or was revoked; its owner must connect it again.
     ExpiredToken,
     /// Too many requests: retry after `wait`, or after a time of the caller's choice when the
@@ -83,10 +89,14 @@ pub enum Failure {
         /// The wait that the API asked for.
         wait: Option<Duration>,
     },
+    /// A policy blocks the account for a while, and asking again prolongs the block.
+    Blocked,
     /// The media is not ready to be published; it becomes so by itself.
     NotReady,
     /// A passing failure: the same request may succeed later.
     Transient,
+    /// An error that the API does not document: handled as transient, final in the last attempt.
+    Unclassified,
 }
 
 /// Whose requests a rate limit counts.

@@ -15,7 +15,10 @@ impl GraphError {
         };
         match error.code {
             10 | 100 | 200..=299 => {
-                error.failure == Failure::Permanent && !self.is_unknown_object()
+                matches!(
+                    error.failure,
+                    Failure::Permanent | Failure::MissingPermission
+                ) && !self.is_unknown_object()
             }
             1 => error.message.contains("reduce the amount of data"),
             _ => false,

@@ -37,8 +37,9 @@ impl Reaction {
 impl From<Failure> for Reaction {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Permanent | Failure::ExpiredToken => Self::Fail,
-            Failure::Transient | Failure::NotReady => Self::Retry,
+            Failure::Permanent | Failure::MissingPermission | Failure::ExpiredToken => Self::Fail,
+            Failure::Transient | Failure::NotReady | Failure::Unclassified => Self::Retry,
+            Failure::Blocked => Self::Postpone(DEFAULT_COOLDOWN),
             Failure::RateLimited { scope, wait } => {
                 let wait = wait.unwrap_or(DEFAULT_COOLDOWN).max(SHORTEST_COOLDOWN);
                 match scope {

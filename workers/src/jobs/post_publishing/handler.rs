@@ -97,7 +97,12 @@ impl Stop {
         match self {
             Self::Reconnect(_) | Self::NoToken(_) => NoticeCode::Reconnect,
             Self::PostponedTooLong(_) => NoticeCode::Limited,
-            Self::Publish(error) if error.failure() != Failure::Permanent => {
+            Self::Publish(error)
+                if !matches!(
+                    error.failure(),
+                    Failure::Permanent | Failure::MissingPermission
+                ) =>
+            {
                 NoticeCode::Unavailable
             }
             Self::Publish(_) | Self::Invalid(_) => NoticeCode::Refused,
@@ -199,28 +204,48 @@ impl Attempt<'_> {
                     LimitScope::Publishing => self.context.state().limits.quota_wait,
                     LimitScope::Account | LimitScope::Application => DEFAULT_COOLDOWN,
                 });
-                let wait = wait.max(SHORTEST_COOLDOWN);
-                self.cool_down(scope, &self.post.account_id, wait).await;
-                match self.postpone(wait).await {
-                    Some(postpone) => postpone,
-                    None => self.fail(error.into()).await,
-                }
+                self.limited(scope, wait, error).await
+            }
+            Failure::Blocked => {
+                let scope = LimitScope::Account;
+                self.limited(scope, DEFAULT_COOLDOWN, error).await
             }
             Failure::ExpiredToken => self.fail(Stop::Reconnect(error)).await,
-            Failure::Transient | Failure::NotReady if !self.job.is_last_attempt() => {
+            Failure::Transient | Failure::NotReady | Failure::Unclassified
+                if !self.job.is_last_attempt() =>
+            {
                 Err(JobError::retry(error))
             }
             // The last attempt must not fail a post that may be public: its status is read first.
-            Failure::Transient | Failure::NotReady if self.notes.kept().may_be_public() => {
+            Failure::Transient | Failure::NotReady | Failure::Unclassified
+                if self.notes.kept().may_be_public() =>
+            {
                 let wait = self.context.state().limits.longest_wait;
                 match self.postpone(wait).await {
                     Some(postpone) => postpone,
                     None => self.fail(error.into()).await,
                 }
             }
-            Failure::Permanent | Failure::Transient | Failure::NotReady => {
-                self.fail(error.into()).await
-            }
+            Failure::Permanent
+            | Failure::MissingPermission
+            | Failure::Transient
+            | Failure::NotReady
+            | Failure::Unclassified => self.fail(error.into()).await,
+        }
+    }
+
+    /// Leaves the account, or all of them, alone for `wait`, and the post until then.
+    async fn limited(
+        &self,
+        scope: LimitScope,
+        wait: Duration,
+        error: PublishError,
+    ) -> JobResult<PublishedPost> {
+        let wait = wait.max(SHORTEST_COOLDOWN);
+        self.cool_down(scope, &self.post.account_id, wait).await;
+        match self.postpone(wait).await {
+            Some(postpone) => postpone,
+            None => self.fail(error.into()).await,
         }
     }
 

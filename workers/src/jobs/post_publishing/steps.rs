@@ -260,7 +260,7 @@ impl<N: ProgressStore> Run<'_, N> {
     /// The API has declined to publish. It also does so when the container is published already.
     async fn refused(&mut self, container: ContainerId, error: GraphError) -> Done {
         let failure = error.failure();
-        if failure == Failure::Permanent
+        if matches!(failure, Failure::Permanent | Failure::MissingPermission)
             && self.api.container_status(&container).await?.state == ContainerState::Published
         {
             return self.find_published().await.map(Some);
@@ -354,7 +354,10 @@ impl<N: ProgressStore> Run<'_, N> {
 
     /// A missing permalink never fails a post that is published.
     async fn wait_for_link(&mut self, error: &GraphError) -> Result<Step, PublishError> {
-        let passing = !matches!(error.failure(), Failure::Permanent | Failure::ExpiredToken);
+        let passing = !matches!(
+            error.failure(),
+            Failure::Permanent | Failure::MissingPermission | Failure::ExpiredToken
+        );
         if passing && self.progress.waits < self.limits.permalink_waits {
             return self.wait().await;
         }
@@ -370,7 +373,15 @@ impl<N: ProgressStore> Run<'_, N> {
             }
             Ok(_) => Ok(()),
             // The request to publish reports a used-up quota by itself.
-            Err(error) if matches!(error.failure(), Failure::Permanent | Failure::Transient) => {
+            Err(error)
+                if matches!(
+                    error.failure(),
+                    Failure::Permanent
+                        | Failure::MissingPermission
+                        | Failure::Transient
+                        | Failure::Unclassified
+                ) =>
+            {
                 tracing::debug!(%error, "the publishing quota is unknown");
                 Ok(())
             }
