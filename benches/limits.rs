@@ -9,15 +9,12 @@
     reason = "a benchmark reports on its standard output"
 )]
 
-use std::error::Error;
 use std::time::Duration;
 
 use oxbull::{
     Client, ClientConfig, Context, Job, JobRateLimit, JobResult, NewJob, Outcome, Queue, Worker,
 };
-use oxbull_testkit::RedisServer;
-
-type Bench<T = ()> = Result<T, Box<dyn Error>>;
+use oxbull_testkit::{RedisServer, TestResult};
 
 /// Jobs and milliseconds of each limit: 50 to 2,000 jobs a second.
 const LIMITS: [(u32, u64); 6] = [
@@ -32,7 +29,7 @@ const LIMITS: [(u32, u64); 6] = [
 /// How long each limit is measured.
 const TIME: Duration = Duration::from_secs(4);
 
-fn main() -> Bench {
+fn main() -> TestResult {
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
@@ -54,7 +51,7 @@ fn main() -> Bench {
     })
 }
 
-async fn measure(name: &str, max: u32, window: u64, workers: usize) -> Bench {
+async fn measure(name: &str, max: u32, window: u64, workers: usize) -> TestResult {
     let server = RedisServer::start().await?;
     let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
     let queue = Queue::<()>::builder(&client, "bench")
@@ -95,7 +92,7 @@ async fn nothing(_: Job<()>, _: Context) -> JobResult<()> {
 }
 
 /// The times (ms) of the events that tell of a start.
-async fn starts(server: &RedisServer) -> Bench<Vec<u64>> {
+async fn starts(server: &RedisServer) -> TestResult<Vec<u64>> {
     let events = server
         .cli(&["XRANGE", "bull:bench:events", "-", "+"])
         .await?;

@@ -8,17 +8,14 @@
     reason = "a benchmark reports on its standard output"
 )]
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
-use oxbull::{Client, ClientConfig, Context, Job, JobResult, NewJob, Outcome, Queue, Worker};
-use oxbull_testkit::RedisServer;
+use oxbull::{Context, Job, JobResult, NewJob, Outcome, Queue, Worker};
+use oxbull_testkit::{RedisServer, TestResult};
 use tokio::sync::Notify;
-
-type Bench<T = ()> = Result<T, Box<dyn Error>>;
 
 /// About a hundred bytes of JSON.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
@@ -36,7 +33,7 @@ impl Payload {
     }
 }
 
-fn main() -> Bench {
+fn main() -> TestResult {
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
@@ -67,32 +64,18 @@ fn main() -> Bench {
     })
 }
 
-/// One private server, one client, one queue.
-struct Stage {
-    server: RedisServer,
-    client: Client,
-    queue: Queue<Payload>,
+type Fixture = oxbull_fixture::Fixture<Payload>;
+
+async fn fixture() -> TestResult<Fixture> {
+    Fixture::builder().name("bench").start().await
 }
 
-impl Stage {
-    async fn new() -> Bench<Self> {
-        let server = RedisServer::start().await?;
-        let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
-        let queue = Queue::open(&client, "bench").await?;
-        Ok(Self {
-            server,
-            client,
-            queue,
-        })
+async fn fill(queue: &Queue<Payload>, jobs: usize) -> TestResult {
+    let batch = (0..jobs).map(|_| NewJob::new("job", Payload::sample()));
+    for added in queue.add_bulk(batch).await? {
+        added?;
     }
-
-    async fn fill(&self, jobs: usize) -> Bench {
-        let batch = (0..jobs).map(|_| NewJob::new("job", Payload::sample()));
-        for added in self.queue.add_bulk(batch).await? {
-            added?;
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The CPU that Redis and this process have used, and the time.
@@ -103,7 +86,7 @@ struct Meter {
 }
 
 impl Meter {
-    async fn start(server: &RedisServer) -> Bench<Self> {
+    async fn start(server: &RedisServer) -> TestResult<Self> {
         Ok(Self {
             redis: server.used_cpu_us().await?,
             client: own_cpu(),
@@ -111,7 +94,7 @@ impl Meter {
         })
     }
 
-    async fn report(self, server: &RedisServer, name: &str, jobs: usize) -> Bench {
+    async fn report(self, server: &RedisServer, name: &str, jobs: usize) -> TestResult {
         let seconds = self.at.elapsed().as_secs_f64();
         let redis = server.used_cpu_us().await? - self.redis;
         let client = own_cpu().saturating_sub(self.client);
@@ -145,37 +128,37 @@ fn own_cpu() -> Duration {
     TICK * ticks
 }
 
-async fn add_one(jobs: usize) -> Bench {
-    let stage = Stage::new().await?;
+async fn add_one(jobs: usize) -> TestResult {
+    let fixture = fixture().await?;
     let data = Payload::sample();
-    let meter = Meter::start(&stage.server).await?;
+    let meter = Meter::start(&fixture.server).await?;
     for _ in 0..jobs {
-        stage.queue.add("job", &data).await?;
+        fixture.queue.add("job", &data).await?;
     }
-    meter.report(&stage.server, "add-one", jobs).await
+    meter.report(&fixture.server, "add-one", jobs).await
 }
 
-async fn add_in_flight(jobs: usize) -> Bench {
-    let stage = Stage::new().await?;
+async fn add_in_flight(jobs: usize) -> TestResult {
+    let fixture = fixture().await?;
     let data = Payload::sample();
-    let meter = Meter::start(&stage.server).await?;
+    let meter = Meter::start(&fixture.server).await?;
     let mut adds = futures::stream::iter(0..jobs)
-        .map(|_| stage.queue.add("job", &data))
+        .map(|_| fixture.queue.add("job", &data))
         .buffer_unordered(1000);
     while let Some(added) = adds.next().await {
         added?;
     }
     drop(adds);
     meter
-        .report(&stage.server, "add-1000-in-flight", jobs)
+        .report(&fixture.server, "add-1000-in-flight", jobs)
         .await
 }
 
-async fn add_bulk(jobs: usize) -> Bench {
-    let stage = Stage::new().await?;
-    let meter = Meter::start(&stage.server).await?;
-    stage.fill(jobs).await?;
-    meter.report(&stage.server, "add-bulk", jobs).await
+async fn add_bulk(jobs: usize) -> TestResult {
+    let fixture = fixture().await?;
+    let meter = Meter::start(&fixture.server).await?;
+    fill(&fixture.queue, jobs).await?;
+    meter.report(&fixture.server, "add-bulk", jobs).await
 }
 
 struct Counter {
@@ -190,26 +173,26 @@ async fn count(_: Job<Payload>, context: Context<Arc<Counter>>) -> JobResult<()>
     Ok(Outcome::Done(()))
 }
 
-async fn process(concurrency: usize, jobs: usize) -> Bench {
-    let stage = Stage::new().await?;
-    stage.fill(jobs).await?;
+async fn process(concurrency: usize, jobs: usize) -> TestResult {
+    let fixture = fixture().await?;
+    fill(&fixture.queue, jobs).await?;
     let counter = Arc::new(Counter {
         left: AtomicUsize::new(jobs),
         done: Notify::new(),
     });
-    let meter = Meter::start(&stage.server).await?;
-    let worker = Worker::builder(&stage.client, "bench")
+    let meter = Meter::start(&fixture.server).await?;
+    let worker = Worker::builder(&fixture.client, "bench")
         .concurrency(concurrency)
         .state(Arc::clone(&counter))
         .start(count)
         .await?;
     counter.done.notified().await;
     // The last result counts too.
-    while stage.queue.counts().await?.completed < u64::try_from(jobs)? {
+    while fixture.queue.counts().await?.completed < u64::try_from(jobs)? {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     meter
-        .report(&stage.server, &format!("process-{concurrency}"), jobs)
+        .report(&fixture.server, &format!("process-{concurrency}"), jobs)
         .await?;
     worker.close().await;
     Ok(())

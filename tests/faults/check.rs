@@ -57,14 +57,14 @@ impl fmt::Display for Summary {
 /// Checks a drained queue of which nothing is removed: no acknowledged job is lost, none is
 /// stuck, none failed without a handler, each is in exactly one state, no lock is left.
 pub(crate) async fn check_queue(
-    site: &Fixture,
+    fixture: &Fixture,
     acknowledged: &[JobId],
     allow: Allow,
 ) -> TestResult<Summary> {
     let mut broken = Vec::new();
     let mut place_of: BTreeMap<String, &str> = BTreeMap::new();
     for (place, is_list) in PLACES {
-        for id in members(&site.server, &site.key(place), is_list).await? {
+        for id in members(&fixture.server, &fixture.key(place), is_list).await? {
             if let Some(other) = place_of.insert(id.clone(), place) {
                 broken.push(format!("{id} is in {other} and {place}"));
             }
@@ -86,11 +86,11 @@ pub(crate) async fn check_queue(
         broken.push(format!("{surplus} jobs that nobody was told of"));
     }
 
-    let (starts, ends) = (site.effects.counts(false), site.effects.counts(true));
+    let (starts, ends) = (fixture.effects.counts(false), fixture.effects.counts(true));
     let mut stalls = 0;
     for (id, place) in &place_of {
-        let key = site.key(id);
-        let job = site.server.cli(&["HGETALL", &key]).await?.map();
+        let key = fixture.key(id);
+        let job = fixture.server.cli(&["HGETALL", &key]).await?.map();
         if job.is_empty() {
             broken.push(format!("{id} is in {place} without a hash"));
         }
@@ -111,7 +111,7 @@ pub(crate) async fn check_queue(
             broken.push(format!("{id} is {place} at no time"));
         }
     }
-    for id in site.effects.doubled() {
+    for id in fixture.effects.doubled() {
         broken.push(format!("{id} was started twice by one activation"));
     }
     for id in starts.keys() {
@@ -120,26 +120,26 @@ pub(crate) async fn check_queue(
         }
     }
 
-    let pattern = site.key("*");
-    for key in site.server.cli(&["KEYS", &pattern]).await?.texts() {
-        let suffix = key.strip_prefix(&site.key("")).unwrap_or(&key);
+    let pattern = fixture.key("*");
+    for key in fixture.server.cli(&["KEYS", &pattern]).await?.texts() {
+        let suffix = key.strip_prefix(&fixture.key("")).unwrap_or(&key);
         if suffix.ends_with(":lock") {
             broken.push(format!("{suffix} is left"));
         }
-        let kind = site.server.text(&["TYPE", &key]).await?;
+        let kind = fixture.server.text(&["TYPE", &key]).await?;
         let is_job = kind.as_deref() == Some("hash") && suffix != "meta" && !suffix.contains(':');
         if is_job && !place_of.contains_key(suffix) {
             broken.push(format!("{suffix} has a hash and no place"));
         }
     }
-    let stalled = site.server.cli(&["SMEMBERS", &site.key("stalled")]).await?;
+    let stalled = fixture.server.cli(&["SMEMBERS", &fixture.key("stalled")]).await?;
     if !stalled.texts().is_empty() {
         broken.push(format!("{:?} are remembered as active", stalled.texts()));
     }
 
-    let mut subjects = vec![site.name.clone(), format!(":{}", site.server.port())];
+    let mut subjects = vec![fixture.name.clone(), format!(":{}", fixture.server.port())];
     subjects.extend(
-        site.proxy
+        fixture.proxy
             .as_ref()
             .map(|proxy| format!(":{}", proxy.port())),
     );
@@ -189,27 +189,27 @@ async fn broken_queues_are_found() -> TestResult {
         ("more attempts than it started", &["HSET", "1", "atm", "9"]),
     ];
     for (complaint, command) in breakages {
-        let site = Fixture::start().await?;
-        let ids = site.add(3, 0).await?;
-        let worker = site.worker().start(crate::fixture::work).await?;
-        site.drained().await?;
+        let fixture = Fixture::start().await?;
+        let ids = fixture.add(3, 0).await?;
+        let worker = fixture.worker().start(crate::fixture::work).await?;
+        fixture.drained().await?;
         worker.close().await;
-        check_queue(&site, &ids, Allow::default()).await?;
-        let key = site.key(command[1]);
+        check_queue(&fixture, &ids, Allow::default()).await?;
+        let key = fixture.key(command[1]);
         let mut broken = command.to_vec();
         broken[1] = &key;
-        site.server.cli(&broken).await?;
-        let verdict = check_queue(&site, &ids, Allow::default()).await;
+        fixture.server.cli(&broken).await?;
+        let verdict = check_queue(&fixture, &ids, Allow::default()).await;
         let text = verdict.map_or_else(|error| error.to_string(), |found| found.to_string());
         assert!(text.contains(complaint), "{complaint}: {text}");
     }
-    let site = Fixture::start().await?;
-    let ids = site.add(1, 0).await?;
-    let worker = site.worker().start(crate::fixture::work).await?;
-    site.drained().await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(1, 0).await?;
+    let worker = fixture.worker().start(crate::fixture::work).await?;
+    fixture.drained().await?;
     worker.close().await;
-    site.effects.note("1", 1, false);
-    let verdict = check_queue(&site, &ids, Allow::default()).await;
+    fixture.effects.note("1", 1, false);
+    let verdict = check_queue(&fixture, &ids, Allow::default()).await;
     assert!(verdict.is_err(), "one activation, two starts: {verdict:?}");
     Ok(())
 }

@@ -12,32 +12,32 @@ use crate::fixture::{Fixture, Work, work};
 /// with ids of their own and results survive that; nothing runs twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_connections_and_flushed_scripts_lose_nothing() -> TestResult {
-    let site = Fixture::start().await?;
-    let worker = site.worker().start(work).await?;
+    let fixture = Fixture::start().await?;
+    let worker = fixture.worker().start(work).await?;
     let from = Instant::now();
     let mut ids = Vec::new();
     let mut kills = 0;
     let mut next = from;
     while from.elapsed() < Duration::from_secs(5) {
         let adds = (0..10).map(|_| {
-            site.queue
+            fixture.queue
                 .add_once("work", &Work { ms: 2 }, JobOptions::new())
         });
         for added in futures::future::join_all(adds).await {
             ids.push(added?.id);
         }
         if Instant::now() >= next {
-            site.server.cli(&["SCRIPT", "FLUSH"]).await?;
-            kills += site
+            fixture.server.cli(&["SCRIPT", "FLUSH"]).await?;
+            kills += fixture
                 .server
                 .int(&["CLIENT", "KILL", "TYPE", "normal"])
                 .await?;
             next += Duration::from_millis(100);
         }
     }
-    site.drained().await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!(
         "B1 C7: {kills} connections killed, {} jobs: {summary}",
         ids.len()

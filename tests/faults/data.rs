@@ -11,43 +11,43 @@ use crate::fixture::{Effects, Fixture, Work, work};
 /// and after are not concerned.
 #[tokio::test]
 async fn corrupt_data_and_options_fail_only_their_job() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(5, 0).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(5, 0).await?;
     let corrupt = [
         (&ids[1], "data", r#"{"ms":"#, true),
         (&ids[2], "opts", r#"{"attempts":3,"#, false),
         (&ids[3], "data", r#"{"ms":"many"}"#, true),
     ];
     for (id, field, text, _) in corrupt {
-        site.server
-            .cli(&["HSET", &site.key(id.as_str()), field, text])
+        fixture.server
+            .cli(&["HSET", &fixture.key(id.as_str()), field, text])
             .await?;
     }
-    site.server
+    fixture.server
         .cli(&[
             "HSET",
-            &site.key(ids[3].as_str()),
+            &fixture.key(ids[3].as_str()),
             "opts",
             r#"{"attempts":3}"#,
         ])
         .await?;
-    let worker = site.worker().concurrency(1).start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().concurrency(1).start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
     for (id, field, text, fails) in corrupt {
-        let told = site.field(id, "failedReason").await?.unwrap_or_default();
+        let told = fixture.field(id, "failedReason").await?.unwrap_or_default();
         assert_eq!(told.contains("data does not decode"), fails, "{told}");
-        assert_eq!(site.field(id, field).await?.as_deref(), Some(text));
-        let ran = site.effects.counts(false).contains_key(id.as_str());
+        assert_eq!(fixture.field(id, field).await?.as_deref(), Some(text));
+        let ran = fixture.effects.counts(false).contains_key(id.as_str());
         assert_eq!(ran, !fails);
     }
-    let made = site.field(&ids[3], "atm").await?;
+    let made = fixture.field(&ids[3], "atm").await?;
     assert_eq!(made.as_deref(), Some("3"), "its attempts were used");
     let allow = Allow {
         failing: [ids[1].to_string(), ids[3].to_string()].into(),
         ..Allow::default()
     };
-    let summary = check_queue(&site, &ids, allow).await?;
+    let summary = check_queue(&fixture, &ids, allow).await?;
     println!("V5 corrupt data and options: {summary}");
     assert_eq!((summary.completed, summary.failed), (3, 2));
     Ok(())
@@ -61,48 +61,48 @@ async fn fails(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
 /// V6: one odd option does not cost the others: `attempts` counts next to `"delay":1.5`.
 #[tokio::test]
 async fn odd_option_leaves_the_others_in_force() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(1, 0).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(1, 0).await?;
     let opts = r#"{"attempts":3,"delay":1.5,"someday":{"a":[]}}"#;
-    site.server
-        .cli(&["HSET", &site.key(ids[0].as_str()), "opts", opts])
+    fixture.server
+        .cli(&["HSET", &fixture.key(ids[0].as_str()), "opts", opts])
         .await?;
-    let worker = site.worker().start(fails).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(fails).await?;
+    fixture.drained().await?;
     worker.close().await;
-    assert_eq!(site.effects.starts(), 3);
-    assert_eq!(site.field(&ids[0], "opts").await?.as_deref(), Some(opts));
-    check_queue(&site, &ids, Allow::default()).await?;
+    assert_eq!(fixture.effects.starts(), 3);
+    assert_eq!(fixture.field(&ids[0], "opts").await?.as_deref(), Some(opts));
+    check_queue(&fixture, &ids, Allow::default()).await?;
     Ok(())
 }
 
 /// V7: an id without a job is dropped: no handler runs, and no hash appears.
 #[tokio::test]
 async fn id_without_a_hash_is_dropped() -> TestResult {
-    let site = Fixture::start().await?;
-    let mut ids = site.add(2, 0).await?;
-    site.server
-        .cli(&["DEL", &site.key(ids[0].as_str())])
+    let fixture = Fixture::start().await?;
+    let mut ids = fixture.add(2, 0).await?;
+    fixture.server
+        .cli(&["DEL", &fixture.key(ids[0].as_str())])
         .await?;
-    site.server
-        .cli(&["ZADD", &site.key("delayed"), "1", "ghost"])
+    fixture.server
+        .cli(&["ZADD", &fixture.key("delayed"), "1", "ghost"])
         .await?;
-    site.server
-        .cli(&["ZADD", &site.key("prioritized"), "1", "spectre"])
+    fixture.server
+        .cli(&["ZADD", &fixture.key("prioritized"), "1", "spectre"])
         .await?;
     let gone = ids.remove(0);
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
     for id in [gone.as_str(), "ghost", "spectre"] {
         assert_eq!(
-            site.server.int(&["EXISTS", &site.key(id)]).await?,
+            fixture.server.int(&["EXISTS", &fixture.key(id)]).await?,
             0,
             "{id}"
         );
-        assert!(!site.effects.counts(false).contains_key(id), "{id}");
+        assert!(!fixture.effects.counts(false).contains_key(id), "{id}");
     }
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("V7 ids without a hash: {summary}");
     assert_eq!(summary.completed, 1);
     Ok(())
@@ -111,8 +111,8 @@ async fn id_without_a_hash_is_dropped() -> TestResult {
 /// V11: ids that are keys of the queue are refused before anything is sent.
 #[tokio::test]
 async fn reserved_ids_are_refused_and_the_queue_lives() -> TestResult {
-    let site = Fixture::start().await?;
-    let before = site.server.cli(&["KEYS", "*"]).await?;
+    let fixture = Fixture::start().await?;
+    let before = fixture.server.cli(&["KEYS", "*"]).await?;
     for id in [
         "wait",
         "active",
@@ -149,22 +149,22 @@ async fn reserved_ids_are_refused_and_the_queue_lives() -> TestResult {
         // An id that was read from somewhere is checked when it is used to add.
         let options = JobOptions::new().id(JobId::existing(id));
         let work = Work { ms: 0 };
-        let added = site.queue.add_with("work", &work, options.clone()).await;
+        let added = fixture.queue.add_with("work", &work, options.clone()).await;
         assert!(
             matches!(added, Err(Error::Invalid { .. })),
             "{id}: {added:?}"
         );
-        let many = site
+        let many = fixture
             .queue
             .add_bulk([NewJob::new("work", work).options(options)])
             .await;
         assert!(matches!(many, Err(Error::Invalid { .. })), "{id}: {many:?}");
     }
-    assert_eq!(site.server.cli(&["KEYS", "*"]).await?, before);
-    let ids = site.add(5, 0).await?;
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    assert_eq!(fixture.server.cli(&["KEYS", "*"]).await?, before);
+    let ids = fixture.add(5, 0).await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
-    check_queue(&site, &ids, Allow::default()).await?;
+    check_queue(&fixture, &ids, Allow::default()).await?;
     Ok(())
 }

@@ -15,27 +15,27 @@ use crate::fixture::{Fixture, Work};
 use crate::scripts::runs;
 
 /// A queue through a proxy that loses answers, and the same queue past it.
-struct LostAnswers {
-    site: Fixture,
+struct LostReply {
+    fixture: Fixture,
     queue: Queue<Work>,
     worker: ManualWorker,
 }
 
-impl LostAnswers {
+impl LostReply {
     async fn start() -> TestResult<Self> {
-        let site = Fixture::proxied().await?;
-        let direct = site.other_client().await?;
+        let fixture = Fixture::proxied().await?;
+        let direct = fixture.other_client().await?;
         // Server and test know the script from here on: the first answer lost is that of an
         // execution.
-        site.proxy()
+        fixture.proxy()
             .add(Rule::delay(Duration::ZERO, runs("enqueue")));
-        let other: Queue<Work> = Queue::open(&site.client, "other").await?;
+        let other: Queue<Work> = Queue::open(&fixture.client, "other").await?;
         other.add("first", &Work { ms: 0 }).await?;
-        site.proxy().clear_rules();
+        fixture.proxy().clear_rules();
         Ok(Self {
-            queue: Queue::open(&direct, &site.name).await?,
-            worker: ManualWorker::new(&direct, &site.name)?,
-            site,
+            queue: Queue::open(&direct, &fixture.name).await?,
+            worker: ManualWorker::new(&direct, &fixture.name)?,
+            fixture,
         })
     }
 
@@ -56,13 +56,13 @@ impl LostAnswers {
         let again = |command: &Command| runs("enqueue")(command) && !command.text(4).is_empty();
         let over = Arc::new(AtomicBool::new(false));
         let waits = Arc::clone(&over);
-        let proxy = self.site.proxy();
+        let proxy = self.fixture.proxy();
         let lost = proxy.add(Rule::drop_reply(move |c| runs("enqueue")(c) && !again(c)).nth(1));
         let asked = proxy.add(Rule::reset_before(move |c| {
             again(c) && !waits.load(Ordering::SeqCst)
         }));
         let options = options.id(JobId::existing("lost"));
-        let story = async {
+        let replies = async {
             // Asking again means that the first call was executed and its answer dropped.
             asked.wait_fired(1, DEADLINE).await?;
             assert_eq!(lost.fired(), 1);
@@ -70,11 +70,11 @@ impl LostAnswers {
             over.store(true, Ordering::SeqCst);
             TestResult::Ok(())
         };
-        let (added, story) = tokio::join!(
-            self.site.queue.add_with("lost", &Work { ms: 0 }, options),
-            story
+        let (added, replies) = tokio::join!(
+            self.fixture.queue.add_with("lost", &Work { ms: 0 }, options),
+            replies
         );
-        story?;
+        replies?;
         proxy.clear_rules();
         Ok(added?)
     }
@@ -98,9 +98,9 @@ impl LostAnswers {
     }
 
     /// How many entries of the event stream are `event`s of job `id`.
-    async fn told(&self, event: &str, id: &str) -> TestResult<usize> {
-        let events = self.site.key("events");
-        let entries = self.site.server.cli(&["XRANGE", &events, "-", "+"]).await?;
+    async fn event_count(&self, event: &str, id: &str) -> TestResult<usize> {
+        let events = self.fixture.key("events");
+        let entries = self.fixture.server.cli(&["XRANGE", &events, "-", "+"]).await?;
         let wanted = ["event", event, "jobId", id];
         Ok(entries
             .items()
@@ -140,68 +140,68 @@ fn keep() -> JobOptions {
 
 #[tokio::test]
 async fn added_job_is_not_added_twice() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    let added = stage.lose(simple(), async { Ok(()) }).await?;
+    let setup = LostReply::start().await?;
+    let added = setup.lose(simple(), async { Ok(()) }).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("lost", AddOutcome::Added)
     );
-    assert_eq!(stage.ids().await?, (1, 0));
-    assert_eq!(stage.told("added", "lost").await?, 1);
-    assert_eq!(stage.told("duplicated", "lost").await?, 0);
+    assert_eq!(setup.ids().await?, (1, 0));
+    assert_eq!(setup.event_count("added", "lost").await?, 1);
+    assert_eq!(setup.event_count("duplicated", "lost").await?, 0);
     Ok(())
 }
 
 /// No key of the job is left when it is asked for again; its event is.
 #[tokio::test]
 async fn job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
-    let stage = LostAnswers::start().await?;
+    let setup = LostReply::start().await?;
     let options = simple().remove_on_complete(Retention::Remove);
-    let added = stage.lose(options, stage.run("lost")).await?;
+    let added = setup.lose(options, setup.run("lost")).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("lost", AddOutcome::Added)
     );
-    assert_eq!(stage.ids().await?, (0, 0));
+    assert_eq!(setup.ids().await?, (0, 0));
     Ok(())
 }
 
 /// As above without deduplication: `add_once` must not run a job again that has run.
 #[tokio::test]
 async fn plain_job_that_has_ended_and_is_removed_is_not_added_again() -> TestResult {
-    let stage = LostAnswers::start().await?;
+    let setup = LostReply::start().await?;
     let options = JobOptions::new().remove_on_complete(Retention::Remove);
-    let added = stage.lose(options, stage.run("lost")).await?;
+    let added = setup.lose(options, setup.run("lost")).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("lost", AddOutcome::Added)
     );
-    assert_eq!(stage.ids().await?, (0, 0));
-    assert_eq!(stage.told("added", "lost").await?, 1);
+    assert_eq!(setup.ids().await?, (0, 0));
+    assert_eq!(setup.event_count("added", "lost").await?, 1);
     Ok(())
 }
 
 /// The owner has ended and the id is free: the add was deduplicated all the same.
 #[tokio::test]
 async fn deduplicated_add_stays_deduplicated() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    stage.add("owner", simple()).await?;
-    let added = stage.lose(simple(), stage.run("owner")).await?;
+    let setup = LostReply::start().await?;
+    setup.add("owner", simple()).await?;
+    let added = setup.lose(simple(), setup.run("owner")).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("owner", AddOutcome::Deduplicated)
     );
-    assert_eq!(stage.ids().await?, (0, 1));
-    assert_eq!(stage.told("deduplicated", "owner").await?, 1);
+    assert_eq!(setup.ids().await?, (0, 1));
+    assert_eq!(setup.event_count("deduplicated", "owner").await?, 1);
     Ok(())
 }
 
 /// The replaced job is gone, so that only the event knows which it was.
 #[tokio::test]
 async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    stage.add("owner", delayed(key())).await?;
-    let added = stage
+    let setup = LostReply::start().await?;
+    setup.add("owner", delayed(key())).await?;
+    let added = setup
         .lose(delayed(key().replace()), async { Ok(()) })
         .await?;
     let job = id("owner");
@@ -209,97 +209,97 @@ async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
         (added.id.as_str(), added.outcome),
         ("lost", AddOutcome::Replaced { job })
     );
-    assert_eq!(stage.ids().await?, (1, 0));
-    assert_eq!(stage.told("removed", "owner").await?, 1);
-    assert_eq!(stage.told("deduplicated", "lost").await?, 1);
+    assert_eq!(setup.ids().await?, (1, 0));
+    assert_eq!(setup.event_count("removed", "owner").await?, 1);
+    assert_eq!(setup.event_count("deduplicated", "lost").await?, 1);
     Ok(())
 }
 
 /// Replaced itself by the time it is asked for again: a second replacement would undo the newer.
 #[tokio::test]
 async fn replacement_does_not_replace_its_successor() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    stage.add("owner", delayed(key())).await?;
+    let setup = LostReply::start().await?;
+    setup.add("owner", delayed(key())).await?;
     let replace = || delayed(key().replace());
-    let successor = async { stage.add("newer", replace()).await.map(drop) };
-    let added = stage.lose(replace(), successor).await?;
+    let successor = async { setup.add("newer", replace()).await.map(drop) };
+    let added = setup.lose(replace(), successor).await?;
     let job = id("owner");
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("lost", AddOutcome::Replaced { job })
     );
-    let owner = stage.queue.deduplication_owner("k").await?.ok_or("free")?;
+    let owner = setup.queue.deduplication_owner("k").await?.ok_or("free")?;
     assert_eq!(owner.job, id("newer"));
-    assert_eq!(stage.ids().await?, (1, 0));
+    assert_eq!(setup.ids().await?, (1, 0));
     Ok(())
 }
 
 #[tokio::test]
 async fn owner_is_rescheduled_once() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    stage.add("owner", delayed(key())).await?;
-    let added = stage
+    let setup = LostReply::start().await?;
+    setup.add("owner", delayed(key())).await?;
+    let added = setup
         .lose(delayed(key().reschedule()), async { Ok(()) })
         .await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("owner", AddOutcome::Deduplicated)
     );
-    assert_eq!(stage.told("delayed", "owner").await?, 2);
-    assert_eq!(stage.told("deduplicated", "owner").await?, 1);
+    assert_eq!(setup.event_count("delayed", "owner").await?, 2);
+    assert_eq!(setup.event_count("deduplicated", "owner").await?, 1);
     Ok(())
 }
 
 /// Its owner has ended and it waits itself: not a duplicate, and not to be kept again.
 #[tokio::test]
 async fn kept_add_that_has_become_a_job_was_kept() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    stage.add("owner", keep()).await?;
-    stage.begin("owner").await?;
-    let added = stage.lose(keep(), stage.complete("owner")).await?;
+    let setup = LostReply::start().await?;
+    setup.add("owner", keep()).await?;
+    setup.begin("owner").await?;
+    let added = setup.lose(keep(), setup.complete("owner")).await?;
     let next = id("lost");
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("owner", AddOutcome::KeptLast { next })
     );
-    assert_eq!(stage.ids().await?, (1, 1));
-    assert_eq!(stage.told("duplicated", "lost").await?, 0);
-    stage.run("lost").await?;
-    assert_eq!(stage.ids().await?, (0, 2));
+    assert_eq!(setup.ids().await?, (1, 1));
+    assert_eq!(setup.event_count("duplicated", "lost").await?, 0);
+    setup.run("lost").await?;
+    assert_eq!(setup.ids().await?, (0, 2));
     Ok(())
 }
 
 /// A newer add is kept by now: the older one must not come back over it.
 #[tokio::test]
 async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    stage.add("owner", keep()).await?;
-    stage.begin("owner").await?;
-    let newer = async { stage.add("newer", keep()).await.map(drop) };
-    let added = stage.lose(keep(), newer).await?;
+    let setup = LostReply::start().await?;
+    setup.add("owner", keep()).await?;
+    setup.begin("owner").await?;
+    let newer = async { setup.add("newer", keep()).await.map(drop) };
+    let added = setup.lose(keep(), newer).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("owner", AddOutcome::Deduplicated)
     );
-    stage.complete("owner").await?;
-    stage.run("newer").await?;
-    assert_eq!(stage.ids().await?, (0, 2));
+    setup.complete("owner").await?;
+    setup.run("newer").await?;
+    assert_eq!(setup.ids().await?, (0, 2));
     Ok(())
 }
 
 /// Executed or not, the first asking left nothing to go by: the add is decided anew.
 #[tokio::test]
 async fn add_without_a_trace_is_decided_anew() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    stage.add("owner", simple()).await?;
+    let setup = LostReply::start().await?;
+    setup.add("owner", simple()).await?;
     // An owner that does not wait for a time is not replaced, and no event says so.
     let replace = JobOptions::new().deduplication(key().replace());
-    let added = stage.lose(replace, stage.run("owner")).await?;
+    let added = setup.lose(replace, setup.run("owner")).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("lost", AddOutcome::Added)
     );
-    assert_eq!(stage.ids().await?, (1, 1));
+    assert_eq!(setup.ids().await?, (1, 1));
     Ok(())
 }
 
@@ -307,21 +307,21 @@ async fn add_without_a_trace_is_decided_anew() -> TestResult {
 /// being settled.
 #[tokio::test]
 async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    let events = stage.site.key("events");
+    let setup = LostReply::start().await?;
+    let events = setup.fixture.key("events");
     let odd = async {
         for event in ["added", "deduplicated"] {
-            let server = &stage.site.server;
+            let server = &setup.fixture.server;
             server.cli(&["XADD", &events, "*", "event", event]).await?;
         }
         Ok(())
     };
-    let added = stage.lose(simple(), odd).await?;
+    let added = setup.lose(simple(), odd).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("lost", AddOutcome::Added)
     );
-    assert_eq!(stage.ids().await?, (1, 0));
+    assert_eq!(setup.ids().await?, (1, 0));
     Ok(())
 }
 
@@ -329,21 +329,21 @@ async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
 /// in between: each acknowledged job runs, none twice, and nothing is left.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_among_bursts_leave_one_job_an_id() -> TestResult {
-    let stage = LostAnswers::start().await?;
-    let site = &stage.site;
-    let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
+    let setup = LostReply::start().await?;
+    let fixture = &setup.fixture;
+    let lost = fixture.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut added = Vec::new();
     for _ in 0..20 {
         let adds = (0..30).map(|n| {
             let options =
                 JobOptions::new().deduplication(Deduplication::new(format!("k{}", n % 3)));
-            site.queue.add_once("work", &Work { ms: 0 }, options)
+            fixture.queue.add_once("work", &Work { ms: 0 }, options)
         });
         for answer in futures::future::join_all(adds).await {
             added.push(answer?);
         }
     }
-    site.proxy().clear_rules();
+    fixture.proxy().clear_rules();
     assert!(lost.fired() > 0);
     let stored: Vec<_> = added
         .iter()
@@ -352,7 +352,7 @@ async fn lost_answers_among_bursts_leave_one_job_an_id() -> TestResult {
     assert_eq!(stored.len(), 3, "{stored:?}");
     let owners: Vec<_> = stored.iter().map(|added| &added.id).collect();
     assert!(added.iter().all(|added| owners.contains(&&added.id)));
-    assert_eq!(stage.ids().await?, (3, 0));
+    assert_eq!(setup.ids().await?, (3, 0));
     println!("V9 600 deduplicated adds, {} answers lost", lost.fired());
     Ok(())
 }

@@ -21,17 +21,17 @@ async fn hangs_once(job: Job<Work>, context: Context<Effects>) -> JobResult<u32>
 /// V4: when somebody else has the lock, the handler is cancelled and nothing of it is stored.
 #[tokio::test]
 async fn lost_lock_cancels_the_handler_and_stores_nothing() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(3, 0).await?;
-    let worker = site.worker().start(hangs_once).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(3, 0).await?;
+    let worker = fixture.worker().start(hangs_once).await?;
     let mut events = worker.events();
-    site.started(3).await?;
+    fixture.started(3).await?;
     let locks: Vec<String> = ids
         .iter()
-        .map(|id| site.key(&format!("{id}:lock")))
+        .map(|id| fixture.key(&format!("{id}:lock")))
         .collect();
     for lock in &locks {
-        site.server.cli(&["SET", lock, "somebody"]).await?;
+        fixture.server.cli(&["SET", lock, "somebody"]).await?;
     }
     for _ in &locks {
         event(&mut events, |event| {
@@ -39,20 +39,20 @@ async fn lost_lock_cancels_the_handler_and_stores_nothing() -> TestResult {
         })
         .await?;
     }
-    assert_eq!(site.effects.ends(), 0);
+    assert_eq!(fixture.effects.ends(), 0);
     for id in &ids {
-        assert_eq!(site.field(id, "returnvalue").await?, None);
-        assert_eq!(site.field(id, "failedReason").await?, None);
-        assert_eq!(site.field(id, "atm").await?, None);
+        assert_eq!(fixture.field(id, "returnvalue").await?, None);
+        assert_eq!(fixture.field(id, "failedReason").await?, None);
+        assert_eq!(fixture.field(id, "atm").await?, None);
     }
-    assert_eq!(site.server.int(&["LLEN", &site.key("active")]).await?, 3);
+    assert_eq!(fixture.server.int(&["LLEN", &fixture.key("active")]).await?, 3);
     // The thief dies, its locks expire.
     for lock in &locks {
-        site.server.cli(&["DEL", lock]).await?;
+        fixture.server.cli(&["DEL", lock]).await?;
     }
-    site.drained().await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("V4 lost locks: {summary}");
     assert_eq!((summary.completed, summary.stalls), (3, 3));
     Ok(())
@@ -71,18 +71,18 @@ async fn blocks(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
 }
 
 async fn blocking_handler_keeps_its_lock() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(2, 3000).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(2, 3000).await?;
     let lock = Duration::from_secs(1);
-    let worker = site
+    let worker = fixture
         .worker()
         .lock_duration(lock)
         .concurrency(1)
         .start(blocks)
         .await?;
-    site.drained().await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("H2 handler blocks for three locks: {summary}");
     assert_eq!(
         (summary.completed, summary.repeated, summary.stalls),
@@ -105,23 +105,23 @@ async fn handler_that_blocks_a_worker_thread_keeps_its_lock() -> TestResult {
 /// A healthy worker next to them is no reason to lose locks either.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lock_is_renewed_as_long_as_the_handler_runs() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(10, 2500).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(10, 2500).await?;
     let lock = Duration::from_millis(600);
-    let first = site.worker().lock_duration(lock).start(work).await?;
-    let second = site
-        .worker_of(&site.other_client().await?)
+    let first = fixture.worker().lock_duration(lock).start(work).await?;
+    let second = fixture
+        .worker_of(&fixture.other_client().await?)
         .lock_duration(lock)
         .start(work)
         .await?;
-    site.drained().await?;
+    fixture.drained().await?;
     first.close().await;
     second.close().await;
     let allow = Allow {
         clients: 2,
         ..Allow::default()
     };
-    let summary = check_queue(&site, &ids, allow).await?;
+    let summary = check_queue(&fixture, &ids, allow).await?;
     assert_eq!(
         (summary.completed, summary.repeated, summary.stalls),
         (10, 0, 0)

@@ -15,9 +15,9 @@ struct Producer {
 }
 
 impl Producer {
-    fn start(site: &Fixture) -> Self {
+    fn start(fixture: &Fixture) -> Self {
         let stop = tokio_util::sync::CancellationToken::new();
-        let (queue, stopped) = (site.queue.clone(), stop.clone());
+        let (queue, stopped) = (fixture.queue.clone(), stop.clone());
         let task = tokio::spawn(async move {
             let (mut acknowledged, mut unknown, mut refused) = (Vec::new(), 0, 0);
             while !stopped.is_cancelled() {
@@ -44,27 +44,27 @@ impl Producer {
 /// V1: Redis is killed under load and comes back after 20 s; the worker goes on within 3 s.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_killed_for_20_s_under_load_loses_nothing() -> TestResult {
-    let site = Fixture::durable().await?;
-    let worker = site.worker().start(work).await?;
-    let producer = Producer::start(&site);
-    site.started(100).await?;
-    site.server.kill_hard();
+    let fixture = Fixture::durable().await?;
+    let worker = fixture.worker().start(work).await?;
+    let producer = Producer::start(&fixture);
+    fixture.started(100).await?;
+    fixture.server.kill_hard();
     tokio::time::sleep(Duration::from_secs(20)).await;
     let mut events = worker.events();
-    site.server.restart().await?;
+    fixture.server.restart().await?;
     let back = Instant::now();
     event(&mut events, |event| {
         matches!(event, WorkerEvent::Completed { .. })
     })
     .await?;
     let resumed = back.elapsed();
-    let goal = site.effects.starts() + 50;
-    site.started(goal).await?;
+    let goal = fixture.effects.starts() + 50;
+    fixture.started(goal).await?;
     let (ids, unknown, refused) = producer.finish().await?;
-    site.drained().await?;
+    fixture.drained().await?;
     worker.close().await;
     let summary = check_queue(
-        &site,
+        &fixture,
         &ids,
         Allow {
             unknown_adds: unknown,
@@ -86,23 +86,23 @@ async fn redis_killed_for_20_s_under_load_loses_nothing() -> TestResult {
 /// V2: the peer keeps the sockets and answers nothing; new connections work. At most 8 s until
 /// a job is processed that was added after the fault, whether locks are short or as by default.
 async fn silent_peer_is_given_up(lock: Duration) -> TestResult {
-    let site = Fixture::proxied().await?;
-    let worker = site
+    let fixture = Fixture::proxied().await?;
+    let worker = fixture
         .worker()
         .lock_duration(lock)
         .stalled_interval(lock)
         .start(work)
         .await?;
-    let mut ids = site.add(50, 2).await?;
-    site.drained().await?;
+    let mut ids = fixture.add(50, 2).await?;
+    fixture.drained().await?;
     // Jobs that run through the fault keep their locks.
-    ids.extend(site.add(5, 3000).await?);
-    site.started(55).await?;
-    site.proxy().half_open();
+    ids.extend(fixture.add(5, 3000).await?);
+    fixture.started(55).await?;
+    fixture.proxy().half_open();
     // What is open stays mute for good; what is opened from now on works.
-    site.proxy().pass().await?;
+    fixture.proxy().pass().await?;
     let fault = Instant::now();
-    let direct = oxbull::Queue::<Work>::open(&site.other_client().await?, &site.name).await?;
+    let direct = oxbull::Queue::<Work>::open(&fixture.other_client().await?, &fixture.name).await?;
     let mut events = worker.events();
     let added = direct.add("work", &Work { ms: 2 }).await?.id;
     ids.push(added.clone());
@@ -110,14 +110,14 @@ async fn silent_peer_is_given_up(lock: Duration) -> TestResult {
         |event: &WorkerEvent| matches!(event, WorkerEvent::Completed { id, .. } if *id == added);
     event(&mut events, done).await?;
     let resumed = fault.elapsed();
-    ids.extend(site.add(50, 2).await?);
-    site.drained().await?;
+    ids.extend(fixture.add(50, 2).await?);
+    fixture.drained().await?;
     worker.close().await;
     let allow = Allow {
         clients: 2,
         ..Allow::default()
     };
-    let summary = check_queue(&site, &ids, allow).await?;
+    let summary = check_queue(&fixture, &ids, allow).await?;
     println!("V2 silent peer, locks of {lock:?}: resumed after {resumed:?} {summary}");
     assert_eq!((summary.repeated, summary.stalls), (0, 0));
     assert!(
@@ -140,35 +140,35 @@ async fn silent_peer_is_given_up_with_default_locks() -> TestResult {
 /// V8: the server stands still for 1.2 s, six times, over 120 jobs; nobody fails for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_server_pauses_fail_no_job() -> TestResult {
-    let site = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     // A renewal that meets a pause must be answered within a third of the lock's life.
     let lock = Duration::from_secs(5);
-    let worker = site
+    let worker = fixture
         .worker()
         .lock_duration(lock)
         .concurrency(4)
         .start(work)
         .await?;
-    let ids = site.add(120, 100).await?;
+    let ids = fixture.add(120, 100).await?;
     for _ in 0..6 {
-        site.server.cli(&["CLIENT", "PAUSE", "1200", "ALL"]).await?;
-        let before = site.effects.ends();
+        fixture.server.cli(&["CLIENT", "PAUSE", "1200", "ALL"]).await?;
+        let before = fixture.effects.ends();
         // A paused server answers the kit late, too.
         eventually(DEADLINE, async || {
-            site.server
+            fixture.server
                 .cli(&["PING"])
                 .await
                 .map_err(|e| e.to_string())?;
-            let done = site.effects.ends();
+            let done = fixture.effects.ends();
             (done > before || done == 120)
                 .then_some(())
                 .ok_or(format!("{done} done"))
         })
         .await?;
     }
-    site.drained().await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("V8 CLIENT PAUSE 1200 x6: {summary}");
     assert_eq!((summary.completed, summary.failed), (120, 0));
     assert_eq!((summary.repeated, summary.stalls), (0, 0));

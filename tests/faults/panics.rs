@@ -48,12 +48,12 @@ where
     H: Handler<Effects, M, Data = Work, Output = JobResult<()>, Future: Send>,
     M: 'static,
 {
-    let site = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let options = JobOptions::new()
         .attempts(2)
         .backoff(Backoff::fixed(Duration::from_millis(10)));
-    let mut ids = site.add_with(1, 0, &options).await?;
-    let worker = site.worker().concurrency(1).start(handler).await?;
+    let mut ids = fixture.add_with(1, 0, &options).await?;
+    let worker = fixture.worker().concurrency(1).start(handler).await?;
     let mut events = worker.events();
     for retries in [true, false] {
         let failed = event(&mut events, |event| {
@@ -69,14 +69,14 @@ where
         };
         assert_eq!((told.as_ref(), again), (reason, retries));
     }
-    assert_eq!(site.field(&ids[0], "atm").await?.as_deref(), Some("2"));
+    assert_eq!(fixture.field(&ids[0], "atm").await?.as_deref(), Some("2"));
     worker.close().await;
     // The queue goes on; so does a process in which a handler panicked.
-    ids.extend(site.add(5, 0).await?);
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    ids.extend(fixture.add(5, 0).await?);
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     assert_eq!(worker.close().await.abandoned, 0);
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("V3 {reason}: {summary}");
     assert_eq!((summary.completed, summary.failed), (5, 1));
     Ok(())
@@ -100,16 +100,16 @@ async fn panic_in_drop_fails_the_attempt() -> TestResult {
 /// A slot is not lost with its panic: one slot gets through many panicking jobs.
 #[tokio::test]
 async fn panics_do_not_use_up_slots() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(20, 0).await?;
-    let worker = site
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(20, 0).await?;
+    let worker = fixture
         .worker()
         .concurrency(2)
         .start(panics_at_an_await)
         .await?;
-    tokio::time::timeout(DEADLINE, site.drained()).await??;
+    tokio::time::timeout(DEADLINE, fixture.drained()).await??;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     assert_eq!(summary.failed, 20);
     Ok(())
 }

@@ -12,23 +12,23 @@ use crate::fixture::{Fixture, Work, work};
 /// and everything goes on by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn out_of_memory_costs_no_lock() -> TestResult {
-    let site = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let lock = Duration::from_secs(1);
-    let mut ids = site.add(12, 2500).await?;
-    let worker = site
+    let mut ids = fixture.add(12, 2500).await?;
+    let worker = fixture
         .worker()
         .lock_duration(lock)
         .concurrency(6)
         .start(work)
         .await?;
-    site.started(6).await?;
-    site.server
+    fixture.started(6).await?;
+    fixture.server
         .cli(&["CONFIG", "SET", "maxmemory", "1mb"])
         .await?;
     let from = Instant::now();
     let mut refused = 0;
     while from.elapsed() < Duration::from_secs(4) {
-        match site
+        match fixture
             .queue
             .add_once("work", &Work { ms: 0 }, JobOptions::new())
             .await
@@ -38,13 +38,13 @@ async fn out_of_memory_costs_no_lock() -> TestResult {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    site.server
+    fixture.server
         .cli(&["CONFIG", "SET", "maxmemory", "0"])
         .await?;
-    ids.extend(site.add(20, 1).await?);
-    site.drained().await?;
+    ids.extend(fixture.add(20, 1).await?);
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("V13 out of memory for 4 s: {refused} adds refused, {summary}");
     assert_eq!(
         (summary.completed, summary.repeated, summary.stalls),
@@ -62,27 +62,27 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
             'timestamp', i, 'finishedOn', i, 'returnvalue', '0', 'atm', 1, 'ats', 1)
         redis.call('ZADD', KEYS[1] .. 'completed', i, 'old' .. i)
     end";
-    let site = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     for from in (1..=200_000).step_by(5_000) {
         let (first, last) = (from.to_string(), (from + 4_999).to_string());
-        site.server
-            .cli(&["EVAL", FILL, "1", &site.key(""), &first, &last])
+        fixture.server
+            .cli(&["EVAL", FILL, "1", &fixture.key(""), &first, &last])
             .await?;
     }
-    site.server.cli(&["CONFIG", "RESETSTAT"]).await?;
-    let cpu = site.server.used_cpu_us().await?;
+    fixture.server.cli(&["CONFIG", "RESETSTAT"]).await?;
+    let cpu = fixture.server.used_cpu_us().await?;
     let options = JobOptions::new().remove_on_complete(Retention::KeepLast(100));
-    site.add_with(1, 0, &options).await?;
-    let worker = site.worker().start(work).await?;
+    fixture.add_with(1, 0, &options).await?;
+    let worker = fixture.worker().start(work).await?;
     eventually(DEADLINE * 2, async || {
-        let kept = site.server.int(&["ZCARD", &site.key("completed")]).await;
+        let kept = fixture.server.int(&["ZCARD", &fixture.key("completed")]).await;
         kept.map_err(|error| error.to_string())
             .and_then(|kept| (kept == 100).then_some(()).ok_or(format!("{kept} kept")))
     })
     .await?;
     worker.close().await;
-    let cpu = site.server.used_cpu_us().await? - cpu;
-    let stats = site.server.info("commandstats").await?;
+    let cpu = fixture.server.used_cpu_us().await? - cpu;
+    let stats = fixture.server.info("commandstats").await?;
     let calls = |name: &str| -> u64 {
         let stat = stats.get(name).map_or("", String::as_str);
         let calls = stat
@@ -97,7 +97,7 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
     // judged in `bounded`.
     assert!(calls >= 1_000, "{calls} scripts");
     assert!(each <= 5_000, "{each} us each");
-    let left = site.server.int(&["DBSIZE"]).await?;
+    let left = fixture.server.int(&["DBSIZE"]).await?;
     assert!(left < 120, "{left} keys");
     Ok(())
 }

@@ -77,23 +77,23 @@ async fn noted(job: Job<Work>, context: Context<Arc<File>>) -> JobResult<u64> {
 pub(crate) struct Process {
     child: Child,
     effects: PathBuf,
-    /// How many of its notes are among the site's effects.
+    /// How many of its notes are among the fixture's effects.
     taken: usize,
 }
 
 impl Process {
-    fn start(site: &Fixture) -> TestResult<Self> {
-        Self::start_at(site, &site.server.url())
+    fn start(fixture: &Fixture) -> TestResult<Self> {
+        Self::start_at(fixture, &fixture.server.url())
     }
 
-    /// Starts a process that reaches the site's server by this URL.
-    pub(crate) fn start_at(site: &Fixture, url: &str) -> TestResult<Self> {
-        let effects = site.server.dir().join(unique("effects"));
+    /// Starts a process that reaches the fixture's server by this URL.
+    pub(crate) fn start_at(fixture: &Fixture, url: &str) -> TestResult<Self> {
+        let effects = fixture.server.dir().join(unique("effects"));
         File::create(&effects)?;
         let child = Command::new(std::env::current_exe()?)
             .args(["--exact", "processes::worker_process", "--nocapture"])
             .env(URL, url)
-            .env(QUEUE, &site.name)
+            .env(QUEUE, &fixture.name)
             .env(EFFECTS, &effects)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -106,8 +106,8 @@ impl Process {
         })
     }
 
-    /// Moves what the process noted to the site's effects.
-    pub(crate) fn take_notes(&mut self, site: &Fixture) -> TestResult {
+    /// Moves what the process noted to the fixture's effects.
+    pub(crate) fn take_notes(&mut self, fixture: &Fixture) -> TestResult {
         let text = std::fs::read_to_string(&self.effects)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let notes: Vec<&str> = whole.lines().collect();
@@ -117,19 +117,19 @@ impl Process {
             else {
                 return Err(format!("a note that says {note:?}").into());
             };
-            site.effects.note(id, start.parse()?, what == "end");
+            fixture.effects.note(id, start.parse()?, what == "end");
         }
         self.taken = notes.len();
         Ok(())
     }
 
     /// Waits until handlers have started so many times, here or there.
-    pub(crate) async fn started(&mut self, site: &Fixture, count: usize) -> TestResult {
+    pub(crate) async fn started(&mut self, fixture: &Fixture, count: usize) -> TestResult {
         let from = Instant::now();
-        while site.effects.starts() < count {
-            self.take_notes(site)?;
+        while fixture.effects.starts() < count {
+            self.take_notes(fixture)?;
             if from.elapsed() > DEADLINE {
-                return Err(format!("{} starts", site.effects.starts()).into());
+                return Err(format!("{} starts", fixture.effects.starts()).into());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -162,20 +162,20 @@ impl Drop for Process {
 /// A1: a process is killed with jobs in its hands; a worker that lives runs them again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_process_loses_no_job() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(40, 400).await?;
-    let mut process = Process::start(&site)?;
-    process.started(&site, 15).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(40, 400).await?;
+    let mut process = Process::start(&fixture)?;
+    process.started(&fixture, 15).await?;
     process.signal("-KILL")?;
     process.ended().await?;
-    process.take_notes(&site)?;
+    process.take_notes(&fixture)?;
     let from = Instant::now();
-    let held = site.queue.counts().await?.active;
-    let worker = site.worker().concurrency(40).start(work).await?;
-    site.drained().await?;
+    let held = fixture.queue.counts().await?.active;
+    let worker = fixture.worker().concurrency(40).start(work).await?;
+    fixture.drained().await?;
     let took = from.elapsed();
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("A1 kill -9 with {held} jobs: drained after {took:?}, {summary}");
     assert_eq!((summary.completed, summary.failed), (40, 0));
     assert_eq!(u64::try_from(summary.stalls)?, held);
@@ -188,32 +188,32 @@ async fn killed_process_loses_no_job() -> TestResult {
 /// it stores nothing of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_frozen_beyond_its_locks_stores_nothing() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(16, 1000).await?;
-    let mut process = Process::start(&site)?;
-    process.started(&site, 10).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(16, 1000).await?;
+    let mut process = Process::start(&fixture)?;
+    process.started(&fixture, 10).await?;
     process.signal("-STOP")?;
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
-    let completed = site.queue.counts().await?.completed;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
+    let completed = fixture.queue.counts().await?.completed;
     assert_eq!(completed, 16);
-    let events = site.server.int(&["XLEN", &site.key("events")]).await?;
+    let events = fixture.server.int(&["XLEN", &fixture.key("events")]).await?;
     process.signal("-CONT")?;
     // It takes part again, and so has dealt with what it held.
     let mut ids = ids;
     worker.pause().await?;
-    let before = site.effects.starts();
-    process.take_notes(&site)?;
-    ids.extend(site.add(1, 0).await?);
-    process.started(&site, before + 1).await?;
-    site.drained().await?;
+    let before = fixture.effects.starts();
+    process.take_notes(&fixture)?;
+    ids.extend(fixture.add(1, 0).await?);
+    process.started(&fixture, before + 1).await?;
+    fixture.drained().await?;
     process.signal("-TERM")?;
     assert!(process.ended().await?.success());
-    process.take_notes(&site)?;
+    process.take_notes(&fixture)?;
     worker.close().await;
-    let finished = site
+    let finished = fixture
         .server
-        .cli(&["XRANGE", &site.key("events"), "-", "+"])
+        .cli(&["XRANGE", &fixture.key("events"), "-", "+"])
         .await?;
     let finished = finished.items().iter().filter(|entry| {
         entry.items()[1]
@@ -226,7 +226,7 @@ async fn process_frozen_beyond_its_locks_stores_nothing() -> TestResult {
         17,
         "completed more than once ({events} events)"
     );
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("V15 SIGSTOP beyond the lock: {summary}");
     assert_eq!((summary.completed, summary.failed), (17, 0));
     assert!(summary.repeated <= 10 && summary.stalls == 10);
@@ -236,18 +236,18 @@ async fn process_frozen_beyond_its_locks_stores_nothing() -> TestResult {
 /// A3: frozen for less than the locks last, nobody notices.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_frozen_within_its_locks_goes_on() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(10, 1500).await?;
-    let mut process = Process::start(&site)?;
-    let worker = site.worker().paused().start(work).await?;
-    process.started(&site, 10).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(10, 1500).await?;
+    let mut process = Process::start(&fixture)?;
+    let worker = fixture.worker().paused().start(work).await?;
+    process.started(&fixture, 10).await?;
     process.signal("-STOP")?;
     tokio::time::sleep(LOCK / 4).await;
     process.signal("-CONT")?;
-    site.drained().await?;
-    process.take_notes(&site)?;
+    fixture.drained().await?;
+    process.take_notes(&fixture)?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("A3 SIGSTOP within the lock: {summary}");
     assert_eq!(
         (summary.completed, summary.repeated, summary.stalls),
@@ -259,19 +259,19 @@ async fn process_frozen_within_its_locks_goes_on() -> TestResult {
 /// A4, A6: SIGTERM lets handlers finish; a second one gives their jobs back at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn second_signal_gives_jobs_back() -> TestResult {
-    let site = Fixture::start().await?;
-    let mut ids = site.add(3, 1000).await?;
-    let mut process = Process::start(&site)?;
-    process.started(&site, 3).await?;
+    let fixture = Fixture::start().await?;
+    let mut ids = fixture.add(3, 1000).await?;
+    let mut process = Process::start(&fixture)?;
+    process.started(&fixture, 3).await?;
     process.signal("-TERM")?;
     let status = process.ended().await?;
-    process.take_notes(&site)?;
+    process.take_notes(&fixture)?;
     assert!(status.success(), "{status}");
-    assert_eq!(site.queue.counts().await?.completed, 3);
+    assert_eq!(fixture.queue.counts().await?.completed, 3);
 
-    let long = site.add(5, 60_000).await?;
-    let mut process = Process::start(&site)?;
-    process.started(&site, 8).await?;
+    let long = fixture.add(5, 60_000).await?;
+    let mut process = Process::start(&fixture)?;
+    process.started(&fixture, 8).await?;
     process.signal("-TERM")?;
     // A signal that is still pending would swallow a second one of its kind.
     tokio::time::sleep(Duration::from_millis(300)).await;
@@ -280,16 +280,16 @@ async fn second_signal_gives_jobs_back() -> TestResult {
     let status = process.ended().await?;
     let took = from.elapsed();
     assert!(status.success(), "{status}");
-    assert_eq!(site.queue.counts().await?.waiting, 5);
+    assert_eq!(fixture.queue.counts().await?.waiting, 5);
     for id in &long {
-        assert_eq!(site.field(id, "atm").await?, None);
-        site.queue.update_data(id, &Work { ms: 0 }).await?;
+        assert_eq!(fixture.field(id, "atm").await?, None);
+        fixture.queue.update_data(id, &Work { ms: 0 }).await?;
     }
     ids.extend(long);
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("A6 second signal took {took:?}: {summary}");
     assert_eq!((summary.completed, summary.stalls), (8, 0));
     assert!(took < Duration::from_secs(5), "{took:?}");

@@ -13,17 +13,17 @@ use crate::scripts::runs;
 /// recovery is counted: the started jobs are found by the call's token, the results recognised.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_to_advance_repeat_nothing() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let ids = site.add(200, 3).await?;
-    let lost = site
+    let fixture = Fixture::proxied().await?;
+    let ids = fixture.add(200, 3).await?;
+    let lost = fixture
         .proxy()
         .add(Rule::drop_reply(runs("advance")).every(3).times(15));
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     lost.wait_fired(1, DEADLINE).await?;
-    site.proxy().clear_rules();
+    fixture.proxy().clear_rules();
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!(
         "V10 lost answers to advance: {} lost, {summary}",
         lost.fired()
@@ -37,8 +37,8 @@ async fn lost_answers_to_advance_repeat_nothing() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
     for swallow in [false, true] {
-        let site = Fixture::proxied().await?;
-        let ids = site.add(50, 3).await?;
+        let fixture = Fixture::proxied().await?;
+        let ids = fixture.add(50, 3).await?;
         let rule = if swallow {
             Rule::swallow_reply
         } else {
@@ -46,17 +46,17 @@ async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
         };
         let fetch =
             |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) == "50";
-        let lost = site.proxy().add(rule(fetch).nth(1));
-        let worker = site
+        let lost = fixture.proxy().add(rule(fetch).nth(1));
+        let worker = fixture
             .worker()
             .lock_duration(Duration::from_secs(20))
             .concurrency(50)
             .start(work)
             .await?;
         lost.wait_fired(1, DEADLINE).await?;
-        site.drained().await?;
+        fixture.drained().await?;
         worker.close().await;
-        let summary = check_queue(&site, &ids, Allow::default()).await?;
+        let summary = check_queue(&fixture, &ids, Allow::default()).await?;
         println!("B4 50 jobs in the lost answer (swallowed: {swallow}): {summary}");
         assert_eq!((summary.completed, summary.failed), (50, 0));
         assert_eq!((summary.repeated, summary.stalls), (0, 0));
@@ -68,30 +68,30 @@ async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
     const HOUR: Duration = Duration::from_secs(3600);
-    let site = Fixture::proxied().await?;
-    site.queue
+    let fixture = Fixture::proxied().await?;
+    fixture.queue
         .set_global_rate_limit(JobRateLimit::new(5, HOUR))
         .await?;
-    let ids = site.add(10, 0).await?;
+    let ids = fixture.add(10, 0).await?;
     let fetch =
         |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) != "0";
-    let lost = site.proxy().add(Rule::drop_reply(fetch).nth(1));
-    let worker = site
+    let lost = fixture.proxy().add(Rule::drop_reply(fetch).nth(1));
+    let worker = fixture
         .worker()
         .max_rate_limit_wait(Duration::from_millis(5))
         .start(work)
         .await?;
     for started in [5, 10] {
-        site.started(started).await?;
-        let count = site.server.text(&["GET", &site.key("limiter")]).await?;
+        fixture.started(started).await?;
+        let count = fixture.server.text(&["GET", &fixture.key("limiter")]).await?;
         assert_eq!(count.as_deref(), Some("5"));
-        assert_eq!(site.effects.starts(), started);
-        site.queue.lift_rate_limit().await?;
+        assert_eq!(fixture.effects.starts(), started);
+        fixture.queue.lift_rate_limit().await?;
     }
     assert_eq!(lost.fired(), 1);
-    site.drained().await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     assert_eq!((summary.completed, summary.repeated), (10, 0));
     Ok(())
 }
@@ -99,24 +99,24 @@ async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
 /// V9: 500 adds that are acknowledged although answers are lost leave 500 jobs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
+    let fixture = Fixture::proxied().await?;
+    let lost = fixture.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut ids = Vec::new();
     for _ in 0..50 {
         let adds = (0..10).map(|_| {
-            site.queue
+            fixture.queue
                 .add_once("work", &Work { ms: 0 }, JobOptions::new())
         });
         for added in futures::future::join_all(adds).await {
             ids.push(added?.id);
         }
     }
-    site.proxy().clear_rules();
+    fixture.proxy().clear_rules();
     let resets = lost.fired();
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("V9 500 adds, {resets} answers lost: {summary}");
     assert!(resets > 0);
     assert_eq!(summary.completed, 500);
@@ -127,22 +127,22 @@ async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult 
 /// V9: an add without an id of its own is never repeated; its caller is told.
 #[tokio::test]
 async fn plain_add_reports_a_lost_answer() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let mut ids = site.add(1, 0).await?;
-    let lost = site.proxy().add(Rule::drop_reply(runs("enqueue")).nth(1));
-    let added = site.queue.add("work", &Work { ms: 0 }).await;
+    let fixture = Fixture::proxied().await?;
+    let mut ids = fixture.add(1, 0).await?;
+    let lost = fixture.proxy().add(Rule::drop_reply(runs("enqueue")).nth(1));
+    let added = fixture.queue.add("work", &Work { ms: 0 }).await;
     assert!(matches!(added, Err(Error::Indeterminate(_))), "{added:?}");
     assert_eq!(lost.fired(), 1);
-    ids.push(site.queue.add("work", &Work { ms: 0 }).await?.id);
-    assert_eq!(site.queue.counts().await?.waiting, 3);
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    ids.push(fixture.queue.add("work", &Work { ms: 0 }).await?.id);
+    assert_eq!(fixture.queue.counts().await?.waiting, 3);
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
     let allow = Allow {
         unknown_adds: 1,
         ..Allow::default()
     };
-    check_queue(&site, &ids, allow).await?;
+    check_queue(&fixture, &ids, allow).await?;
     Ok(())
 }
 
@@ -151,16 +151,16 @@ async fn plain_add_reports_a_lost_answer() -> TestResult {
 /// so that no job fails for stalling without having run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_costs_short_locks_nothing() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let ids = site.add(10, 3).await?;
+    let fixture = Fixture::proxied().await?;
+    let ids = fixture.add(10, 3).await?;
     let fetch =
         |command: &oxbull_testkit::Command| runs("advance")(command) && command.text(5) != "0";
-    let lost = site.proxy().add(Rule::swallow_reply(fetch).times(3));
-    let worker = site.worker().concurrency(5).start(work).await?;
-    site.drained().await?;
+    let lost = fixture.proxy().add(Rule::swallow_reply(fetch).times(3));
+    let worker = fixture.worker().concurrency(5).start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
     assert_eq!(lost.fired(), 3);
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("B4 silence with short locks: {summary}");
     assert_eq!((summary.completed, summary.failed), (10, 0));
     assert_eq!((summary.repeated, summary.stalls), (0, 0));

@@ -18,9 +18,9 @@ use crate::scripts::{runs, script_of};
 /// How many iterations the tests' schedules have.
 const ITERATIONS: u64 = 4;
 
-async fn upsert(site: &Fixture, schedule: &Schedule, ms: u64) -> TestResult {
+async fn upsert(fixture: &Fixture, schedule: &Schedule, ms: u64) -> TestResult {
     let template = NewJob::new("tick", Work { ms });
-    let made = site.queue.upsert_scheduler("s", schedule, template).await?;
+    let made = fixture.queue.upsert_scheduler("s", schedule, template).await?;
     made.map(drop)
         .ok_or_else(|| "there is no run to come".into())
 }
@@ -30,10 +30,10 @@ fn schedule() -> Schedule {
 }
 
 /// How often each iteration was made, by the queue's events.
-async fn made(site: &Fixture) -> TestResult<BTreeMap<String, usize>> {
-    let events = site
+async fn made(fixture: &Fixture) -> TestResult<BTreeMap<String, usize>> {
+    let events = fixture
         .server
-        .cli(&["XRANGE", &site.key("events"), "-", "+"])
+        .cli(&["XRANGE", &fixture.key("events"), "-", "+"])
         .await?;
     let mut made = BTreeMap::new();
     for entry in events.items() {
@@ -47,9 +47,9 @@ async fn made(site: &Fixture) -> TestResult<BTreeMap<String, usize>> {
 
 /// Waits until the schedule has had all its iterations, then checks each of them: it was made once
 /// and has completed.
-async fn complete(site: &Fixture, iterations: u64, clients: usize) -> TestResult<Summary> {
+async fn complete(fixture: &Fixture, iterations: u64, clients: usize) -> TestResult<Summary> {
     eventually(DEADLINE, async || {
-        let counts = site
+        let counts = fixture
             .queue
             .counts()
             .await
@@ -59,7 +59,7 @@ async fn complete(site: &Fixture, iterations: u64, clients: usize) -> TestResult
             .ok_or(format!("{counts:?}"))
     })
     .await?;
-    let made = made(site).await?;
+    let made = made(fixture).await?;
     assert_eq!(made.len() as u64, iterations, "{made:?}");
     assert!(made.values().all(|&times| times == 1), "{made:?}");
     let ids: Vec<JobId> = made.keys().map(JobId::existing).collect();
@@ -67,7 +67,7 @@ async fn complete(site: &Fixture, iterations: u64, clients: usize) -> TestResult
         clients,
         ..Allow::default()
     };
-    check_queue(site, &ids, allow).await
+    check_queue(fixture, &ids, allow).await
 }
 
 /// The call that stores the result of an attempt.
@@ -78,18 +78,18 @@ fn finishes(command: &Command) -> bool {
 /// Kills a process that is stopped at a command, before or after Redis runs it; then lets another
 /// worker go on. Returns how many iterations were run again.
 async fn killed_at(stop: Rule) -> TestResult<usize> {
-    let site = Fixture::start().await?;
-    let proxy = Proxy::start(site.server.port()).await?;
+    let fixture = Fixture::start().await?;
+    let proxy = Proxy::start(fixture.server.port()).await?;
     let stopped = proxy.add(stop.nth(1));
-    upsert(&site, &schedule(), 5).await?;
-    let mut process = Process::start_at(&site, &proxy.url())?;
+    upsert(&fixture, &schedule(), 5).await?;
+    let mut process = Process::start_at(&fixture, &proxy.url())?;
     stopped.wait_fired(1, DEADLINE).await?;
     process.signal("-KILL")?;
     process.ended().await?;
     proxy.kill_all();
-    process.take_notes(&site)?;
-    let worker = site.worker().start(work).await?;
-    let summary = complete(&site, ITERATIONS, 1).await?;
+    process.take_notes(&fixture)?;
+    let worker = fixture.worker().start(work).await?;
+    let summary = complete(&fixture, ITERATIONS, 1).await?;
     worker.close().await;
     Ok(summary.repeated)
 }
@@ -141,15 +141,15 @@ async fn schedule_survives_a_kill_after_the_end_is_stored() -> TestResult {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedule_survives_a_kill_during_the_handler() -> TestResult {
-    let site = Fixture::start().await?;
-    upsert(&site, &schedule(), 1000).await?;
-    let mut process = Process::start_at(&site, &site.server.url())?;
-    process.started(&site, 1).await?;
+    let fixture = Fixture::start().await?;
+    upsert(&fixture, &schedule(), 1000).await?;
+    let mut process = Process::start_at(&fixture, &fixture.server.url())?;
+    process.started(&fixture, 1).await?;
     process.signal("-KILL")?;
     process.ended().await?;
-    process.take_notes(&site)?;
-    let worker = site.worker().start(work).await?;
-    let summary = complete(&site, ITERATIONS, 1).await?;
+    process.take_notes(&fixture)?;
+    let worker = fixture.worker().start(work).await?;
+    let summary = complete(&fixture, ITERATIONS, 1).await?;
     worker.close().await;
     assert!(summary.repeated >= 1, "{summary}");
     Ok(())
@@ -159,24 +159,24 @@ async fn schedule_survives_a_kill_during_the_handler() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn racing_workers_with_lost_answers_make_each_iteration_once() -> TestResult {
     const MANY: u64 = 40;
-    let site = Fixture::proxied().await?;
+    let fixture = Fixture::proxied().await?;
     let often = Schedule::every(Duration::from_millis(25)).limit(MANY);
-    let lost = site
+    let lost = fixture
         .proxy()
         .add(Rule::drop_reply(runs("next_iteration")).every(3));
-    let reset = site
+    let reset = fixture
         .proxy()
         .add(Rule::reset_before(runs("next_iteration")).every(4));
-    let other = site.other_client().await?;
+    let other = fixture.other_client().await?;
     let workers = [
-        site.worker().start(work).await?,
-        site.worker().start(work).await?,
-        site.worker_of(&other).start(work).await?,
+        fixture.worker().start(work).await?,
+        fixture.worker().start(work).await?,
+        fixture.worker_of(&other).start(work).await?,
     ];
-    upsert(&site, &often, 1).await?;
+    upsert(&fixture, &often, 1).await?;
     // Two workers that believe they hold the same iteration.
-    site.started(3).await?;
-    let summary = complete(&site, MANY, 3).await?;
+    fixture.started(3).await?;
+    let summary = complete(&fixture, MANY, 3).await?;
     println!(
         "F6 lost={} reset={}: {summary}",
         lost.fired(),
@@ -194,17 +194,17 @@ async fn racing_workers_with_lost_answers_make_each_iteration_once() -> TestResu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn schedule_outlives_a_restart_of_redis() -> TestResult {
     let durable = builder().server(RedisServer::builder().durable());
-    let site = Fixture::of(durable.proxied()).await?;
-    let held = site
+    let fixture = Fixture::of(durable.proxied()).await?;
+    let held = fixture
         .proxy()
         .add(Rule::reset_before(runs("next_iteration")).times(3));
-    let worker = site.worker().start(work).await?;
-    upsert(&site, &schedule(), 5).await?;
+    let worker = fixture.worker().start(work).await?;
+    upsert(&fixture, &schedule(), 5).await?;
     held.wait_fired(1, DEADLINE).await?;
-    assert_eq!(site.effects.starts(), 0);
-    site.server.kill_hard();
-    site.server.restart().await?;
-    complete(&site, ITERATIONS, 1).await?;
+    assert_eq!(fixture.effects.starts(), 0);
+    fixture.server.kill_hard();
+    fixture.server.restart().await?;
+    complete(&fixture, ITERATIONS, 1).await?;
     worker.close().await;
     Ok(())
 }
@@ -212,32 +212,32 @@ async fn schedule_outlives_a_restart_of_redis() -> TestResult {
 /// A lock that is lost while the next iteration cannot be made: its handler must not start here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let cut = site.proxy().add(Rule::reset_before(runs("next_iteration")));
-    let blind = site.proxy().add(Rule::reset_before(runs("extend_locks")));
+    let fixture = Fixture::proxied().await?;
+    let cut = fixture.proxy().add(Rule::reset_before(runs("next_iteration")));
+    let blind = fixture.proxy().add(Rule::reset_before(runs("extend_locks")));
     let lock = Duration::from_millis(300);
-    let worker = site.worker().lock_duration(lock).skip_stalled_check();
+    let worker = fixture.worker().lock_duration(lock).skip_stalled_check();
     let worker = worker.start(work).await?;
-    upsert(&site, &schedule(), 5).await?;
+    upsert(&fixture, &schedule(), 5).await?;
     // Each loss is followed by a longer wait: by now a third of the lock has passed.
     cut.wait_fired(5, DEADLINE).await?;
-    let repeat = site.key("repeat");
-    let current = site
+    let repeat = fixture.key("repeat");
+    let current = fixture
         .server
         .cli(&["ZRANGE", &repeat, "0", "0", "WITHSCORES"])
         .await?;
     let id = format!("repeat:s:{}", current.texts()[1]);
-    let key = site.key(&format!("{id}:lock"));
-    site.server.cli(&["SET", &key, "somebody"]).await?;
+    let key = fixture.key(&format!("{id}:lock"));
+    fixture.server.cli(&["SET", &key, "somebody"]).await?;
     cut.remove();
     eventually(DEADLINE, async || {
-        let made = made(&site).await.map_err(|error| error.to_string())?;
+        let made = made(&fixture).await.map_err(|error| error.to_string())?;
         (made.len() > 1).then_some(()).ok_or(format!("{made:?}"))
     })
     .await?;
     blind.remove();
     worker.pause().await?;
-    assert!(!site.effects.counts(false).contains_key(&id));
+    assert!(!fixture.effects.counts(false).contains_key(&id));
     worker.close().await;
     Ok(())
 }
@@ -245,35 +245,35 @@ async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestRes
 /// The answers to the rarer calls are lost as well: each can be asked for again.
 #[tokio::test]
 async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
-    let site = Fixture::proxied().await?;
+    let fixture = Fixture::proxied().await?;
     let hourly = Schedule::every(Duration::from_secs(3600)).offset(Duration::from_millis(1));
     let first = |script: &'static str| {
         move |command: &Command| command.is("EVAL") && script_of(command).as_deref() == Some(script)
     };
-    let lost = site
+    let lost = fixture
         .proxy()
         .add(Rule::drop_reply(first("upsert_scheduler")).nth(1));
-    upsert(&site, &hourly, 5).await?;
+    upsert(&fixture, &hourly, 5).await?;
     assert_eq!(lost.fired(), 1);
-    let record = site.queue.scheduler("s").await?.ok_or("it is gone")?;
+    let record = fixture.queue.scheduler("s").await?.ok_or("it is gone")?;
     assert_eq!(record.iterations, Some(1));
-    assert_eq!(site.queue.counts().await?.delayed, 1);
+    assert_eq!(fixture.queue.counts().await?.delayed, 1);
 
     // A check and a new iteration whose answers are lost.
     let id = JobId::existing(format!("repeat:s:{}", record.next));
-    site.server.cli(&["DEL", &site.key(id.as_str())]).await?;
-    site.server
-        .cli(&["ZREM", &site.key("delayed"), id.as_str()])
+    fixture.server.cli(&["DEL", &fixture.key(id.as_str())]).await?;
+    fixture.server
+        .cli(&["ZREM", &fixture.key("delayed"), id.as_str()])
         .await?;
-    let check = site
+    let check = fixture
         .proxy()
         .add(Rule::drop_reply(first("check_schedulers")).nth(1));
-    let repair = site
+    let repair = fixture
         .proxy()
         .add(Rule::drop_reply(first("repair_scheduler")).nth(1));
-    let worker = site.worker().start(work).await?;
+    let worker = fixture.worker().start(work).await?;
     eventually(DEADLINE, async || {
-        let counts = site
+        let counts = fixture
             .queue
             .counts()
             .await
@@ -285,19 +285,19 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
     .await?;
     worker.close().await;
     assert_eq!((check.fired(), repair.fired()), (1, 1));
-    assert_eq!(made(&site).await?.len(), 1);
+    assert_eq!(made(&fixture).await?.len(), 1);
 
-    let lost = site
+    let lost = fixture
         .proxy()
         .add(Rule::drop_reply(first("remove_scheduler")).nth(1));
-    let removed = site.queue.remove_scheduler("s").await;
+    let removed = fixture.queue.remove_scheduler("s").await;
     assert!(
         matches!(removed, Err(Error::Indeterminate(_))),
         "{removed:?}"
     );
     assert_eq!(lost.fired(), 1);
-    assert!(!site.queue.remove_scheduler("s").await?);
-    assert_eq!(site.queue.counts().await?.delayed, 0);
+    assert!(!fixture.queue.remove_scheduler("s").await?);
+    assert_eq!(fixture.queue.counts().await?.delayed, 0);
     Ok(())
 }
 
@@ -305,28 +305,28 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
 /// names the iteration that it made.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let other = site.other_client().await?;
-    let counts = Queue::<Work>::open(&other, &site.name).await?;
+    let fixture = Fixture::proxied().await?;
+    let other = fixture.other_client().await?;
+    let counts = Queue::<Work>::open(&other, &fixture.name).await?;
     let every = Schedule::every(Duration::from_secs(3600));
     let at_once = Schedule::cron("0 0 1 1 *").immediately();
     // From here on the script is known to the server, and its hash to the rules.
     let learn = Rule::delay(Duration::ZERO, runs("upsert_scheduler"));
-    let learn = site.proxy().add(learn);
-    upsert(&site, &every, 1).await?;
+    let learn = fixture.proxy().add(learn);
+    upsert(&fixture, &every, 1).await?;
     learn.remove();
     for (schedule, limit) in [(&every, 1), (&at_once, 1), (&every, 2)] {
-        site.queue.remove_scheduler("s").await?;
+        fixture.queue.remove_scheduler("s").await?;
         counts.drain(DrainScope::ReadyAndDelayed).await?;
-        site.server.cli(&["DEL", &site.key("events")]).await?;
+        fixture.server.cli(&["DEL", &fixture.key("events")]).await?;
         let upserts = runs("upsert_scheduler");
-        let lost = site.proxy().add(Rule::drop_reply(upserts).nth(1));
+        let lost = fixture.proxy().add(Rule::drop_reply(upserts).nth(1));
         // The repetition is kept away until the run is over.
         let (upserts, seen) = (runs("upsert_scheduler"), AtomicBool::new(false));
-        let away = site.proxy().add(Rule::reset_before(move |command| {
+        let away = fixture.proxy().add(Rule::reset_before(move |command| {
             upserts(command) && seen.swap(true, Ordering::SeqCst)
         }));
-        let queue = site.queue.clone();
+        let queue = fixture.queue.clone();
         let schedule = schedule.clone().limit(limit);
         let upserted = tokio::spawn(async move {
             let options = JobOptions::new().remove_on_complete(Retention::Remove);
@@ -334,8 +334,8 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
             queue.upsert_scheduler("s", &schedule, template).await
         });
         lost.wait_fired(1, DEADLINE).await?;
-        let first = made(&site).await?;
-        let worker = site.worker_of(&other).start(work).await?;
+        let first = made(&fixture).await?;
+        let worker = fixture.worker_of(&other).start(work).await?;
         eventually(DEADLINE, async || {
             let counts = counts.counts().await.map_err(|error| error.to_string())?;
             (counts.waiting + counts.active == 0)
@@ -346,7 +346,7 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
         away.remove();
         let upserted = upserted.await??.ok_or("there is no run to come")?;
         worker.close().await;
-        let all = made(&site).await?;
+        let all = made(&fixture).await?;
         assert!(
             first.contains_key(upserted.id.as_str()),
             "{upserted:?} {all:?}"
@@ -360,16 +360,16 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
 /// A broken schedule says so, at most once a second, and its worker does not spin.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_schedule_is_reported_and_does_not_spin() -> TestResult {
-    let site = Fixture::start().await?;
-    upsert(&site, &Schedule::cron("* * * * * *").time_zone("UTC"), 1).await?;
-    let record = site.queue.scheduler("s").await?.ok_or("it is gone")?;
-    let id = site.key(&format!("repeat:s:{}", record.next));
+    let fixture = Fixture::start().await?;
+    upsert(&fixture, &Schedule::cron("* * * * * *").time_zone("UTC"), 1).await?;
+    let record = fixture.queue.scheduler("s").await?.ok_or("it is gone")?;
+    let id = fixture.key(&format!("repeat:s:{}", record.next));
     let opts = r#"{"repeat":{"pattern":"every day","count":1}}"#;
-    site.server.cli(&["HSET", &id, "opts", opts]).await?;
-    site.server
-        .cli(&["HSET", &site.key("repeat:s"), "pattern", "every day"])
+    fixture.server.cli(&["HSET", &id, "opts", opts]).await?;
+    fixture.server
+        .cli(&["HSET", &fixture.key("repeat:s"), "pattern", "every day"])
         .await?;
-    let worker = site.worker().start(work).await?;
+    let worker = fixture.worker().start(work).await?;
     let mut events = worker.events();
     for _ in 0..2 {
         // By the iteration, then by the check of schedulers.
@@ -380,17 +380,17 @@ async fn broken_schedule_is_reported_and_does_not_spin() -> TestResult {
         told.await?;
     }
     let ids = [JobId::existing(format!("repeat:s:{}", record.next))];
-    site.drained().await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     assert_eq!((summary.completed, summary.repeated), (1, 0));
     // Mended, it goes on.
     let mended = Schedule::every(Duration::from_millis(50))
         .overlap(Overlap::Allow)
         .limit(2);
-    upsert(&site, &mended, 1).await?;
-    let worker = site.worker().start(work).await?;
-    complete(&site, 3, 1).await?;
+    upsert(&fixture, &mended, 1).await?;
+    let worker = fixture.worker().start(work).await?;
+    complete(&fixture, 3, 1).await?;
     worker.close().await;
     Ok(())
 }

@@ -30,15 +30,15 @@ fn soon() -> ShutdownOptions {
 }
 
 /// Lets another worker do the rest, and checks that no attempt was used up before.
-async fn rest_is_done(site: &Fixture, ids: &[oxbull::JobId], what: &str) -> TestResult {
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+async fn rest_is_done(fixture: &Fixture, ids: &[oxbull::JobId], what: &str) -> TestResult {
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(site, ids, Allow::default()).await?;
+    let summary = check_queue(fixture, ids, Allow::default()).await?;
     println!("{what}: {summary}");
     assert_eq!((summary.completed, summary.failed), (ids.len(), 0));
     for id in ids {
-        assert_eq!(site.field(id, "atm").await?.as_deref(), Some("1"), "{id}");
+        assert_eq!(fixture.field(id, "atm").await?.as_deref(), Some("1"), "{id}");
     }
     Ok(())
 }
@@ -46,47 +46,47 @@ async fn rest_is_done(site: &Fixture, ids: &[oxbull::JobId], what: &str) -> Test
 /// A4: handlers finish, their results are stored, nothing is started any more.
 #[tokio::test]
 async fn graceful_close_finishes_what_runs_and_starts_nothing() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(40, 300).await?;
-    let worker = site.worker().start(work).await?;
-    site.started(10).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(40, 300).await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.started(10).await?;
     let closed = worker.close().await;
     assert_eq!(closed.abandoned, 0);
-    let counts = site.queue.counts().await?;
+    let counts = fixture.queue.counts().await?;
     assert_eq!(
         (counts.completed, counts.active, counts.waiting),
         (10, 0, 30)
     );
-    assert_eq!((site.effects.starts(), site.effects.ends()), (10, 10));
-    rest_is_done(&site, &ids, "A4 graceful close").await
+    assert_eq!((fixture.effects.starts(), fixture.effects.ends()), (10, 10));
+    rest_is_done(&fixture, &ids, "A4 graceful close").await
 }
 
 /// A5: at the deadline jobs go back to the front of the queue, without using an attempt.
 #[tokio::test]
 async fn close_at_its_deadline_gives_jobs_back() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(8, 0).await?;
-    let worker = site.worker().concurrency(3).start(hangs).await?;
-    site.started(3).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(8, 0).await?;
+    let worker = fixture.worker().concurrency(3).start(hangs).await?;
+    fixture.started(3).await?;
     let from = Instant::now();
     let closed = worker.close_with(soon()).await;
     let took = from.elapsed();
     assert_eq!(closed.abandoned, 0);
     for (place, id) in ids.iter().enumerate() {
-        assert_eq!(site.queue.state(id).await?, Some(JobState::Waiting));
-        assert_eq!(site.field(id, "atm").await?, None);
+        assert_eq!(fixture.queue.state(id).await?, Some(JobState::Waiting));
+        assert_eq!(fixture.field(id, "atm").await?, None);
         let starts = if place < 3 { Some("1") } else { None };
-        assert_eq!(site.field(id, "ats").await?.as_deref(), starts);
+        assert_eq!(fixture.field(id, "ats").await?.as_deref(), starts);
     }
-    let waiting = site
+    let waiting = fixture
         .server
-        .cli(&["LRANGE", &site.key("wait"), "-3", "-1"])
+        .cli(&["LRANGE", &fixture.key("wait"), "-3", "-1"])
         .await?;
     let mut front = waiting.texts();
     front.sort_unstable();
     assert_eq!(front, ["1", "2", "3"]);
     rest_is_done(
-        &site,
+        &fixture,
         &ids,
         &format!("A5 close at its deadline took {took:?}"),
     )
@@ -96,23 +96,23 @@ async fn close_at_its_deadline_gives_jobs_back() -> TestResult {
 /// A cancelled handler that cleans up and returns in time is stored.
 #[tokio::test]
 async fn handler_that_heeds_cancellation_is_stored() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(3, 0).await?;
-    let worker = site.worker().start(heeds).await?;
-    site.started(3).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(3, 0).await?;
+    let worker = fixture.worker().start(heeds).await?;
+    fixture.started(3).await?;
     let closed = worker.close_with(soon()).await;
     assert_eq!(closed.abandoned, 0);
-    assert_eq!(site.queue.counts().await?.completed, 3);
-    rest_is_done(&site, &ids, "A5 cancelled handlers end").await
+    assert_eq!(fixture.queue.counts().await?.completed, 3);
+    rest_is_done(&fixture, &ids, "A5 cancelled handlers end").await
 }
 
 /// A6: a second, shorter order ends a patient shutdown at once.
 #[tokio::test]
 async fn second_order_ends_a_shutdown_at_once() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(4, 0).await?;
-    let worker = site.worker().start(hangs).await?;
-    site.started(4).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(4, 0).await?;
+    let worker = fixture.worker().start(hangs).await?;
+    fixture.started(4).await?;
     let hour = Duration::from_secs(3600);
     let patient = ShutdownOptions::new()
         .finish_within(hour)
@@ -122,17 +122,17 @@ async fn second_order_ends_a_shutdown_at_once() -> TestResult {
     assert_eq!((first.abandoned, second.abandoned), (0, 0));
     assert_eq!(worker.close().await.abandoned, 0);
     let took = from.elapsed();
-    assert_eq!(site.queue.counts().await?.waiting, 4);
-    rest_is_done(&site, &ids, &format!("A6 second order took {took:?}")).await
+    assert_eq!(fixture.queue.counts().await?.waiting, 4);
+    rest_is_done(&fixture, &ids, &format!("A6 second order took {took:?}")).await
 }
 
 /// The same while handlers are being cancelled already.
 #[tokio::test]
 async fn second_order_ends_a_patient_cancellation() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(4, 0).await?;
-    let worker = site.worker().start(hangs).await?;
-    site.started(4).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(4, 0).await?;
+    let worker = fixture.worker().start(hangs).await?;
+    fixture.started(4).await?;
     let hour = Duration::from_secs(3600);
     let patient = ShutdownOptions::new()
         .finish_within(Duration::ZERO)
@@ -143,20 +143,20 @@ async fn second_order_ends_a_patient_cancellation() -> TestResult {
     };
     let (first, second) = tokio::join!(worker.close_with(patient), now);
     assert_eq!((first.abandoned, second.abandoned), (0, 0));
-    rest_is_done(&site, &ids, "A6 second order during cancellation").await
+    rest_is_done(&fixture, &ids, "A6 second order during cancellation").await
 }
 
 /// Closing an idle worker takes milliseconds.
 #[tokio::test]
 async fn idle_worker_closes_at_once() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(1, 0).await?;
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(1, 0).await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     let from = Instant::now();
     worker.close().await;
     let took = from.elapsed();
-    check_queue(&site, &ids, Allow::default()).await?;
+    check_queue(&fixture, &ids, Allow::default()).await?;
     println!("idle close took {took:?}");
     assert!(took < Duration::from_secs(1), "{took:?}");
     Ok(())
@@ -165,21 +165,21 @@ async fn idle_worker_closes_at_once() -> TestResult {
 /// Redis is down: close returns by its deadlines, and says what it could not give back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_returns_while_redis_is_down() -> TestResult {
-    let site = Fixture::durable().await?;
-    let ids = site.add(5, 0).await?;
-    let worker = site.worker().start(hangs).await?;
-    site.started(5).await?;
-    site.server.kill_hard();
+    let fixture = Fixture::durable().await?;
+    let ids = fixture.add(5, 0).await?;
+    let worker = fixture.worker().start(hangs).await?;
+    fixture.started(5).await?;
+    fixture.server.kill_hard();
     let from = Instant::now();
     let closed = worker.close_with(soon()).await;
     let took = from.elapsed();
     assert_eq!(closed.abandoned, 5);
     // One second of deadlines, and one for the last word.
     assert!(took < Duration::from_secs(4), "{took:?}");
-    site.server.restart().await?;
+    fixture.server.restart().await?;
     // Their locks expire, and another worker runs them.
     rest_is_done(
-        &site,
+        &fixture,
         &ids,
         &format!("close while redis is down took {took:?}"),
     )
@@ -189,19 +189,19 @@ async fn close_returns_while_redis_is_down() -> TestResult {
 /// A frozen Redis is no different.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_returns_while_redis_is_frozen() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(5, 0).await?;
-    let worker = site.worker().start(hangs).await?;
-    site.started(5).await?;
-    site.server.freeze()?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(5, 0).await?;
+    let worker = fixture.worker().start(hangs).await?;
+    fixture.started(5).await?;
+    fixture.server.freeze()?;
     let from = Instant::now();
     let closed = worker.close_with(soon()).await;
     let took = from.elapsed();
     assert!(took < Duration::from_secs(4), "{took:?}");
-    site.server.thaw()?;
+    fixture.server.thaw()?;
     assert!(closed.abandoned <= 5);
     rest_is_done(
-        &site,
+        &fixture,
         &ids,
         &format!("close while redis is frozen took {took:?}"),
     )
@@ -211,10 +211,10 @@ async fn close_returns_while_redis_is_frozen() -> TestResult {
 /// A6: a handle that is dropped stops its worker; jobs are given back or recovered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drop_without_close_gives_jobs_back() -> TestResult {
-    let site = Fixture::start().await?;
-    let ids = site.add(6, 0).await?;
-    let worker = site.worker().start(hangs).await?;
-    site.started(6).await?;
+    let fixture = Fixture::start().await?;
+    let ids = fixture.add(6, 0).await?;
+    let worker = fixture.worker().start(hangs).await?;
+    fixture.started(6).await?;
     drop(worker);
-    rest_is_done(&site, &ids, "A6 drop without close").await
+    rest_is_done(&fixture, &ids, "A6 drop without close").await
 }

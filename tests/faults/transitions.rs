@@ -15,14 +15,14 @@ use crate::scripts::{runs, script_of};
 
 /// Loses the answer to the first execution of a script on this server, which is by its text.
 async fn lose<T>(
-    site: &Fixture,
+    fixture: &Fixture,
     script: &'static str,
     call: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     let first = move |command: &Command| {
         command.is("EVAL") && script_of(command).as_deref() == Some(script)
     };
-    let lost = site.proxy().add(Rule::drop_reply(first).nth(1));
+    let lost = fixture.proxy().add(Rule::drop_reply(first).nth(1));
     let outcome = call.await;
     assert_eq!(lost.fired(), 1, "{script} was not run");
     lost.remove();
@@ -36,46 +36,46 @@ fn unknown<T: std::fmt::Debug>(outcome: &Result<T>) -> bool {
 /// Scripts that leave the same when asked twice are asked again until they answer.
 #[tokio::test]
 async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let queue: &Queue<Work> = &site.queue;
+    let fixture = Fixture::proxied().await?;
+    let queue: &Queue<Work> = &fixture.queue;
     let options = JobOptions::new().delay(Duration::from_secs(3600));
-    let id = site.add_with(1, 0, &options).await?.remove(0);
+    let id = fixture.add_with(1, 0, &options).await?.remove(0);
 
-    lose(&site, "pause", queue.pause()).await?;
+    lose(&fixture, "pause", queue.pause()).await?;
     assert!(queue.is_paused().await?);
-    lose(&site, "resume", queue.resume()).await?;
+    lose(&fixture, "resume", queue.resume()).await?;
     assert!(!queue.is_paused().await?);
     lose(
-        &site,
+        &fixture,
         "update_data",
         queue.update_data(&id, &Work { ms: 7 }),
     )
     .await?;
     assert_eq!(
-        site.field(&id, "data").await?.as_deref(),
+        fixture.field(&id, "data").await?.as_deref(),
         Some(r#"{"ms":7}"#)
     );
-    lose(&site, "update_progress", queue.update_progress(&id, &42)).await?;
-    assert_eq!(site.field(&id, "progress").await?.as_deref(), Some("42"));
+    lose(&fixture, "update_progress", queue.update_progress(&id, &42)).await?;
+    assert_eq!(fixture.field(&id, "progress").await?.as_deref(), Some("42"));
     let delay = Duration::from_secs(7200);
-    lose(&site, "change_delay", queue.change_delay(&id, delay)).await?;
-    assert_eq!(site.field(&id, "delay").await?.as_deref(), Some("7200000"));
+    lose(&fixture, "change_delay", queue.change_delay(&id, delay)).await?;
+    assert_eq!(fixture.field(&id, "delay").await?.as_deref(), Some("7200000"));
     lose(
-        &site,
+        &fixture,
         "change_priority",
         queue.change_priority(&id, 3, QueuePosition::Back),
     )
     .await?;
-    assert_eq!(site.field(&id, "priority").await?.as_deref(), Some("3"));
-    lose(&site, "trim_events", queue.trim_events(0)).await?;
-    lose(&site, "drain", queue.drain(DrainScope::ReadyAndDelayed)).await?;
+    assert_eq!(fixture.field(&id, "priority").await?.as_deref(), Some("3"));
+    lose(&fixture, "trim_events", queue.trim_events(0)).await?;
+    lose(&fixture, "drain", queue.drain(DrainScope::ReadyAndDelayed)).await?;
     assert_eq!(queue.state(&id).await?, None);
-    lose(&site, "change_settings", queue.set_global_concurrency(5)).await?;
+    lose(&fixture, "change_settings", queue.set_global_concurrency(5)).await?;
     assert_eq!(queue.global_concurrency().await?, Some(5));
     let minute = Duration::from_secs(60);
-    let limited = lose(&site, "limit_rate", queue.limit_rate(minute)).await?;
+    let limited = lose(&fixture, "limit_rate", queue.limit_rate(minute)).await?;
     assert!(limited <= minute);
-    lose(&site, "lift_limit", queue.lift_rate_limit()).await?;
+    lose(&fixture, "lift_limit", queue.lift_rate_limit()).await?;
     assert_eq!(queue.rate_limit_state().await?, RateLimitState::NoWindow);
 
     Ok(())
@@ -84,34 +84,34 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
 /// Scripts that would do their work twice are not repeated; the caller is told.
 #[tokio::test]
 async fn lost_answers_of_other_changes_are_reported() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let queue = &site.queue;
-    let ids = site.add(2, 0).await?;
-    let logged = lose(&site, "add_log", queue.log(&ids[0], "row", 0)).await;
+    let fixture = Fixture::proxied().await?;
+    let queue = &fixture.queue;
+    let ids = fixture.add(2, 0).await?;
+    let logged = lose(&fixture, "add_log", queue.log(&ids[0], "row", 0)).await;
     assert!(unknown(&logged), "{logged:?}");
     assert_eq!(queue.logs(&ids[0], 0, -1).await?.rows, ["row"]);
-    let told = lose(&site, "publish_event", queue.publish_event("own", &())).await;
+    let told = lose(&fixture, "publish_event", queue.publish_event("own", &())).await;
     assert!(unknown(&told), "{told:?}");
-    let removed = lose(&site, "remove_job", queue.remove(&ids[1])).await;
+    let removed = lose(&fixture, "remove_job", queue.remove(&ids[1])).await;
     assert!(unknown(&removed), "{removed:?}");
     assert_eq!(queue.state(&ids[1]).await?, None);
 
     let hour = JobOptions::new().delay(Duration::from_secs(3600));
-    let later = site.add_with(1, 0, &hour).await?.remove(0);
-    let promoted = lose(&site, "promote_job", queue.promote(&later)).await;
+    let later = fixture.add_with(1, 0, &hour).await?.remove(0);
+    let promoted = lose(&fixture, "promote_job", queue.promote(&later)).await;
     assert!(unknown(&promoted), "{promoted:?}");
     assert_eq!(queue.state(&later).await?, Some(JobState::Waiting));
 
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
-    let rerun = lose(&site, "retry_job", queue.rerun(&later, RetryOptions::new())).await;
+    let rerun = lose(&fixture, "retry_job", queue.rerun(&later, RetryOptions::new())).await;
     assert!(unknown(&rerun), "{rerun:?}");
     assert_eq!(queue.state(&later).await?, Some(JobState::Waiting));
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
-    let summary = check_queue(&site, &[ids[0].clone(), later], Allow::default()).await?;
+    let summary = check_queue(&fixture, &[ids[0].clone(), later], Allow::default()).await?;
     assert_eq!((summary.completed, summary.repeated), (2, 1));
     Ok(())
 }
@@ -119,28 +119,28 @@ async fn lost_answers_of_other_changes_are_reported() -> TestResult {
 /// Renewals, stalled checks and wake-ups whose answers are lost every other time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_of_the_lock_renewer_cost_no_lock() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let mut ids = site.add(1, 0).await?;
+    let fixture = Fixture::proxied().await?;
+    let mut ids = fixture.add(1, 0).await?;
     // A worker that takes a job and vanishes.
     let vanished =
-        ManualWorker::new(&site.client, &site.name)?.lock_duration(Duration::from_millis(300));
+        ManualWorker::new(&fixture.client, &fixture.name)?.lock_duration(Duration::from_millis(300));
     assert!(vanished.fetch("vanished").await?.is_some());
-    ids.extend(site.add(10, 3000).await?);
+    ids.extend(fixture.add(10, 3000).await?);
     let mut rules = Vec::new();
     for script in ["extend_locks", "recover_stalled", "wake"] {
         rules.push((
             script,
-            site.proxy().add(Rule::drop_reply(runs(script)).every(2)),
+            fixture.proxy().add(Rule::drop_reply(runs(script)).every(2)),
         ));
     }
-    let worker = site.worker().start(work).await?;
-    site.drained().await?;
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
     worker.close().await;
     for (script, rule) in &rules[..2] {
         assert!(rule.fired() > 0, "{script}");
     }
-    site.proxy().clear_rules();
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    fixture.proxy().clear_rules();
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("B6 lock renewer's answers lost: {summary}");
     assert_eq!(
         (summary.completed, summary.repeated, summary.stalls),
@@ -152,20 +152,20 @@ async fn lost_answers_of_the_lock_renewer_cost_no_lock() -> TestResult {
 /// The answer to `advance` is lost, and then those to the search for what it started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_of_the_search_start_nothing_twice() -> TestResult {
-    let site = Fixture::proxied().await?;
-    let ids = site.add(60, 5).await?;
-    let advance = site
+    let fixture = Fixture::proxied().await?;
+    let ids = fixture.add(60, 5).await?;
+    let advance = fixture
         .proxy()
         .add(Rule::drop_reply(runs("advance")).every(4).times(6));
-    let reclaim = site
+    let reclaim = fixture
         .proxy()
         .add(Rule::drop_reply(runs("reclaim")).every(2).times(6));
-    let worker = site.worker().concurrency(5).start(work).await?;
+    let worker = fixture.worker().concurrency(5).start(work).await?;
     reclaim.wait_fired(1, DEADLINE).await?;
-    site.drained().await?;
-    site.proxy().clear_rules();
+    fixture.drained().await?;
+    fixture.proxy().clear_rules();
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!(
         "B4 lost: advance {}, reclaim {}: {summary}",
         advance.fired(),
@@ -201,28 +201,28 @@ async fn lost_answers_of_every_ending_count_once() -> TestResult {
         outcome
     }
 
-    let site = Fixture::proxied().await?;
+    let fixture = Fixture::proxied().await?;
     let options = JobOptions::new()
         .attempts(3)
         .backoff(Backoff::fixed(Duration::from_millis(20)));
-    let mut ids = site.add_with(20, 0, &options).await?;
-    ids.extend(site.add_with(20, 1, &options).await?);
-    let lost = site
+    let mut ids = fixture.add_with(20, 0, &options).await?;
+    ids.extend(fixture.add_with(20, 1, &options).await?);
+    let lost = fixture
         .proxy()
         .add(Rule::drop_reply(runs("advance")).chance(7, 0.3));
-    let worker = site.worker().concurrency(3).start(ends).await?;
-    site.drained().await?;
+    let worker = fixture.worker().concurrency(3).start(ends).await?;
+    fixture.drained().await?;
     let lost = lost.fired();
-    site.proxy().clear_rules();
+    fixture.proxy().clear_rules();
     worker.close().await;
-    let summary = check_queue(&site, &ids, Allow::default()).await?;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     println!("B5 every ending, {lost} answers lost: {summary}");
     assert_eq!((summary.completed, summary.failed), (20, 20));
     // Five starts each, no more and no fewer; two attempts used.
     assert_eq!((summary.repeated, summary.stalls), (40 * 4, 0));
     for id in &ids {
-        assert_eq!(site.field(id, "atm").await?.as_deref(), Some("2"), "{id}");
-        assert_eq!(site.field(id, "ats").await?.as_deref(), Some("5"), "{id}");
+        assert_eq!(fixture.field(id, "atm").await?.as_deref(), Some("2"), "{id}");
+        assert_eq!(fixture.field(id, "ats").await?.as_deref(), Some("5"), "{id}");
     }
     Ok(())
 }
@@ -230,17 +230,17 @@ async fn lost_answers_of_every_ending_count_once() -> TestResult {
 /// A retention that was interrupted goes on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_answers_of_retention_leave_it_going() -> TestResult {
-    let site = Fixture::proxied().await?;
-    site.add(1500, 0).await?;
-    let worker = site.worker().concurrency(100).start(work).await?;
-    site.drained().await?;
-    let lost = site
+    let fixture = Fixture::proxied().await?;
+    fixture.add(1500, 0).await?;
+    let worker = fixture.worker().concurrency(100).start(work).await?;
+    fixture.drained().await?;
+    let lost = fixture
         .proxy()
         .add(Rule::drop_reply(runs("trim_finished")).every(2));
     let options = JobOptions::new().remove_on_complete(Retention::KeepLast(10));
-    site.add_with(1, 0, &options).await?;
+    fixture.add_with(1, 0, &options).await?;
     oxbull_testkit::eventually(DEADLINE, async || {
-        let kept = site
+        let kept = fixture
             .queue
             .counts()
             .await

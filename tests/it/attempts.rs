@@ -14,10 +14,10 @@ use oxbull_testkit::{DEADLINE, Proxy, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 
 /// Adds a job of `queue` and a child of it in another queue, which nobody works on.
-async fn parent_with_child(stage: &Fixture, options: JobOptions) -> TestResult<(JobId, Queue)> {
-    let id = stage.add("ok", options).await?;
-    let children: Queue = Queue::open(&stage.client, "children").await?;
-    let parent = Parent::new(stage.queue.qualified_name(), id.clone());
+async fn parent_with_child(fixture: &Fixture, options: JobOptions) -> TestResult<(JobId, Queue)> {
+    let id = fixture.add("ok", options).await?;
+    let children: Queue = Queue::open(&fixture.client, "children").await?;
+    let parent = Parent::new(fixture.queue.qualified_name(), id.clone());
     children
         .add_with("child", &json!({}), JobOptions::new().parent(parent))
         .await?;
@@ -28,20 +28,20 @@ async fn parent_with_child(stage: &Fixture, options: JobOptions) -> TestResult<(
 /// retried, and its neighbours are not touched.
 #[tokio::test]
 async fn pending_child_costs_one_attempt_of_its_parent() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let options = JobOptions::new().attempts(3);
-    let (id, _children) = parent_with_child(&stage, options).await?;
-    let neighbour = stage.add("ok", JobOptions::new()).await?;
-    let builder = Worker::builder(&stage.client, "q").max_started_attempts(3);
+    let (id, _children) = parent_with_child(&fixture, options).await?;
+    let neighbour = fixture.add("ok", JobOptions::new()).await?;
+    let builder = Worker::builder(&fixture.client, "q").max_started_attempts(3);
     let mut events = builder.events();
     let worker = builder.start(obey).await?;
-    stage.ended(2).await?;
-    let job = stage.job(&id).await?;
+    fixture.ended(2).await?;
+    let job = fixture.job(&id).await?;
     let reason = format!("Job {id} has pending dependencies. moveToFinished");
     assert_eq!((job.attempts_made, job.attempts_started), (3, 3));
     assert_eq!(job.failed_reason.as_deref(), Some(reason.as_str()));
     assert_eq!(job.stack_traces.len(), 3);
-    let neighbour = stage.job(&neighbour).await?;
+    let neighbour = fixture.job(&neighbour).await?;
     assert_eq!(
         (neighbour.attempts_made, neighbour.attempts_started),
         (1, 1)
@@ -67,13 +67,13 @@ async fn pending_child_costs_one_attempt_of_its_parent() -> TestResult {
 /// The job's own rules decide about a failure that a refusal made: backoff and retention.
 #[tokio::test]
 async fn refused_end_follows_backoff_and_retention() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let options = JobOptions::new()
         .attempts(2)
         .backoff(Backoff::custom("soon"))
         .remove_on_fail(Retention::Remove);
-    let (id, _children) = parent_with_child(&stage, options).await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let (id, _children) = parent_with_child(&fixture, options).await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .backoff_strategy("soon", |failed: FailedAttempt| async move {
             let pending = failed.error.reason().contains("pending dependencies");
             (pending && failed.attempt == 1).then_some(Duration::from_millis(20))
@@ -81,10 +81,10 @@ async fn refused_end_follows_backoff_and_retention() -> TestResult {
         .start(obey)
         .await?;
     eventually(DEADLINE, || async {
-        matches!(stage.queue.job(&id).await, Ok(None))
+        matches!(fixture.queue.job(&id).await, Ok(None))
     })
     .await?;
-    let events = stage.queue_events().await?;
+    let events = fixture.queue_events().await?;
     assert!(events.contains("delayed"), "{events}");
     assert!(events.contains("retries-exhausted"), "{events}");
     worker.close().await;
@@ -94,18 +94,18 @@ async fn refused_end_follows_backoff_and_retention() -> TestResult {
 /// A job whose child has failed cannot complete, however many attempts are left.
 #[tokio::test]
 async fn failed_child_ends_its_parent_at_once() -> TestResult {
-    let stage = Fixture::start().await?;
-    let id = stage.add("ok", JobOptions::new().attempts(5)).await?;
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("ok", JobOptions::new().attempts(5)).await?;
     // What a failed child leaves, beside the deferred failure that a worker finds first.
     let child = "bull:children:1";
     let unsuccessful = format!("bull:q:{id}:unsuccessful");
-    stage
+    fixture
         .server
         .cli(&["ZADD", &unsuccessful, "1", child])
         .await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
-    stage.ended(1).await?;
-    let job = stage.job(&id).await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    fixture.ended(1).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!(job.attempts_made, 1);
     assert_eq!(
         job.failed_reason.as_deref(),
@@ -113,7 +113,7 @@ async fn failed_child_ends_its_parent_at_once() -> TestResult {
             "Cannot complete job {id} because it has at least one failed child. moveToFinished"
         ))
     );
-    let events = stage.queue_events().await?;
+    let events = fixture.queue_events().await?;
     assert!(!events.contains("retries-exhausted"), "{events}");
     worker.close().await;
     Ok(())
@@ -122,10 +122,10 @@ async fn failed_child_ends_its_parent_at_once() -> TestResult {
 /// "Nothing changed" is true of a refused step by hand: no other job is started by it.
 #[tokio::test]
 async fn refused_finish_starts_no_other_job() -> TestResult {
-    let stage = Fixture::start().await?;
-    let (id, _children) = parent_with_child(&stage, JobOptions::new()).await?;
-    let next = stage.add("next", JobOptions::new()).await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = Fixture::start().await?;
+    let (id, _children) = parent_with_child(&fixture, JobOptions::new()).await?;
+    let next = fixture.add("next", JobOptions::new()).await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
     assert_eq!(job.id, id);
     let refused = worker
@@ -141,8 +141,8 @@ async fn refused_finish_starts_no_other_job() -> TestResult {
         ),
         "{refused:?}"
     );
-    assert_eq!(stage.queue.state(&next).await?, Some(JobState::Waiting));
-    assert_eq!(stage.queue.counts().await?.active, 1);
+    assert_eq!(fixture.queue.state(&next).await?, Some(JobState::Waiting));
+    assert_eq!(fixture.queue.counts().await?.active, 1);
     // A limit that was imposed before is not denied.
     let limited = Ok(Outcome::<()>::RateLimited(Duration::from_millis(5)));
     let refused = worker.finish(&job, "other", limited).await;
@@ -153,7 +153,7 @@ async fn refused_finish_starts_no_other_job() -> TestResult {
         .finish_and_fetch(&job, "other", Ok(Outcome::Done(1)))
         .await;
     assert!(refused.is_err());
-    assert_eq!(stage.queue.counts().await?.active, 1);
+    assert_eq!(fixture.queue.counts().await?.active, 1);
     Ok(())
 }
 
@@ -166,8 +166,8 @@ async fn brief(_: Job<Value>, _: Context) -> JobResult<()> {
 /// survives any number of restarts.
 #[tokio::test]
 async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
-    let stage = Fixture::start().await?;
-    for added in stage
+    let fixture = Fixture::start().await?;
+    for added in fixture
         .queue
         .add_bulk((0..1500).map(|n| NewJob::new("ok", json!({ "n": n }))))
         .await?
@@ -175,7 +175,7 @@ async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
         added?;
     }
     // Answers are late, so that each closing worker is told of jobs that it does not run any more.
-    let proxy = Proxy::start(stage.server.port()).await?;
+    let proxy = Proxy::start(fixture.server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
     let late = Duration::from_millis(10);
     proxy.add(Rule::delay_reply(late, |command| command.is("EVALSHA")));
@@ -192,16 +192,16 @@ async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
         worker.close().await;
     }
     let worker = start().await?;
-    let counts = stage.ended(1500).await?;
+    let counts = fixture.ended(1500).await?;
     assert_eq!((counts.completed, counts.failed), (1500, 0));
     worker.close().await;
-    for id in stage
+    for id in fixture
         .server
         .cli(&["ZRANGE", "bull:q:completed", "0", "-1"])
         .await?
         .texts()
     {
-        let job = stage.job(&JobId::existing(&id)).await?;
+        let job = fixture.job(&JobId::existing(&id)).await?;
         assert_eq!(
             (job.attempts_started, job.attempts_made),
             (1, 1),
@@ -222,8 +222,8 @@ async fn over_quota(_: Job<Value>, _: Context) -> JobResult<()> {
 /// A strategy knows the job and the type of the error; a fallback serves all other names.
 #[tokio::test]
 async fn strategies_know_job_and_error() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .backoff_strategy("by error", |failed: FailedAttempt| async move {
             tokio::task::yield_now().await;
             let quota = failed.error.error().downcast_ref::<Quota>();
@@ -237,21 +237,21 @@ async fn strategies_know_job_and_error() -> TestResult {
         .start(over_quota)
         .await?;
     let options = |name: &str| JobOptions::new().attempts(2).backoff(Backoff::custom(name));
-    let known = stage
+    let known = fixture
         .queue
         .add_with("mails", &json!({}), options("by error"))
         .await?;
-    let given_up = stage
+    let given_up = fixture
         .queue
         .add_with("posts", &json!({}), options("by error"))
         .await?;
-    let other = stage
+    let other = fixture
         .queue
         .add_with("any", &json!({ "wait": 9 }), options("unheard of"))
         .await?;
-    stage.ended(3).await?;
+    fixture.ended(3).await?;
     for (id, made) in [(known.id, 2), (given_up.id, 1), (other.id, 2)] {
-        assert_eq!(stage.job(&id).await?.attempts_made, made, "{id}");
+        assert_eq!(fixture.job(&id).await?.attempts_made, made, "{id}");
     }
     worker.close().await;
     Ok(())
@@ -260,32 +260,32 @@ async fn strategies_know_job_and_error() -> TestResult {
 /// Manual workers know the same strategies.
 #[tokio::test]
 async fn manual_workers_ask_strategies() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let options = JobOptions::new()
         .attempts(2)
         .backoff(Backoff::custom("mine"));
-    let id = stage.add("x", options).await?;
-    let worker = ManualWorker::new(&stage.client, "q")?
+    let id = fixture.add("x", options).await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?
         .backoff_strategy("mine", |_| async { Some(Duration::from_secs(60)) });
     let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
     let failed = Err::<Outcome<()>, _>(JobError::retry("boom"));
     worker.finish(&job, "token", failed).await?;
-    assert_eq!(stage.queue.state(&id).await?, Some(JobState::Delayed));
-    assert_eq!(stage.job(&id).await?.delay, Duration::from_secs(60));
+    assert_eq!(fixture.queue.state(&id).await?, Some(JobState::Delayed));
+    assert_eq!(fixture.job(&id).await?.delay, Duration::from_secs(60));
     Ok(())
 }
 
 /// Who has kept nothing but the id can end the job all the same.
 #[tokio::test]
 async fn manual_workers_end_jobs_by_id() -> TestResult {
-    let stage = Fixture::start().await?;
-    let id = stage.add("x", JobOptions::new().attempts(2)).await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("x", JobOptions::new().attempts(2)).await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     worker.fetch("token").await?.ok_or("nothing to fetch")?;
     worker
         .finish_by_id(&id, "token", Ok(Outcome::Done(json!(5))))
         .await?;
-    assert_eq!(stage.queue.state(&id).await?, Some(JobState::Completed));
+    assert_eq!(fixture.queue.state(&id).await?, Some(JobState::Completed));
     let missing = worker
         .finish_by_id(&JobId::existing("no"), "token", Ok(Outcome::Done(())))
         .await;
@@ -305,19 +305,19 @@ async fn manual_workers_end_jobs_by_id() -> TestResult {
 /// A fetch may wait: for a job that is added, for one that falls due, or in vain.
 #[tokio::test]
 async fn manual_workers_can_wait_for_jobs() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = Fixture::start().await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let nothing = worker.fetch_within("a", Duration::from_millis(20)).await?;
     assert!(nothing.is_none());
     let waiting = worker.fetch_within("b", DEADLINE);
     let adding = async {
         tokio::task::yield_now().await;
-        stage.add("now", JobOptions::new()).await
+        fixture.add("now", JobOptions::new()).await
     };
     let (fetched, added) = tokio::join!(waiting, adding);
     assert_eq!(fetched?.map(|job| job.id), Some(added?));
     let due = JobOptions::new().delay(Duration::from_millis(120));
-    let delayed = stage.add("later", due).await?;
+    let delayed = fixture.add("later", due).await?;
     let fetched = worker.fetch_within("c", DEADLINE).await?;
     assert_eq!(fetched.map(|job| job.id), Some(delayed));
     Ok(())
@@ -326,17 +326,17 @@ async fn manual_workers_can_wait_for_jobs() -> TestResult {
 /// Jitter is random, by hand too.
 #[tokio::test]
 async fn manual_workers_spread_jittered_retries() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let backoff = Backoff::fixed(Duration::from_secs(1000)).jitter(1.0);
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let mut delays = std::collections::BTreeSet::new();
     for _ in 0..10 {
         let options = JobOptions::new().attempts(2).backoff(backoff.clone());
-        let id = stage.add("x", options).await?;
+        let id = fixture.add("x", options).await?;
         let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
         let failed = Err::<Outcome<()>, _>(JobError::retry("boom"));
         worker.finish(&job, "token", failed).await?;
-        delays.insert(stage.job(&id).await?.delay);
+        delays.insert(fixture.job(&id).await?.delay);
     }
     assert!(delays.len() > 1, "{delays:?}");
     Ok(())
@@ -348,14 +348,14 @@ async fn postponed_attempts_are_not_counted() -> TestResult {
     async fn down(_: Job<Value>, _: Context) -> JobResult<()> {
         Err(JobError::postpone("the service is down"))
     }
-    let stage = Fixture::start().await?;
-    let id = stage.add("x", JobOptions::new()).await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("x", JobOptions::new()).await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .max_started_attempts(1)
         .start(down)
         .await?;
-    stage.counts(|counts| counts.delayed == 1).await?;
-    let job = stage.job(&id).await?;
+    fixture.counts(|counts| counts.delayed == 1).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!((job.attempts_started, job.attempts_made), (0, 0));
     assert_eq!(job.failed_reason, None);
     // Its service is not ours: the worker is as healthy as before.
@@ -367,34 +367,34 @@ async fn postponed_attempts_are_not_counted() -> TestResult {
 /// Results that a call leaves because very many jobs are active are sent again until all are stored.
 #[tokio::test]
 async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let mut push = vec!["RPUSH".to_owned(), "bull:q:active".to_owned()];
     push.extend((0..30_000).map(|n| format!("other-{n}")));
-    stage.server.cli(&push).await?;
-    for added in stage
+    fixture.server.cli(&push).await?;
+    for added in fixture
         .queue
         .add_bulk((0..200).map(|n| NewJob::new("ok", json!({ "n": n }))))
         .await?
     {
         added?;
     }
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(100)
         .skip_stalled_check()
         .start(obey)
         .await?;
-    stage.ended(200).await?;
+    fixture.ended(200).await?;
     assert_eq!(worker.close().await.abandoned, 0);
-    assert_eq!(stage.queue.counts().await?.active, 30_000);
+    assert_eq!(fixture.queue.counts().await?.active, 30_000);
     Ok(())
 }
 
 /// A job whose key somebody has overwritten cannot end; those whose results share its call end as ever.
 #[tokio::test]
 async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     for n in 0..5 {
-        stage.add(&n.to_string(), JobOptions::new()).await?;
+        fixture.add(&n.to_string(), JobOptions::new()).await?;
     }
     let gate = Arc::new(tokio::sync::Barrier::new(6));
     let handlers = Arc::clone(&gate);
@@ -405,16 +405,16 @@ async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
             Ok::<_, JobError>(Outcome::Done(()))
         }
     };
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(5)
         .lock_duration(Duration::from_secs(1))
         .start(together)
         .await?;
     eventually(DEADLINE, || async { worker.health().running == 5 }).await?;
-    stage.server.cli(&["DEL", "bull:q:3"]).await?;
-    stage.server.cli(&["SET", "bull:q:3", "no job"]).await?;
+    fixture.server.cli(&["DEL", "bull:q:3"]).await?;
+    fixture.server.cli(&["SET", "bull:q:3", "no job"]).await?;
     gate.wait().await;
-    let counts = stage.counts(|counts| counts.completed == 4).await?;
+    let counts = fixture.counts(|counts| counts.completed == 4).await?;
     assert_eq!(counts.failed, 0);
     worker.close().await;
     Ok(())
@@ -426,8 +426,8 @@ async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
 async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
     const JOBS: u64 = 200;
     const CONCURRENCY: usize = 20;
-    let stage = Fixture::start().await?;
-    for added in stage
+    let fixture = Fixture::start().await?;
+    for added in fixture
         .queue
         .add_bulk((0..JOBS).map(|n| NewJob::new("x", json!(n))))
         .await?
@@ -435,7 +435,7 @@ async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
         added?;
     }
     let full = ["CONFIG", "SET", "maxmemory", "1"];
-    stage.server.cli(&full).await?;
+    fixture.server.cli(&full).await?;
     let starts = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&starts);
     let report = move |job: Job<Value>, _: Context| {
@@ -445,7 +445,7 @@ async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
             Ok::<_, JobError>(Outcome::Done(()))
         }
     };
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(CONCURRENCY)
         .start(report)
         .await?;
@@ -453,14 +453,14 @@ async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
     let mut healthy = 0;
     while starts.load(Ordering::SeqCst) < CONCURRENCY + 3 {
         healthy += usize::from(worker.health().is_healthy());
-        stage.server.cli(&["PING"]).await?;
+        fixture.server.cli(&["PING"]).await?;
     }
     assert_eq!(healthy, 0, "{:?}", worker.health());
     let started = starts.load(Ordering::SeqCst);
     assert!(started < 2 * CONCURRENCY, "{started}");
     let roomy = ["CONFIG", "SET", "maxmemory", "0"];
-    stage.server.cli(&roomy).await?;
-    let counts = stage.ended(JOBS).await?;
+    fixture.server.cli(&roomy).await?;
+    let counts = fixture.ended(JOBS).await?;
     assert_eq!((counts.completed, counts.failed), (JOBS, 0));
     assert!(worker.health().is_healthy(), "{:?}", worker.health());
     worker.close().await;
@@ -470,8 +470,8 @@ async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
 /// Failures that no handler returned have a type too, and options can be read.
 #[tokio::test]
 async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .timeout(Duration::from_millis(30))
         .backoff_fallback(|failed: FailedAttempt| async move {
             let backoff = failed.job.options.backoff.as_ref()?;
@@ -490,15 +490,15 @@ async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
             .backoff(Backoff::custom("by kind"))
     };
     for (what, made) in [("panic", 2), ("hang", 2), ("fail", 1)] {
-        let id = stage.add(what, options()).await?;
+        let id = fixture.add(what, options()).await?;
         eventually(DEADLINE, || async {
-            stage
+            fixture
                 .job(&id)
                 .await
                 .is_ok_and(|job| job.finished_on.is_some())
         })
         .await?;
-        assert_eq!(stage.job(&id).await?.attempts_made, made, "{what}");
+        assert_eq!(fixture.job(&id).await?.attempts_made, made, "{what}");
     }
     worker.close().await;
     Ok(())
@@ -507,12 +507,12 @@ async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
 /// What a job carries does not show where a record is printed.
 #[tokio::test]
 async fn printed_records_hide_their_data() -> TestResult {
-    let stage = Fixture::start().await?;
-    let added = stage
+    let fixture = Fixture::start().await?;
+    let added = fixture
         .queue
         .add("x", &json!({ "password": "hunter2" }))
         .await?;
-    let job = stage.job(&added.id).await?;
+    let job = fixture.job(&added.id).await?;
     assert!(job.raw_data.contains("hunter2"));
     assert!(!format!("{job:?}").contains("hunter2"));
     Ok(())
@@ -521,25 +521,25 @@ async fn printed_records_hide_their_data() -> TestResult {
 /// A key that cannot hold a parent that waits stops the call before its first write.
 #[tokio::test]
 async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
-    let stage = Fixture::start().await?;
-    let (id, _children) = parent_with_child(&stage, JobOptions::new()).await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = Fixture::start().await?;
+    let (id, _children) = parent_with_child(&fixture, JobOptions::new()).await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
     let set = ["SET", "bull:q:waiting-children", "no set"];
-    stage.server.cli(&set).await?;
+    fixture.server.cli(&set).await?;
     let waits = || Ok::<Outcome<()>, _>(Outcome::WaitForChildren);
     let refused = worker.finish(&job, "token", waits()).await;
     assert!(refused.is_err_and(|error| error.is_unchanged()));
     let active = ["LRANGE", "bull:q:active", "0", "-1"];
-    let active = stage.server.cli(&active).await?.texts();
+    let active = fixture.server.cli(&active).await?.texts();
     assert_eq!(active, [id.as_str()]);
-    stage
+    fixture
         .server
         .cli(&["DEL", "bull:q:waiting-children"])
         .await?;
     worker.finish(&job, "token", waits()).await?;
     let waiting = Some(JobState::WaitingChildren);
-    assert_eq!(stage.queue.state(&id).await?, waiting);
+    assert_eq!(fixture.queue.state(&id).await?, waiting);
     Ok(())
 }
 
@@ -547,9 +547,9 @@ async fn unusable_key_of_waiting_parents_costs_no_job() -> TestResult {
 /// meanwhile, and their slots are free.
 #[tokio::test]
 async fn result_that_cannot_be_stored_holds_up_no_other() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     for n in 1..=5 {
-        stage.add(&n.to_string(), JobOptions::new()).await?;
+        fixture.add(&n.to_string(), JobOptions::new()).await?;
     }
     let gate = Arc::new(tokio::sync::Barrier::new(6));
     let opened = Arc::clone(&gate);
@@ -560,14 +560,14 @@ async fn result_that_cannot_be_stored_holds_up_no_other() -> TestResult {
             Ok::<_, JobError>(Outcome::Done(()))
         }
     };
-    let builder = Worker::builder(&stage.client, "q")
+    let builder = Worker::builder(&fixture.client, "q")
         .concurrency(5)
         .lock_duration(Duration::from_secs(3600));
     let mut events = builder.events();
     let worker = builder.start(together).await?;
     eventually(DEADLINE, || async { worker.health().running == 5 }).await?;
-    stage.server.cli(&["DEL", "bull:q:3"]).await?;
-    stage.server.cli(&["SET", "bull:q:3", "no job"]).await?;
+    fixture.server.cli(&["DEL", "bull:q:3"]).await?;
+    fixture.server.cli(&["SET", "bull:q:3", "no job"]).await?;
     gate.wait().await;
     let mut completed = 0;
     while completed < 4 {
@@ -597,13 +597,13 @@ async fn handlers_of_every_form_end_their_attempts_alike() -> TestResult {
             _ => Err(JobError::fatal("not 1")),
         }
     }
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let starts: [&dyn Fn() -> WorkerStart; 4] = [
-        &|| Worker::builder(&stage.client, "q").start(plain),
-        &|| Worker::builder(&stage.client, "q").start(boxed),
-        &|| Worker::builder(&stage.client, "q").start(decided),
+        &|| Worker::builder(&fixture.client, "q").start(plain),
+        &|| Worker::builder(&fixture.client, "q").start(boxed),
+        &|| Worker::builder(&fixture.client, "q").start(decided),
         &|| {
-            Worker::builder(&stage.client, "q").start(|job: Job<Value>| async move {
+            Worker::builder(&fixture.client, "q").start(|job: Job<Value>| async move {
                 if job.data()["number"] != "1" {
                     "not 1".parse::<u32>()?;
                 }
@@ -614,18 +614,18 @@ async fn handlers_of_every_form_end_their_attempts_alike() -> TestResult {
     let mut ended = 0;
     for (attempts, start) in [2, 1, 1, 2].into_iter().zip(starts) {
         let options = || JobOptions::new().attempts(2);
-        let add = |data| stage.queue.add_with("form", data, options());
+        let add = |data| fixture.queue.add_with("form", data, options());
         let good = json!({ "number": "1" });
         let completed = add(&good).await?.id;
         let failed = add(&json!({ "number": "x" })).await?.id;
         let worker = start().await?;
         ended += 2;
-        stage.ended(ended).await?;
+        fixture.ended(ended).await?;
         assert_eq!(
-            stage.job(&completed).await?.return_value()?,
+            fixture.job(&completed).await?.return_value()?,
             Some(good.clone())
         );
-        let failed = stage.job(&failed).await?;
+        let failed = fixture.job(&failed).await?;
         assert!(failed.failed_reason.is_some());
         assert_eq!(failed.attempts_made, attempts);
         worker.close().await;

@@ -18,9 +18,9 @@ fn minutes(backlog: &Backlog) -> (Option<u64>, Option<u64>) {
 /// scheduled a week ago for now has not waited for a week, nor has one that stepped back.
 #[tokio::test]
 async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue: Queue<Value> = Queue::open(&stage.client, "backlog").await?;
-    let clock = stage.client.clock();
+    let fixture = Fixture::start().await?;
+    let queue: Queue<Value> = Queue::open(&fixture.client, "backlog").await?;
+    let clock = fixture.client.clock();
     assert_eq!(queue.backlog().await?, Backlog::default());
 
     queue.add("old", &json!({})).await?;
@@ -34,7 +34,7 @@ async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
     assert_eq!(backlog.counts.of(JobState::Waiting), 1);
 
     // The next job is the scheduled one: it has been due for a minute.
-    let worker = ManualWorker::new(&stage.client, "backlog")?;
+    let worker = ManualWorker::new(&fixture.client, "backlog")?;
     let old = worker.fetch("t").await?.unwrap();
     worker.finish(&old, "t", Ok(Outcome::Done(1))).await?;
     if queue.state(&later).await? == Some(JobState::Delayed) {

@@ -9,14 +9,9 @@ use std::time::Duration;
 
 use oxbull::Error;
 use oxbull::client::{Client, ClientConfig, Command, Flavor, Repeat, Script, Value};
-use oxbull_testkit::{Proxy, RedisServer, eventually};
+use oxbull_testkit::{DEADLINE, Proxy, RedisServer, TestResult, eventually};
 
 use fake::{Fake, name_of, plain};
-
-type TestResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-/// Bounds liveness only.
-const SOON: Duration = Duration::from_secs(30);
 
 fn config(url: &str) -> Result<ClientConfig, Error> {
     Ok(ClientConfig::from_url(url)?.start_deadline(Duration::from_millis(300)))
@@ -43,7 +38,7 @@ async fn connections(server: &RedisServer) -> usize {
 
 /// Waits until the server has so many clients: the kit's own may still be closing.
 async fn settles_at(server: &RedisServer, count: usize) -> oxbull_testkit::Result<()> {
-    eventually(SOON, async || connections(server).await == count).await
+    eventually(DEADLINE, async || connections(server).await == count).await
 }
 
 /// The number of connections of a process is what the documentation says: one a client, and one
@@ -106,7 +101,7 @@ async fn replies_in_pieces_are_put_together() -> TestResult {
     let proxy = Proxy::start(server.port()).await?;
     proxy.split(1);
     let client =
-        Client::connect(ClientConfig::from_url(&proxy.url())?.start_deadline(SOON)).await?;
+        Client::connect(ClientConfig::from_url(&proxy.url())?.start_deadline(DEADLINE)).await?;
     let value = "ä\r\n$5\r\n".repeat(20);
     client.kv().set_text("k", &value).await?;
     assert_eq!(client.kv().get_text("k").await?, Some(value));

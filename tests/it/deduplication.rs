@@ -25,9 +25,9 @@ const DELAY: Duration = Duration::from_secs(60);
 /// Each way an add can end is told, with the other job concerned.
 #[tokio::test]
 async fn each_add_tells_what_happened() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let add = async |id: &str, options: JobOptions| -> TestResult<(String, AddOutcome)> {
-        let Added { id, outcome, .. } = stage.queue.add_with(id, &json!(1), options).await?;
+        let Added { id, outcome, .. } = fixture.queue.add_with(id, &json!(1), options).await?;
         Ok((id.as_str().to_owned(), outcome))
     };
     let told = |id: &str, outcome| (id.to_owned(), outcome);
@@ -47,7 +47,7 @@ async fn each_add_tells_what_happened() -> TestResult {
         told("b", AddOutcome::Replaced { job: id("a") })
     );
     assert_eq!(
-        stage.job(&id("b")).await?.deduplication_id.as_deref(),
+        fixture.job(&id("b")).await?.deduplication_id.as_deref(),
         Some("k")
     );
     let keep = || key().keep_last_if_active();
@@ -55,14 +55,14 @@ async fn each_add_tells_what_happened() -> TestResult {
         add("c", options("c", keep())).await?,
         told("b", AddOutcome::Deduplicated)
     );
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let active = worker.fetch("t").await?.ok_or("no job")?;
     assert_eq!(
         add("c", options("c", keep())).await?,
         told("b", AddOutcome::KeptLast { next: id("c") })
     );
     worker.finish(&active, "t", Ok(Outcome::Done(1))).await?;
-    assert_eq!(stage.job(&id("c")).await?.name, "c");
+    assert_eq!(fixture.job(&id("c")).await?.name, "c");
     assert_eq!(
         add("d", options("d", key())).await?,
         told("c", AddOutcome::Deduplicated)
@@ -73,7 +73,7 @@ async fn each_add_tells_what_happened() -> TestResult {
 /// Jobs of one bulk are decided one after the other, each by itself.
 #[tokio::test]
 async fn bulk_add_mixes_all_outcomes() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let job = |options| NewJob::new("job", json!(1)).options(options);
     let parent = Parent::new("bull:none", JobId::existing("1"));
     let jobs = [
@@ -85,7 +85,7 @@ async fn bulk_add_mixes_all_outcomes() -> TestResult {
         job(options("c", key())),
         job(options("d", key())),
     ];
-    let told: Vec<_> = stage
+    let told: Vec<_> = fixture
         .queue
         .add_bulk(jobs)
         .await?
@@ -107,15 +107,15 @@ async fn bulk_add_mixes_all_outcomes() -> TestResult {
         ("c", Ok(AddOutcome::Deduplicated)),
     ];
     assert_eq!(told, expected.map(|(id, told)| (id.to_owned(), told)));
-    assert_eq!(stage.queue.counts().await?.waiting, 2);
+    assert_eq!(fixture.queue.counts().await?.waiting, 2);
     Ok(())
 }
 
 /// What contradicts itself is refused by name, and the queue is as it was.
 #[tokio::test]
 async fn deduplication_is_checked_before_anything_is_sent() -> TestResult {
-    let stage = Fixture::start().await?;
-    let before = stage.server.cli(&["KEYS", "*"]).await?.texts();
+    let fixture = Fixture::start().await?;
+    let before = fixture.server.cli(&["KEYS", "*"]).await?.texts();
     let new = |deduplication| JobOptions::new().deduplication(deduplication);
     let parent = Parent::new("bull:q", JobId::existing("1"));
     for (field, options) in [
@@ -126,37 +126,37 @@ async fn deduplication_is_checked_before_anything_is_sent() -> TestResult {
         ("deduplication extend", new(key().extend())),
         ("deduplication", new(key()).parent(parent)),
     ] {
-        match stage.queue.add_with("job", &json!(1), options).await {
+        match fixture.queue.add_with("job", &json!(1), options).await {
             Err(Error::Invalid { field: named, .. }) => assert_eq!(named, field),
             other => return Err(format!("{field}: {other:?}").into()),
         }
     }
     let job = JobId::existing("1");
-    assert!(stage.queue.deduplication_owner("").await.is_err());
-    assert!(stage.queue.release_deduplication("").await.is_err());
+    assert!(fixture.queue.deduplication_owner("").await.is_err());
+    assert!(fixture.queue.release_deduplication("").await.is_err());
     assert!(
-        stage
+        fixture
             .queue
             .release_deduplication_of(&job, "")
             .await
             .is_err()
     );
     assert!(
-        stage
+        fixture
             .queue
             .release_deduplication_of(&JobId::existing(""), "k")
             .await
             .is_err()
     );
-    assert_eq!(stage.server.cli(&["KEYS", "*"]).await?.texts(), before);
+    assert_eq!(fixture.server.cli(&["KEYS", "*"]).await?.texts(), before);
     Ok(())
 }
 
 /// A queue's default applies where the call sets none, and a call's own goes before it.
 #[tokio::test]
 async fn default_deduplication_applies_where_the_call_sets_none() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue: Queue<Value> = Queue::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let queue: Queue<Value> = Queue::builder(&fixture.client, "q")
         .default_options(JobOptions::new().deduplication(key()))
         .open()
         .await?;
@@ -176,8 +176,8 @@ async fn default_deduplication_applies_where_the_call_sets_none() -> TestResult 
 /// Who owns an id, for how long, and freeing it by hand, whoever owns it or only one.
 #[tokio::test]
 async fn owners_are_named_and_ids_freed() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = &stage.queue;
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
     assert_eq!(queue.deduplication_owner("k").await?, None);
     let a = queue
         .add_with("a", &json!(1), options("a", key()))
@@ -205,39 +205,39 @@ async fn owners_are_named_and_ids_freed() -> TestResult {
 /// E9: an owner that vanished does not block its id, and what waited for its end is dropped.
 #[tokio::test]
 async fn owner_that_vanished_does_not_block_its_id() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let keep = || key().keep_last_if_active();
     for id in ["a", "b"] {
-        let added = stage
+        let added = fixture
             .queue
             .add_with(id, &json!(1), options(id, keep()))
             .await?;
         assert_eq!(added.outcome, AddOutcome::Added);
-        stage
+        fixture
             .server
             .cli(&["HSET", "bull:q:dn:k", "name", "stray", "jid", "stray"])
             .await?;
-        stage.server.cli(&["DEL", &format!("bull:q:{id}")]).await?;
+        fixture.server.cli(&["DEL", &format!("bull:q:{id}")]).await?;
     }
-    let added = stage
+    let added = fixture
         .queue
         .add_with("c", &json!(1), options("c", key()))
         .await?;
     assert_eq!(added.outcome, AddOutcome::Added);
-    assert_eq!(stage.server.int(&["EXISTS", "bull:q:dn:k"]).await?, 0);
+    assert_eq!(fixture.server.int(&["EXISTS", "bull:q:dn:k"]).await?, 0);
     Ok(())
 }
 
 /// Options of a newer version, inside deduplication too, pass through a kept add unharmed.
 #[tokio::test]
 async fn unknown_options_of_a_kept_add_survive() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let keep = key().keep_last_if_active();
-    stage
+    fixture
         .queue
         .add_with("own", &json!(1), options("own", keep))
         .await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let own = worker.fetch("t").await?.ok_or("no job")?;
     let opts =
         r#"{"attempts":0,"de":{"id":"k","keepLastIfActive":true,"later":{"n":1}},"new":[1.50]}"#;
@@ -253,11 +253,11 @@ async fn unknown_options_of_a_kept_add_survive() -> TestResult {
     ];
     let mut command = vec!["HSET", "bull:q:dn:k"];
     command.extend(fields);
-    stage.server.cli(&command).await?;
+    fixture.server.cli(&command).await?;
     worker.finish(&own, "t", Ok(Outcome::Done(1))).await?;
-    let stored = stage.server.text(&["HGET", "bull:q:kept", "opts"]).await?;
+    let stored = fixture.server.text(&["HGET", "bull:q:kept", "opts"]).await?;
     assert_eq!(stored.as_deref(), Some(opts));
-    let kept = stage.job(&JobId::existing("kept")).await?;
+    let kept = fixture.job(&JobId::existing("kept")).await?;
     assert_eq!(kept.problems, Vec::<String>::new());
     let unknown: Value = serde_json::from_str(&kept.unknown_options.ok_or("nothing unknown")?)?;
     assert_eq!(

@@ -32,8 +32,8 @@ fn used() -> TestResult<Duration> {
     Ok(Duration::from_nanos(nanos))
 }
 
-/// Runs `scene` on a runtime and thread of its own, and measures what its tasks use afterwards.
-fn idle_after<F, Fut>(name: &'static str, scene: F) -> TestResult
+/// Runs `setup` on a runtime and thread of its own, and measures what its tasks use afterwards.
+fn idle_after<F, Fut>(name: &'static str, setup: F) -> TestResult
 where
     F: FnOnce(Arc<RedisServer>, Client) -> Fut + Send + 'static,
     Fut: Future<Output = TestResult>,
@@ -45,14 +45,14 @@ where
         runtime.block_on(async {
             let server = Arc::new(RedisServer::start().await?);
             let client = Client::connect(ClientConfig::from_url(&server.url())?).await?;
-            scene(Arc::clone(&server), client).await?;
+            setup(Arc::clone(&server), client).await?;
             let before = used()?;
             tokio::time::sleep(WATCHED).await;
             let busy = used()?.saturating_sub(before);
             Ok(busy.as_secs_f64() / WATCHED.as_secs_f64())
         })
     });
-    let busy = watched.join().map_err(|_| "the scene panicked")??;
+    let busy = watched.join().map_err(|_| "the setup panicked")??;
     assert!(busy < BUSY_MAX, "{name}: {:.0} % of a core", busy * 100.0);
     Ok(())
 }

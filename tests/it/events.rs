@@ -76,17 +76,17 @@ async fn expect(events: &mut QueueEvents, numbers: std::ops::Range<u32>) -> Test
 /// what happened before is not told.
 #[tokio::test]
 async fn stream_from_now_begins_when_it_is_opened() -> TestResult {
-    let stage = Fixture::start().await?;
-    publish(&stage.queue, 0..3).await?;
-    let mut events = QueueEvents::open(&stage.client, "q").await?;
-    publish(&stage.queue, 3..6).await?;
-    settles_at(&stage.server, 1).await?;
-    publish(&stage.queue, 6..9).await?;
+    let fixture = Fixture::start().await?;
+    publish(&fixture.queue, 0..3).await?;
+    let mut events = QueueEvents::open(&fixture.client, "q").await?;
+    publish(&fixture.queue, 3..6).await?;
+    settles_at(&fixture.server, 1).await?;
+    publish(&fixture.queue, 6..9).await?;
     expect(&mut events, 3..9).await?;
 
     // The same on a queue that has no stream yet.
-    let queue = Queue::open(&stage.client, "new").await?;
-    let mut events = QueueEvents::open(&stage.client, "new").await?;
+    let queue = Queue::open(&fixture.client, "new").await?;
+    let mut events = QueueEvents::open(&fixture.client, "new").await?;
     publish(&queue, 0..3).await?;
     expect(&mut events, 0..3).await
 }
@@ -95,9 +95,9 @@ async fn stream_from_now_begins_when_it_is_opened() -> TestResult {
 /// sees the next one first.
 #[tokio::test]
 async fn stream_goes_on_where_another_one_ended() -> TestResult {
-    let stage = Fixture::start().await?;
-    publish(&stage.queue, 0..600).await?;
-    let builder = || QueueEvents::builder(&stage.client, "q");
+    let fixture = Fixture::start().await?;
+    publish(&fixture.queue, 0..600).await?;
+    let builder = || QueueEvents::builder(&fixture.client, "q");
     let mut first = builder().from_beginning().open().await?;
     assert_eq!(first.last_id(), EventId::START);
     expect(&mut first, 0..300).await?;
@@ -119,16 +119,16 @@ async fn stream_goes_on_where_another_one_ended() -> TestResult {
 /// The life of a job, in the order in which it happens.
 #[tokio::test]
 async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
-    let stage = Fixture::start().await?;
-    let mut events = QueueEvents::open(&stage.client, "q").await?;
-    let job = stage
+    let fixture = Fixture::start().await?;
+    let mut events = QueueEvents::open(&fixture.client, "q").await?;
+    let job = fixture
         .add("fail once", JobOptions::new().attempts(2))
         .await?;
-    stage
+    fixture
         .queue
         .update_progress(&job, &json!({ "at": 5 }))
         .await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
     let mut names = Vec::new();
     loop {
         let entry = next(&mut events).await?;
@@ -168,15 +168,15 @@ async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
 /// A killed connection costs neither an event nor its order, and none comes twice.
 #[tokio::test]
 async fn killed_connections_lose_and_repeat_nothing() -> TestResult {
-    let stage = Fixture::start().await?;
-    let mut events = QueueEvents::open(&stage.client, "q").await?;
+    let fixture = Fixture::start().await?;
+    let mut events = QueueEvents::open(&fixture.client, "q").await?;
     for round in 0..8 {
-        publish(&stage.queue, round * 50..round * 50 + 25).await?;
-        for id in readers(&stage.server).await? {
+        publish(&fixture.queue, round * 50..round * 50 + 25).await?;
+        for id in readers(&fixture.server).await? {
             let id = id.to_string();
-            stage.server.cli(&["CLIENT", "KILL", "ID", &id]).await?;
+            fixture.server.cli(&["CLIENT", "KILL", "ID", &id]).await?;
         }
-        publish(&stage.queue, round * 50 + 25..round * 50 + 50).await?;
+        publish(&fixture.queue, round * 50 + 25..round * 50 + 50).await?;
     }
     expect(&mut events, 0..400).await
 }
@@ -376,11 +376,11 @@ async fn start_behind_the_trim_is_a_gap() -> TestResult {
 /// stream, even if its ids are smaller than those it knows.
 #[tokio::test]
 async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
-    let stage = Fixture::start().await?;
-    let mut events = QueueEvents::open(&stage.client, "q").await?;
-    publish(&stage.queue, 0..2).await?;
+    let fixture = Fixture::start().await?;
+    let mut events = QueueEvents::open(&fixture.client, "q").await?;
+    publish(&fixture.queue, 0..2).await?;
     expect(&mut events, 0..2).await?;
-    stage.server.cli(&["FLUSHALL"]).await?;
+    fixture.server.cli(&["FLUSHALL"]).await?;
     let entry = next(&mut events).await?;
     assert!(
         matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
@@ -389,7 +389,7 @@ async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
     assert_eq!(events.last_id(), EventId::START);
     let add = async |id: &str, n: &str| {
         let args = ["XADD", "bull:q:events", id, "event", "tick", "n", n];
-        stage.server.cli(&args).await
+        fixture.server.cli(&args).await
     };
     add("5-1", "2").await?;
     add("90-0", "3").await?;
@@ -399,7 +399,7 @@ async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
     // Deleted and written again before the reader looks.
     let script = "redis.call('DEL', KEYS[1]) \
                   return redis.call('XADD', KEYS[1], '7-0', 'event', 'tick', 'n', '4')";
-    stage
+    fixture
         .server
         .cli(&["EVAL", script, "1", "bull:q:events"])
         .await?;
@@ -409,8 +409,8 @@ async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
         "{entry:?}"
     );
     expect(&mut events, 4..5).await?;
-    stage.server.cli(&["DEL", "bull:q:events"]).await?;
-    publish(&stage.queue, 5..6).await?;
+    fixture.server.cli(&["DEL", "bull:q:events"]).await?;
+    publish(&fixture.queue, 5..6).await?;
     let entry = next(&mut events).await?;
     assert!(
         matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
@@ -422,20 +422,20 @@ async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
 /// A consumer that does not come costs the server a few reads and nobody else anything.
 #[tokio::test]
 async fn slow_consumer_holds_up_only_itself() -> TestResult {
-    let stage = Fixture::start().await?;
-    let mut slow = QueueEvents::open(&stage.client, "q").await?;
-    let mut quick = QueueEvents::open(&stage.client, "q").await?;
-    settles_at(&stage.server, 2).await?;
+    let fixture = Fixture::start().await?;
+    let mut slow = QueueEvents::open(&fixture.client, "q").await?;
+    let mut quick = QueueEvents::open(&fixture.client, "q").await?;
+    settles_at(&fixture.server, 2).await?;
     for round in 0..50 {
-        publish(&stage.queue, round * 100..round * 100 + 100).await?;
+        publish(&fixture.queue, round * 100..round * 100 + 100).await?;
         expect(&mut quick, round * 100..round * 100 + 100).await?;
     }
     drop(quick);
-    settles_at(&stage.server, 1).await?;
-    let before = stage.calls("xread").await?;
+    settles_at(&fixture.server, 1).await?;
+    let before = fixture.calls("xread").await?;
     // 5,000 entries in batches of 256, of which it holds two.
     expect(&mut slow, 0..5000).await?;
-    let after = stage.calls("xread").await?;
+    let after = fixture.calls("xread").await?;
     assert!(after - before >= 16, "{before} reads before, {after} after");
     Ok(())
 }
@@ -443,23 +443,23 @@ async fn slow_consumer_holds_up_only_itself() -> TestResult {
 /// Listeners are listed by Node's tools under their own name, and end when they should.
 #[tokio::test]
 async fn stream_has_a_named_connection_and_ends_it() -> TestResult {
-    let stage = Fixture::start().await?;
-    let one = QueueEvents::open(&stage.client, "q").await?;
-    let two = QueueEvents::open(&stage.client, "q").await?;
-    settles_at(&stage.server, 2).await?;
+    let fixture = Fixture::start().await?;
+    let one = QueueEvents::open(&fixture.client, "q").await?;
+    let two = QueueEvents::open(&fixture.client, "q").await?;
+    settles_at(&fixture.server, 2).await?;
     drop(one);
-    settles_at(&stage.server, 1).await?;
+    settles_at(&fixture.server, 1).await?;
     two.close();
-    settles_at(&stage.server, 0).await?;
+    settles_at(&fixture.server, 0).await?;
 
-    let mut closed = QueueEvents::open(&stage.client, "q").await?;
-    settles_at(&stage.server, 1).await?;
-    stage.client.close().await;
+    let mut closed = QueueEvents::open(&fixture.client, "q").await?;
+    settles_at(&fixture.server, 1).await?;
+    fixture.client.close().await;
     let end = tokio::time::timeout(DEADLINE, closed.next()).await?;
     assert!(matches!(end, Some(Err(Error::Closed))), "{end:?}");
     assert!(closed.next().await.is_none());
-    settles_at(&stage.server, 0).await?;
-    let refused = QueueEvents::open(&stage.client, "q").await;
+    settles_at(&fixture.server, 0).await?;
+    let refused = QueueEvents::open(&fixture.client, "q").await;
     assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
     Ok(())
 }
@@ -467,17 +467,17 @@ async fn stream_has_a_named_connection_and_ends_it() -> TestResult {
 /// What waiting cannot mend is said once and ends the stream.
 #[tokio::test]
 async fn stream_ends_with_what_cannot_be_mended() -> TestResult {
-    let stage = Fixture::start().await?;
-    let mut odd = QueueEvents::open(&stage.client, "q").await?;
-    stage.server.cli(&["SET", "bull:q:events", "x"]).await?;
+    let fixture = Fixture::start().await?;
+    let mut odd = QueueEvents::open(&fixture.client, "q").await?;
+    fixture.server.cli(&["SET", "bull:q:events", "x"]).await?;
     let end = tokio::time::timeout(DEADLINE, odd.next()).await?;
     assert!(matches!(end, Some(Err(Error::Server(_)))), "{end:?}");
     assert!(odd.next().await.is_none());
-    stage.server.cli(&["DEL", "bull:q:events"]).await?;
+    fixture.server.cli(&["DEL", "bull:q:events"]).await?;
 
-    let mut denied = QueueEvents::open(&stage.client, "q").await?;
-    settles_at(&stage.server, 1).await?;
-    stage
+    let mut denied = QueueEvents::open(&fixture.client, "q").await?;
+    settles_at(&fixture.server, 1).await?;
+    fixture
         .server
         .cli(&["ACL", "SETUSER", "default", "-xread"])
         .await?;
@@ -485,9 +485,9 @@ async fn stream_ends_with_what_cannot_be_mended() -> TestResult {
     assert!(matches!(end, Some(Err(Error::Denied(_)))), "{end:?}");
     assert!(denied.next().await.is_none());
 
-    let unnamed = QueueEvents::open(&stage.client, "a:b").await;
+    let unnamed = QueueEvents::open(&fixture.client, "a:b").await;
     assert!(matches!(unnamed, Err(Error::Invalid { .. })), "{unnamed:?}");
-    let unprefixed = QueueEvents::builder(&stage.client, "q")
+    let unprefixed = QueueEvents::builder(&fixture.client, "q")
         .prefix("")
         .open()
         .await;
@@ -501,7 +501,7 @@ async fn stream_ends_with_what_cannot_be_mended() -> TestResult {
 /// An event that Node's listeners would misread is refused, and nothing is written.
 #[tokio::test]
 async fn bad_custom_events_are_refused() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let long = "x".repeat(129);
     let names = [
         "",
@@ -515,7 +515,7 @@ async fn bad_custom_events_are_refused() -> TestResult {
         &long,
     ];
     for name in names {
-        let refused = stage.queue.publish_event(name, &()).await;
+        let refused = fixture.queue.publish_event(name, &()).await;
         assert!(
             matches!(refused, Err(Error::Invalid { .. })),
             "{name}: {refused:?}"
@@ -529,25 +529,25 @@ async fn bad_custom_events_are_refused() -> TestResult {
         json!("x"),
         many.into(),
     ] {
-        let refused = stage.queue.publish_event("fine", &fields).await;
+        let refused = fixture.queue.publish_event("fine", &fields).await;
         assert!(
             matches!(refused, Err(Error::Invalid { .. })),
             "{fields}: {refused:?}"
         );
     }
-    let refused = stage
+    let refused = fixture
         .queue
         .publish_event("fine", &std::collections::BTreeMap::from([((1, 2), 3)]))
         .await;
     assert!(matches!(refused, Err(Error::Encode { .. })), "{refused:?}");
-    assert_eq!(stage.server.int(&["EXISTS", "bull:q:events"]).await?, 0);
+    assert_eq!(fixture.server.int(&["EXISTS", "bull:q:events"]).await?, 0);
     // A key of another type stays what it is.
-    stage.server.cli(&["SET", "bull:q:events", "x"]).await?;
-    let before = stage.server.cli(&["HGETALL", "bull:q:meta"]).await?.map();
-    assert!(stage.queue.publish_event("fine", &()).await.is_err());
-    assert!(stage.queue.trim_events(0).await.is_err());
+    fixture.server.cli(&["SET", "bull:q:events", "x"]).await?;
+    let before = fixture.server.cli(&["HGETALL", "bull:q:meta"]).await?.map();
+    assert!(fixture.queue.publish_event("fine", &()).await.is_err());
+    assert!(fixture.queue.trim_events(0).await.is_err());
     assert_eq!(
-        stage.server.cli(&["HGETALL", "bull:q:meta"]).await?.map(),
+        fixture.server.cli(&["HGETALL", "bull:q:meta"]).await?.map(),
         before
     );
     Ok(())
@@ -571,15 +571,15 @@ async fn custom_events_keep_the_queue_s_bound() -> TestResult {
 /// Large streams are cut in steps, each of which the server survives, down to what was asked.
 #[tokio::test]
 async fn large_stream_is_cut_to_what_is_asked() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let script =
         "for i = 1, 50000 do redis.call('XADD', KEYS[1], '*', 'event', 'tick', 'n', i) end";
-    stage
+    fixture
         .server
         .cli(&["EVAL", script, "1", "bull:q:events"])
         .await?;
-    let gone = stage.queue.trim_events(1000).await?;
-    let left = stage.server.int(&["XLEN", "bull:q:events"]).await?;
+    let gone = fixture.queue.trim_events(1000).await?;
+    let left = fixture.server.int(&["XLEN", "bull:q:events"]).await?;
     assert!((1000..1100).contains(&left), "{left}");
     assert_eq!(gone + u64::try_from(left)?, 50_000);
     Ok(())
@@ -588,17 +588,17 @@ async fn large_stream_is_cut_to_what_is_asked() -> TestResult {
 /// A reader that waits for long is neither taken for dead nor told of a gap.
 #[tokio::test]
 async fn idle_stream_keeps_its_connection() -> TestResult {
-    let stage = Fixture::start().await?;
-    publish(&stage.queue, 0..3).await?;
-    let mut events = QueueEvents::open(&stage.client, "q").await?;
-    settles_at(&stage.server, 1).await?;
-    let before = readers(&stage.server).await?;
+    let fixture = Fixture::start().await?;
+    publish(&fixture.queue, 0..3).await?;
+    let mut events = QueueEvents::open(&fixture.client, "q").await?;
+    settles_at(&fixture.server, 1).await?;
+    let before = readers(&fixture.server).await?;
     // Two reads time out at the server.
     eventually(DEADLINE, async || {
-        stage.calls("xread").await.is_ok_and(|reads| reads >= 2)
+        fixture.calls("xread").await.is_ok_and(|reads| reads >= 2)
     })
     .await?;
-    assert_eq!(readers(&stage.server).await?, before);
-    publish(&stage.queue, 3..4).await?;
+    assert_eq!(readers(&fixture.server).await?, before);
+    publish(&fixture.queue, 3..4).await?;
     tokio::time::timeout(Duration::from_secs(30), expect(&mut events, 3..4)).await?
 }

@@ -11,14 +11,10 @@ use oxbull::Timestamp;
 use oxbull::client::{Client, ClientConfig};
 use oxbull::http::{OnFailure, RateLimitLayer};
 use oxbull::kv::{RateLimit, RateLimiter, escape_id};
-use oxbull_testkit::{Proxy, RedisServer, eventually};
+use oxbull_testkit::{DEADLINE, Proxy, RedisServer, TestResult, eventually};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-/// Bounds liveness only.
-const SOON: Duration = Duration::from_secs(30);
 const START: i64 = 1_795_647_600_000;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -111,7 +107,7 @@ async fn concurrent_requests_never_pass_the_limit() -> TestResult {
     let (_one, first) = limiter(&server.url(), limit).await?;
     let (_other, second) = limiter(&server.url(), limit).await?;
     let apps = [first, second].map(|limiter| {
-        let layer = RateLimitLayer::new(limiter, "x", OnFailure::Allow).deadline(SOON);
+        let layer = RateLimitLayer::new(limiter, "x", OnFailure::Allow).deadline(DEADLINE);
         app(&layer)
     });
     let calls = (0..600).flat_map(|_| apps.iter().map(|app| ask(app, "7")));
@@ -143,8 +139,8 @@ async fn without_redis_the_limit_fails_open_or_closed_as_chosen() -> TestResult 
     assert_eq!(open.stats().undecided + closed.stats().undecided, 2);
 
     proxy.pass().await?;
-    let app = app(&closed.deadline(SOON));
-    eventually(SOON, async || {
+    let app = app(&closed.deadline(DEADLINE));
+    eventually(DEADLINE, async || {
         ask(&app, "7")
             .await
             .is_ok_and(|r| r.status() == StatusCode::OK)

@@ -32,9 +32,9 @@ fn shown(value: impl serde::Serialize) -> TestResult<Value> {
 /// Names are those of BullMQ where it has any, and times are milliseconds.
 #[tokio::test]
 async fn reads_of_a_queue_have_bullmqs_names_and_milliseconds() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = &stage.queue;
-    stage.client.clock().set(stage.client.clock().now());
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
+    fixture.client.clock().set(fixture.client.clock().now());
     let added = queue.add("one", &json!({})).await?;
     assert_eq!(shown(&added)?, json!({ "id": "1", "outcome": "added" }));
     let unique = || JobOptions::new().deduplication(Deduplication::new("k").ttl(DEADLINE));
@@ -59,7 +59,7 @@ async fn reads_of_a_queue_have_bullmqs_names_and_milliseconds() -> TestResult {
     assert_eq!(owner["job"], "2");
     assert!(owner["remaining"].is_u64(), "{owner}");
 
-    stage.client.clock().advance(Duration::from_millis(1500));
+    fixture.client.clock().advance(Duration::from_millis(1500));
     let counts = json!({
         "waiting": 2, "prioritized": 0, "delayed": 0, "active": 0,
         "waiting-children": 0, "completed": 0, "failed": 0,
@@ -102,15 +102,15 @@ async fn reads_of_a_queue_have_bullmqs_names_and_milliseconds() -> TestResult {
 
 #[tokio::test]
 async fn events_are_what_bullmqs_listeners_get() -> TestResult {
-    let stage = Fixture::start().await?;
-    let events = QueueEvents::open(&stage.client, "q").await?;
-    let id = stage.add("one", JobOptions::new()).await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = Fixture::start().await?;
+    let events = QueueEvents::open(&fixture.client, "q").await?;
+    let id = fixture.add("one", JobOptions::new()).await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let job = worker.fetch("token").await?.ok_or("nothing to fetch")?;
     worker
         .finish(&job, "token", Ok(Outcome::Done(json!({ "n": 1.5 }))))
         .await?;
-    stage
+    fixture
         .queue
         .publish_event("mine", &json!({ "x": "1" }))
         .await?;
@@ -178,9 +178,9 @@ fn records_logs_and_events_can_be_made_by_hand() -> TestResult {
 
 #[tokio::test]
 async fn health_is_shown_with_its_reasons() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let mut events = Vec::new();
-    let builder = Worker::builder(&stage.client, "q");
+    let builder = Worker::builder(&fixture.client, "q");
     let mut stream = builder.events();
     let worker = builder.start(obey).await?;
     let health = shown(worker.health())?;
@@ -198,7 +198,7 @@ async fn health_is_shown_with_its_reasons() -> TestResult {
     }
     assert_eq!(events.last(), Some(&json!("closed")));
 
-    let server = shown(stage.client.server())?;
+    let server = shown(fixture.client.server())?;
     assert_eq!(server["role"], "primary");
     assert!(
         server["version"]
@@ -206,10 +206,10 @@ async fn health_is_shown_with_its_reasons() -> TestResult {
             .is_some_and(|text| text.contains('.')),
         "{server}"
     );
-    let up = shown(stage.client.health(DEADLINE).await)?;
+    let up = shown(fixture.client.health(DEADLINE).await)?;
     assert!(up["error"].is_null() && up["latency"].is_u64(), "{up}");
-    stage.client.close().await;
-    let down = shown(stage.client.health(DEADLINE).await)?;
+    fixture.client.close().await;
+    let down = shown(fixture.client.health(DEADLINE).await)?;
     assert_eq!(down["error"], json!(Error::Closed.to_string()));
     Ok(())
 }

@@ -7,13 +7,8 @@ use futures::TryStreamExt;
 use oxbull::Error;
 use oxbull::client::{Client, ClientConfig};
 use oxbull::kv::{DEFAULT_TTL, FlushDb, Kv, Ttl, escape_pattern};
-use oxbull_testkit::{Proxy, RedisServer, Rule, eventually};
+use oxbull_testkit::{DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 use serde::{Deserialize, Serialize};
-
-type TestResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-/// Bounds liveness only.
-const SOON: Duration = Duration::from_secs(30);
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Profile {
@@ -67,20 +62,20 @@ async fn values_live_as_long_as_they_should() -> TestResult {
     let left = kv.ttl("default").await?;
     assert!(
         matches!(left, Ttl::ExpiresIn(left) if left <= DEFAULT_TTL
-            && left > DEFAULT_TTL.checked_sub(SOON).unwrap_or_default()),
+            && left > DEFAULT_TTL.checked_sub(DEADLINE).unwrap_or_default()),
         "{left:?}"
     );
     kv.set_with_ttl("short", &1, Duration::from_millis(1))
         .await?;
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         kv.ttl("short").await.ok() == Some(Ttl::Missing)
     })
     .await?;
     kv.set_forever("kept", &1).await?;
     assert_eq!(kv.ttl("kept").await?, Ttl::NeverExpires);
-    assert!(kv.expire("kept", SOON).await?);
+    assert!(kv.expire("kept", DEADLINE).await?);
     assert!(matches!(kv.ttl("kept").await?, Ttl::ExpiresIn(_)));
-    assert!(!kv.expire("missing", SOON).await?);
+    assert!(!kv.expire("missing", DEADLINE).await?);
     kv.set_forever("kept", &2).await?;
     assert_eq!(
         kv.ttl("kept").await?,
@@ -306,8 +301,8 @@ async fn flushdb_needs_the_right_confirmation() -> TestResult {
 #[tokio::test]
 async fn health_tells_whether_the_server_answers() -> TestResult {
     let (server, kv) = start().await?;
-    assert!(kv.health(SOON).await.is_up());
+    assert!(kv.health(DEADLINE).await.is_up());
     server.kill_hard();
-    eventually(SOON, async || !kv.health(SOON).await.is_up()).await?;
+    eventually(DEADLINE, async || !kv.health(DEADLINE).await.is_up()).await?;
     Ok(())
 }

@@ -26,8 +26,8 @@ const BYTES: &[u8] = b"\xed\xa0\xbd";
 /// The records of the attempts whose handler began, in order.
 type Heard = Arc<Mutex<Vec<JobRecord>>>;
 
-struct Scene {
-    stage: Fixture,
+struct Setup {
+    fixture: Fixture,
     peer: NodePeer,
     heard: Heard,
 }
@@ -60,17 +60,17 @@ async fn listen(job: Job<Value>, context: Context<Heard>) -> JobResult<String> {
     }
 }
 
-impl Scene {
+impl Setup {
     async fn start() -> TestResult<Self> {
-        let stage = Fixture::start().await?;
-        let peer = NodePeer::bullmq(BullMq::V6, stage.server.port()).await?;
+        let fixture = Fixture::start().await?;
+        let peer = NodePeer::bullmq(BullMq::V6, fixture.server.port()).await?;
         peer.call("queue.open", json!({ "queue": "q" })).await?;
         let heard = Heard::default();
-        Ok(Self { stage, peer, heard })
+        Ok(Self { fixture, peer, heard })
     }
 
     fn worker<D>(&self) -> WorkerBuilder<Heard, D> {
-        Worker::builder(&self.stage.client, "q").state(Arc::clone(&self.heard))
+        Worker::builder(&self.fixture.client, "q").state(Arc::clone(&self.heard))
     }
 
     /// Calls Node.js with parameters in JSON that need not be text for us.
@@ -89,7 +89,7 @@ impl Scene {
     /// Runs everything that is there, until `ended` jobs have ended.
     async fn run(&self, ended: u64) -> TestResult {
         let worker = self.worker().start(listen).await?;
-        self.stage.ended(ended).await?;
+        self.fixture.ended(ended).await?;
         worker.close().await;
         Ok(())
     }
@@ -104,12 +104,12 @@ impl Scene {
     async fn set(&self, id: &JobId, field: &str, value: &[u8]) -> TestResult {
         let key = key(&[id.as_bytes()]);
         let args: [&[u8]; 4] = [b"HSET", &key, field.as_bytes(), value];
-        self.stage.server.cli(&args).await?;
+        self.fixture.server.cli(&args).await?;
         Ok(())
     }
 
     async fn state(&self, id: &JobId) -> TestResult<Option<JobState>> {
-        Ok(self.stage.queue.state(id).await?)
+        Ok(self.fixture.queue.state(id).await?)
     }
 }
 
@@ -117,22 +117,22 @@ impl Scene {
 /// each once, with the half as U+FFFD, the raw text as it is, and everything else in place.
 #[tokio::test]
 async fn jobs_with_halves_of_surrogate_pairs_run_once() -> TestResult {
-    let scene = Scene::start().await?;
-    scene
+    let setup = Setup::start().await?;
+    setup
         .add(&format!(
             r#""name":"n{HALF}","data":{{"t":"hi {HALF}"}},"opts":{{"jobId":"j{HALF}",
             "attempts":2,"deduplication":{{"id":"d{HALF}"}},"telemetry":{{"metadata":"m{HALF}"}},
             "new{HALF}":"o{HALF}"}}"#
         ))
         .await?;
-    scene
+    setup
         .add(&format!(
             r#""data":{{"do":"fail"}},"opts":{{"jobId":"f{HALF}"}}"#
         ))
         .await?;
-    scene.run(2).await?;
+    setup.run(2).await?;
 
-    let heard = scene.heard();
+    let heard = setup.heard();
     assert_eq!(heard.len(), 2);
     let [job, failed] = heard.as_slice() else {
         return Err("two jobs".into());
@@ -143,31 +143,31 @@ async fn jobs_with_halves_of_surrogate_pairs_run_once() -> TestResult {
     assert_eq!(job.data::<Value>()?, json!({ "t": "hi \u{fffd}" }));
     assert_eq!(job.raw_data, format!(r#"{{"t":"hi {HALF}"}}"#));
     assert_eq!(job.problems, Vec::<String>::new());
-    assert_eq!(scene.state(&job.id).await?, Some(JobState::Completed));
-    assert_eq!(scene.state(&failed.id).await?, Some(JobState::Failed));
+    assert_eq!(setup.state(&job.id).await?, Some(JobState::Completed));
+    assert_eq!(setup.state(&failed.id).await?, Some(JobState::Failed));
     let deduplication = job.stored("deid").ok_or("no deduplication id")?;
-    let owner = scene.stage.queue.deduplication_owner(deduplication).await?;
+    let owner = setup.fixture.queue.deduplication_owner(deduplication).await?;
     assert_eq!(owner, None, "the end of the job frees its deduplication id");
-    let left = scene.stage.server.cli(&["KEYS", "*:lock"]).await?;
+    let left = setup.fixture.server.cli(&["KEYS", "*:lock"]).await?;
     assert!(left.items().is_empty());
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
 /// Whatever is done to a job by hand reaches it, also where its id is no text.
 #[tokio::test]
 async fn ids_that_are_no_text_are_good_for_every_action() -> TestResult {
-    let scene = Scene::start().await?;
-    let queue = &scene.stage.queue;
+    let setup = Setup::start().await?;
+    let queue = &setup.fixture.queue;
     let id = cut("j");
     let add =
         |opts: &str| format!(r#""data":{{"do":"progress"}},"opts":{{"jobId":"j{HALF}"{opts}}}"#);
-    scene.add(&add(r#","delay":3600000"#)).await?;
+    setup.add(&add(r#","delay":3600000"#)).await?;
     queue.change_delay(&id, Duration::from_secs(7200)).await?;
     queue.promote(&id).await?;
     queue.log(&id, "by hand", 0).await?;
-    assert_eq!(scene.state(&id).await?, Some(JobState::Waiting));
-    scene.run(1).await?;
+    assert_eq!(setup.state(&id).await?, Some(JobState::Waiting));
+    setup.run(1).await?;
     let job = queue.job(&id).await?.ok_or("gone")?;
     assert_eq!(job.data::<Value>()?, json!({ "do": "done" }));
     assert_eq!(job.progress::<Value>()?, Some(json!({ "half": true })));
@@ -177,7 +177,7 @@ async fn ids_that_are_no_text_are_good_for_every_action() -> TestResult {
         async move { queue.wait_for::<String>(&id, DEADLINE).await }
     });
     queue.rerun(&id, RetryOptions::default()).await?;
-    let worker = scene.worker().start(listen).await?;
+    let worker = setup.worker().start(listen).await?;
     let end = waiting.await??;
     assert!(
         matches!(&end, JobOutcome::Completed(value) if value == "done"),
@@ -186,24 +186,24 @@ async fn ids_that_are_no_text_are_good_for_every_action() -> TestResult {
     worker.close().await;
     assert!(queue.remove(&id).await?);
     assert_eq!(queue.job(&id).await?, None);
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
 /// A job whose worker vanished is handed back and renewed by its bytes.
 #[tokio::test]
 async fn stalled_job_with_half_a_surrogate_pair_is_recovered() -> TestResult {
-    let scene = Scene::start().await?;
-    scene
+    let setup = Setup::start().await?;
+    setup
         .add(&format!(r#""data":{{}},"opts":{{"jobId":"j{HALF}"}}"#))
         .await?;
     let id = cut("j");
-    let manual = ManualWorker::new(&scene.stage.client, "q")?;
+    let manual = ManualWorker::new(&setup.fixture.client, "q")?;
     let job = manual.fetch("t").await?.ok_or("nothing to do")?;
     assert_eq!(job.id, id);
     assert!(manual.extend_lock(&id, "t", DEADLINE).await?);
     let lock = key(&[id.as_bytes(), b":lock"]);
-    let dropped = scene.stage.server.cli(&[b"DEL".as_slice(), &lock]).await?;
+    let dropped = setup.fixture.server.cli(&[b"DEL".as_slice(), &lock]).await?;
     assert_eq!(dropped.int(), Some(1));
     let recovered = eventually(DEADLINE, || async {
         let recovered = manual
@@ -213,9 +213,9 @@ async fn stalled_job_with_half_a_surrogate_pair_is_recovered() -> TestResult {
         recovered.into_iter().next()
     });
     assert_eq!(recovered.await?, id);
-    scene.run(1).await?;
-    assert_eq!(scene.state(&id).await?, Some(JobState::Completed));
-    scene.peer.close().await?;
+    setup.run(1).await?;
+    assert_eq!(setup.state(&id).await?, Some(JobState::Completed));
+    setup.peer.close().await?;
     Ok(())
 }
 
@@ -223,7 +223,7 @@ async fn stalled_job_with_half_a_surrogate_pair_is_recovered() -> TestResult {
 /// to it is written; one whose child must not fail fails.
 #[tokio::test]
 async fn parents_with_halves_of_surrogate_pairs_are_released() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let flow = |parent: &str, child: &str, work: &str| {
         format!(
             r#"{{"flow":{{"name":"p","queueName":"q","data":{{}},"opts":{{"jobId":"{parent}{HALF}"}},
@@ -237,26 +237,26 @@ async fn parents_with_halves_of_surrogate_pairs_are_released() -> TestResult {
         ("E", "G", "ok"),
         ("H", "I", "fail"),
     ] {
-        scene.node("flow.add", &flow(parent, child, work)).await?;
+        setup.node("flow.add", &flow(parent, child, work)).await?;
     }
     // Writers that escape all that is not ASCII, such as Python's, leave links like these.
     for (parent, child) in [("E", "G"), ("H", "I")] {
         let link = format!(r#"{{"id":"{parent}{HALF}","queueKey":"bull:q","fpof":true}}"#);
-        scene.set(&cut(child), "parent", link.as_bytes()).await?;
+        setup.set(&cut(child), "parent", link.as_bytes()).await?;
     }
     // A child of our own joins such a parent.
     let own = JobOptions::new().parent(Parent::new("bull:q", cut("P")));
-    scene.stage.add("ok", own).await?;
-    scene.run(9).await?;
+    setup.fixture.add("ok", own).await?;
+    setup.run(9).await?;
     for (parent, state) in [
         ("P", JobState::Completed),
         ("E", JobState::Completed),
         ("F", JobState::Failed),
         ("H", JobState::Failed),
     ] {
-        assert_eq!(scene.state(&cut(parent)).await?, Some(state), "{parent}");
+        assert_eq!(setup.state(&cut(parent)).await?, Some(state), "{parent}");
     }
-    let heard = scene.heard();
+    let heard = setup.heard();
     let child = heard.iter().find(|job| job.id == cut("I")).ok_or("no I")?;
     let link = child.parent.as_ref().ok_or("no parent")?;
     assert_eq!(
@@ -264,22 +264,22 @@ async fn parents_with_halves_of_surrogate_pairs_are_released() -> TestResult {
         (&cut("H"), ChildPolicy::FailParent)
     );
     let key = key(&[b"P", BYTES, b":processed"]);
-    let processed = scene
-        .stage
+    let processed = setup
+        .fixture
         .server
         .cli(&[b"HGETALL".as_slice(), &key])
         .await?;
     assert_eq!(processed.items().len(), 4);
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
 /// A schedule is advanced and repaired whatever text its template holds; its jobs run.
 #[tokio::test]
 async fn schedule_with_halves_of_surrogate_pairs_goes_on() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let deep = format!("{}{}", "[".repeat(300), "]".repeat(300));
-    scene
+    setup
         .node(
             "queue.upsertJobScheduler",
             &format!(
@@ -289,8 +289,8 @@ async fn schedule_with_halves_of_surrogate_pairs_goes_on() -> TestResult {
             ),
         )
         .await?;
-    let schedulers = scene
-        .stage
+    let schedulers = setup
+        .fixture
         .queue
         .schedulers(0, -1, SchedulerOrder::default())
         .await?;
@@ -298,39 +298,39 @@ async fn schedule_with_halves_of_surrogate_pairs_goes_on() -> TestResult {
         return Err("one scheduler".into());
     };
     assert_eq!(scheduler.problems, Vec::<String>::new());
-    scene.run(1).await?;
-    let heard = scene.heard();
+    setup.run(1).await?;
+    let heard = setup.heard();
     assert_eq!(heard[0].data::<Value>()?, json!({ "t": "\u{fffd}" }));
-    let counts = scene.stage.counts(|counts| counts.delayed == 1).await?;
+    let counts = setup.fixture.counts(|counts| counts.delayed == 1).await?;
     assert_eq!(counts.completed, 1);
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
 /// The text of a failure that a cut message left in the hash stays as it is beside a new one.
 #[tokio::test]
 async fn older_stack_traces_stay_as_they_are() -> TestResult {
-    let scene = Scene::start().await?;
-    scene
+    let setup = Setup::start().await?;
+    setup
         .add(r#""data":{"do":"fail"},"opts":{"attempts":2,"jobId":"j"}"#)
         .await?;
     let older = format!(r#"["Error: cut {HALF}\n    at x",7"#);
     let id = JobId::existing("j");
-    scene
+    setup
         .set(&id, "stacktrace", format!("{older}]").as_bytes())
         .await?;
-    scene.run(1).await?;
-    let stored = scene
-        .stage
+    setup.run(1).await?;
+    let stored = setup
+        .fixture
         .server
         .text(&["HGET", "bull:q:j", "stacktrace"])
         .await?;
     let stored = stored.ok_or("no stack traces")?;
     assert!(stored.starts_with(&format!("{older},\"")), "{stored}");
-    let traces = scene.stage.job(&id).await?.stack_traces;
+    let traces = setup.fixture.job(&id).await?.stack_traces;
     assert_eq!(traces.len(), 4);
     assert!(traces[0].starts_with("Error: cut \u{fffd}"), "{traces:?}");
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
@@ -345,31 +345,31 @@ async fn take_raw(job: Job<Box<RawValue>>, context: Context<Heard>) -> JobResult
 /// Data of any depth reaches a handler of raw JSON; a typed one fails the attempt and says why.
 #[tokio::test]
 async fn deep_data_reaches_raw_handlers_and_fails_typed_attempts() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let deep = format!("{}\"{HALF}\"{}", "[".repeat(1000), "]".repeat(1000));
     let add = format!(r#""data":{deep},"opts":{{"jobId":"j","attempts":2}}"#);
-    scene.add(&add).await?;
-    scene.run(1).await?;
+    setup.add(&add).await?;
+    setup.run(1).await?;
     let id = JobId::existing("j");
-    let job = scene.stage.job(&id).await?;
-    assert_eq!((scene.heard().len(), job.attempts_made), (0, 2));
+    let job = setup.fixture.job(&id).await?;
+    assert_eq!((setup.heard().len(), job.attempts_made), (0, 2));
     let reason = job.failed_reason.clone().unwrap_or_default();
     assert!(reason.contains("nested deeper than 128 levels"), "{reason}");
     let read = job.data::<Value>();
     assert!(matches!(read, Err(Error::Decode { .. })), "{read:?}");
 
-    scene
-        .stage
+    setup
+        .fixture
         .queue
         .retry(&id, RetryOptions::default())
         .await?;
-    let worker = scene.worker().start(take_raw).await?;
-    scene.stage.counts(|counts| counts.completed == 1).await?;
+    let worker = setup.worker().start(take_raw).await?;
+    setup.fixture.counts(|counts| counts.completed == 1).await?;
     worker.close().await;
-    assert_eq!(scene.heard()[0].raw_data, deep);
-    let length: Option<usize> = scene.stage.job(&id).await?.return_value()?;
+    assert_eq!(setup.heard()[0].raw_data, deep);
+    let length: Option<usize> = setup.fixture.job(&id).await?.return_value()?;
     assert_eq!(length, Some(deep.len()));
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
@@ -377,7 +377,7 @@ async fn deep_data_reaches_raw_handlers_and_fails_typed_attempts() -> TestResult
 /// runs it, and the record names the option.
 #[tokio::test]
 async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let odd = [
         (json!({ "attempts": "" }), 1),
         (json!({ "attempts": "three" }), 1),
@@ -402,7 +402,7 @@ async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
     ];
     for (at, (opts, _)) in odd.iter().enumerate() {
         let add = format!(r#""name":"{at}","data":{{"do":"fail"}},"opts":{opts}"#);
-        scene.add(&add).await?;
+        setup.add(&add).await?;
     }
     let hashes: [(&str, &str); 12] = [
         ("opts", "null"),
@@ -421,14 +421,14 @@ async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
     for (at, (field, value)) in hashes.iter().enumerate() {
         let at = odd.len() + at;
         let add = format!(r#""name":"{at}","data":{{"do":"fail"}},"opts":{{"jobId":"odd-{at}"}}"#);
-        scene.add(&add).await?;
+        setup.add(&add).await?;
         let id = JobId::existing(format!("odd-{at}"));
-        scene.set(&id, field, value.as_bytes()).await?;
+        setup.set(&id, field, value.as_bytes()).await?;
     }
     let total = odd.len() + hashes.len();
-    scene.run(u64::try_from(total)?).await?;
+    setup.run(u64::try_from(total)?).await?;
     let mut runs = BTreeMap::new();
-    for job in scene.heard() {
+    for job in setup.heard() {
         *runs.entry(job.name.parse::<usize>()?).or_insert(0) += 1;
     }
     for (at, (opts, attempts)) in odd.iter().enumerate() {
@@ -437,7 +437,7 @@ async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
     for (at, hash) in hashes.iter().enumerate() {
         assert_eq!(runs.get(&(odd.len() + at)), Some(&1), "{hash:?}");
     }
-    let named = scene.heard().into_iter().flat_map(|job| job.problems);
+    let named = setup.heard().into_iter().flat_map(|job| job.problems);
     let named: Vec<String> = named.collect();
     let named = named.join("\n");
     for problem in [
@@ -449,7 +449,7 @@ async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
     ] {
         assert!(named.contains(problem), "{problem} in {named}");
     }
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
@@ -457,7 +457,7 @@ async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
 /// nobody knows is named.
 #[tokio::test]
 async fn backoffs_that_cannot_be_read_lead_to_another_attempt() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let backoffs = [
         json!({ "delay": 1 }),
         json!("1"),
@@ -470,33 +470,33 @@ async fn backoffs_that_cannot_be_read_lead_to_another_attempt() -> TestResult {
     ];
     for (at, backoff) in backoffs.iter().enumerate() {
         let opts = json!({ "attempts": 3, "backoff": backoff, "jobId": format!("j{at}") });
-        scene
+        setup
             .add(&format!(r#""data":{{"do":"fail"}},"opts":{opts}"#))
             .await?;
     }
     let opts = r#"{"attempts":3,"backoff":{"type":"FIXED","delay":5},"jobId":"unknown"}"#;
-    scene
+    setup
         .add(&format!(r#""data":{{"do":"fail"}},"opts":{opts}"#))
         .await?;
-    scene.run(9).await?;
+    setup.run(9).await?;
     for (at, backoff) in backoffs.iter().enumerate() {
-        let job = scene.stage.job(&JobId::existing(format!("j{at}"))).await?;
+        let job = setup.fixture.job(&JobId::existing(format!("j{at}"))).await?;
         assert_eq!(job.attempts_made, 3, "{backoff}");
     }
-    let unknown = scene.stage.job(&JobId::existing("unknown")).await?;
+    let unknown = setup.fixture.job(&JobId::existing("unknown")).await?;
     let reason = unknown.failed_reason.unwrap_or_default();
     assert!(
         reason.ends_with(r#"unknown backoff strategy "FIXED")"#),
         "{reason}"
     );
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
 /// BullMQ removes a job for any text, and ends half way for counts that are no whole numbers.
 #[tokio::test]
 async fn retention_is_read_by_its_meaning() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let rules = [
         (json!("true"), false),
         (json!("yes"), false),
@@ -513,20 +513,20 @@ async fn retention_is_read_by_its_meaning() -> TestResult {
     ];
     for (at, (rule, _)) in rules.iter().enumerate() {
         let opts = json!({ "removeOnComplete": rule, "jobId": format!("j{at}") });
-        scene.add(&format!(r#""opts":{opts}"#)).await?;
+        setup.add(&format!(r#""opts":{opts}"#)).await?;
     }
     let kept = rules.iter().filter(|(_, kept)| *kept).count();
-    scene.run(u64::try_from(kept)?).await?;
-    scene
-        .stage
+    setup.run(u64::try_from(kept)?).await?;
+    setup
+        .fixture
         .counts(|counts| counts.waiting + counts.active == 0)
         .await?;
     for (at, (rule, kept)) in rules.iter().enumerate() {
         let id = JobId::existing(format!("j{at}"));
-        let there = scene.stage.queue.job(&id).await?.is_some();
+        let there = setup.fixture.queue.job(&id).await?.is_some();
         assert_eq!(there, *kept, "{rule}");
     }
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
@@ -534,8 +534,8 @@ async fn retention_is_read_by_its_meaning() -> TestResult {
 /// read them.
 #[tokio::test]
 async fn first_of_several_child_policies_counts() -> TestResult {
-    let scene = Scene::start().await?;
-    scene
+    let setup = Setup::start().await?;
+    setup
         .node(
             "flow.add",
             r#"{"flow":{"name":"p","queueName":"q","data":{},"opts":{"jobId":"P"},"children":[
@@ -543,33 +543,33 @@ async fn first_of_several_child_policies_counts() -> TestResult {
         )
         .await?;
     let link = br#"{"id":"P","queueKey":"bull:q","rdof":true,"fpof":true}"#;
-    scene.set(&JobId::existing("C"), "parent", link).await?;
-    scene.run(2).await?;
-    let heard = scene.heard();
+    setup.set(&JobId::existing("C"), "parent", link).await?;
+    setup.run(2).await?;
+    let heard = setup.heard();
     let link = heard[0].parent.as_ref().ok_or("no parent")?;
     assert_eq!(link.on_failure, ChildPolicy::FailParent);
-    let parent = scene.stage.job(&JobId::existing("P")).await?;
+    let parent = setup.fixture.job(&JobId::existing("P")).await?;
     let reason = parent.failed_reason.unwrap_or_default();
     assert_eq!(reason, "child bull:q:C failed");
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
 /// A time of 0 is none, as in BullMQ: the delay counts from now.
 #[tokio::test]
 async fn time_zero_counts_as_absent() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let options = JobOptions::new().timestamp(Timestamp::from_millis(0));
-    let id = stage
+    let id = fixture
         .add("x", options.delay(Duration::from_secs(60)))
         .await?;
-    let job = stage.job(&id).await?;
+    let job = fixture.job(&id).await?;
     assert!(
         job.timestamp > Timestamp::from_millis(1_000_000_000_000),
         "{}",
         job.timestamp
     );
-    assert_eq!(stage.counts(|counts| counts.delayed == 1).await?.waiting, 0);
+    assert_eq!(fixture.counts(|counts| counts.delayed == 1).await?.waiting, 0);
     Ok(())
 }
 
@@ -597,7 +597,7 @@ async fn jobs_with_random_bytes_reach_their_handler() -> TestResult {
         "parentKey",
         "other",
     ];
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let mut runner = TestRunner::deterministic();
     let value = prop_oneof![
         proptest::collection::vec(any::<u8>(), 0..30),
@@ -606,32 +606,32 @@ async fn jobs_with_random_bytes_reach_their_handler() -> TestResult {
     ];
     let jobs = 300;
     for at in 0..jobs {
-        let id = scene.stage.add("x", JobOptions::new()).await?;
+        let id = setup.fixture.add("x", JobOptions::new()).await?;
         for field in FIELDS {
             let value = value
                 .new_tree(&mut runner)
                 .map_err(|error| error.to_string())?
                 .current();
             if at % 3 == 0 || value.len() % 2 == 0 {
-                scene.set(&id, field, &value).await?;
+                setup.set(&id, field, &value).await?;
             }
         }
     }
-    let worker = scene.worker().concurrency(20).start(listen).await?;
-    let all = || async { scene.heard().len() >= jobs };
+    let worker = setup.worker().concurrency(20).start(listen).await?;
+    let all = || async { setup.heard().len() >= jobs };
     eventually(DEADLINE, all).await?;
-    scene
-        .stage
+    setup
+        .fixture
         .counts(|counts| counts.waiting + counts.active == 0)
         .await?;
     worker.close().await;
     let mut runs = BTreeMap::new();
-    for job in scene.heard() {
+    for job in setup.heard() {
         *runs.entry(job.id).or_insert(0) += 1;
     }
     assert_eq!(runs.len(), jobs);
     assert!(runs.values().all(|times| *times == 1), "{runs:?}");
-    scene.peer.close().await?;
+    setup.peer.close().await?;
     Ok(())
 }
 
@@ -647,8 +647,8 @@ async fn retried_jobs_are_next_where_lifo_is_set_in_javascript() -> TestResult {
         (r#""false""#, true),
         ("true", true),
     ] {
-        let stage = Fixture::start().await?;
-        stage.add("other", JobOptions::new()).await?;
+        let fixture = Fixture::start().await?;
+        fixture.add("other", JobOptions::new()).await?;
         let options = format!(r#"{{"attempts":1,"lifo":{lifo}}}"#);
         let fields = [
             "name",
@@ -661,13 +661,13 @@ async fn retried_jobs_are_next_where_lifo_is_set_in_javascript() -> TestResult {
             &options,
         ];
         let hash = [&["HSET", "bull:q:odd"], fields.as_slice()].concat();
-        stage.server.cli(&hash).await?;
+        fixture.server.cli(&hash).await?;
         let failed = ["ZADD", "bull:q:failed", "1", "odd"];
-        stage.server.cli(&failed).await?;
+        fixture.server.cli(&failed).await?;
         let id = JobId::existing("odd");
-        stage.queue.retry(&id, RetryOptions::default()).await?;
+        fixture.queue.retry(&id, RetryOptions::default()).await?;
         let wait = ["LINDEX", "bull:q:wait", "-1"];
-        let last = stage.server.text(&wait).await?;
+        let last = fixture.server.text(&wait).await?;
         assert_eq!(last.as_deref() == Some("odd"), next, "{lifo}");
     }
     Ok(())

@@ -19,10 +19,10 @@ const NEVER: Duration = Duration::from_secs(3600);
 const BRIEFLY: Duration = Duration::from_millis(5);
 
 /// Waits until workers have looked for jobs this often.
-async fn looked(stage: &Fixture, times: u64) -> TestResult {
-    let before = stage.calls("evalsha").await?;
+async fn looked(fixture: &Fixture, times: u64) -> TestResult {
+    let before = fixture.calls("evalsha").await?;
     eventually(DEADLINE, || async {
-        let now = stage.calls("evalsha").await.map_err(|e| e.to_string())?;
+        let now = fixture.calls("evalsha").await.map_err(|e| e.to_string())?;
         (now >= before + times).then_some(()).ok_or(now.to_string())
     })
     .await?;
@@ -30,8 +30,8 @@ async fn looked(stage: &Fixture, times: u64) -> TestResult {
 }
 
 /// How often any job has started.
-async fn starts(stage: &Fixture) -> TestResult<usize> {
-    let events = stage
+async fn starts(fixture: &Fixture) -> TestResult<usize> {
+    let events = fixture
         .server
         .cli(&["XRANGE", "bull:q:events", "-", "+"])
         .await?;
@@ -53,10 +53,10 @@ async fn limit(_: Job<Value>, _: Context) -> JobResult<()> {
 #[tokio::test]
 async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> TestResult {
     for (workers, own_limit) in [(1, false), (1, true), (3, true)] {
-        let stage = Fixture::start().await?;
+        let fixture = Fixture::start().await?;
         let mut fleet = Vec::new();
         for _ in 0..workers {
-            let mut worker = Worker::builder(&stage.client, "q")
+            let mut worker = Worker::builder(&fixture.client, "q")
                 .concurrency(5)
                 .drain_delay(BRIEFLY)
                 .max_rate_limit_wait(BRIEFLY);
@@ -65,29 +65,29 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
             }
             fleet.push(worker.start(limit).await?);
         }
-        let id = stage.add("limit", JobOptions::new()).await?;
+        let id = fixture.add("limit", JobOptions::new()).await?;
         for runs in 1..=3 {
             eventually(DEADLINE, || async {
-                let job = stage.job(&id).await.ok()?;
-                let waits = stage.queue.counts().await.ok()?.waiting == 1;
+                let job = fixture.job(&id).await.ok()?;
+                let waits = fixture.queue.counts().await.ok()?.waiting == 1;
                 (waits && job.attempts_started == runs).then_some(())
             })
             .await?;
-            let other = stage.add("other", JobOptions::new()).await?;
-            looked(&stage, 20).await?;
-            assert_eq!(starts(&stage).await?, usize::try_from(runs)?);
+            let other = fixture.add("other", JobOptions::new()).await?;
+            looked(&fixture, 20).await?;
+            assert_eq!(starts(&fixture).await?, usize::try_from(runs)?);
             let RateLimitState::Limited {
                 retry_after: left, ..
-            } = stage.queue.rate_limit_state().await?
+            } = fixture.queue.rate_limit_state().await?
             else {
                 return Err("the queue is not limited".into());
             };
             assert!(left <= MINUTE);
             // It would limit the queue as well.
-            assert!(stage.queue.remove(&other).await?);
-            assert!(stage.queue.lift_rate_limit().await?);
+            assert!(fixture.queue.remove(&other).await?);
+            assert!(fixture.queue.lift_rate_limit().await?);
         }
-        assert_eq!(stage.job(&id).await?.attempts_made, 0);
+        assert_eq!(fixture.job(&id).await?.attempts_made, 0);
         for worker in fleet {
             worker.close().await;
         }
@@ -98,15 +98,15 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
 /// Whoever paces itself by a limit sees whether a window is open, and what may start in it.
 #[tokio::test]
 async fn state_of_a_limit_tells_the_room_that_is_left() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = &stage.queue;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     queue
         .set_global_rate_limit(JobRateLimit::new(2, MINUTE))
         .await?;
     assert_eq!(queue.rate_limit_state().await?, RateLimitState::NoWindow);
     for _ in 0..2 {
-        stage.add("x", JobOptions::new()).await?;
+        fixture.add("x", JobOptions::new()).await?;
     }
     assert!(worker.fetch("t").await?.is_some());
     let state = queue.rate_limit_state().await?;
@@ -147,26 +147,26 @@ async fn handler_limits_the_queue_and_goes_on() -> TestResult {
         assert_eq!(job.limit_rate(MINUTE).await?, MINUTE);
         Ok(Outcome::Done(refused))
     }
-    let stage = Fixture::start().await?;
-    stage
+    let fixture = Fixture::start().await?;
+    fixture
         .queue
         .set_global_rate_limit(JobRateLimit::new(1000, MINUTE))
         .await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .max_rate_limit_wait(BRIEFLY)
         .start(learn)
         .await?;
     for done in 1..=2 {
-        let id = stage.add("learn", JobOptions::new()).await?;
-        stage.add("next", JobOptions::new()).await?;
-        stage.ended(done).await?;
-        looked(&stage, 10).await?;
-        assert_eq!(starts(&stage).await?, usize::try_from(done)?);
+        let id = fixture.add("learn", JobOptions::new()).await?;
+        fixture.add("next", JobOptions::new()).await?;
+        fixture.ended(done).await?;
+        looked(&fixture, 10).await?;
+        assert_eq!(starts(&fixture).await?, usize::try_from(done)?);
         if done == 1 {
-            let job = stage.job(&id).await?;
+            let job = fixture.job(&id).await?;
             assert_eq!(job.return_value::<bool>()?, Some(true));
         }
-        stage.queue.lift_rate_limit().await?;
+        fixture.queue.lift_rate_limit().await?;
     }
     worker.close().await;
     Ok(())
@@ -176,25 +176,25 @@ async fn handler_limits_the_queue_and_goes_on() -> TestResult {
 /// several workers.
 #[tokio::test]
 async fn batches_do_not_exceed_a_limit() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let jobs = (0..300).map(|n| NewJob::new("ok", json!({ "do": "ok", "n": n })));
-    stage.queue.add_bulk(jobs).await?.into_result()?;
+    fixture.queue.add_bulk(jobs).await?.into_result()?;
     let mut fleet = Vec::new();
     for _ in 0..3 {
-        let worker = Worker::builder(&stage.client, "q")
+        let worker = Worker::builder(&fixture.client, "q")
             .concurrency(30)
             .max_rate_limit_wait(BRIEFLY)
             .rate_limit(JobRateLimit::new(70, NEVER));
         fleet.push(worker.start(obey).await?);
     }
-    stage.ended(70).await?;
-    looked(&stage, 20).await?;
-    assert_eq!(starts(&stage).await?, 70);
+    fixture.ended(70).await?;
+    looked(&fixture, 20).await?;
+    assert_eq!(starts(&fixture).await?, 70);
     // Each window that is ended by hand lets as many start as one that ended by itself.
-    stage.queue.lift_rate_limit().await?;
-    stage.ended(140).await?;
-    looked(&stage, 20).await?;
-    assert_eq!(starts(&stage).await?, 140);
+    fixture.queue.lift_rate_limit().await?;
+    fixture.ended(140).await?;
+    looked(&fixture, 20).await?;
+    assert_eq!(starts(&fixture).await?, 140);
     for worker in fleet {
         worker.close().await;
     }
@@ -202,9 +202,9 @@ async fn batches_do_not_exceed_a_limit() -> TestResult {
 }
 
 /// Waits until somebody waits for the marker, and nothing else goes on.
-async fn asleep(stage: &Fixture) -> TestResult {
+async fn asleep(fixture: &Fixture) -> TestResult {
     eventually(DEADLINE, || async {
-        let info = stage.server.info("clients").await.ok()?;
+        let info = fixture.server.info("clients").await.ok()?;
         (info.get("blocked_clients")? != "0").then_some(())
     })
     .await?;
@@ -216,27 +216,27 @@ async fn asleep(stage: &Fixture) -> TestResult {
 #[tokio::test]
 async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
     for opening in ["raise", "remove", "end", "delay"] {
-        let stage = Fixture::start().await?;
-        stage.queue.set_global_concurrency(1).await?;
-        stage.add("held", JobOptions::new()).await?;
-        let holder = ManualWorker::new(&stage.client, "q")?;
+        let fixture = Fixture::start().await?;
+        fixture.queue.set_global_concurrency(1).await?;
+        fixture.add("held", JobOptions::new()).await?;
+        let holder = ManualWorker::new(&fixture.client, "q")?;
         let held = holder.fetch("token").await?.ok_or("no job to hold")?;
-        stage.add("next", JobOptions::new()).await?;
-        let worker = Worker::builder(&stage.client, "q")
+        fixture.add("next", JobOptions::new()).await?;
+        let worker = Worker::builder(&fixture.client, "q")
             .drain_delay(NEVER)
             .start(obey)
             .await?;
         // Its first look takes the wake-up that the held job's start left.
         eventually(DEADLINE, || async {
-            let wakeups = stage.server.int(&["ZCARD", "bull:q:marker"]).await;
+            let wakeups = fixture.server.int(&["ZCARD", "bull:q:marker"]).await;
             wakeups.is_ok_and(|wakeups| wakeups == 0)
         })
         .await?;
-        asleep(&stage).await?;
-        assert!(stage.queue.is_maxed().await?);
+        asleep(&fixture).await?;
+        assert!(fixture.queue.is_maxed().await?);
         let ended = match opening {
-            "raise" => stage.queue.set_global_concurrency(2).await.map(|()| 1)?,
-            "remove" => stage.queue.remove_global_concurrency().await.map(|_| 1)?,
+            "raise" => fixture.queue.set_global_concurrency(2).await.map(|()| 1)?,
+            "remove" => fixture.queue.remove_global_concurrency().await.map(|_| 1)?,
             "end" => {
                 let done = Ok(Outcome::Done(()));
                 holder.finish(&held, "token", done).await?;
@@ -248,7 +248,7 @@ async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
                 1
             }
         };
-        stage.ended(ended).await?;
+        fixture.ended(ended).await?;
         worker.close().await;
     }
     Ok(())
@@ -257,33 +257,33 @@ async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
 /// A lowered bound interrupts nobody; no job starts until fewer are active.
 #[tokio::test]
 async fn lowered_concurrency_lets_jobs_run_on() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let seen = Arc::new(AtomicU32::new(0));
-    let holder = ManualWorker::new(&stage.client, "q")?;
+    let holder = ManualWorker::new(&fixture.client, "q")?;
     let mut held = Vec::new();
     for _ in 0..3 {
-        stage.add("held", JobOptions::new()).await?;
+        fixture.add("held", JobOptions::new()).await?;
         held.push(holder.fetch("token").await?.ok_or("no job to hold")?);
     }
-    stage.queue.set_global_concurrency(2).await?;
+    fixture.queue.set_global_concurrency(2).await?;
     let count = |_: Job<Value>, context: Context<Arc<AtomicU32>>| async move {
         context.state().fetch_add(1, Ordering::Relaxed);
         Ok(Outcome::Done(()))
     };
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .drain_delay(BRIEFLY)
         .state(Arc::clone(&seen))
         .start(count)
         .await?;
-    stage.add("next", JobOptions::new()).await?;
+    fixture.add("next", JobOptions::new()).await?;
     // Three are active, then two: the next one starts when there is only one.
     let done = || Ok(Outcome::Done(()));
     holder.finish(&held[0], "token", done()).await?;
-    assert!(stage.queue.is_maxed().await?);
-    looked(&stage, 20).await?;
+    assert!(fixture.queue.is_maxed().await?);
+    looked(&fixture, 20).await?;
     assert_eq!(seen.load(Ordering::Relaxed), 0);
     holder.finish(&held[1], "token", done()).await?;
-    stage.ended(3).await?;
+    fixture.ended(3).await?;
     assert_eq!(seen.load(Ordering::Relaxed), 1);
     worker.close().await;
     Ok(())
@@ -357,13 +357,13 @@ async fn bad_limits_are_refused_and_change_nothing() -> TestResult {
 /// A key of the wrong type is told, and left as it is.
 #[tokio::test]
 async fn odd_keys_are_told_and_left_alone() -> TestResult {
-    let stage = Fixture::start().await?;
-    stage.server.cli(&["DEL", "bull:q:meta"]).await?;
+    let fixture = Fixture::start().await?;
+    fixture.server.cli(&["DEL", "bull:q:meta"]).await?;
     for key in ["meta", "limiter"] {
         let key = format!("bull:q:{key}");
-        stage.server.cli(&["RPUSH", &key, "odd"]).await?;
+        fixture.server.cli(&["RPUSH", &key, "odd"]).await?;
     }
-    let queue = &stage.queue;
+    let queue = &fixture.queue;
     let answers = [
         queue.set_global_concurrency(1).await.err(),
         queue.remove_global_concurrency().await.err(),
@@ -383,7 +383,7 @@ async fn odd_keys_are_told_and_left_alone() -> TestResult {
         assert!(matches!(error, Some(Error::Server(_))), "{at}: {error:?}");
     }
     for key in ["bull:q:meta", "bull:q:limiter"] {
-        let left = stage.server.cli(&["LRANGE", key, "0", "-1"]).await?;
+        let left = fixture.server.cli(&["LRANGE", key, "0", "-1"]).await?;
         assert_eq!(left.texts(), ["odd"]);
     }
     Ok(())

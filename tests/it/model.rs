@@ -101,12 +101,12 @@ fn agree<T>(allowed: bool, result: Result<T, Error>) -> TestResult {
 }
 
 async fn play(
-    stage: &Fixture,
+    fixture: &Fixture,
     worker: &ManualWorker,
     model: &mut Model,
     step: &Step,
 ) -> TestResult {
-    let queue = &stage.queue;
+    let queue = &fixture.queue;
     match step {
         Step::Add {
             delay,
@@ -257,8 +257,8 @@ async fn play(
 }
 
 /// Each job is in exactly one place, and it is the model's; no lock is left behind.
-async fn compare(stage: &Fixture, model: &Model) -> TestResult {
-    let counts = stage.queue.counts().await?;
+async fn compare(fixture: &Fixture, model: &Model) -> TestResult {
+    let counts = fixture.queue.counts().await?;
     for state in JobState::ALL {
         let expected = model.jobs.values().filter(|job| job.state == state).count();
         if counts.of(state) != expected as u64 {
@@ -266,11 +266,11 @@ async fn compare(stage: &Fixture, model: &Model) -> TestResult {
         }
     }
     for (id, job) in &model.jobs {
-        let state = stage.queue.state(id).await?;
+        let state = fixture.queue.state(id).await?;
         if state != Some(job.state) {
             return Err(format!("{id}: {state:?} instead of {:?}", job.state).into());
         }
-        let locked = stage
+        let locked = fixture
             .server
             .int(&["EXISTS", &format!("bull:q:{id}:lock")])
             .await?
@@ -278,7 +278,7 @@ async fn compare(stage: &Fixture, model: &Model) -> TestResult {
         if locked != (job.state == JobState::Active) {
             return Err(format!("{id}: locked {locked} while {:?}", job.state).into());
         }
-        let made = stage.job(id).await?.attempts_made;
+        let made = fixture.job(id).await?.attempts_made;
         if made != job.made {
             return Err(format!("{id}: {made} attempts instead of {}", job.made).into());
         }
@@ -293,8 +293,8 @@ fn random_histories_follow_the_state_machine() -> TestResult {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let stage = runtime.block_on(Fixture::start())?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = runtime.block_on(Fixture::start())?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let config = Config {
         cases: 24,
         max_shrink_iters: 200,
@@ -305,12 +305,12 @@ fn random_histories_follow_the_state_machine() -> TestResult {
         runtime
             .block_on(async {
                 let mut model = Model::default();
-                stage.server.cli(&["FLUSHALL"]).await?;
+                fixture.server.cli(&["FLUSHALL"]).await?;
                 for (place, step) in history.iter().enumerate() {
-                    play(&stage, &worker, &mut model, step)
+                    play(&fixture, &worker, &mut model, step)
                         .await
                         .map_err(|error| format!("step {place}, {step:?}: {error}"))?;
-                    compare(&stage, &model)
+                    compare(&fixture, &model)
                         .await
                         .map_err(|error| format!("after step {place}, {step:?}: {error}"))?;
                 }

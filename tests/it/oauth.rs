@@ -17,9 +17,9 @@ const BROWSER: &str = "c4nary-c00kie";
 const REDIRECT: &str = "/c4nary-settings";
 
 async fn start() -> TestResult<(Fixture, OAuthStates)> {
-    let stage = Fixture::start().await?;
-    let states = OAuthStates::new(&stage.client, keyring(), "instagram")?;
-    Ok((stage, states))
+    let fixture = Fixture::start().await?;
+    let states = OAuthStates::new(&fixture.client, keyring(), "instagram")?;
+    Ok((fixture, states))
 }
 
 fn key_of(state: &str) -> String {
@@ -29,12 +29,12 @@ fn key_of(state: &str) -> String {
 /// The browser that began gets back what was kept for it, once.
 #[tokio::test]
 async fn state_is_taken_once_by_its_browser() -> TestResult {
-    let (stage, states) = start().await?;
+    let (fixture, states) = start().await?;
     let issued = states.issue(BROWSER, Some(REDIRECT)).await?;
     let key = key_of(issued.state());
-    let left = stage.server.int(&["PTTL", &key]).await?;
+    let left = fixture.server.int(&["PTTL", &key]).await?;
     assert!((590_000..=600_000).contains(&left), "{left}");
-    let stored = stage
+    let stored = fixture
         .server
         .text(&["GET", &key])
         .await?
@@ -44,7 +44,7 @@ async fn state_is_taken_once_by_its_browser() -> TestResult {
     assert_eq!(pkce_challenge(taken.verifier()), issued.challenge());
     assert_eq!(taken.verifier().len(), 43, "as RFC 7636 recommends");
     assert_eq!(taken.redirect(), Some(REDIRECT));
-    assert_eq!(stage.server.int(&["EXISTS", &key]).await?, 0);
+    assert_eq!(fixture.server.int(&["EXISTS", &key]).await?, 0);
     for secret in [BROWSER, REDIRECT, taken.verifier()] {
         assert!(!stored.contains(secret), "{stored}");
     }
@@ -60,11 +60,11 @@ async fn state_is_taken_once_by_its_browser() -> TestResult {
 /// Of a hundred callbacks at the same time, over several connections, one wins.
 #[tokio::test]
 async fn racing_callbacks_have_one_winner() -> TestResult {
-    let (stage, states) = start().await?;
+    let (fixture, states) = start().await?;
     let issued = states.issue(BROWSER, None).await?;
     let mut all = Vec::new();
     for _ in 0..5 {
-        let client = Client::connect(ClientConfig::from_url(&stage.server.url())?).await?;
+        let client = Client::connect(ClientConfig::from_url(&fixture.server.url())?).await?;
         all.push(OAuthStates::new(&client, keyring(), "instagram")?);
     }
     let takes = (0..100).map(|n| all[n % all.len()].take(issued.state(), BROWSER));
@@ -96,10 +96,10 @@ async fn foreign_browser_cannot_burn_a_state() -> TestResult {
 /// A login that took too long is told from one that was made up; neither asks Redis.
 #[tokio::test]
 async fn expired_and_forged_states_are_told_apart() -> TestResult {
-    let (stage, states) = start().await?;
+    let (fixture, states) = start().await?;
     let issued = states.issue(BROWSER, None).await?;
     let scripts =
-        async || Ok::<_, BoxError>(stage.calls("evalsha").await? + stage.calls("eval").await?);
+        async || Ok::<_, BoxError>(fixture.calls("evalsha").await? + fixture.calls("eval").await?);
 
     let state = issued.state();
     for at in 0..state.len() {
@@ -130,15 +130,15 @@ async fn expired_and_forged_states_are_told_apart() -> TestResult {
         );
     }
 
-    let other = OAuthStates::new(&stage.client, keyring(), "facebook")?;
+    let other = OAuthStates::new(&fixture.client, keyring(), "facebook")?;
     let mixed_up = other.take(state, BROWSER).await;
     assert!(matches!(mixed_up, Err(StateError::Forged)), "{mixed_up:?}");
 
-    stage.client.clock().advance(STATE_TTL);
+    fixture.client.clock().advance(STATE_TTL);
     let late = states.take(state, BROWSER).await;
     assert!(matches!(late, Err(StateError::Expired)), "{late:?}");
     assert_eq!(scripts().await?, 0, "Redis was not asked");
-    stage.client.clock().rewind(Duration::from_secs(5));
+    fixture.client.clock().rewind(Duration::from_secs(5));
     states.take(state, BROWSER).await?;
     Ok(())
 }
@@ -148,9 +148,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A rotation of keys does not break the logins that are on their way.
 #[tokio::test]
 async fn states_survive_a_rotation_of_keys() -> TestResult {
-    let (stage, states) = start().await?;
+    let (fixture, states) = start().await?;
     let issued = states.issue(BROWSER, Some(REDIRECT)).await?;
-    let new = OAuthStates::new(&stage.client, rotated(), "instagram")?;
+    let new = OAuthStates::new(&fixture.client, rotated(), "instagram")?;
     let taken = new.take(issued.state(), BROWSER).await?;
     assert_eq!(taken.redirect(), Some(REDIRECT));
     let issued = new.issue(BROWSER, None).await?;
@@ -162,15 +162,15 @@ async fn states_survive_a_rotation_of_keys() -> TestResult {
 /// What was kept for one state is worth nothing at another.
 #[tokio::test]
 async fn moved_state_does_not_open() -> TestResult {
-    let (stage, states) = start().await?;
+    let (fixture, states) = start().await?;
     let (mine, theirs) = (
         states.issue(BROWSER, None).await?,
         states.issue("another", None).await?,
     );
-    let stored = async |state: &str| stage.server.text(&["GET", &key_of(state)]).await;
+    let stored = async |state: &str| fixture.server.text(&["GET", &key_of(state)]).await;
     let (own, other) = (stored(mine.state()).await?, stored(theirs.state()).await?);
     let (own, other) = (own.ok_or("gone")?, other.ok_or("gone")?);
-    stage
+    fixture
         .server
         .cli(&["SET", &key_of(mine.state()), &other])
         .await?;
@@ -180,7 +180,7 @@ async fn moved_state_does_not_open() -> TestResult {
     let (binding, _) = own.split_once('.').ok_or("no binding")?;
     let (_, sealed) = other.split_once('.').ok_or("no binding")?;
     let mixed = format!("{binding}.{sealed}");
-    stage
+    fixture
         .server
         .cli(&["SET", &key_of(mine.state()), &mixed])
         .await?;
@@ -191,8 +191,8 @@ async fn moved_state_does_not_open() -> TestResult {
     );
 
     let odd = states.issue(BROWSER, None).await?;
-    stage.server.cli(&["DEL", &key_of(odd.state())]).await?;
-    stage
+    fixture.server.cli(&["DEL", &key_of(odd.state())]).await?;
+    fixture
         .server
         .cli(&["LPUSH", &key_of(odd.state()), "x"])
         .await?;
@@ -238,9 +238,9 @@ async fn lost_answer_refuses_the_callback() -> TestResult {
 /// Bounds are checked before anything is sent.
 #[tokio::test]
 async fn odd_input_is_refused() -> TestResult {
-    let (stage, states) = start().await?;
+    let (fixture, states) = start().await?;
     for odd in ["", "a:b", "{a}", "a*", "a\n", &"x".repeat(129)] {
-        let refused = OAuthStates::new(&stage.client, keyring(), odd);
+        let refused = OAuthStates::new(&fixture.client, keyring(), odd);
         assert!(
             matches!(
                 refused,
@@ -278,14 +278,14 @@ async fn odd_input_is_refused() -> TestResult {
         matches!(empty, Err(StateError::Request(Error::Invalid { .. }))),
         "{empty:?}"
     );
-    assert_eq!(stage.calls("set").await?, 0);
+    assert_eq!(fixture.calls("set").await?, 0);
 
     let longer = states.clone().max_redirect(REDIRECT_MAX + 1);
     longer.issue(BROWSER, Some(&long)).await?;
     let short = states.ttl(Duration::from_secs(60));
     let issued = short.issue(BROWSER, None).await?;
-    assert!(stage.server.int(&["PTTL", &key_of(issued.state())]).await? <= 60_000);
-    stage.client.clock().advance(Duration::from_secs(60));
+    assert!(fixture.server.int(&["PTTL", &key_of(issued.state())]).await? <= 60_000);
+    fixture.client.clock().advance(Duration::from_secs(60));
     let late = short.take(issued.state(), BROWSER).await;
     assert!(matches!(late, Err(StateError::Expired)), "{late:?}");
     Ok(())

@@ -29,14 +29,14 @@ macro_rules! fails {
 /// What was not sent, not executed, refused or only read has changed nothing.
 #[tokio::test]
 async fn operations_without_effect_say_so() -> TestResult {
-    let stage = Fixture::start().await?;
-    let (queue, server) = (&stage.queue, &stage.server);
+    let fixture = Fixture::start().await?;
+    let (queue, server) = (&fixture.queue, &fixture.server);
     let nobody = JobId::existing("nobody");
     let none = JobOptions::new();
 
     let far = none.clone().priority(u32::MAX);
     fails!(queue.add_with("x", &json!(1), far).await, Error::Invalid { .. }, unchanged: true);
-    let odd: Queue<HashMap<Vec<u8>, u8>> = Queue::open(&stage.client, "q").await?;
+    let odd: Queue<HashMap<Vec<u8>, u8>> = Queue::open(&fixture.client, "q").await?;
     let no_json = HashMap::from([(vec![1], 1)]);
     fails!(odd.add("x", &no_json).await, Error::Encode { .. }, unchanged: true);
     fails!(
@@ -45,7 +45,7 @@ async fn operations_without_effect_say_so() -> TestResult {
         unchanged: true
     );
     fails!(queue.wait_for::<Value>(&nobody, DEADLINE).await, Error::JobMissing(_), unchanged: true);
-    let kv = stage.client.kv();
+    let kv = fixture.client.kv();
     kv.set_text("k", "no number").await?;
     fails!(kv.get::<u32>("k").await, Error::Decode { .. }, unchanged: true);
     fails!(kv.incr("k").await, Error::Decode { .. }, unchanged: true);
@@ -70,11 +70,11 @@ async fn operations_without_effect_say_so() -> TestResult {
     server.kill_hard();
     // A request that finds out by itself that the connection is gone may have been executed.
     eventually(DEADLINE, async || {
-        !stage.client.health(DEADLINE).await.is_up()
+        !fixture.client.health(DEADLINE).await.is_up()
     })
     .await?;
     fails!(queue.add("x", &json!(1)).await, Error::Unreachable(_), unchanged: true);
-    stage.client.close().await;
+    fixture.client.close().await;
     fails!(queue.add("x", &json!(1)).await, Error::Closed, unchanged: true);
     fails!(queue.pause().await, Error::Closed, unchanged: true);
     Ok(())
@@ -83,9 +83,9 @@ async fn operations_without_effect_say_so() -> TestResult {
 /// A job that was added is added, whatever becomes of waiting for its end.
 #[tokio::test]
 async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = stage.queue.clone();
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    let fixture = Fixture::start().await?;
+    let queue = fixture.queue.clone();
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
     let none = JobOptions::new;
     // The result is a text.
     let odd = queue
@@ -119,7 +119,7 @@ async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
         })
     };
     let removed = waiting("removed");
-    settles_at(&stage.server, 1).await?;
+    settles_at(&fixture.server, 1).await?;
     let job = JobId::existing("removed");
     eventually(DEADLINE, async || {
         queue.job(&job).await.is_ok_and(|job| job.is_some())
@@ -134,7 +134,7 @@ async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
         queue.job(&job).await.is_ok_and(|job| job.is_some())
     })
     .await?;
-    stage.client.close().await;
+    fixture.client.close().await;
     // Either the answer to the add was still due, or only the end was.
     let error = closed.await?.unwrap_err();
     assert!(!error.is_unchanged(), "{error:?}");
@@ -144,24 +144,24 @@ async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
 /// An operation in steps that fails after the first has changed something.
 #[tokio::test]
 async fn half_of_an_operation_is_told() -> TestResult {
-    let stage = Fixture::start().await?;
-    stage.add("x", JobOptions::new()).await?;
-    stage
+    let fixture = Fixture::start().await?;
+    fixture.add("x", JobOptions::new()).await?;
+    fixture
         .server
         .cli(&["SET", "bull:q:prioritized", "odd"])
         .await?;
-    let error = fails!(stage.queue.drain(DrainScope::Ready).await, Error::Incomplete { .. }, unchanged: false);
+    let error = fails!(fixture.queue.drain(DrainScope::Ready).await, Error::Incomplete { .. }, unchanged: false);
     assert!(error.to_string().contains("1 jobs were deleted"), "{error}");
     // Nothing was left to delete before the same error.
-    fails!(stage.queue.drain(DrainScope::Ready).await, Error::Server(_), unchanged: true);
+    fails!(fixture.queue.drain(DrainScope::Ready).await, Error::Server(_), unchanged: true);
     Ok(())
 }
 
 /// An answer that is lost, or that nobody understands, tells nothing of what was done.
 #[tokio::test]
 async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
-    let stage = Fixture::start().await?;
-    let proxy = Proxy::start(stage.server.port()).await?;
+    let fixture = Fixture::start().await?;
+    let proxy = Proxy::start(fixture.server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
     let queue: Queue<Value> = Queue::open(&client, "q").await?;
     proxy.add(Rule::drop_reply(Command::is_script).nth(1));
@@ -190,8 +190,8 @@ async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
     fails!(queue.log(&job, "row", 0).await, Error::Protocol(_), unchanged: false);
     fails!(queue.drain(DrainScope::ReadyAndDelayed).await, Error::Protocol(_), unchanged: false);
     fails!(worker.fetch("t").await, Error::Protocol(_), unchanged: false);
-    let record = stage.add("y", JobOptions::new()).await?;
-    let record = stage.job(&record).await?;
+    let record = fixture.add("y", JobOptions::new()).await?;
+    let record = fixture.job(&record).await?;
     let done = worker.finish(&record, "t", Ok(Outcome::Done(1))).await;
     fails!(done, Error::Protocol(_), unchanged: false);
     Ok(())
@@ -218,9 +218,9 @@ fn ask(queue: &Queue<Value>, add: bool) -> JoinHandle<oxbull::Result<()>> {
 /// Closing the client ends the asking for a lost answer, which would go on for half a minute.
 #[tokio::test]
 async fn closed_client_ends_the_asking_for_lost_answers() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     for add in [true, false] {
-        let proxy = Proxy::start(stage.server.port()).await?;
+        let proxy = Proxy::start(fixture.server.port()).await?;
         let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
         let queue: Queue<Value> = Queue::open(&client, "q").await?;
         let lost = proxy.add(Rule::drop_reply(Command::is_script));
@@ -238,13 +238,13 @@ async fn closed_client_ends_the_asking_for_lost_answers() -> TestResult {
 /// of the first try, whatever the operation.
 #[tokio::test]
 async fn refusal_after_a_lost_answer_leaves_it_open() -> TestResult {
-    let stage = Fixture::start().await?;
-    let proxy = Proxy::start(stage.server.port()).await?;
+    let fixture = Fixture::start().await?;
+    let proxy = Proxy::start(fixture.server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
     let queue: Queue<Value> = Queue::open(&client, "q").await?;
     let allow = async |scripts: &[&str]| {
         let command = [&["ACL", "SETUSER", "default"], scripts].concat();
-        stage.server.cli(&command).await.map(drop)
+        fixture.server.cli(&command).await.map(drop)
     };
     for add in [true, false] {
         let lost = proxy.add(Rule::swallow_reply(Command::is_script).nth(1));

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 /// Bad options are refused by name before anything is sent.
 #[tokio::test]
 async fn options_are_checked_before_anything_is_sent() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let jitter = Backoff::fixed(Duration::from_secs(1)).jitter(1.5);
     for (field, options) in [
         ("job id", JobOptions::new().id(JobId::existing("wait"))),
@@ -29,14 +29,14 @@ async fn options_are_checked_before_anything_is_sent() -> TestResult {
             JobOptions::new().parent(Parent::new("p", JobId::existing("1"))),
         ),
     ] {
-        match stage.queue.add_with("job", &json!("é"), options).await {
+        match fixture.queue.add_with("job", &json!("é"), options).await {
             Err(Error::Invalid { field: named, .. }) => assert_eq!(named, field),
             other => return Err(format!("{field}: {other:?}").into()),
         }
     }
-    assert_eq!(stage.server.int(&["EXISTS", "bull:q:id"]).await?, 0);
+    assert_eq!(fixture.server.int(&["EXISTS", "bull:q:id"]).await?, 0);
     // Four bytes of JSON are within a limit of four.
-    stage
+    fixture
         .queue
         .add_with(
             "job",
@@ -50,17 +50,17 @@ async fn options_are_checked_before_anything_is_sent() -> TestResult {
 /// An id that exists is left as it is, and the caller is told.
 #[tokio::test]
 async fn adding_an_existing_id_is_told() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let options = || JobOptions::new().id(JobId::existing("mine"));
-    let first = stage.queue.add_with("a", &json!(1), options()).await?;
-    let second = stage.queue.add_with("b", &json!(2), options()).await?;
+    let first = fixture.queue.add_with("a", &json!(1), options()).await?;
+    let second = fixture.queue.add_with("b", &json!(2), options()).await?;
     assert_eq!(
         (first.outcome, second.outcome),
         (AddOutcome::Added, AddOutcome::Duplicate)
     );
     assert_eq!(second.id, first.id);
-    assert_eq!(stage.job(&first.id).await?.name, "a");
-    let unique = stage
+    assert_eq!(fixture.job(&first.id).await?.name, "a");
+    let unique = fixture
         .queue
         .add_once("c", &json!(3), JobOptions::new())
         .await?;
@@ -71,8 +71,8 @@ async fn adding_an_existing_id_is_told() -> TestResult {
 /// A job can be named by whatever holds its id.
 #[tokio::test]
 async fn jobs_are_named_by_text_or_id() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = &stage.queue;
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
     let id = queue.add("job", &json!(1)).await?.id;
     assert_eq!(id, "1");
     assert_eq!(queue.state("1").await?, Some(JobState::Waiting));
@@ -89,8 +89,8 @@ async fn jobs_are_named_by_text_or_id() -> TestResult {
 /// Whoever has a queue need not give its name and prefix again to work on it or to listen.
 #[tokio::test]
 async fn queue_opens_workers_and_events_under_its_own_prefix() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = Queue::<String>::builder(&stage.client, "other").prefix("app");
+    let fixture = Fixture::start().await?;
+    let queue = Queue::<String>::builder(&fixture.client, "other").prefix("app");
     let queue = queue.open().await?;
     let mut events = queue.events().open().await?;
     let worker = queue.worker().start(length).await?;
@@ -111,8 +111,8 @@ async fn length(job: Job<String>) -> Result<usize, Error> {
 /// An id that comes from outside must not reach the queue's own keys.
 #[tokio::test]
 async fn keys_of_the_queue_are_not_jobs() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = &stage.queue;
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
     queue.set_global_concurrency(3).await?;
     for key in ["meta", "wait", "events", "id"] {
         let errors = [
@@ -137,11 +137,11 @@ async fn keys_of_the_queue_are_not_jobs() -> TestResult {
 /// Each job of a bulk add is added or refused by itself, in order.
 #[tokio::test]
 async fn bulk_adds_report_each_job() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let orphan = JobOptions::new().parent(Parent::new("bull:none", JobId::existing("1")));
     let mut jobs: Vec<_> = (0..450).map(|n| NewJob::new("job", json!(n))).collect();
     jobs.insert(200, NewJob::new("orphan", json!(0)).options(orphan));
-    let added = stage.queue.add_bulk(jobs).await?;
+    let added = fixture.queue.add_bulk(jobs).await?;
     assert_eq!(added.len(), 451);
     let failures: Vec<_> = added.failures().map(|(place, _)| place).collect();
     assert_eq!(failures, [200]);
@@ -161,42 +161,42 @@ async fn bulk_adds_report_each_job() -> TestResult {
             expected += 1;
         }
     }
-    assert_eq!(stage.queue.counts().await?.waiting, 450);
-    assert!(stage.queue.add_bulk(Vec::new()).await?.is_empty());
+    assert_eq!(fixture.queue.counts().await?.waiting, 450);
+    assert!(fixture.queue.add_bulk(Vec::new()).await?.is_empty());
     Ok(())
 }
 
 /// Adds that are made at the same time travel together.
 #[tokio::test]
 async fn concurrent_adds_share_calls() -> TestResult {
-    let stage = Fixture::start().await?;
-    stage.queue.add("first", &json!(0)).await?;
-    let before = stage.calls("evalsha").await?;
+    let fixture = Fixture::start().await?;
+    fixture.queue.add("first", &json!(0)).await?;
+    let before = fixture.calls("evalsha").await?;
     let adds = (0..1000).map(|n| {
-        let queue = stage.queue.clone();
+        let queue = fixture.queue.clone();
         async move { queue.add("job", &json!(n)).await }
     });
     for added in join_all(adds).await {
         added?;
     }
-    let calls = stage.calls("evalsha").await? - before;
+    let calls = fixture.calls("evalsha").await? - before;
     assert!(calls <= 50, "{calls} calls for 1000 adds");
-    assert_eq!(stage.queue.counts().await?.waiting, 1001);
+    assert_eq!(fixture.queue.counts().await?.waiting, 1001);
     Ok(())
 }
 
 /// A child joins an existing parent, which then waits for it.
 #[tokio::test]
 async fn child_joins_its_parent() -> TestResult {
-    let stage = Fixture::start().await?;
-    let parent = stage.add("parent", JobOptions::new()).await?;
-    let link = Parent::new(stage.queue.qualified_name(), parent.clone())
+    let fixture = Fixture::start().await?;
+    let parent = fixture.add("parent", JobOptions::new()).await?;
+    let link = Parent::new(fixture.queue.qualified_name(), parent.clone())
         .on_failure(ChildPolicy::FailParent);
-    let child = stage.add("child", JobOptions::new().parent(link)).await?;
-    let stored = stage.job(&child).await?.parent.ok_or("no parent")?;
+    let child = fixture.add("child", JobOptions::new().parent(link)).await?;
+    let stored = fixture.job(&child).await?.parent.ok_or("no parent")?;
     assert_eq!((stored.queue.as_str(), &stored.id), ("bull:q", &parent));
     assert_eq!(stored.on_failure, ChildPolicy::FailParent);
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let job = worker.fetch("t").await?.ok_or("no job")?;
     assert_eq!(job.id, parent);
     let early = worker.finish(&job, "t", Ok(Outcome::Done(1))).await;
@@ -211,24 +211,24 @@ async fn child_joins_its_parent() -> TestResult {
         .finish(&job, "t", Ok(Outcome::<()>::WaitForChildren))
         .await?;
     assert_eq!(
-        stage.queue.state(&parent).await?,
+        fixture.queue.state(&parent).await?,
         Some(JobState::WaitingChildren)
     );
     let job = worker.fetch("t").await?.ok_or("no child")?;
     worker.finish(&job, "t", Ok(Outcome::Done(1))).await?;
-    assert_eq!(stage.queue.state(&parent).await?, Some(JobState::Waiting));
+    assert_eq!(fixture.queue.state(&parent).await?, Some(JobState::Waiting));
     Ok(())
 }
 
 /// What an operator can do with a job.
 #[tokio::test]
 async fn jobs_can_be_changed() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue = &stage.queue;
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
     let later = JobOptions::new().delay(Duration::from_secs(60)).priority(3);
-    let id = stage.add("late", later).await?;
+    let id = fixture.add("late", later).await?;
     queue.change_delay(&id, Duration::from_secs(90)).await?;
-    assert_eq!(stage.job(&id).await?.delay, Duration::from_secs(90));
+    assert_eq!(fixture.job(&id).await?.delay, Duration::from_secs(90));
     queue.promote(&id).await?;
     assert_eq!(queue.state(&id).await?, Some(JobState::Prioritized));
     queue.change_priority(&id, 0, QueuePosition::Back).await?;
@@ -247,7 +247,7 @@ async fn jobs_can_be_changed() -> TestResult {
     for row in 1..=4 {
         queue.log(&id, format!("row {row}"), 3).await?;
     }
-    let job = stage.job(&id).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!(job.data::<Value>()?, json!({ "new": true }));
     assert_eq!(job.progress::<u32>()?, Some(50));
     let logs = queue.logs(&id, 0, -1).await?;
@@ -256,7 +256,7 @@ async fn jobs_can_be_changed() -> TestResult {
         (vec!["row 2".into(), "row 3".into(), "row 4".into()], 3)
     );
 
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     let job = worker.fetch("t").await?.ok_or("no job")?;
     let locked = queue.remove(&id).await;
     assert!(matches!(
@@ -272,7 +272,7 @@ async fn jobs_can_be_changed() -> TestResult {
     queue
         .retry(&id, RetryOptions::new().reset_attempts_made())
         .await?;
-    assert_eq!(stage.job(&id).await?.attempts_made, 0);
+    assert_eq!(fixture.job(&id).await?.attempts_made, 0);
     assert!(queue.remove(&id).await?);
     assert!(!queue.remove(&id).await?);
     assert_eq!(queue.state(&id).await?, None);
@@ -282,17 +282,17 @@ async fn jobs_can_be_changed() -> TestResult {
 /// Draining deletes what has not started, in steps, and leaves the rest.
 #[tokio::test]
 async fn drain_deletes_what_waits() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let jobs = (0..700).map(|n| NewJob::new("job", json!(n)));
-    stage.queue.add_bulk(jobs).await?.into_result()?;
-    stage
+    fixture.queue.add_bulk(jobs).await?.into_result()?;
+    fixture
         .add("late", JobOptions::new().delay(Duration::from_secs(60)))
         .await?;
-    stage.add("ranked", JobOptions::new().priority(1)).await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    fixture.add("ranked", JobOptions::new().priority(1)).await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     worker.fetch("t").await?.ok_or("no job")?;
-    assert_eq!(stage.queue.drain(DrainScope::Ready).await?, 700);
-    let counts = stage.queue.counts().await?;
+    assert_eq!(fixture.queue.drain(DrainScope::Ready).await?, 700);
+    let counts = fixture.queue.counts().await?;
     assert_eq!(
         (
             counts.waiting,
@@ -302,15 +302,15 @@ async fn drain_deletes_what_waits() -> TestResult {
         ),
         (0, 0, 1, 1)
     );
-    assert_eq!(stage.queue.drain(DrainScope::ReadyAndDelayed).await?, 1);
+    assert_eq!(fixture.queue.drain(DrainScope::ReadyAndDelayed).await?, 1);
     Ok(())
 }
 
 /// Default options fill what a call leaves open.
 #[tokio::test]
 async fn default_options_apply() -> TestResult {
-    let stage = Fixture::start().await?;
-    let queue: Queue<Value> = Queue::builder(&stage.client, "d")
+    let fixture = Fixture::start().await?;
+    let queue: Queue<Value> = Queue::builder(&fixture.client, "d")
         .default_options(JobOptions::new().attempts(4).priority(2))
         .open()
         .await?;
@@ -326,21 +326,21 @@ async fn default_options_apply() -> TestResult {
 /// The counter of priorities only orders jobs: spoiled, it starts anew, and no job is half queued.
 #[tokio::test]
 async fn spoiled_priority_counter_starts_anew() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = ManualWorker::new(&stage.client, "q")?;
+    let fixture = Fixture::start().await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
     for spoil in [["SET", "bull:q:pc", "odd"], ["SADD", "bull:q:pc", "odd"]] {
         let failing = JobOptions::new().priority(1).attempts(2);
-        let id = stage.add("fail", failing).await?;
+        let id = fixture.add("fail", failing).await?;
         let job = worker.fetch("t").await?.ok_or("no job")?;
         assert_eq!(job.id, id);
-        stage.server.cli(&["DEL", "bull:q:pc"]).await?;
-        stage.server.cli(&spoil).await?;
+        fixture.server.cli(&["DEL", "bull:q:pc"]).await?;
+        fixture.server.cli(&spoil).await?;
         let failed = Err(JobError::retry("once more"));
         worker.finish::<()>(&job, "t", failed).await?;
-        assert_eq!(stage.queue.state(&id).await?, Some(JobState::Prioritized));
-        stage.server.cli(&["DEL", "bull:q:pc"]).await?;
-        stage.server.cli(&spoil).await?;
-        let next = stage.add("next", JobOptions::new().priority(2)).await?;
+        assert_eq!(fixture.queue.state(&id).await?, Some(JobState::Prioritized));
+        fixture.server.cli(&["DEL", "bull:q:pc"]).await?;
+        fixture.server.cli(&spoil).await?;
+        let next = fixture.add("next", JobOptions::new().priority(2)).await?;
         for id in [id, next] {
             let job = worker.fetch("t").await?.ok_or("no job")?;
             assert_eq!(job.id, id);
@@ -354,7 +354,7 @@ async fn spoiled_priority_counter_starts_anew() -> TestResult {
 /// half there, and the counter has not moved.
 #[tokio::test]
 async fn keys_of_the_wrong_type_fail_an_add_before_it_writes() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let plain = JobOptions::new;
     let late = || plain().delay(Duration::from_secs(60));
     let first = || plain().priority(1);
@@ -371,18 +371,18 @@ async fn keys_of_the_wrong_type_fail_an_add_before_it_writes() -> TestResult {
         (["SET", "bull:q:dn:k", "odd"], alone()),
         (["SET", "bull:q:failed", "odd"], alone()),
     ] {
-        stage.server.cli(&["DEL", "bull:q:meta"]).await?;
-        stage.server.cli(&spoil).await?;
+        fixture.server.cli(&["DEL", "bull:q:meta"]).await?;
+        fixture.server.cli(&spoil).await?;
         let jobs = [plain(), options].map(|o| NewJob::new("job", json!(1)).options(o));
-        for added in stage.queue.add_bulk(jobs).await? {
+        for added in fixture.queue.add_bulk(jobs).await? {
             assert!(
                 matches!(added, Err(Error::Server(_))),
                 "{spoil:?}: {added:?}"
             );
         }
-        let left = stage.server.cli(&["KEYS", "*"]).await?;
+        let left = fixture.server.cli(&["KEYS", "*"]).await?;
         assert_eq!(left.texts(), [spoil[1]]);
-        stage.server.cli(&["DEL", spoil[1]]).await?;
+        fixture.server.cli(&["DEL", spoil[1]]).await?;
     }
     Ok(())
 }

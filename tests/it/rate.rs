@@ -12,11 +12,9 @@ use futures::future::join_all;
 use oxbull::client::{Client, ClientConfig};
 use oxbull::kv::{RateLimit, RateLimitDecision, RateLimiter};
 use oxbull::{Error, Timestamp};
-use oxbull_testkit::{Proxy, RedisServer, Rule};
+use oxbull_testkit::{Proxy, RedisServer, Rule, TestResult};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
-
-type TestResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// A minute's beginning.
 const START: i64 = 1_795_647_600_000;

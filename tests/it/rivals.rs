@@ -52,17 +52,17 @@ fn table_of_failings_is_complete_and_true() -> TestResult {
 /// share must not make every other one void.
 #[tokio::test]
 async fn vanished_workers_job_is_back_within_two_intervals() -> TestResult {
-    let stage = Fixture::start().await?;
-    let id = stage.add("ok", JobOptions::new()).await?;
-    let vanished = ManualWorker::new(&stage.client, "q")?.lock_duration(Duration::from_millis(1));
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("ok", JobOptions::new()).await?;
+    let vanished = ManualWorker::new(&fixture.client, "q")?.lock_duration(Duration::from_millis(1));
     vanished.fetch("gone").await?.ok_or("no job")?;
     let interval = Duration::from_millis(400);
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .stalled_interval(interval)
         .start(obey)
         .await?;
-    stage.ended(1).await?;
-    let job = stage.job(&id).await?;
+    fixture.ended(1).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!(
         (job.stalled, job.attempts_started, job.attempts_made),
         (1, 2, 1)
@@ -83,15 +83,15 @@ async fn report(job: Job<Value>, _: Context) -> JobResult<u64> {
 /// What a handler reports about its job is stored, within the job's own limits.
 #[tokio::test]
 async fn handlers_report_through_their_job() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(report).await?;
-    let id = stage.add("ok", JobOptions::new().keep_logs(2)).await?;
-    stage.ended(1).await?;
-    let job = stage.job(&id).await?;
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(report).await?;
+    let id = fixture.add("ok", JobOptions::new().keep_logs(2)).await?;
+    fixture.ended(1).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!(job.return_value::<u64>()?, Some(2));
     assert_eq!(job.progress::<Value>()?, Some(json!({ "step": 2 })));
     assert_eq!(job.data::<String>()?, "for the next attempt");
-    assert_eq!(stage.queue.logs(&id, 0, -1).await?.rows, ["row 4", "row 5"]);
+    assert_eq!(fixture.queue.logs(&id, 0, -1).await?.rows, ["row 4", "row 5"]);
     worker.close().await;
     Ok(())
 }
@@ -99,8 +99,8 @@ async fn handlers_report_through_their_job() -> TestResult {
 /// The settings of a queue tell which library opened it last.
 #[tokio::test]
 async fn opening_a_queue_states_its_own_version() -> TestResult {
-    let stage = Fixture::start().await?;
-    let version = stage
+    let fixture = Fixture::start().await?;
+    let version = fixture
         .server
         .text(&["HGET", "bull:q:meta", "version"])
         .await?;
@@ -119,26 +119,26 @@ async fn wait(_: Job<Value>, context: Context) -> JobResult<()> {
 /// All of a worker's locks are renewed in one call.
 #[tokio::test]
 async fn locks_are_renewed_together() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let jobs = (0..50).map(|n| NewJob::new("held", json!(n)));
-    stage.queue.add_bulk(jobs).await?.into_result()?;
-    let worker = Worker::builder(&stage.client, "q")
+    fixture.queue.add_bulk(jobs).await?.into_result()?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(50)
         .lock_duration(Duration::from_millis(600))
         .drain_delay(Duration::from_secs(60))
         .start(wait)
         .await?;
-    stage.counts(|counts| counts.active == 50).await?;
-    let before = stage.calls("evalsha").await?;
-    let renewed = stage.calls("pexpire").await?;
+    fixture.counts(|counts| counts.active == 50).await?;
+    let before = fixture.calls("evalsha").await?;
+    let renewed = fixture.calls("pexpire").await?;
     eventually(DEADLINE, || async {
-        stage
+        fixture
             .calls("pexpire")
             .await
             .is_ok_and(|calls| calls >= renewed + 100)
     })
     .await?;
-    let calls = stage.calls("evalsha").await? - before;
+    let calls = fixture.calls("evalsha").await? - before;
     assert!(calls <= 15, "{calls} calls to renew 100 locks");
     worker.close_now().await;
     Ok(())

@@ -22,27 +22,27 @@ const MINUTE: i64 = START + 40_000;
 const TOKEN: &str = "token";
 
 /// A queue, a worker that is moved by hand, and a clock that stands still.
-struct Scene {
-    stage: Fixture,
+struct Setup {
+    fixture: Fixture,
     worker: ManualWorker,
 }
 
-impl Scene {
+impl Setup {
     async fn start() -> TestResult<Self> {
-        let stage = Fixture::start().await?;
-        let worker = ManualWorker::new(&stage.client, "q")?;
-        let scene = Self { stage, worker };
-        scene.at(START);
-        Ok(scene)
+        let fixture = Fixture::start().await?;
+        let worker = ManualWorker::new(&fixture.client, "q")?;
+        let setup = Self { fixture, worker };
+        setup.at(START);
+        Ok(setup)
     }
 
     fn at(&self, millis: i64) {
         let at = Timestamp::from_millis(millis);
-        self.stage.client.clock().set(at);
+        self.fixture.client.clock().set(at);
     }
 
     fn queue(&self) -> &Queue<Value> {
-        &self.stage.queue
+        &self.fixture.queue
     }
 
     async fn upsert(&self, id: &str, schedule: &Schedule) -> TestResult<JobId> {
@@ -76,7 +76,7 @@ impl Scene {
         if let Some(key) = command.get_mut(1) {
             *key = format!("bull:q:{key}");
         }
-        let reply = self.stage.server.cli(&command).await?;
+        let reply = self.fixture.server.cli(&command).await?;
         if let oxbull_testkit::Value::Error(error) = reply {
             return Err(format!("{command:?}: {error}").into());
         }
@@ -139,11 +139,11 @@ fn field<T>(result: &Result<T>) -> &'static str {
 /// What cannot work is refused before anything is sent, and the field is named.
 #[tokio::test]
 async fn bad_schedulers_change_nothing() -> TestResult {
-    let scene = Scene::start().await?;
-    let keys = scene.stage.server.int(&["DBSIZE"]).await?;
+    let setup = Setup::start().await?;
+    let keys = setup.fixture.server.int(&["DBSIZE"]).await?;
     let upsert = async |id: &str, schedule: Schedule, options: JobOptions| {
         let template = NewJob::new("n", json!({})).options(options);
-        scene
+        setup
             .queue()
             .upsert_scheduler(id, &schedule, template)
             .await
@@ -179,15 +179,15 @@ async fn bad_schedulers_change_nothing() -> TestResult {
     }
     let refused = upsert("s", every(1000), JobOptions::new().priority(u32::MAX)).await;
     assert_eq!(field(&refused), "priority");
-    assert_eq!(scene.stage.server.int(&["DBSIZE"]).await?, keys);
+    assert_eq!(setup.fixture.server.int(&["DBSIZE"]).await?, keys);
     Ok(())
 }
 
 /// What a definition says can be read again, whatever it is made of.
 #[tokio::test]
 async fn definition_is_read_as_it_was_written() -> TestResult {
-    let scene = Scene::start().await?;
-    let queue: Queue<Value> = Queue::builder(&scene.stage.client, "q")
+    let setup = Setup::start().await?;
+    let queue: Queue<Value> = Queue::builder(&setup.fixture.client, "q")
         .default_options(
             JobOptions::new()
                 .attempts(4)
@@ -216,7 +216,7 @@ async fn definition_is_read_as_it_was_written() -> TestResult {
     assert_eq!((read.name.as_str(), read.raw_data.is_some()), ("n", true));
 
     let schedule = every(5000).offset(Duration::from_millis(70));
-    scene.upsert("t", &schedule).await?;
+    setup.upsert("t", &schedule).await?;
     let read = queue.scheduler("t").await?.ok_or("it is gone")?;
     assert_eq!(read.schedule(), Some(schedule));
     assert_eq!(
@@ -230,7 +230,7 @@ async fn definition_is_read_as_it_was_written() -> TestResult {
 /// The caller gets the job without asking for it, as whoever asks would.
 #[tokio::test]
 async fn upsert_returns_the_job_as_it_is_stored() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let options = JobOptions::new().attempts(3).priority(5).keep_logs(2);
     let later = every(60_000).start(Timestamp::from_millis(START + 5_000));
     for (id, schedule) in [
@@ -240,13 +240,13 @@ async fn upsert_returns_the_job_as_it_is_stored() -> TestResult {
     ] {
         for data in [json!({ "v": 1 }), json!(null)] {
             let template = NewJob::new("n", data).options(options.clone());
-            let made = scene
+            let made = setup
                 .queue()
                 .upsert_scheduler(id, &schedule, template)
                 .await?;
             let made = made.ok_or("there is no run to come")?;
             assert_eq!(made.job.id, made.id);
-            assert_eq!(Some(made.job), scene.queue().job(&made.id).await?);
+            assert_eq!(Some(made.job), setup.queue().job(&made.id).await?);
         }
     }
     Ok(())
@@ -255,38 +255,38 @@ async fn upsert_returns_the_job_as_it_is_stored() -> TestResult {
 /// Two processes that set the same scheduler up leave one iteration, whoever was last.
 #[tokio::test]
 async fn upserts_at_once_leave_one_iteration() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let (schedule, now) = (minutely(), every(60_000));
     for (id, schedule) in [("cron", &schedule), ("every", &now)] {
-        let one = || scene.upsert(id, schedule);
+        let one = || setup.upsert(id, schedule);
         let (a, b, c, d) = tokio::join!(one(), one(), one(), one());
         assert!([a?, b?, c?, d?].windows(2).all(|pair| pair[0] == pair[1]));
     }
-    let counts = scene.queue().counts().await?;
+    let counts = setup.queue().counts().await?;
     assert_eq!((counts.delayed, counts.waiting), (1, 1));
-    assert_eq!(scene.queue().scheduler_count().await?, 2);
+    assert_eq!(setup.queue().scheduler_count().await?, 2);
     Ok(())
 }
 
 /// A paused queue keeps its jobs in `wait`; an upsert that left one there would double the run.
 #[tokio::test]
 async fn waiting_iteration_of_a_paused_queue_is_taken_back() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     for list in ["wait", "paused"] {
-        let id = scene.upsert(list, &every(60_000)).await?;
-        scene.queue().pause().await?;
+        let id = setup.upsert(list, &every(60_000)).await?;
+        setup.queue().pause().await?;
         if list == "paused" {
             // As BullMQ 5 leaves it.
-            scene.redis(&["RENAME", "wait", "bull:q:paused"]).await?;
+            setup.redis(&["RENAME", "wait", "bull:q:paused"]).await?;
         }
-        scene.at(START + 10);
-        assert_eq!(scene.upsert(list, &every(60_000)).await?, id);
-        let counts = scene.queue().counts().await?;
+        setup.at(START + 10);
+        assert_eq!(setup.upsert(list, &every(60_000)).await?, id);
+        let counts = setup.queue().counts().await?;
         assert_eq!((counts.waiting, counts.delayed), (1, 0));
-        scene.queue().resume().await?;
-        scene.run(list, START).await?;
-        scene.queue().remove_scheduler(list).await?;
-        scene.at(START);
+        setup.queue().resume().await?;
+        setup.run(list, START).await?;
+        setup.queue().remove_scheduler(list).await?;
+        setup.at(START);
     }
     Ok(())
 }
@@ -294,16 +294,16 @@ async fn waiting_iteration_of_a_paused_queue_is_taken_back() -> TestResult {
 /// An iteration that was promoted and runs keeps its id; an upsert makes the one after it.
 #[tokio::test]
 async fn running_iteration_is_not_queued_again() -> TestResult {
-    let scene = Scene::start().await?;
-    let id = scene.upsert("s", &minutely()).await?;
-    scene.queue().promote(&id).await?;
-    let job = scene.fetch().await?;
+    let setup = Setup::start().await?;
+    let id = setup.upsert("s", &minutely()).await?;
+    setup.queue().promote(&id).await?;
+    let job = setup.fetch().await?;
     assert_eq!(job.id, id);
-    let again = scene.upsert("s", &minutely()).await?;
+    let again = setup.upsert("s", &minutely()).await?;
     assert_eq!(again, iteration("s", MINUTE + 60_000));
-    assert_eq!(scene.queue().state(&id).await?, Some(JobState::Active));
-    scene.complete(&job).await?;
-    let counts = scene.queue().counts().await?;
+    assert_eq!(setup.queue().state(&id).await?, Some(JobState::Active));
+    setup.complete(&job).await?;
+    let counts = setup.queue().counts().await?;
     assert_eq!((counts.delayed, counts.completed), (1, 1));
     Ok(())
 }
@@ -311,29 +311,29 @@ async fn running_iteration_is_not_queued_again() -> TestResult {
 /// A refused upsert leaves the iteration that is there alone.
 #[tokio::test]
 async fn refused_upsert_changes_nothing() -> TestResult {
-    let scene = Scene::start().await?;
-    let first = scene.upsert("s", &minutely()).await?;
+    let setup = Setup::start().await?;
+    let first = setup.upsert("s", &minutely()).await?;
     for slot in [START, MINUTE] {
         let id = iteration("s", slot);
-        scene.redis(&["HSETNX", id.as_str(), "name", "old"]).await?;
+        setup.redis(&["HSETNX", id.as_str(), "name", "old"]).await?;
     }
     let template = NewJob::new("n", json!({}));
     let now = minutely().immediately();
-    let refused = scene.queue().upsert_scheduler("s", &now, template).await;
+    let refused = setup.queue().upsert_scheduler("s", &now, template).await;
     // The slot after `now` is the pending one, which is free once it is taken back.
     assert_eq!(refused?.ok_or("no run")?.id, first);
-    scene.redis(&["LPUSH", "wait", first.as_str()]).await?;
-    scene.redis(&["ZREM", "delayed", first.as_str()]).await?;
-    scene.fetch().await?;
-    scene
+    setup.redis(&["LPUSH", "wait", first.as_str()]).await?;
+    setup.redis(&["ZREM", "delayed", first.as_str()]).await?;
+    setup.fetch().await?;
+    setup
         .redis(&["DEL", iteration("s", MINUTE + 60_000).as_str()])
         .await?;
-    scene
+    setup
         .redis(&["ZREM", "delayed", iteration("s", MINUTE + 60_000).as_str()])
         .await?;
-    let before = scene.stage.server.int(&["DBSIZE"]).await?;
+    let before = setup.fixture.server.int(&["DBSIZE"]).await?;
     let template = NewJob::new("n", json!({}));
-    let refused = scene
+    let refused = setup
         .queue()
         .upsert_scheduler("s", &minutely(), template)
         .await;
@@ -347,23 +347,23 @@ async fn refused_upsert_changes_nothing() -> TestResult {
         ),
         "{refused:?}"
     );
-    assert_eq!(scene.stage.server.int(&["DBSIZE"]).await?, before);
+    assert_eq!(setup.fixture.server.int(&["DBSIZE"]).await?, before);
     Ok(())
 }
 
 /// A removal deletes a scheduler and nothing else, whatever its id names.
 #[tokio::test]
 async fn removal_of_an_iteration_s_key_changes_nothing() -> TestResult {
-    let scene = Scene::start().await?;
-    let id = scene.upsert("s", &minutely()).await?;
+    let setup = Setup::start().await?;
+    let id = setup.upsert("s", &minutely()).await?;
     let hostile = format!("s:{MINUTE}");
     assert_eq!(format!("repeat:{hostile}"), id.as_str());
-    assert!(!scene.queue().remove_scheduler(&hostile).await?);
-    scene.stays("s", MINUTE).await?;
-    assert_eq!(scene.queue().state(&id).await?, Some(JobState::Delayed));
-    assert!(scene.queue().job(&id).await?.is_some());
-    assert!(scene.queue().remove_scheduler("s").await?);
-    assert!(scene.queue().job(&id).await?.is_none());
+    assert!(!setup.queue().remove_scheduler(&hostile).await?);
+    setup.stays("s", MINUTE).await?;
+    assert_eq!(setup.queue().state(&id).await?, Some(JobState::Delayed));
+    assert!(setup.queue().job(&id).await?.is_some());
+    assert!(setup.queue().remove_scheduler("s").await?);
+    assert!(setup.queue().job(&id).await?.is_none());
     Ok(())
 }
 
@@ -371,16 +371,16 @@ async fn removal_of_an_iteration_s_key_changes_nothing() -> TestResult {
 #[tokio::test]
 async fn many_schedulers_are_listed_in_two_round_trips() -> TestResult {
     const MANY: i64 = 450;
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     for n in 0..MANY {
-        scene.upsert(&format!("s{n}"), &minutely()).await?;
+        setup.upsert(&format!("s{n}"), &minutely()).await?;
     }
     let reads = || async {
-        let stats = scene.stage.server.info("stats").await?;
+        let stats = setup.fixture.server.info("stats").await?;
         TestResult::Ok(stats["total_reads_processed"].parse::<i64>()?)
     };
     let before = reads().await?;
-    let listed = scene
+    let listed = setup
         .queue()
         .schedulers(0, -1, SchedulerOrder::SoonestFirst)
         .await?;
@@ -388,43 +388,43 @@ async fn many_schedulers_are_listed_in_two_round_trips() -> TestResult {
     // Long writes arrive in several reads, and asking for the figure takes some.
     let took = reads().await? - before;
     assert!(took < 30, "{took} reads");
-    let page = scene
+    let page = setup
         .queue()
         .schedulers(-3, -2, SchedulerOrder::LatestFirst)
         .await?;
     assert_eq!(page.len(), 2);
     for record in listed.iter().step_by(3) {
-        scene.delete(&iteration(&record.id, MINUTE)).await?;
+        setup.delete(&iteration(&record.id, MINUTE)).await?;
     }
-    assert_eq!(scene.check().await?.len(), 150);
+    assert_eq!(setup.check().await?.len(), 150);
     Ok(())
 }
 
 /// A definition that does not decode is shown with what is wrong, next to those that do.
 #[tokio::test]
 async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
-    let scene = Scene::start().await?;
-    scene.upsert("good", &minutely()).await?;
+    let setup = Setup::start().await?;
+    setup.upsert("good", &minutely()).await?;
     for (id, field, value) in [
         ("interval", "every", "often"),
         ("binary", "tz", "\u{1}"),
         ("options", "opts", "{\"attempts\":"),
         ("nothing", "name", "n"),
     ] {
-        scene.redis(&["ZADD", "repeat", "5", id]).await?;
-        scene
+        setup.redis(&["ZADD", "repeat", "5", id]).await?;
+        setup
             .redis(&["HSET", &format!("repeat:{id}"), field, value])
             .await?;
     }
-    scene.redis(&["ZADD", "repeat", "6", "orphan"]).await?;
-    scene.redis(&["ZADD", "repeat", "7", "rep:::UTC:"]).await?;
-    scene.redis(&["ZADD", "repeat", "8", "list"]).await?;
-    scene.redis(&["RPUSH", "repeat:list", "x"]).await?;
-    scene.redis(&["ZADD", "repeat", "inf", "never"]).await?;
-    scene
+    setup.redis(&["ZADD", "repeat", "6", "orphan"]).await?;
+    setup.redis(&["ZADD", "repeat", "7", "rep:::UTC:"]).await?;
+    setup.redis(&["ZADD", "repeat", "8", "list"]).await?;
+    setup.redis(&["RPUSH", "repeat:list", "x"]).await?;
+    setup.redis(&["ZADD", "repeat", "inf", "never"]).await?;
+    setup
         .redis(&["HSET", "repeat:never", "name", "n", "every", "1000"])
         .await?;
-    let listed = scene
+    let listed = setup
         .queue()
         .schedulers(0, -1, SchedulerOrder::SoonestFirst)
         .await?;
@@ -445,8 +445,8 @@ async fn corrupt_definitions_are_listed_with_their_problem() -> TestResult {
     assert_eq!(problem("never"), "next: is not a time");
     assert!(problem("list").contains("WRONGTYPE"), "{}", problem("list"));
     // They are reported, not armed, and keep none from being armed.
-    scene.delete(&iteration("good", MINUTE)).await?;
-    scene.repairs("good", MINUTE).await?;
-    assert_eq!(scene.queue().scheduler_count().await?, 9);
+    setup.delete(&iteration("good", MINUTE)).await?;
+    setup.repairs("good", MINUTE).await?;
+    assert_eq!(setup.queue().scheduler_count().await?, 9);
     Ok(())
 }

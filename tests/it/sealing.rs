@@ -23,10 +23,10 @@ async fn start() -> TestResult<(Fixture, Keyring, NodePeer)> {
 /// A token that one side stores, the other reads.
 #[tokio::test]
 async fn tokens_are_shared_with_node() -> TestResult {
-    let (stage, keyring, peer) = start().await?;
-    let vault = Vault::new(stage.client.kv(), keyring);
+    let (fixture, keyring, peer) = start().await?;
+    let vault = Vault::new(fixture.client.kv(), keyring);
     vault.set("token:17", "IGQVJ ä", DEADLINE).await?;
-    let stored = stage.server.text(&["GET", "token:17"]).await?;
+    let stored = fixture.server.text(&["GET", "token:17"]).await?;
     let opened = peer
         .call("token.open", json!({ "key": "token:17", "stored": stored }))
         .await?;
@@ -37,7 +37,7 @@ async fn tokens_are_shared_with_node() -> TestResult {
     let sealed = peer
         .call("token.seal", json!({ "key": "token:18", "value": "ü" }))
         .await?;
-    stage
+    fixture
         .server
         .cli(&["SET", "token:18", sealed.as_str().ok_or("no text")?])
         .await?;
@@ -49,14 +49,14 @@ async fn tokens_are_shared_with_node() -> TestResult {
 /// A session that we created, Node.js reads by the browser's token; data it seals, we load.
 #[tokio::test]
 async fn sessions_are_shared_with_node() -> TestResult {
-    let (stage, keyring, peer) = start().await?;
-    let sessions = Sessions::builder(&stage.client)
+    let (fixture, keyring, peer) = start().await?;
+    let sessions = Sessions::builder(&fixture.client)
         .sealed_with(keyring)
         .build()?;
     let user = UserId::new("a.b@example.org")?;
     let (token, session) = sessions.create(&user, json!({ "role": "seller" })).await?;
     let key = format!("session:{user}:{}", session.id());
-    let stored = stage.server.text(&["HGET", &key, "data"]).await?;
+    let stored = fixture.server.text(&["HGET", &key, "data"]).await?;
     let token_text = token.as_str();
     let opened = peer
         .call(
@@ -83,7 +83,7 @@ async fn sessions_are_shared_with_node() -> TestResult {
         )
         .await?;
     let sealed = sealed.as_str().ok_or("no text")?;
-    stage.server.cli(&["HSET", &key, "data", sealed]).await?;
+    fixture.server.cli(&["HSET", &key, "data", sealed]).await?;
     let loaded = sessions.load::<String>(&token).await?.ok_or("no session")?;
     assert_eq!(loaded.data(), "theirs");
     assert_eq!((loaded.created(), loaded.until()), times);
@@ -95,13 +95,13 @@ async fn sessions_are_shared_with_node() -> TestResult {
 /// A sealed field of a job's data goes both ways.
 #[tokio::test]
 async fn job_fields_are_shared_with_node() -> TestResult {
-    let (stage, keyring, peer) = start().await?;
+    let (fixture, keyring, peer) = start().await?;
     let queue = QueueName::new("q")?;
     let associated_data = AssociatedData::job(&queue).about("17");
     let data = json!({ "token": Sealed::<String>::seal(&keyring, &associated_data, "IGQVJ")? });
-    let added = stage.queue.add("publish", &data).await?;
+    let added = fixture.queue.add("publish", &data).await?;
     let key = format!("bull:q:{}", added.id);
-    let stored = stage
+    let stored = fixture
         .server
         .text(&["HGET", &key, "data"])
         .await?
@@ -114,17 +114,17 @@ async fn job_fields_are_shared_with_node() -> TestResult {
 
     let data = json!({ "queue": "q", "subject": "17", "value": "theirs" });
     let field = peer.call("job.seal", data).await?;
-    let theirs = stage
+    let theirs = fixture
         .queue
         .add("publish", &json!({ "token": field }))
         .await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .state(keyring)
         .start(reveal)
         .await?;
-    stage.ended(2).await?;
+    fixture.ended(2).await?;
     for (id, revealed) in [(&added.id, "IGQVJ"), (&theirs.id, "theirs")] {
-        let returned: Option<String> = stage.job(id).await?.return_value()?;
+        let returned: Option<String> = fixture.job(id).await?.return_value()?;
         assert_eq!(returned.as_deref(), Some(revealed));
     }
     worker.close().await;

@@ -33,9 +33,9 @@ fn user(id: &str) -> UserId {
 }
 
 async fn start() -> TestResult<(Fixture, Sessions)> {
-    let stage = Fixture::start().await?;
-    let sessions = sealed(&stage.client).build()?;
-    Ok((stage, sessions))
+    let fixture = Fixture::start().await?;
+    let sessions = sealed(&fixture.client).build()?;
+    Ok((fixture, sessions))
 }
 
 fn key_of<T>(session: &Session<T>) -> String {
@@ -49,7 +49,7 @@ async fn is_in(sessions: &Sessions, token: &SessionToken) -> TestResult<bool> {
 /// The token lets in; what Redis holds neither tells the data nor lets anybody in.
 #[tokio::test]
 async fn session_is_readable_with_its_token_only() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (token, created) = sessions.create(&user("7"), json!(CANARY)).await?;
     let token = SessionToken::parse(token.as_str())?;
     let session = sessions.load::<Value>(&token).await?.ok_or("no session")?;
@@ -66,9 +66,9 @@ async fn session_is_readable_with_its_token_only() -> TestResult {
     );
 
     let secret = token.as_str().split('.').next().unwrap_or_default();
-    let keys = stage.shown(&["KEYS", "session:*"]).await?;
-    let hash = stage.shown(&["HGETALL", &key_of(&session)]).await?;
-    let index = stage.shown(&["ZRANGE", "session:7", "0", "-1"]).await?;
+    let keys = fixture.shown(&["KEYS", "session:*"]).await?;
+    let hash = fixture.shown(&["HGETALL", &key_of(&session)]).await?;
+    let index = fixture.shown(&["ZRANGE", "session:7", "0", "-1"]).await?;
     let seen = format!("{keys} {hash} {index}");
     assert!(seen.contains(created.id().as_str()));
     assert!(!seen.contains(secret) && !seen.contains(CANARY), "{seen}");
@@ -98,23 +98,23 @@ async fn tokens_are_distinct() -> TestResult {
 /// Reading prolongs nothing. Using does, at most once a minute.
 #[tokio::test]
 async fn session_lives_while_it_is_used() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (token, session) = sessions.create(&user("7"), json!(1)).await?;
     let key = key_of(&session);
-    let pttl = async |key: &str| stage.server.int(&["PTTL", key]).await;
+    let pttl = async |key: &str| fixture.server.int(&["PTTL", key]).await;
     let half_an_hour = 29 * MINUTE..=30 * MINUTE;
     assert!(half_an_hour.contains(&pttl(&key).await?));
     assert!(half_an_hour.contains(&pttl("session:7").await?));
 
-    stage.server.cli(&["PEXPIRE", &key, "600000"]).await?;
-    let wrote = stage.calls("hset").await?;
-    stage.client.clock().advance(Duration::from_secs(59));
+    fixture.server.cli(&["PEXPIRE", &key, "600000"]).await?;
+    let wrote = fixture.calls("hset").await?;
+    fixture.client.clock().advance(Duration::from_secs(59));
     let mut session = sessions.load::<Value>(&token).await?.ok_or("no session")?;
     assert!(!sessions.touch(&mut session).await?, "a use was just noted");
     assert!(pttl(&key).await? <= 600_000);
-    assert_eq!(stage.calls("hset").await?, wrote);
+    assert_eq!(fixture.calls("hset").await?, wrote);
 
-    stage.client.clock().advance(Duration::from_secs(2));
+    fixture.client.clock().advance(Duration::from_secs(2));
     let before = session.ends();
     assert!(sessions.touch(&mut session).await?);
     assert_eq!(
@@ -128,7 +128,7 @@ async fn session_lives_while_it_is_used() -> TestResult {
         (session.touched(), session.ends())
     );
 
-    let eager = sealed(&stage.client).touch_every(Duration::ZERO).build()?;
+    let eager = sealed(&fixture.client).touch_every(Duration::ZERO).build()?;
     assert!(eager.touch(&mut session).await?);
     Ok(())
 }
@@ -136,15 +136,15 @@ async fn session_lives_while_it_is_used() -> TestResult {
 /// Half an hour without a use ends a session, whatever Redis has still got.
 #[tokio::test]
 async fn unused_session_ends() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (token, mut session) = sessions.create(&user("7"), json!(1)).await?;
-    stage
+    fixture
         .client
         .clock()
         .advance(Duration::from_secs(30 * 60 - 5));
     assert!(is_in(&sessions, &token).await?);
-    stage.client.clock().advance(Duration::from_secs(5));
-    assert_eq!(stage.server.int(&["EXISTS", &key_of(&session)]).await?, 1);
+    fixture.client.clock().advance(Duration::from_secs(5));
+    assert_eq!(fixture.server.int(&["EXISTS", &key_of(&session)]).await?, 1);
     assert!(!is_in(&sessions, &token).await?);
     assert!(matches!(
         sessions.touch(&mut session).await,
@@ -166,7 +166,7 @@ async fn unused_session_ends() -> TestResult {
 /// Redis.
 #[tokio::test]
 async fn session_ends_for_good() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (_, mut session) = sessions.create(&user("7"), json!(1)).await?;
     let until = session.until();
     assert_eq!(
@@ -174,20 +174,20 @@ async fn session_ends_for_good() -> TestResult {
         Duration::from_secs(12 * 3600)
     );
     for _ in 0..35 {
-        stage.client.clock().advance(Duration::from_secs(20 * 60));
+        fixture.client.clock().advance(Duration::from_secs(20 * 60));
         assert!(sessions.touch(&mut session).await?);
     }
     let token = sessions.rotate(&mut session).await?;
     sessions.save(&mut session).await?;
     assert_eq!((session.until(), session.ends()), (until, until));
     let key = key_of(&session);
-    assert!(stage.server.int(&["PTTL", &key]).await? <= 20 * MINUTE);
+    assert!(fixture.server.int(&["PTTL", &key]).await? <= 20 * MINUTE);
 
     let later = (until.as_millis() + HOUR).to_string();
-    stage.server.cli(&["HSET", &key, "ends", &later]).await?;
-    stage.server.cli(&["PERSIST", &key]).await?;
+    fixture.server.cli(&["HSET", &key, "ends", &later]).await?;
+    fixture.server.cli(&["PERSIST", &key]).await?;
     assert!(is_in(&sessions, &token).await?);
-    stage.client.clock().advance(Duration::from_secs(20 * 60));
+    fixture.client.clock().advance(Duration::from_secs(20 * 60));
     assert!(!is_in(&sessions, &token).await?);
     Ok(())
 }
@@ -195,35 +195,35 @@ async fn session_ends_for_good() -> TestResult {
 /// Redis itself lets sessions and their index go.
 #[tokio::test]
 async fn ended_sessions_leave_nothing_behind() -> TestResult {
-    let stage = Fixture::start().await?;
-    let short = sealed(&stage.client)
+    let fixture = Fixture::start().await?;
+    let short = sealed(&fixture.client)
         .idle(Duration::from_secs(1))
         .touch_every(Duration::ZERO)
         .build()?;
     short.create(&user("7"), json!(1)).await?;
-    let keys = || async { stage.server.int(&["EXISTS", "session:7"]).await };
+    let keys = || async { fixture.server.int(&["EXISTS", "session:7"]).await };
     assert_eq!(keys().await?, 1);
     eventually(DEADLINE, || async {
         (keys().await.ok()? == 0).then_some(())
     })
     .await?;
-    assert_eq!(stage.shown(&["KEYS", "session:*"]).await?, "");
+    assert_eq!(fixture.shown(&["KEYS", "session:*"]).await?, "");
     Ok(())
 }
 
 /// The index forgets what has ended when somebody writes to it or asks.
 #[tokio::test]
 async fn index_cleans_itself() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     sessions.create(&user("7"), json!(1)).await?;
-    stage.client.clock().advance(Duration::from_secs(20 * 60));
+    fixture.client.clock().advance(Duration::from_secs(20 * 60));
     let (_, kept) = sessions.create(&user("7"), json!(2)).await?;
-    let card = || async { stage.server.int(&["ZCARD", "session:7"]).await };
+    let card = || async { fixture.server.int(&["ZCARD", "session:7"]).await };
     assert_eq!(card().await?, 2);
-    stage.client.clock().advance(Duration::from_secs(15 * 60));
+    fixture.client.clock().advance(Duration::from_secs(15 * 60));
     sessions.create(&user("7"), json!(3)).await?;
     assert_eq!(card().await?, 2, "the first one's time is over");
-    stage.server.cli(&["DEL", &key_of(&kept)]).await?;
+    fixture.server.cli(&["DEL", &key_of(&kept)]).await?;
     assert_eq!(sessions.list(&user("7")).await?.len(), 1);
     assert_eq!(card().await?, 1);
     Ok(())
@@ -232,11 +232,11 @@ async fn index_cleans_itself() -> TestResult {
 /// The old token is dead at once, the new one goes on with the same data and the same end.
 #[tokio::test]
 async fn rotation_replaces_the_token() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (old, mut session) = sessions.create(&user("7"), json!(1)).await?;
     let (until, before) = (session.until(), session.id().clone());
     *session.data_mut() = json!("admin");
-    stage.client.clock().advance(Duration::from_secs(60));
+    fixture.client.clock().advance(Duration::from_secs(60));
     let new = sessions.rotate(&mut session).await?;
     assert_ne!(session.id(), &before);
     assert!(!is_in(&sessions, &old).await?);
@@ -314,12 +314,12 @@ async fn racing_saves_do_not_lose_one() -> TestResult {
 /// What was destroyed does not come back by a request that was still on its way.
 #[tokio::test]
 async fn destroyed_session_stays_gone() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (token, mut session) = sessions.create(&user("7"), json!(1)).await?;
     assert!(sessions.destroy(session.user(), session.id()).await?);
     assert!(!sessions.destroy(session.user(), session.id()).await?);
     assert!(!is_in(&sessions, &token).await?);
-    stage.client.clock().advance(Duration::from_secs(2 * 60));
+    fixture.client.clock().advance(Duration::from_secs(2 * 60));
     assert!(matches!(
         sessions.touch(&mut session).await,
         Err(SessionError::Gone)
@@ -333,7 +333,7 @@ async fn destroyed_session_stays_gone() -> TestResult {
         Err(SessionError::Gone)
     ));
     assert_eq!(
-        stage
+        fixture
             .server
             .int(&["EXISTS", &key_of(&session), "session:7"])
             .await?,
@@ -346,7 +346,7 @@ async fn destroyed_session_stays_gone() -> TestResult {
 /// searched for.
 #[tokio::test]
 async fn user_is_logged_out_everywhere() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let mut tokens = Vec::new();
     for n in 0..5 {
         tokens.push(sessions.create(&user("7"), json!(n)).await?);
@@ -373,7 +373,7 @@ async fn user_is_logged_out_everywhere() -> TestResult {
     assert!(!is_in(&sessions, &tokens[0].0).await?);
     assert!(is_in(&sessions, &other).await?);
     assert_eq!(
-        (stage.calls("scan").await?, stage.calls("keys").await?),
+        (fixture.calls("scan").await?, fixture.calls("keys").await?),
         (0, 0)
     );
     Ok(())
@@ -382,18 +382,18 @@ async fn user_is_logged_out_everywhere() -> TestResult {
 /// An index that other means filled beyond every limit is emptied all the same.
 #[tokio::test]
 async fn long_index_is_emptied_in_steps() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let fill = "for i = 1, 2500 do redis.call('ZADD', 'session:7', ARGV[1], '7:' .. i) end";
     let (_, session) = sessions.create(&user("7"), json!(1)).await?;
     let ends = session.ends().as_millis().to_string();
-    stage.server.cli(&["EVAL", fill, "0", &ends]).await?;
+    fixture.server.cli(&["EVAL", fill, "0", &ends]).await?;
     assert_eq!(
         sessions.destroy_others(&session).await?,
         0,
         "there was only the index"
     );
-    assert_eq!(stage.calls("zcard").await?, 3, "a thousand at a time");
-    assert_eq!(stage.server.int(&["ZCARD", "session:7"]).await?, 1);
+    assert_eq!(fixture.calls("zcard").await?, 3, "a thousand at a time");
+    assert_eq!(fixture.server.int(&["ZCARD", "session:7"]).await?, 1);
     Ok(())
 }
 
@@ -401,13 +401,13 @@ async fn long_index_is_emptied_in_steps() -> TestResult {
 /// is refused.
 #[tokio::test]
 async fn sessions_of_a_user_are_limited() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let three = NonZeroU32::new(3).ok_or("three")?;
-    let sessions = sealed(&stage.client).max_per_user(three).build()?;
+    let sessions = sealed(&fixture.client).max_per_user(three).build()?;
     let mut all = Vec::new();
     for n in 0..3 {
         all.push(sessions.create(&user("7"), json!(n)).await?);
-        stage.client.clock().advance(Duration::from_secs(2 * 60));
+        fixture.client.clock().advance(Duration::from_secs(2 * 60));
     }
     assert!(sessions.touch(&mut all[0].1).await?);
     let (newest, _) = sessions.create(&user("7"), json!(3)).await?;
@@ -415,22 +415,22 @@ async fn sessions_of_a_user_are_limited() -> TestResult {
     for token in [&all[0].0, &all[2].0, &newest] {
         assert!(is_in(&sessions, token).await?);
     }
-    assert_eq!(stage.server.int(&["ZCARD", "session:7"]).await?, 3);
+    assert_eq!(fixture.server.int(&["ZCARD", "session:7"]).await?, 3);
 
-    let strict = sealed(&stage.client)
+    let strict = sealed(&fixture.client)
         .max_per_user(three)
         .when_full(WhenFull::Refuse)
         .build()?;
     let refused = strict.create(&user("7"), json!(4)).await;
     assert!(matches!(refused, Err(SessionError::Full)), "{refused:?}");
-    assert_eq!(stage.server.int(&["ZCARD", "session:7"]).await?, 3);
-    stage.client.clock().advance(Duration::from_secs(31 * 60));
+    assert_eq!(fixture.server.int(&["ZCARD", "session:7"]).await?, 3);
+    fixture.client.clock().advance(Duration::from_secs(31 * 60));
     assert!(
         strict.create(&user("7"), json!(4)).await.is_ok(),
         "the others have ended"
     );
 
-    let one = sealed(&stage.client)
+    let one = sealed(&fixture.client)
         .max_per_user(NonZeroU32::MIN)
         .build()?;
     let (only, _) = one.create(&user("7"), json!(5)).await?;
@@ -447,14 +447,14 @@ async fn sessions_of_a_user_are_limited() -> TestResult {
 /// Settings and names that would break something are refused before anything is sent.
 #[tokio::test]
 async fn odd_settings_and_names_are_refused() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     for odd in ["", "a:b", "{a}", "a*", "a b", "a\n", "\0", &"x".repeat(129)] {
         assert!(
             matches!(UserId::new(odd), Err(Error::Invalid { .. })),
             "{odd:?}"
         );
         assert!(
-            sealed(&stage.client).prefix(odd).build().is_err(),
+            sealed(&fixture.client).prefix(odd).build().is_err(),
             "{odd:?}"
         );
         assert!(SessionId::parse(odd).is_err(), "{odd:?}");
@@ -462,11 +462,11 @@ async fn odd_settings_and_names_are_refused() -> TestResult {
     }
     let zero = Duration::ZERO;
     let odd = [
-        Sessions::builder(&stage.client),
-        sealed(&stage.client).idle(zero),
-        sealed(&stage.client).absolute(Duration::MAX),
-        sealed(&stage.client).touch_every(Duration::from_secs(1800)),
-        sealed(&stage.client).max_per_user(NonZeroU32::MAX),
+        Sessions::builder(&fixture.client),
+        sealed(&fixture.client).idle(zero),
+        sealed(&fixture.client).absolute(Duration::MAX),
+        sealed(&fixture.client).touch_every(Duration::from_secs(1800)),
+        sealed(&fixture.client).max_per_user(NonZeroU32::MAX),
     ];
     for builder in odd {
         let shown = format!("{builder:?}");
@@ -483,7 +483,7 @@ async fn odd_settings_and_names_are_refused() -> TestResult {
         matches!(refused, Err(SessionError::Request(Error::Invalid { .. }))),
         "{refused:?}"
     );
-    let small = sealed(&stage.client).max_data(10).build()?;
+    let small = sealed(&fixture.client).max_data(10).build()?;
     assert!(small.create(&user("7"), long(11)).await.is_err());
     Ok(())
 }
@@ -491,10 +491,10 @@ async fn odd_settings_and_names_are_refused() -> TestResult {
 /// A session's data opens under its own key only: nobody becomes somebody else by a copy.
 #[tokio::test]
 async fn moved_session_does_not_open() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (_, admin) = sessions.create(&user("1"), json!("admin")).await?;
     let (token, mine) = sessions.create(&user("7"), json!("guest")).await?;
-    let data = stage
+    let data = fixture
         .server
         .text(&["HGET", &key_of(&admin), "data"])
         .await?
@@ -506,7 +506,7 @@ async fn moved_session_does_not_open() -> TestResult {
             OpenError::Malformed("it does not begin with v1"),
         ),
     ] {
-        stage
+        fixture
             .server
             .cli(&["HSET", &key_of(&mine), "data", data])
             .await?;
@@ -522,10 +522,10 @@ async fn moved_session_does_not_open() -> TestResult {
 /// Plain data takes an explicit choice, and is then what anybody can read.
 #[tokio::test]
 async fn plain_sessions_take_a_choice() -> TestResult {
-    let stage = Fixture::start().await?;
-    let plain = Sessions::builder(&stage.client).unsealed().build()?;
+    let fixture = Fixture::start().await?;
+    let plain = Sessions::builder(&fixture.client).unsealed().build()?;
     let (token, session) = plain.create(&user("7"), json!("visible")).await?;
-    let data = stage
+    let data = fixture
         .server
         .text(&["HGET", &key_of(&session), "data"])
         .await?
@@ -533,7 +533,7 @@ async fn plain_sessions_take_a_choice() -> TestResult {
     let data: Value = serde_json::from_str(&data)?;
     assert_eq!(data["data"], "visible");
     assert!(is_in(&plain, &token).await?);
-    let sealed = sealed(&stage.client).build()?;
+    let sealed = sealed(&fixture.client).build()?;
     assert!(matches!(
         sealed.load::<Value>(&token).await,
         Err(SessionError::Open(_))
@@ -545,12 +545,12 @@ async fn plain_sessions_take_a_choice() -> TestResult {
 /// longer for it.
 #[tokio::test]
 async fn sessions_move_to_the_active_key() -> TestResult {
-    let (stage, old) = start().await?;
+    let (fixture, old) = start().await?;
     let (token, session) = old.create(&user("7"), json!(CANARY)).await?;
-    let new = Sessions::builder(&stage.client)
+    let new = Sessions::builder(&fixture.client)
         .sealed_with(rotated())
         .build()?;
-    let alone = Sessions::builder(&stage.client)
+    let alone = Sessions::builder(&fixture.client)
         .sealed_with(Keyring::new(key("k2", 8)))
         .build()?;
     let unknown = alone.load::<Value>(&token).await;
@@ -559,15 +559,15 @@ async fn sessions_move_to_the_active_key() -> TestResult {
         "{unknown:?}"
     );
 
-    stage.client.clock().advance(Duration::from_secs(10 * 60));
-    stage
+    fixture.client.clock().advance(Duration::from_secs(10 * 60));
+    fixture
         .server
         .cli(&["PEXPIRE", &key_of(&session), "500000"])
         .await?;
     let mut before = old.load::<Value>(&token).await?.ok_or("no session")?;
     let loaded = new.load::<Value>(&token).await?.ok_or("no session")?;
     assert_eq!(loaded.ends(), session.ends());
-    assert!(stage.server.int(&["PTTL", &key_of(&session)]).await? <= 500_000);
+    assert!(fixture.server.int(&["PTTL", &key_of(&session)]).await? <= 500_000);
     assert!(is_in(&alone, &token).await?);
     assert_eq!(new.list(&user("7")).await?.len(), 1);
     new.save(&mut before).await?;
@@ -604,9 +604,9 @@ async fn lost_answers_change_nothing_twice() -> TestResult {
 /// Without Redis nobody is logged in, and the error says that it may pass.
 #[tokio::test]
 async fn missing_server_is_a_typed_error() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (token, mut session) = sessions.create(&user("7"), json!(1)).await?;
-    stage.server.kill_hard();
+    fixture.server.kill_hard();
     let someone = user("7");
     let (loaded, saved, created, destroyed) = futures::join!(
         sessions.load::<Value>(&token),
@@ -627,11 +627,11 @@ async fn missing_server_is_a_typed_error() -> TestResult {
 /// A key of another kind in the place of a session or an index is an error that changes nothing.
 #[tokio::test]
 async fn odd_keys_are_left_alone() -> TestResult {
-    let (stage, sessions) = start().await?;
+    let (fixture, sessions) = start().await?;
     let (token, mut session) = sessions.create(&user("7"), json!(1)).await?;
-    stage.client.clock().advance(Duration::from_secs(2 * 60));
-    stage.server.cli(&["SET", "session:7", "odd"]).await?;
-    let before = stage
+    fixture.client.clock().advance(Duration::from_secs(2 * 60));
+    fixture.server.cli(&["SET", "session:7", "odd"]).await?;
+    let before = fixture
         .server
         .cli(&["HGETALL", &key_of(&session)])
         .await?
@@ -650,19 +650,19 @@ async fn odd_keys_are_left_alone() -> TestResult {
     decode(sessions.destroy_all(&user("7")).await.err());
     decode(sessions.list(&user("7")).await.err());
     assert_eq!(
-        stage.server.text(&["GET", "session:7"]).await?.as_deref(),
+        fixture.server.text(&["GET", "session:7"]).await?.as_deref(),
         Some("odd")
     );
-    let after = stage
+    let after = fixture
         .server
         .cli(&["HGETALL", &key_of(&session)])
         .await?
         .map();
     assert_eq!(after, before);
-    stage.server.cli(&["SET", &key_of(&session), "odd"]).await?;
+    fixture.server.cli(&["SET", &key_of(&session), "odd"]).await?;
     decode(sessions.load::<Value>(&token).await.err());
-    stage.server.cli(&["DEL", &key_of(&session)]).await?;
-    stage
+    fixture.server.cli(&["DEL", &key_of(&session)]).await?;
+    fixture
         .server
         .cli(&["HSET", &key_of(&session), "foreign", "field"])
         .await?;

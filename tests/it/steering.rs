@@ -16,14 +16,14 @@ use crate::logs::Logs;
 /// The builder's events begin before the worker does; a worker that finds nothing tells so once.
 #[tokio::test]
 async fn idle_worker_tells_once_that_the_queue_is_drained() -> TestResult {
-    let stage = Fixture::start().await?;
-    let builder = Worker::builder(&stage.client, "q").drain_delay(Duration::from_millis(20));
+    let fixture = Fixture::start().await?;
+    let builder = Worker::builder(&fixture.client, "q").drain_delay(Duration::from_millis(20));
     let mut events = builder.events();
     let worker = builder.start(obey).await?;
     assert_eq!(events.next().await, Some(WorkerEvent::Drained));
     // Several fetches later.
     eventually(DEADLINE, || async {
-        stage.calls("evalsha").await.is_ok_and(|calls| calls > 10)
+        fixture.calls("evalsha").await.is_ok_and(|calls| calls > 10)
     })
     .await?;
     worker.close().await;
@@ -36,17 +36,17 @@ async fn idle_worker_tells_once_that_the_queue_is_drained() -> TestResult {
 /// A worker is listed as soon as it is started, whatever it leaves to others.
 #[tokio::test]
 async fn started_worker_is_listed() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     for passive in [false, true] {
         let name = format!("w{passive}");
-        let builder = Worker::builder(&stage.client, "q").name(&name);
+        let builder = Worker::builder(&fixture.client, "q").name(&name);
         let builder = if passive {
             builder.skip_stalled_check().paused()
         } else {
             builder
         };
         let worker = builder.start(obey).await?;
-        let clients = stage.server.cli(&["CLIENT", "LIST"]).await?;
+        let clients = fixture.server.cli(&["CLIENT", "LIST"]).await?;
         let clients = clients.text().unwrap_or_default();
         assert!(
             clients.contains(&format!("name=bull:cQ==:w:{name} ")),
@@ -60,22 +60,22 @@ async fn started_worker_is_listed() -> TestResult {
 /// A worker that cannot reach Redis starts all the same, and is not healthy until it can.
 #[tokio::test]
 async fn health_follows_the_work() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .drain_delay(Duration::from_millis(50))
         .start(obey)
         .await?;
     eventually(DEADLINE, || async { worker.health().is_healthy() }).await?;
     assert!(worker.health().last_fetch.is_some());
     assert_eq!(worker.health().last_renewal, None);
-    stage.server.kill_hard();
+    fixture.server.kill_hard();
     eventually(DEADLINE, || async { !worker.health().is_healthy() }).await?;
     let trouble = worker.health().trouble.ok_or("no trouble")?;
     assert!(
         trouble.reason.contains("queue could not be advanced"),
         "{trouble:?}"
     );
-    stage.server.restart().await?;
+    fixture.server.restart().await?;
     eventually(DEADLINE, || async { worker.health().is_healthy() }).await?;
     worker.close().await;
     assert!(!worker.health().is_healthy());
@@ -85,8 +85,8 @@ async fn health_follows_the_work() -> TestResult {
 /// Pausing need not wait for the jobs that run.
 #[tokio::test]
 async fn pause_without_waiting_returns_while_a_job_runs() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .shutdown(
             ShutdownOptions::new()
                 .finish_within(Duration::ZERO)
@@ -94,7 +94,7 @@ async fn pause_without_waiting_returns_while_a_job_runs() -> TestResult {
         )
         .start(obey)
         .await?;
-    stage.add("hang", JobOptions::new()).await?;
+    fixture.add("hang", JobOptions::new()).await?;
     eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
     worker.pause_without_waiting().await?;
     eventually(DEADLINE, || async { worker.health().paused }).await?;
@@ -115,25 +115,25 @@ async fn stops(job: Job<Value>, context: Context) -> JobResult<()> {
 /// its attempt has failed.
 #[tokio::test]
 async fn handlers_are_cancelled_one_by_one_or_together() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(3)
         .shutdown(ShutdownOptions::new().cancel_within(Duration::from_millis(50)))
         .start(stops)
         .await?;
-    let kind = stage.add("stop", JobOptions::new().attempts(3)).await?;
-    let deaf = stage.add("ignore", JobOptions::new()).await?;
-    let other = stage.add("stop", JobOptions::new()).await?;
+    let kind = fixture.add("stop", JobOptions::new().attempts(3)).await?;
+    let deaf = fixture.add("ignore", JobOptions::new()).await?;
+    let other = fixture.add("stop", JobOptions::new()).await?;
     eventually(DEADLINE, || async { worker.health().running == 3 }).await?;
     assert!(!worker.cancel_job(&JobId::existing("none")).await?);
     assert!(worker.cancel_job(&kind).await?);
-    stage.ended(1).await?;
-    let job = stage.job(&kind).await?;
+    fixture.ended(1).await?;
+    let job = fixture.job(&kind).await?;
     assert_eq!(job.failed_reason.as_deref(), Some("stopped"));
     assert_eq!(worker.cancel_all_jobs().await?, 2);
-    stage.ended(3).await?;
+    fixture.ended(3).await?;
     for (id, reason) in [(deaf, "job was cancelled"), (other, "stopped")] {
-        assert_eq!(stage.job(&id).await?.failed_reason.as_deref(), Some(reason));
+        assert_eq!(fixture.job(&id).await?.failed_reason.as_deref(), Some(reason));
     }
     worker.close().await;
     Ok(())
@@ -146,9 +146,9 @@ async fn progress_is_told_in_the_process() -> TestResult {
         job.update_progress(&json!({ "percent": 50 })).await?;
         Ok(Outcome::Done(()))
     }
-    let stage = Fixture::start().await?;
-    let id = stage.add("x", JobOptions::new()).await?;
-    let builder = Worker::builder(&stage.client, "q");
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("x", JobOptions::new()).await?;
+    let builder = Worker::builder(&fixture.client, "q");
     let mut events = builder.events();
     let worker = builder.start(report).await?;
     let mut told = None;
@@ -166,13 +166,13 @@ async fn progress_is_told_in_the_process() -> TestResult {
 #[tokio::test]
 async fn failures_are_logged() -> TestResult {
     let logs = Logs::capture();
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
-    let once = stage
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let once = fixture
         .add("fail once", JobOptions::new().attempts(2))
         .await?;
-    let failed = stage.add("fail", JobOptions::new()).await?;
-    stage.ended(2).await?;
+    let failed = fixture.add("fail", JobOptions::new()).await?;
+    fixture.ended(2).await?;
     worker.close().await;
     let retried = logs.of(Level::INFO, "the job is retried");
     assert_eq!(retried.len(), 1, "{retried:?}");
@@ -216,13 +216,13 @@ async fn unfinished_attempts_are_released_at_shutdown() -> TestResult {
         }
         std::future::pending().await
     }
-    let stage = Fixture::start().await?;
-    let deaf_id = stage.add("deaf", JobOptions::new().attempts(5)).await?;
+    let fixture = Fixture::start().await?;
+    let deaf_id = fixture.add("deaf", JobOptions::new().attempts(5)).await?;
     let endless = Backoff::custom("endless");
-    stage
+    fixture
         .add("fail", JobOptions::new().attempts(5).backoff(endless))
         .await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(2)
         .shutdown(ShutdownOptions::new().cancel_within(Duration::from_secs(3600)))
         .backoff_strategy("endless", |_| std::future::pending())
@@ -232,16 +232,16 @@ async fn unfinished_attempts_are_released_at_shutdown() -> TestResult {
     assert!(worker.cancel_job(&deaf_id).await?);
     let closed = worker.close_now().await;
     assert_eq!((closed.released, closed.abandoned), (2, 0));
-    assert_eq!(stage.queue.counts().await?.waiting, 2);
+    assert_eq!(fixture.queue.counts().await?.waiting, 2);
     Ok(())
 }
 
 /// Who resumes a worker ends the wait of whoever paused it.
 #[tokio::test]
 async fn resumed_worker_is_waited_for_no_longer() -> TestResult {
-    let stage = Fixture::start().await?;
-    stage.add("hang", JobOptions::new()).await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    let fixture = Fixture::start().await?;
+    fixture.add("hang", JobOptions::new()).await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
     eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
     let resume = async {
         eventually(DEADLINE, || async { worker.health().paused }).await?;
@@ -261,9 +261,9 @@ async fn waits_may_be_endless() -> TestResult {
     async fn limit(_: Job<Value>, _: Context) -> JobResult<()> {
         Ok(Outcome::RateLimited(Duration::MAX))
     }
-    let stage = Fixture::start().await?;
-    let id = stage.add("hang", JobOptions::new()).await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("hang", JobOptions::new()).await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .drain_delay(Duration::MAX)
         .start(obey)
         .await?;
@@ -279,12 +279,12 @@ async fn waits_may_be_endless() -> TestResult {
     };
     let (closed, _) = tokio::join!(worker.close_with(endless), cancel);
     assert_eq!((closed.released, closed.abandoned), (1, 0));
-    let manual = ManualWorker::new(&stage.client, "q")?;
+    let manual = ManualWorker::new(&fixture.client, "q")?;
     let fetched = manual.fetch_within("token", Duration::MAX).await?;
     let job = fetched.ok_or("nothing to fetch")?;
     let again = Ok::<Outcome<()>, _>(Outcome::Release);
     manual.finish(&job, "token", again).await?;
-    let builder = Worker::builder(&stage.client, "q").max_rate_limit_wait(Duration::MAX);
+    let builder = Worker::builder(&fixture.client, "q").max_rate_limit_wait(Duration::MAX);
     let mut events = builder.events();
     let worker = builder.start(limit).await?;
     while let Some(event) = events.next().await {
@@ -301,29 +301,29 @@ async fn waits_may_be_endless() -> TestResult {
 /// A lock that Redis cannot take is refused before a job leaves its list for it.
 #[tokio::test]
 async fn impossible_locks_are_refused_and_lose_no_job() -> TestResult {
-    let stage = Fixture::start().await?;
-    let id = stage.add("x", JobOptions::new()).await?;
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("x", JobOptions::new()).await?;
     for duration in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
-        let manual = ManualWorker::new(&stage.client, "q")?.lock_duration(duration);
+        let manual = ManualWorker::new(&fixture.client, "q")?.lock_duration(duration);
         let refused = manual.fetch("token").await;
         assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
-        let builder = Worker::builder(&stage.client, "q").lock_duration(duration);
+        let builder = Worker::builder(&fixture.client, "q").lock_duration(duration);
         let refused = builder.start(obey).await;
         assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     }
-    assert_eq!(stage.queue.state(&id).await?, Some(JobState::Waiting));
+    assert_eq!(fixture.queue.state(&id).await?, Some(JobState::Waiting));
     Ok(())
 }
 
 /// A worker of a closed client would wait for ever.
 #[tokio::test]
 async fn closed_client_starts_no_worker() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
     worker.close().await;
     assert!(worker.is_closed());
-    stage.client.close().await;
-    let refused = Worker::builder(&stage.client, "q").start(obey).await;
+    fixture.client.close().await;
+    let refused = Worker::builder(&fixture.client, "q").start(obey).await;
     assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
     Ok(())
 }
@@ -342,16 +342,16 @@ async fn outage_in_handlers_shows_in_health() -> TestResult {
         Err(Receipt(Error::Unreachable("nobody is there".into())).into())
     }
     let logs = Logs::capture();
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(write).await?;
-    stage.add("x", JobOptions::new()).await?;
-    stage.counts(|counts| counts.delayed == 1).await?;
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(write).await?;
+    fixture.add("x", JobOptions::new()).await?;
+    fixture.counts(|counts| counts.delayed == 1).await?;
     let trouble = worker.health().trouble.ok_or("it counts as healthy")?;
     assert!(trouble.reason.contains("nobody is there"), "{trouble:?}");
     let lines = logs.of(Level::WARN, "the job is postponed");
     assert!(lines[0].contains("nobody is there"), "{lines:?}");
-    stage.add("well", JobOptions::new()).await?;
-    stage.ended(1).await?;
+    fixture.add("well", JobOptions::new()).await?;
+    fixture.ended(1).await?;
     eventually(DEADLINE, || async { worker.health().is_healthy() }).await?;
     worker.close().await;
     Ok(())

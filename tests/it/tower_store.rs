@@ -69,11 +69,11 @@ fn store(sessions: Sessions) -> SessionStore {
 }
 
 async fn start() -> TestResult<(Fixture, SessionStore)> {
-    let stage = Fixture::start().await?;
-    let sessions = Sessions::builder(&stage.client)
+    let fixture = Fixture::start().await?;
+    let sessions = Sessions::builder(&fixture.client)
         .sealed_with(keyring())
         .build()?;
-    Ok((stage, store(sessions)))
+    Ok((fixture, store(sessions)))
 }
 
 /// A browser with one cookie.
@@ -121,7 +121,7 @@ fn out() -> (StatusCode, String) {
 /// A visitor's data comes with the cookie; Redis sees neither the cookie nor the data.
 #[tokio::test]
 async fn visitor_is_recognised_by_the_cookie() -> TestResult {
-    let (stage, store) = start().await?;
+    let (fixture, store) = start().await?;
     let (mut one, mut two) = (Browser::new(&store), Browser::new(&store));
     assert_eq!(one.get("/visit").await?, ok("1"));
     assert_eq!(one.get("/visit").await?, ok("2"));
@@ -129,12 +129,12 @@ async fn visitor_is_recognised_by_the_cookie() -> TestResult {
 
     let cookie = one.cookie.clone().ok_or("no cookie")?;
     let secret = cookie.split('=').nth(1).unwrap_or_default();
-    let keys = stage.shown(&["KEYS", "*"]).await?;
+    let keys = fixture.shown(&["KEYS", "*"]).await?;
     assert!(
         keys.contains("session:web:") && !keys.contains(secret),
         "{keys}"
     );
-    assert_eq!(stage.calls("scan").await?, 0);
+    assert_eq!(fixture.calls("scan").await?, 0);
     Ok(())
 }
 
@@ -172,9 +172,9 @@ async fn login_changes_the_cookie() -> TestResult {
 /// Logging out everywhere, listing and the limit hold for the middleware's sessions too.
 #[tokio::test]
 async fn user_of_the_middleware_is_known_by_the_index() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let two = NonZeroU32::new(2).ok_or("two")?;
-    let sessions = Sessions::builder(&stage.client)
+    let sessions = Sessions::builder(&fixture.client)
         .sealed_with(keyring())
         .max_per_user(two)
         .build()?;
@@ -187,7 +187,7 @@ async fn user_of_the_middleware_is_known_by_the_index() -> TestResult {
     ];
     for browser in &mut browsers {
         browser.get("/login/7").await?;
-        stage.client.clock().advance(Duration::from_secs(1));
+        fixture.client.clock().advance(Duration::from_secs(1));
     }
     assert_eq!(
         browsers[0].get("/who").await?,
@@ -253,7 +253,7 @@ fn record(data: &[(&str, Value)]) -> Record {
 #[tokio::test]
 async fn late_save_does_not_revive() -> TestResult {
     use tower_sessions::SessionStore as _;
-    let (stage, store) = start().await?;
+    let (fixture, store) = start().await?;
     let mut record = record(&[("user_id", json!("7"))]);
     store.create(&mut record).await?;
     assert_eq!(
@@ -264,7 +264,7 @@ async fn late_save_does_not_revive() -> TestResult {
     store.save(&record).await?;
     assert!(store.load(&record.id).await?.is_none());
     assert_eq!(
-        stage.server.int(&["DBSIZE"]).await?,
+        fixture.server.int(&["DBSIZE"]).await?,
         1,
         "the queue's settings only"
     );
@@ -275,11 +275,11 @@ async fn late_save_does_not_revive() -> TestResult {
 #[tokio::test]
 async fn session_of_the_middleware_ends() -> TestResult {
     use tower_sessions::SessionStore as _;
-    let (stage, store) = start().await?;
-    let now = stage.client.clock().now();
+    let (fixture, store) = start().await?;
+    let now = fixture.client.clock().now();
     let mut record = record(&[("visits", json!(1))]);
     store.create(&mut record).await?;
-    stage.client.clock().advance(Duration::from_secs(3600 - 30));
+    fixture.client.clock().advance(Duration::from_secs(3600 - 30));
     assert!(store.load(&record.id).await?.is_some());
     record.expiry_date += time::Duration::days(30);
     store.save(&record).await?;
@@ -287,7 +287,7 @@ async fn session_of_the_middleware_ends() -> TestResult {
     let ends = i128::from(now.as_millis() + 12 * HOUR);
     let at = loaded.expiry_date.unix_timestamp_nanos() / 1_000_000;
     assert!((ends..ends + 30_000).contains(&at), "{at} {ends}");
-    stage.client.clock().advance(Duration::from_secs(12 * 3600));
+    fixture.client.clock().advance(Duration::from_secs(12 * 3600));
     assert!(store.load(&record.id).await?.is_none());
     Ok(())
 }
@@ -295,10 +295,10 @@ async fn session_of_the_middleware_ends() -> TestResult {
 /// A rotation of keys leaves a session where it is, in the index too.
 #[tokio::test]
 async fn session_of_the_middleware_moves_to_the_active_key() -> TestResult {
-    let (stage, old) = start().await?;
+    let (fixture, old) = start().await?;
     let mut browser = Browser::new(&old);
     browser.get("/login/7").await?;
-    let sessions = Sessions::builder(&stage.client)
+    let sessions = Sessions::builder(&fixture.client)
         .sealed_with(rotated())
         .build()?;
     browser.app = app(store(sessions.clone()));
@@ -308,7 +308,7 @@ async fn session_of_the_middleware_moves_to_the_active_key() -> TestResult {
         "session:web:{}",
         listed.first().ok_or("not in the index")?.id()
     );
-    let data = stage.server.text(&["HGET", &key, "data"]).await?;
+    let data = fixture.server.text(&["HGET", &key, "data"]).await?;
     assert!(data.is_some_and(|data| data.starts_with("v1.k2.")));
     assert_eq!(sessions.destroy_all(&UserId::new("7")?).await?, 1);
     assert_eq!(browser.get("/who").await?, out());
@@ -318,10 +318,10 @@ async fn session_of_the_middleware_moves_to_the_active_key() -> TestResult {
 /// Without Redis the application answers with an error, and lets nobody in.
 #[tokio::test]
 async fn missing_server_lets_nobody_in() -> TestResult {
-    let (stage, store) = start().await?;
+    let (fixture, store) = start().await?;
     let mut browser = Browser::new(&store);
     browser.get("/login/7").await?;
-    stage.server.kill_hard();
+    fixture.server.kill_hard();
     assert_eq!(
         browser.get("/who").await?.0,
         StatusCode::INTERNAL_SERVER_ERROR

@@ -244,8 +244,8 @@ fn debug_output_has_no_secret() -> TestResult {
 /// Tokens lie in Redis sealed, for a time, and only under their own key.
 #[tokio::test]
 async fn vault_keeps_tokens_sealed() -> TestResult {
-    let stage = Fixture::start().await?;
-    let vault = Vault::new(stage.client.kv(), keyring());
+    let fixture = Fixture::start().await?;
+    let vault = Vault::new(fixture.client.kv(), keyring());
     vault.set("token:17", CANARY, DEADLINE).await?;
     assert_eq!(
         vault.get::<String>("token:17").await?.as_deref(),
@@ -253,24 +253,24 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
     );
     assert_eq!(vault.get::<String>("token:18").await?, None);
 
-    let stored = stage
+    let stored = fixture
         .server
         .text(&["GET", "token:17"])
         .await?
         .ok_or("gone")?;
     assert!(stored.starts_with("v1.k1.") && !stored.contains(CANARY));
     assert!(
-        matches!(stage.client.kv().ttl("token:17").await?, Ttl::ExpiresIn(left) if left <= DEADLINE)
+        matches!(fixture.client.kv().ttl("token:17").await?, Ttl::ExpiresIn(left) if left <= DEADLINE)
     );
     assert!(vault.set("token:17", CANARY, Duration::ZERO).await.is_err());
 
-    stage.server.cli(&["COPY", "token:17", "token:18"]).await?;
+    fixture.server.cli(&["COPY", "token:17", "token:18"]).await?;
     let moved = vault.get::<String>("token:18").await;
     assert!(
         matches!(moved, Err(VaultError::Open(OpenError::NotAuthentic))),
         "{moved:?}"
     );
-    stage.server.cli(&["SET", "token:18", "plain"]).await?;
+    fixture.server.cli(&["SET", "token:18", "plain"]).await?;
     let plain = vault.get::<String>("token:18").await;
     assert!(
         matches!(plain, Err(VaultError::Open(OpenError::Malformed(_)))),
@@ -293,13 +293,13 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
 /// After a rotation, reading moves values to the active key, and does not prolong their life.
 #[tokio::test]
 async fn vault_seals_anew_with_the_active_key() -> TestResult {
-    let stage = Fixture::start().await?;
-    let kv = stage.client.kv();
+    let fixture = Fixture::start().await?;
+    let kv = fixture.client.kv();
     let old = Vault::new(kv.clone(), keyring());
     old.set("k", CANARY, Duration::from_secs(1000)).await?;
-    stage.server.cli(&["PEXPIRE", "k", "500000"]).await?;
+    fixture.server.cli(&["PEXPIRE", "k", "500000"]).await?;
 
-    let stored = || async { stage.server.text(&["GET", "k"]).await };
+    let stored = || async { fixture.server.text(&["GET", "k"]).await };
     let still = Vault::new(kv.clone(), rotated()).without_resealing();
     assert_eq!(still.get::<String>("k").await?.as_deref(), Some(CANARY));
     assert!(
@@ -315,7 +315,7 @@ async fn vault_seals_anew_with_the_active_key() -> TestResult {
             .await?
             .is_some_and(|text| text.starts_with("v1.k2."))
     );
-    let left = stage.server.int(&["PTTL", "k"]).await?;
+    let left = fixture.server.int(&["PTTL", "k"]).await?;
     assert!((1..=500_000).contains(&left), "{left}");
     let alone = Vault::new(kv, Keyring::new(key("k2", 8)));
     assert_eq!(alone.get::<String>("k").await?.as_deref(), Some(CANARY));
@@ -333,16 +333,16 @@ struct Publish {
 /// their account only.
 #[tokio::test]
 async fn job_data_is_sealed_by_field() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let name = QueueName::new("post-publishing")?;
-    let queue: Queue<Publish> = Queue::open(&stage.client, name.as_str()).await?;
+    let queue: Queue<Publish> = Queue::open(&fixture.client, name.as_str()).await?;
     let data = Publish {
         account: "17".to_owned(),
         token: Sealed::seal(&keyring(), &AssociatedData::job(&name).about("17"), CANARY)?,
     };
     let added = queue.add_with("publish", &data, JobOptions::new()).await?;
     let key = format!("bull:post-publishing:{}", added.id);
-    let stored = stage
+    let stored = fixture
         .server
         .text(&["HGET", &key, "data"])
         .await?

@@ -19,22 +19,22 @@ use tower::{Layer, Service};
 /// Every way an attempt can end leaves the job where the rules say, with the right counters.
 #[tokio::test]
 async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let three = || JobOptions::new().attempts(3);
     let slow = Backoff::fixed(Duration::from_millis(20));
-    let plain = stage.add("ok", three()).await?;
-    let retried = stage.add("fail once", three()).await?;
-    let backed_off = stage.add("fail once", three().backoff(slow)).await?;
-    let failed = stage.add("fail", three()).await?;
-    let fatal = stage.add("give up", three()).await?;
-    let panicked = stage.add("panic", JobOptions::new().attempts(2)).await?;
-    let delayed = stage.add("delay once", three()).await?;
-    let released = stage.add("release once", three()).await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let plain = fixture.add("ok", three()).await?;
+    let retried = fixture.add("fail once", three()).await?;
+    let backed_off = fixture.add("fail once", three().backoff(slow)).await?;
+    let failed = fixture.add("fail", three()).await?;
+    let fatal = fixture.add("give up", three()).await?;
+    let panicked = fixture.add("panic", JobOptions::new().attempts(2)).await?;
+    let delayed = fixture.add("delay once", three()).await?;
+    let released = fixture.add("release once", three()).await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(3)
         .start(obey)
         .await?;
-    let counts = stage.ended(8).await?;
+    let counts = fixture.ended(8).await?;
     assert_eq!((counts.completed, counts.failed), (5, 3));
     for (id, started, made) in [
         (plain, 1, 1),
@@ -43,21 +43,21 @@ async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
         (delayed, 2, 1),
         (released, 2, 1),
     ] {
-        let job = stage.job(&id).await?;
+        let job = fixture.job(&id).await?;
         assert_eq!(
             (job.attempts_started, job.attempts_made),
             (started, made),
             "{}",
             job.name
         );
-        assert_eq!(stage.queue.state(&id).await?, Some(JobState::Completed));
+        assert_eq!(fixture.queue.state(&id).await?, Some(JobState::Completed));
     }
     for (id, made, reason) in [
         (failed, 3, "it failed"),
         (fatal, 1, "no use"),
         (panicked, 2, "handler panicked: it panicked"),
     ] {
-        let job = stage.job(&id).await?;
+        let job = fixture.job(&id).await?;
         assert_eq!(job.attempts_made, made, "{}", job.name);
         assert_eq!(job.failed_reason.as_deref(), Some(reason));
         assert_eq!(job.stack_traces.len(), made as usize);
@@ -69,11 +69,11 @@ async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
 /// A job may name the time it wants to go on at.
 #[tokio::test]
 async fn job_waits_until_the_time_it_names() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
-    let id = stage.add("delay until", JobOptions::new()).await?;
-    stage.ended(1).await?;
-    let job = stage.job(&id).await?;
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let id = fixture.add("delay until", JobOptions::new()).await?;
+    fixture.ended(1).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!((job.attempts_started, job.attempts_made), (2, 1));
     let started = job.processed_on.ok_or("not started")?;
     assert!(started.since(job.timestamp) >= Duration::from_millis(50));
@@ -84,8 +84,8 @@ async fn job_waits_until_the_time_it_names() -> TestResult {
 /// A worker that is asked to counts what it finished, and applies its own retention.
 #[tokio::test]
 async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .metrics(5)
         .max_started_attempts(2)
         .remove_on_complete(Retention::Remove)
@@ -93,10 +93,10 @@ async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
         .start(obey)
         .await?;
     for what in ["ok", "ok", "give up", "fail"] {
-        stage.add(what, JobOptions::new().attempts(9)).await?;
+        fixture.add(what, JobOptions::new().attempts(9)).await?;
     }
     let count = |kind: &'static str| {
-        let server = &stage.server;
+        let server = &fixture.server;
         async move {
             server
                 .text(&["HGET", &format!("bull:q:metrics:{kind}"), "count"])
@@ -110,10 +110,10 @@ async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
     })
     .await?;
     assert_eq!(count("completed").await?.as_deref(), Some("2"));
-    let counts = stage.queue.counts().await?;
+    let counts = fixture.queue.counts().await?;
     assert_eq!((counts.completed, counts.failed), (0, 1));
     // Two starts are all that the worker allows, whatever the job asks for.
-    let job = stage.job(&oxbull::JobId::existing("4")).await?;
+    let job = fixture.job(&oxbull::JobId::existing("4")).await?;
     assert_eq!(job.attempts_made, 2);
     worker.close().await;
     Ok(())
@@ -123,7 +123,7 @@ async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
 /// goes before all that wait.
 #[tokio::test]
 async fn jobs_run_in_order_of_priority() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     for (name, options) in [
         ("p5", JobOptions::new().priority(5)),
         ("first", JobOptions::new()),
@@ -131,9 +131,9 @@ async fn jobs_run_in_order_of_priority() -> TestResult {
         ("second", JobOptions::new()),
         ("lifo", JobOptions::new().lifo()),
     ] {
-        stage.add(name, options).await?;
+        fixture.add(name, options).await?;
     }
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .paused()
         .start(obey)
         .await?;
@@ -179,13 +179,13 @@ async fn pass(_: Job<Value>, context: Context<Arc<Gate>>) -> JobResult<()> {
 /// No more handlers run than the concurrency says, and it can be changed at any time.
 #[tokio::test]
 async fn concurrency_is_kept_and_can_change() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let gate = Gate::closed();
     let jobs = (0..30).map(|n| NewJob::new("gated", json!(n)));
-    for added in stage.queue.add_bulk(jobs).await? {
+    for added in fixture.queue.add_bulk(jobs).await? {
         added?;
     }
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(4)
         .state(Arc::clone(&gate))
         .start(pass)
@@ -198,12 +198,12 @@ async fn concurrency_is_kept_and_can_change() -> TestResult {
         })
     };
     running(4).await?;
-    assert_eq!(stage.queue.counts().await?.active, 4);
+    assert_eq!(fixture.queue.counts().await?.active, 4);
     worker.set_concurrency(7).await?;
     running(7).await?;
     assert_eq!(gate.most.load(Ordering::SeqCst), 7);
     gate.open.add_permits(30);
-    stage.ended(30).await?;
+    fixture.ended(30).await?;
     assert!(gate.most.load(Ordering::SeqCst) <= 7);
     assert!(worker.set_concurrency(0).await.is_err());
     worker.close().await;
@@ -213,14 +213,14 @@ async fn concurrency_is_kept_and_can_change() -> TestResult {
 /// Two hundred free slots fill in a few round trips.
 #[tokio::test]
 async fn many_slots_fill_in_a_few_calls() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let gate = Gate::closed();
     let jobs = (0..200).map(|n| NewJob::new("gated", json!(n)));
-    for added in stage.queue.add_bulk(jobs).await? {
+    for added in fixture.queue.add_bulk(jobs).await? {
         added?;
     }
-    let before = stage.calls("evalsha").await? + stage.calls("eval").await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let before = fixture.calls("evalsha").await? + fixture.calls("eval").await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(200)
         .skip_stalled_check()
         .state(Arc::clone(&gate))
@@ -230,10 +230,10 @@ async fn many_slots_fill_in_a_few_calls() -> TestResult {
         gate.running.load(Ordering::SeqCst) == 200
     })
     .await?;
-    let calls = stage.calls("evalsha").await? + stage.calls("eval").await? - before;
+    let calls = fixture.calls("evalsha").await? + fixture.calls("eval").await? - before;
     assert!(calls <= 6, "{calls} calls for 200 slots");
     gate.open.add_permits(200);
-    stage.ended(200).await?;
+    fixture.ended(200).await?;
     worker.close().await;
     Ok(())
 }
@@ -241,10 +241,10 @@ async fn many_slots_fill_in_a_few_calls() -> TestResult {
 /// An idle worker relies on one blocking read; workers of one client share it.
 #[tokio::test]
 async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let mut workers = Vec::new();
     for queue in ["q", "r", "s"] {
-        let worker = Worker::builder(&stage.client, queue)
+        let worker = Worker::builder(&fixture.client, queue)
             .name("quiet")
             .drain_delay(Duration::from_secs(60))
             .start(obey)
@@ -257,11 +257,11 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
             .count()
     };
     eventually(DEADLINE, || async {
-        let list = stage.server.text(&["CLIENT", "LIST"]).await.ok()??;
+        let list = fixture.server.text(&["CLIENT", "LIST"]).await.ok()??;
         (blocked(&list) == 1 && list.matches(":w:quiet").count() == 3).then_some(())
     })
     .await?;
-    let list = stage
+    let list = fixture
         .server
         .text(&["CLIENT", "LIST"])
         .await?
@@ -270,7 +270,7 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
     assert_eq!(list.lines().count(), 1 + 1 + 3 + 1, "{list}");
     // All three are woken through it.
     for queue in ["q", "r", "s"] {
-        let queue: Queue<Value> = Queue::open(&stage.client, queue).await?;
+        let queue: Queue<Value> = Queue::open(&fixture.client, queue).await?;
         queue.add("job", &json!({})).await?;
         eventually(DEADLINE, || async {
             queue
@@ -289,18 +289,18 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
 /// A delayed job whose marker was lost runs all the same.
 #[tokio::test]
 async fn overdue_job_without_a_marker_is_found() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .drain_delay(Duration::from_millis(300))
         .paused()
         .start(obey)
         .await?;
-    stage
+    fixture
         .add("late", JobOptions::new().delay(Duration::from_millis(50)))
         .await?;
-    stage.server.cli(&["DEL", "bull:q:marker"]).await?;
+    fixture.server.cli(&["DEL", "bull:q:marker"]).await?;
     worker.resume().await?;
-    stage.ended(1).await?;
+    fixture.ended(1).await?;
     worker.close().await;
     Ok(())
 }
@@ -308,19 +308,19 @@ async fn overdue_job_without_a_marker_is_found() -> TestResult {
 /// The worker's limit and its handlers' own limits hold back the queue, without using attempts.
 #[tokio::test]
 async fn rate_limits_hold_jobs_back() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(10)
         .rate_limit(JobRateLimit::new(2, Duration::from_millis(400)))
         .start(obey)
         .await?;
     for _ in 0..5 {
-        stage.add("ok", JobOptions::new()).await?;
+        fixture.add("ok", JobOptions::new()).await?;
     }
-    stage.ended(5).await?;
+    fixture.ended(5).await?;
     let mut starts = Vec::new();
     for id in 1..=5 {
-        let job = stage.job(&oxbull::JobId::existing(id.to_string())).await?;
+        let job = fixture.job(&oxbull::JobId::existing(id.to_string())).await?;
         starts.push(job.processed_on.ok_or("not started")?.as_millis());
     }
     starts.sort_unstable();
@@ -329,9 +329,9 @@ async fn rate_limits_hold_jobs_back() -> TestResult {
         starts[2] - starts[0] >= 350 && starts[4] - starts[2] >= 350,
         "{starts:?}"
     );
-    let limited = stage.add("limit once", JobOptions::new()).await?;
-    stage.ended(6).await?;
-    let job = stage.job(&limited).await?;
+    let limited = fixture.add("limit once", JobOptions::new()).await?;
+    fixture.ended(6).await?;
+    let job = fixture.job(&limited).await?;
     assert_eq!((job.attempts_started, job.attempts_made), (2, 1));
     worker.close().await;
     Ok(())
@@ -340,17 +340,17 @@ async fn rate_limits_hold_jobs_back() -> TestResult {
 /// A paused queue stops every worker; a paused worker stops itself only.
 #[tokio::test]
 async fn pauses_hold_jobs_until_resumed() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
-    stage.queue.pause().await?;
-    stage.add("ok", JobOptions::new()).await?;
-    assert!(stage.queue.is_paused().await?);
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    fixture.queue.pause().await?;
+    fixture.add("ok", JobOptions::new()).await?;
+    assert!(fixture.queue.is_paused().await?);
     worker.pause().await?;
-    stage.queue.resume().await?;
-    assert_eq!(stage.queue.counts().await?.waiting, 1);
+    fixture.queue.resume().await?;
+    assert_eq!(fixture.queue.counts().await?.waiting, 1);
     assert!(worker.health().paused);
     worker.resume().await?;
-    stage.ended(1).await?;
+    fixture.ended(1).await?;
     worker.close().await;
     Ok(())
 }
@@ -358,15 +358,15 @@ async fn pauses_hold_jobs_until_resumed() -> TestResult {
 /// Global concurrency bounds all workers together.
 #[tokio::test]
 async fn global_concurrency_bounds_all_workers() -> TestResult {
-    let stage = Fixture::start().await?;
-    stage
+    let fixture = Fixture::start().await?;
+    fixture
         .server
         .cli(&["HSET", "bull:q:meta", "concurrency", "2"])
         .await?;
     let gate = Gate::closed();
     let mut workers = Vec::new();
     for _ in 0..2 {
-        let worker = Worker::builder(&stage.client, "q")
+        let worker = Worker::builder(&fixture.client, "q")
             .concurrency(5)
             .drain_delay(Duration::from_millis(50))
             .state(Arc::clone(&gate))
@@ -375,14 +375,14 @@ async fn global_concurrency_bounds_all_workers() -> TestResult {
         workers.push(worker);
     }
     for n in 0..10 {
-        stage.queue.add("gated", &json!(n)).await?;
+        fixture.queue.add("gated", &json!(n)).await?;
     }
     eventually(DEADLINE, || async {
         gate.running.load(Ordering::SeqCst) == 2
     })
     .await?;
     gate.open.add_permits(10);
-    stage.ended(10).await?;
+    fixture.ended(10).await?;
     assert_eq!(gate.most.load(Ordering::SeqCst), 2);
     for worker in workers {
         worker.close().await;
@@ -393,14 +393,14 @@ async fn global_concurrency_bounds_all_workers() -> TestResult {
 /// An attempt that takes too long fails; its handler is dropped.
 #[tokio::test]
 async fn timeout_fails_the_attempt() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .timeout(Duration::from_millis(50))
         .start(obey)
         .await?;
-    let id = stage.add("hang", JobOptions::new().attempts(2)).await?;
-    stage.ended(1).await?;
-    let job = stage.job(&id).await?;
+    let id = fixture.add("hang", JobOptions::new().attempts(2)).await?;
+    fixture.ended(1).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!(job.attempts_made, 2);
     assert_eq!(
         job.failed_reason.as_deref(),
@@ -413,8 +413,8 @@ async fn timeout_fails_the_attempt() -> TestResult {
 /// A custom strategy decides about waits and about giving up.
 #[tokio::test]
 async fn custom_backoff_is_asked() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .backoff_strategy("mine", |failed: FailedAttempt| async move {
             let again = failed.attempt < 2 && failed.error.reason() == "it failed";
             again.then_some(Duration::from_millis(5))
@@ -424,9 +424,9 @@ async fn custom_backoff_is_asked() -> TestResult {
     let options = JobOptions::new()
         .attempts(9)
         .backoff(Backoff::custom("mine"));
-    let id = stage.add("fail", options).await?;
-    stage.ended(1).await?;
-    assert_eq!(stage.job(&id).await?.attempts_made, 2);
+    let id = fixture.add("fail", options).await?;
+    fixture.ended(1).await?;
+    assert_eq!(fixture.job(&id).await?.attempts_made, 2);
     worker.close().await;
     Ok(())
 }
@@ -434,13 +434,13 @@ async fn custom_backoff_is_asked() -> TestResult {
 /// Only the newest stack traces are kept.
 #[tokio::test]
 async fn stack_traces_are_limited() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
-    let id = stage
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let id = fixture
         .add("fail", JobOptions::new().attempts(4).stack_trace_limit(2))
         .await?;
-    stage.ended(1).await?;
-    assert_eq!(stage.job(&id).await?.stack_traces.len(), 2);
+    fixture.ended(1).await?;
+    assert_eq!(fixture.job(&id).await?.stack_traces.len(), 2);
     worker.close().await;
     Ok(())
 }
@@ -461,8 +461,8 @@ async fn stack_traces_lead_to_the_line() -> TestResult {
             _ => panic!("no {}", job.name()),
         }
     }
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .layer(tower::util::MapErrLayer::new(|error| {
             oxbull::BoxError::from(Wrapped(error))
         }))
@@ -471,12 +471,12 @@ async fn stack_traces_lead_to_the_line() -> TestResult {
     let mut ids = Vec::new();
     for name in ["made", "converted", "panicked"] {
         let options = JobOptions::new().attempts(2);
-        ids.push(stage.queue.add_with(name, &json!({}), options).await?.id);
+        ids.push(fixture.queue.add_with(name, &json!({}), options).await?.id);
     }
-    stage.ended(3).await?;
+    fixture.ended(3).await?;
     let mut traces = Vec::new();
     for id in &ids {
-        let job = stage.job(id).await?;
+        let job = fixture.job(id).await?;
         traces.push((job.attempts_made, job.stack_traces.concat()));
     }
     let line = |text| line_of(include_str!("working.rs"), text);
@@ -518,17 +518,17 @@ async fn strict(_: Job<Strict>, _: Context) -> JobResult<()> {
 /// may know the type. It names the reason, and stays.
 #[tokio::test]
 async fn undecodable_data_fails_and_stays() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q").start(strict).await?;
-    let id = stage.add("ok", JobOptions::new().attempts(5)).await?;
-    let fine = stage.queue.add("fine", &json!({ "count": 3 })).await?.id;
-    stage.ended(2).await?;
-    let job = stage.job(&id).await?;
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q").start(strict).await?;
+    let id = fixture.add("ok", JobOptions::new().attempts(5)).await?;
+    let fine = fixture.queue.add("fine", &json!({ "count": 3 })).await?.id;
+    fixture.ended(2).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!(job.attempts_made, 5);
     assert_eq!(job.raw_data, r#"{"do":"ok"}"#);
     let reason = job.failed_reason.unwrap_or_default();
     assert!(reason.contains("missing field `count`"), "{reason}");
-    assert_eq!(stage.queue.state(&fine).await?, Some(JobState::Completed));
+    assert_eq!(fixture.queue.state(&fine).await?, Some(JobState::Completed));
     worker.close().await;
     Ok(())
 }
@@ -575,15 +575,15 @@ where
 /// Layers see every attempt.
 #[tokio::test]
 async fn layers_wrap_every_attempt() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let calls = Arc::new(AtomicUsize::new(0));
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .layer(CountLayer(Arc::clone(&calls)))
         .start(obey)
         .await?;
-    stage.add("ok", JobOptions::new()).await?;
-    stage.add("fail", JobOptions::new().attempts(3)).await?;
-    stage.ended(2).await?;
+    fixture.add("ok", JobOptions::new()).await?;
+    fixture.add("fail", JobOptions::new().attempts(3)).await?;
+    fixture.ended(2).await?;
     assert_eq!(calls.load(Ordering::SeqCst), 4);
     worker.close().await;
     Ok(())
@@ -592,19 +592,19 @@ async fn layers_wrap_every_attempt() -> TestResult {
 /// A reader that never reads costs nothing and can see what it missed.
 #[tokio::test]
 async fn unread_events_are_bounded() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(50)
         .paused()
         .start(obey)
         .await?;
     let mut events = worker.events();
     let jobs = (0..2000).map(|_| NewJob::new("ok", json!({})));
-    for added in stage.queue.add_bulk(jobs).await? {
+    for added in fixture.queue.add_bulk(jobs).await? {
         added?;
     }
     worker.resume().await?;
-    stage.ended(2000).await?;
+    fixture.ended(2000).await?;
     worker.close().await;
     drop(worker);
     let mut seen = 0_u64;
@@ -623,8 +623,8 @@ async fn unread_events_are_bounded() -> TestResult {
 /// used.
 #[tokio::test]
 async fn jobs_beyond_the_deadline_go_back() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .shutdown(
             ShutdownOptions::new()
                 .finish_within(Duration::from_millis(50))
@@ -632,38 +632,38 @@ async fn jobs_beyond_the_deadline_go_back() -> TestResult {
         )
         .start(obey)
         .await?;
-    let id = stage.add("hang", JobOptions::new()).await?;
-    stage.counts(|counts| counts.active == 1).await?;
-    stage.add("ok", JobOptions::new()).await?;
+    let id = fixture.add("hang", JobOptions::new()).await?;
+    fixture.counts(|counts| counts.active == 1).await?;
+    fixture.add("ok", JobOptions::new()).await?;
     assert_eq!(worker.close().await.abandoned, 0);
-    let job = stage.job(&id).await?;
+    let job = fixture.job(&id).await?;
     assert_eq!(
         (job.attempts_started, job.attempts_made, job.stalled),
         (1, 0, 0)
     );
     assert_eq!(
-        stage
+        fixture
             .server
             .text(&["LINDEX", "bull:q:wait", "-1"])
             .await?
             .as_deref(),
         Some(id.as_str())
     );
-    assert_eq!(stage.server.int(&["EXISTS", "bull:q:1:lock"]).await?, 0);
+    assert_eq!(fixture.server.int(&["EXISTS", "bull:q:1:lock"]).await?, 0);
     Ok(())
 }
 
 /// Handlers that end in time are not cancelled, and nothing is started meanwhile.
 #[tokio::test]
 async fn closing_lets_handlers_finish() -> TestResult {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let gate = Gate::closed();
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .state(Arc::clone(&gate))
         .start(pass)
         .await?;
     for n in 0..2 {
-        stage.queue.add("gated", &json!(n)).await?;
+        fixture.queue.add("gated", &json!(n)).await?;
     }
     eventually(DEADLINE, || async {
         gate.running.load(Ordering::SeqCst) == 1
@@ -671,7 +671,7 @@ async fn closing_lets_handlers_finish() -> TestResult {
     .await?;
     let (closed, ()) = tokio::join!(worker.close(), async { gate.open.add_permits(5) });
     assert_eq!(closed.abandoned, 0);
-    let counts = stage.queue.counts().await?;
+    let counts = fixture.queue.counts().await?;
     assert_eq!((counts.completed, counts.waiting, counts.active), (1, 1, 0));
     assert!(matches!(worker.pause().await, Err(Error::Closed)));
     Ok(())
@@ -701,21 +701,21 @@ async fn write_twice(job: Job<Value>, context: Context<Arc<Talk>>) -> JobResult<
 /// A handler that was frozen beyond its lock must not undo what the job's next worker wrote.
 #[tokio::test]
 async fn handler_without_its_lock_writes_no_data() -> TestResult {
-    let stage = Fixture::start().await?;
-    let id = stage.add("ok", JobOptions::new()).await?;
+    let fixture = Fixture::start().await?;
+    let id = fixture.add("ok", JobOptions::new()).await?;
     let talk = Arc::new(Talk {
         begun: Semaphore::new(0),
         go_on: Semaphore::new(0),
         refusals: tokio::sync::Mutex::default(),
     });
-    let worker = Worker::builder(&stage.client, "q")
+    let worker = Worker::builder(&fixture.client, "q")
         .state(Arc::clone(&talk))
         .start(write_twice)
         .await?;
     let lock = format!("bull:q:{id}:lock");
     for take_over in [vec!["SET", &lock, "another's"], vec!["DEL", &lock]] {
         talk.begun.acquire().await?.forget();
-        stage.server.cli(&take_over).await?;
+        fixture.server.cli(&take_over).await?;
         talk.go_on.add_permits(1);
     }
     talk.begun.acquire().await?.forget();
@@ -729,10 +729,10 @@ async fn handler_without_its_lock_writes_no_data() -> TestResult {
         sources,
         [Some(Refusal::LockLost), Some(Refusal::LockMissing)]
     );
-    assert_eq!(stage.job(&id).await?.data::<String>()?, "in time");
+    assert_eq!(fixture.job(&id).await?.data::<String>()?, "in time");
     // Whoever is no handler may write whenever it likes.
-    stage.queue.update_data(&id, &json!("by hand")).await?;
-    assert_eq!(stage.job(&id).await?.data::<String>()?, "by hand");
+    fixture.queue.update_data(&id, &json!("by hand")).await?;
+    assert_eq!(fixture.job(&id).await?.data::<String>()?, "by hand");
     worker.close_now().await;
     Ok(())
 }

@@ -45,10 +45,10 @@ async fn connect_without_a_server_says_where_and_why() -> TestResult {
 async fn connect_waits_for_a_server_that_is_starting() -> TestResult {
     let server = RedisServer::start().await?;
     server.kill_hard();
-    let config = ClientConfig::from_url(&server.url())?.start_deadline(SOON);
+    let config = ClientConfig::from_url(&server.url())?.start_deadline(DEADLINE);
     let (client, restarted) = tokio::join!(Client::connect(config), server.restart());
     restarted?;
-    assert!(client?.health(SOON).await.is_up());
+    assert!(client?.health(DEADLINE).await.is_up());
     Ok(())
 }
 
@@ -57,7 +57,7 @@ async fn connect_waits_for_a_server_that_is_starting() -> TestResult {
 async fn wrong_password_is_denied_and_never_shown() -> TestResult {
     let logs = Logs::capture();
     let server = RedisServer::builder().password("right").start().await?;
-    let base = ClientConfig::new().port(server.port()).start_deadline(SOON);
+    let base = ClientConfig::new().port(server.port()).start_deadline(DEADLINE);
     for config in [
         base.clone(),
         base.clone().password("hunter2"),
@@ -196,7 +196,7 @@ async fn needless_password_is_a_warning() -> TestResult {
     let logs = Logs::capture();
     let server = RedisServer::start().await?;
     let client = Client::connect(config(&server.url())?.password("hunter2")).await?;
-    assert!(client.health(SOON).await.is_up());
+    assert!(client.health(DEADLINE).await.is_up());
     assert_eq!(logs.of(Level::WARN, "a password is set").len(), 1);
     assert!(!logs.all().contains("hunter2"));
     Ok(())
@@ -218,10 +218,10 @@ async fn loading_server_is_waited_for() -> TestResult {
     })
     .await?;
     let config = ClientConfig::from_url(&server.url())?
-        .start_deadline(SOON)
+        .start_deadline(DEADLINE)
         .retries(0);
     let client = Client::connect(config).await?;
-    assert!(client.health(SOON).await.is_up());
+    assert!(client.health(DEADLINE).await.is_up());
     assert_eq!(asked.load(Ordering::Relaxed), 3);
     Ok(())
 }
@@ -266,7 +266,7 @@ async fn evicting_policy_is_a_warning_or_an_error() -> TestResult {
     let logs = Logs::capture();
     let server = RedisServer::start_with(&["maxmemory-policy allkeys-lru"]).await?;
     let client = Client::connect(config(&server.url())?).await?;
-    let health = client.health(SOON).await;
+    let health = client.health(DEADLINE).await;
     assert_eq!(health.eviction_policy.as_deref(), Some("allkeys-lru"));
     assert_eq!(logs.of(Level::WARN, "allkeys-lru").len(), 1);
 
@@ -296,7 +296,7 @@ async fn full_server_is_named_and_tried_again() -> TestResult {
     assert!(matches!(error, Error::Unreachable(_)), "{text}");
     assert!(text.contains("max number of clients"), "{text}");
     drop(first);
-    Client::connect(config(&server.url())?.start_deadline(SOON)).await?;
+    Client::connect(config(&server.url())?.start_deadline(DEADLINE)).await?;
     Ok(())
 }
 

@@ -18,9 +18,9 @@ async fn client_is_back_after_a_server_restart() -> TestResult {
     client.kv().set_text("k", "kept").await?;
     server.kill_hard();
     let away = async || client.kv().get_text("k").await.is_err();
-    eventually(SOON, away).await?;
+    eventually(DEADLINE, away).await?;
     server.restart().await?;
-    let value = eventually(SOON, async || client.kv().get_text("k").await).await?;
+    let value = eventually(DEADLINE, async || client.kv().get_text("k").await).await?;
     assert_eq!(value.as_deref(), Some("kept"));
     settles_at(&server, 1).await?;
     Ok(())
@@ -78,7 +78,7 @@ async fn outage_is_logged_without_a_flood() -> TestResult {
     assert_eq!(logs.of(Level::INFO, "redis connected").len(), 1);
     server.kill_hard();
     let started = std::time::Instant::now();
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         logs.of(Level::ERROR, "redis connection failed").len() >= 3
     })
     .await?;
@@ -100,7 +100,7 @@ async fn outage_is_logged_without_a_flood() -> TestResult {
 async fn health_follows_the_server() -> TestResult {
     let server = RedisServer::start().await?;
     let client = Client::connect(config(&server.url())?).await?;
-    assert!(client.health(SOON).await.is_up());
+    assert!(client.health(DEADLINE).await.is_up());
     server.freeze()?;
     let health = client.health(Duration::from_millis(100)).await;
     assert!(
@@ -108,9 +108,9 @@ async fn health_follows_the_server() -> TestResult {
         "{health:?}"
     );
     server.thaw()?;
-    eventually(SOON, async || client.health(SOON).await.is_up()).await?;
+    eventually(DEADLINE, async || client.health(DEADLINE).await.is_up()).await?;
     server.kill_hard();
-    eventually(SOON, async || !client.health(SOON).await.is_up()).await?;
+    eventually(DEADLINE, async || !client.health(DEADLINE).await.is_up()).await?;
     Ok(())
 }
 
@@ -159,8 +159,8 @@ async fn callers_without_patience_do_not_hide_a_silent_peer() -> TestResult {
         proxy.half_open();
         proxy.pass().await?;
     }
-    eventually(SOON, async || client.health(SHORT).await.is_up()).await?;
-    eventually(SOON, async || patient(client.cache()).await).await?;
+    eventually(DEADLINE, async || client.health(SHORT).await.is_up()).await?;
+    eventually(DEADLINE, async || patient(client.cache()).await).await?;
     Ok(())
 }
 

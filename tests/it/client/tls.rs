@@ -19,7 +19,7 @@ async fn port_without_tls_is_reported_before_the_deadline() -> TestResult {
         .tls(TlsOptions::new().roots_pem(std::fs::read(authority)?))
         .start_deadline(forever)
         .connect_timeout(forever);
-    let error = tokio::time::timeout(SOON, Client::connect(config)).await?;
+    let error = tokio::time::timeout(DEADLINE, Client::connect(config)).await?;
     assert!(matches!(error, Err(Error::Unreachable(_))), "{error:?}");
     Ok(())
 }
@@ -90,7 +90,7 @@ async fn tls_presents_its_client_certificate() -> TestResult {
     let (certificate, key) = client_certificate(dir.path(), &files)?;
     let known = trusting.client_pem(certificate, &key);
     let client = Client::connect(base.tls(known)).await?;
-    assert!(client.health(SOON).await.is_up());
+    assert!(client.health(DEADLINE).await.is_up());
     Ok(())
 }
 

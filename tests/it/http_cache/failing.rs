@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::Level;
 
-use super::{App, SOON, TestResult, by_header, numbered, patient};
+use super::{App, DEADLINE, TestResult, by_header, numbered, patient};
 
 /// An entry that cannot be stored leaves no lock behind, which others would wait for.
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn lock_is_given_up_when_storing_fails() -> TestResult {
     assert_eq!((stats.stores, stats.errors), (0, 1));
     // Nothing is left but the odd key: refused before the first write.
     let left = || server.int(&["DBSIZE"]);
-    eventually(SOON, async || left().await.is_ok_and(|keys| keys == 1)).await?;
+    eventually(DEADLINE, async || left().await.is_ok_and(|keys| keys == 1)).await?;
     Ok(())
 }
 
@@ -73,13 +73,13 @@ async fn broken_redis_is_a_miss() -> TestResult {
     miss("dead").await?;
     server.restart_with(&["maxmemory 1"]).await?;
     // It answers again, and refuses every write.
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         let before = app.layer.stats().errors;
         app.get("/x").await.is_ok_and(|a| a.cache() == "miss") && app.layer.stats().errors > before
     })
     .await?;
     server.cli(&["CONFIG", "SET", "maxmemory", "0"]).await?;
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         app.get("/x").await.is_ok_and(|a| a.cache() == "hit")
     })
     .await?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
-use super::{App, SOON, TestResult, patient};
+use super::{App, DEADLINE, TestResult, patient};
 
 /// When the handler fails, an old response is better than none; without one the failure shows.
 #[tokio::test]
@@ -151,7 +151,7 @@ async fn answer_made_during_an_invalidation_is_not_stored() -> TestResult {
     let app = App::start(&server.url(), patient(), handler).await?;
     let call = app.get("/x");
     let change = async {
-        eventually(SOON, async || app.runs() == 1).await?;
+        eventually(DEADLINE, async || app.runs() == 1).await?;
         app.layer.invalidate("t").await?;
         gate.add_permits(9);
         TestResult::Ok(())

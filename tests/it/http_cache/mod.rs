@@ -20,6 +20,8 @@ use oxbull::client::Client;
 use oxbull::client::ClientConfig;
 use oxbull::http::CacheLayer;
 use oxbull::http::CacheOptions;
+use oxbull_testkit::DEADLINE;
+use oxbull_testkit::TestResult;
 use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -27,18 +29,14 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tower::ServiceExt;
 
-type TestResult<T = ()> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
 /// Where the clocks of the tests stand.
 const START: i64 = 1_795_647_600_000;
-/// Bounds liveness only.
-const SOON: Duration = Duration::from_secs(30);
 /// An answer of Redis is waited for as long as it takes, but where a test is about that.
 fn patient() -> CacheOptions {
     CacheOptions::default()
-        .deadline(SOON)
-        .wait(SOON)
-        .lease(SOON)
+        .deadline(DEADLINE)
+        .wait(DEADLINE)
+        .lease(DEADLINE)
 }
 
 /// Whom the tests' requests are from: a header, as nothing here logs anybody in.

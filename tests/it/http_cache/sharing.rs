@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::{App, SOON, TestResult, numbered, patient};
+use super::{App, DEADLINE, TestResult, numbered, patient};
 
 /// A hundred simultaneous misses in two processes run the handler once.
 #[tokio::test]
@@ -41,7 +41,7 @@ async fn simultaneous_misses_run_the_handler_once() -> TestResult {
     let calls = join_all((0..50).flat_map(|_| apps.iter().map(|app| app.get("/x"))));
     let open = async {
         // The other process has looked and found that it must wait.
-        eventually(SOON, async || {
+        eventually(DEADLINE, async || {
             let stats = server.info("commandstats").await.unwrap_or_default();
             let calls = stats
                 .get("cmdstat_evalsha")
@@ -89,7 +89,7 @@ async fn processes_run_the_handler_once_together() -> TestResult {
     };
     let mut processes = (0..3).map(start).collect::<TestResult<Vec<_>>>()?;
     let lines = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap_or_default();
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         // Every request has looked and found nothing; each claim of a lock looks once more.
         let stats = server.info("commandstats").await.unwrap_or_default();
         let calls = |name: &str| -> usize {
@@ -104,7 +104,7 @@ async fn processes_run_the_handler_once_together() -> TestResult {
     .await?;
     std::fs::write(folder.path().join("open"), "")?;
     for process in &mut processes {
-        let ended = eventually(SOON, || {
+        let ended = eventually(DEADLINE, || {
             let ended = process.0.try_wait().ok().flatten();
             std::future::ready(ended.ok_or("it runs"))
         });
@@ -130,7 +130,7 @@ async fn visit(url: &str, folder: std::path::PathBuf, requests: usize) -> TestRe
         let site = site.clone();
         async move {
             let noted = note(&site, "runs", "run\n");
-            let open = eventually(SOON, async || site.join("open").exists()).await;
+            let open = eventually(DEADLINE, async || site.join("open").exists()).await;
             assert!(noted.is_ok() && open.is_ok());
             Json(run).into_response()
         }
@@ -182,7 +182,7 @@ async fn requests_for_what_cannot_be_stored_run_side_by_side() -> TestResult {
     };
     // Giving the first lock up is waited for by nobody.
     let lock = ["EXISTS", "api:lock:GET:/x:anonymous"];
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         server.int(&lock).await.is_ok_and(|locks| locks == 0)
     })
     .await?;
@@ -272,7 +272,7 @@ async fn next_request_takes_over_from_a_caller_that_left() -> TestResult {
         tokio::spawn(async move { app.get("/x").await })
     };
     let leaver = calling(&app);
-    eventually(SOON, async || app.runs() == 1).await?;
+    eventually(DEADLINE, async || app.runs() == 1).await?;
     let waiting: Vec<_> = (0..5).map(|_| calling(&app)).collect();
     leaver.abort();
     for call in waiting {
@@ -300,13 +300,13 @@ async fn lock_is_renewed_while_the_handler_runs() -> TestResult {
     let key = "api:lock:GET:/x:anonymous";
     let call = app.get("/x");
     let check = async {
-        eventually(SOON, async || {
+        eventually(DEADLINE, async || {
             server.int(&["EXISTS", key]).await.is_ok_and(|n| n == 1)
         })
         .await?;
         // A lease that is almost over is made whole again.
         server.cli(&["PEXPIRE", key, "400"]).await?;
-        eventually(SOON, async || {
+        eventually(DEADLINE, async || {
             server
                 .int(&["PTTL", key])
                 .await

@@ -15,7 +15,7 @@ use oxbull_testkit::eventually;
 use std::time::Duration;
 use tower::ServiceExt;
 
-use super::{App, SOON, TestResult, by_header, numbered, patient};
+use super::{App, DEADLINE, TestResult, by_header, numbered, patient};
 
 /// A cached endpoint is slow once and fast after, and its key is the one other clients compute.
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn responses_for_one_reader_are_not_stored() -> TestResult {
     assert_eq!(app.send(part).await?.cache(), "bypass");
     let long = format!("/{}", "x".repeat(2_048));
     assert_eq!(app.get(&long).await?.cache(), "bypass");
-    eventually(SOON, async || {
+    eventually(DEADLINE, async || {
         server.int(&["DBSIZE"]).await.is_ok_and(|keys| keys == 0)
     })
     .await?;

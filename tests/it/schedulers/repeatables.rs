@@ -30,13 +30,13 @@ impl Repeatable {
         Self::new("rep::::60000", MINUTELY, slot, repeat)
     }
 
-    async fn store(&self, scene: &Scene) -> TestResult {
+    async fn store(&self, setup: &Setup) -> TestResult {
         let opts = json!({
             "prevMillis": self.slot, "timestamp": START, "removeOnComplete": 5, "jobId": self.id,
             "repeat": self.repeat, "delay": 54_627, "attempts": 3, "future": [],
         });
         let opts = opts.to_string();
-        scene
+        setup
             .redis(&["ZADD", "repeat", &self.slot.to_string(), self.key])
             .await?;
         let fields = [
@@ -55,10 +55,10 @@ impl Repeatable {
             "delay",
             "54627",
         ];
-        scene
+        setup
             .redis(&[&["HSET", &self.id], fields.as_slice()].concat())
             .await?;
-        scene.redis(&["LPUSH", "wait", &self.id]).await?;
+        setup.redis(&["LPUSH", "wait", &self.id]).await?;
         Ok(())
     }
 }
@@ -66,9 +66,9 @@ impl Repeatable {
 /// Stands for `rep` and the key `rep::::60000` in the ids of jobs.
 const MINUTELY: &str = "dcb5dfe22e7579bf113931d3d286d62f";
 
-async fn opts(scene: &Scene, id: &str) -> TestResult<Value> {
+async fn opts(setup: &Setup, id: &str) -> TestResult<Value> {
     let key = format!("bull:q:{id}");
-    let opts = scene.stage.server.text(&["HGET", &key, "opts"]).await?;
+    let opts = setup.fixture.server.text(&["HGET", &key, "opts"]).await?;
     Ok(serde_json::from_str(&opts.ok_or("it is not there")?)?)
 }
 
@@ -124,19 +124,19 @@ async fn repeatable_of_bullmq_4_is_carried_on_as_bullmq_5_does() -> TestResult {
             0,
         ),
     ] {
-        let scene = Scene::start().await?;
-        repeatable.store(&scene).await?;
-        scene.at(MINUTE);
-        let job = scene.fetch().await?;
+        let setup = Setup::start().await?;
+        repeatable.store(&setup).await?;
+        setup.at(MINUTE);
+        let job = setup.fetch().await?;
         assert_eq!(job.id.as_str(), repeatable.id);
-        let record = scene.queue().scheduler(repeatable.key).await?;
+        let record = setup.queue().scheduler(repeatable.key).await?;
         let slot = record.ok_or("it is gone")?.next.as_millis();
         assert!(slot > repeatable.slot, "{} goes on", repeatable.key);
         if next.is_empty() {
-            assert_eq!(scene.queue().counts().await?.delayed, 1);
+            assert_eq!(setup.queue().counts().await?.delayed, 1);
             continue;
         }
-        let made = scene.queue().job(&JobId::existing(next.as_str())).await?;
+        let made = setup.queue().job(&JobId::existing(next.as_str())).await?;
         let made = made.ok_or(format!("{next} is not there"))?;
         assert_eq!(
             (
@@ -150,15 +150,15 @@ async fn repeatable_of_bullmq_4_is_carried_on_as_bullmq_5_does() -> TestResult {
         let mut repeat = repeatable.repeat.clone();
         repeat["count"] = json!(2);
         assert_eq!(
-            opts(&scene, &next).await?,
+            opts(&setup, &next).await?,
             json!({
                 "jobId": next, "delay": due, "prevMillis": slot, "timestamp": MINUTE,
                 "repeat": repeat, "removeOnComplete": 5, "attempts": 3, "future": [],
             })
         );
-        scene.complete(&job).await?;
-        scene.at(MINUTE + due);
-        assert_eq!(scene.fetch().await?.id.as_str(), next);
+        setup.complete(&job).await?;
+        setup.at(MINUTE + due);
+        assert_eq!(setup.fetch().await?.id.as_str(), next);
     }
     Ok(())
 }
@@ -166,27 +166,27 @@ async fn repeatable_of_bullmq_4_is_carried_on_as_bullmq_5_does() -> TestResult {
 /// However often and by whomever a job is started, its slot has one job.
 #[tokio::test]
 async fn job_of_a_repeatable_is_made_once() -> TestResult {
-    let scene = Scene::start().await?;
-    Repeatable::minutely(MINUTE).store(&scene).await?;
-    scene.at(MINUTE);
-    let first = scene.fetch().await?;
+    let setup = Setup::start().await?;
+    Repeatable::minutely(MINUTE).store(&setup).await?;
+    setup.at(MINUTE);
+    let first = setup.fetch().await?;
     let failed: JobResult<Value> = Err(JobError::retry("later"));
-    scene.worker.finish(&first, TOKEN, failed).await?;
+    setup.worker.finish(&first, TOKEN, failed).await?;
     // Its retry starts after the job that it made.
-    scene.at(MINUTE + 130_000);
-    let (second, third) = (scene.fetch().await?, scene.fetch().await?);
+    setup.at(MINUTE + 130_000);
+    let (second, third) = (setup.fetch().await?, setup.fetch().await?);
     let ids = [second.id.as_str(), third.id.as_str()];
     assert!(ids.contains(&first.id.as_str()), "{ids:?}");
-    assert_eq!(scene.queue().counts().await?.delayed, 1);
+    assert_eq!(setup.queue().counts().await?.delayed, 1);
     // Version 5 lets such a retry move the slot back; the job that is there is made no second time.
     let slot = (MINUTE + 60_000).to_string();
-    scene
+    setup
         .redis(&["ZADD", "repeat", &slot, "rep::::60000"])
         .await?;
-    scene.redis(&["LPUSH", "wait", first.id.as_str()]).await?;
-    scene.redis(&["DEL", "active"]).await?;
-    assert_eq!(scene.fetch().await?.id, first.id);
-    assert_eq!(scene.queue().counts().await?.delayed, 1);
+    setup.redis(&["LPUSH", "wait", first.id.as_str()]).await?;
+    setup.redis(&["DEL", "active"]).await?;
+    assert_eq!(setup.fetch().await?.id, first.id);
+    assert_eq!(setup.queue().counts().await?.delayed, 1);
     Ok(())
 }
 
@@ -197,13 +197,13 @@ async fn repeatable_ends_with_its_limit_and_its_end() -> TestResult {
         json!({ "every": 60_000, "count": 3, "limit": 3 }),
         json!({ "every": 60_000, "count": 1, "endDate": MINUTE - 1 }),
     ] {
-        let scene = Scene::start().await?;
+        let setup = Setup::start().await?;
         Repeatable::new("rep::::60000", MINUTELY, MINUTE, repeat)
-            .store(&scene)
+            .store(&setup)
             .await?;
-        scene.at(MINUTE);
-        scene.fetch().await?;
-        assert_eq!(scene.queue().counts().await?.delayed, 0);
+        setup.at(MINUTE);
+        setup.fetch().await?;
+        assert_eq!(setup.queue().counts().await?.delayed, 0);
     }
     Ok(())
 }
@@ -211,14 +211,14 @@ async fn repeatable_ends_with_its_limit_and_its_end() -> TestResult {
 /// Jobs of versions before the field `rjk` go on too.
 #[tokio::test]
 async fn job_that_does_not_name_its_repeatable_goes_on() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let repeatable = Repeatable::minutely(MINUTE);
-    repeatable.store(&scene).await?;
-    scene.redis(&["HDEL", &repeatable.id, "rjk"]).await?;
-    scene.at(MINUTE);
-    scene.fetch().await?;
+    repeatable.store(&setup).await?;
+    setup.redis(&["HDEL", &repeatable.id, "rjk"]).await?;
+    setup.at(MINUTE);
+    setup.fetch().await?;
     let next = JobId::existing(format!("repeat:{MINUTELY}:{}", MINUTE + 60_000));
-    let made = scene.queue().job(&next).await?.ok_or("it is not there")?;
+    let made = setup.queue().job(&next).await?.ok_or("it is not there")?;
     assert_eq!(made.scheduler.as_deref(), Some("rep::::60000"));
     Ok(())
 }
@@ -227,17 +227,17 @@ async fn job_that_does_not_name_its_repeatable_goes_on() -> TestResult {
 #[tokio::test]
 async fn removed_repeatable_takes_its_delayed_job_along() -> TestResult {
     for offset in [0, 7000] {
-        let scene = Scene::start().await?;
+        let setup = Setup::start().await?;
         let repeat = json!({ "every": 60_000, "count": 1, "offset": offset });
         Repeatable::new("rep::::60000", MINUTELY, MINUTE, repeat)
-            .store(&scene)
+            .store(&setup)
             .await?;
-        scene.at(MINUTE);
-        scene.fetch().await?;
-        assert_eq!(scene.queue().counts().await?.delayed, 1);
-        assert!(scene.queue().remove_scheduler("rep::::60000").await?);
-        assert_eq!(scene.queue().counts().await?.delayed, 0);
-        assert!(!scene.queue().remove_scheduler("rep::::60000").await?);
+        setup.at(MINUTE);
+        setup.fetch().await?;
+        assert_eq!(setup.queue().counts().await?.delayed, 1);
+        assert!(setup.queue().remove_scheduler("rep::::60000").await?);
+        assert_eq!(setup.queue().counts().await?.delayed, 0);
+        assert!(!setup.queue().remove_scheduler("rep::::60000").await?);
     }
     Ok(())
 }
@@ -245,14 +245,14 @@ async fn removed_repeatable_takes_its_delayed_job_along() -> TestResult {
 /// Its key says what it is.
 #[tokio::test]
 async fn repeatable_of_bullmq_4_is_listed() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     for key in [
         "rep::::60000",
         "a:rep:id:1830386105332:Europe/Madrid:0 4 * * *",
     ] {
-        scene.redis(&["ZADD", "repeat", "7", key]).await?;
+        setup.redis(&["ZADD", "repeat", "7", key]).await?;
     }
-    let record = scene
+    let record = setup
         .queue()
         .scheduler("rep::::60000")
         .await?
@@ -263,7 +263,7 @@ async fn repeatable_of_bullmq_4_is_listed() -> TestResult {
         Some(Recurrence::Every(Duration::from_secs(60)))
     );
     let key = "a:rep:id:1830386105332:Europe/Madrid:0 4 * * *";
-    let record = scene.queue().scheduler(key).await?.ok_or("it is gone")?;
+    let record = setup.queue().scheduler(key).await?.ok_or("it is gone")?;
     assert_eq!((record.name.as_str(), record.problems.len()), ("a:rep", 0));
     assert_eq!(
         record.recurrence,
@@ -275,7 +275,7 @@ async fn repeatable_of_bullmq_4_is_listed() -> TestResult {
         Some(1_830_386_105_332)
     );
     // Nothing can be made of its key alone, so nothing is tried.
-    assert_eq!(scene.check().await?, []);
+    assert_eq!(setup.check().await?, []);
     Ok(())
 }
 
@@ -287,8 +287,8 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
         // The scheduler is there, but makes ids of another form.
         ("repeat:0123abcd:6", "odd", true),
     ] {
-        let stage = Fixture::start().await?;
-        let cli = async |command: &[&str]| stage.server.cli(command).await;
+        let fixture = Fixture::start().await?;
+        let cli = async |command: &[&str]| fixture.server.cli(command).await;
         if known {
             cli(&["ZADD", "bull:q:repeat", "6", key]).await?;
         }
@@ -306,7 +306,7 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
             key,
         ];
         cli(&fields).await?;
-        let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+        let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
         let mut events = worker.events();
         cli(&["LPUSH", "bull:q:wait", id]).await?;
         cli(&["ZADD", "bull:q:marker", "0", "0"]).await?;
@@ -320,7 +320,7 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
                 _ => {}
             }
         }
-        stage.ended(1).await?;
+        fixture.ended(1).await?;
         worker.close().await;
     }
     Ok(())

@@ -5,75 +5,75 @@ use super::*;
 /// Catch-up `All`: runs that were missed are made up for in order, then the schedule is on time.
 #[tokio::test]
 async fn missed_runs_are_made_up_for() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let schedule = every(60_000).catch_up(CatchUp::All);
-    scene.upsert("s", &schedule).await?;
-    scene.at(START + 200_000);
+    setup.upsert("s", &schedule).await?;
+    setup.at(START + 200_000);
     for n in 0..4 {
-        scene.run("s", START + 60_000 * n).await?;
+        setup.run("s", START + 60_000 * n).await?;
     }
-    scene.stays("s", START + 240_000).await?;
-    scene.queue().remove_scheduler("s").await?;
+    setup.stays("s", START + 240_000).await?;
+    setup.queue().remove_scheduler("s").await?;
 
-    scene.at(START);
+    setup.at(START);
     let end = Timestamp::from_millis(MINUTE + 150_000);
     let schedule = minutely().catch_up(CatchUp::All).end(end);
-    scene.upsert("p", &schedule).await?;
-    scene.at(MINUTE + 1_000_000);
+    setup.upsert("p", &schedule).await?;
+    setup.at(MINUTE + 1_000_000);
     for n in 0..3 {
-        scene.run("p", MINUTE + 60_000 * n).await?;
+        setup.run("p", MINUTE + 60_000 * n).await?;
     }
     // What would have been missed after the end is not made up for.
-    scene.stays("p", MINUTE + 120_000).await?;
-    scene.at(START);
+    setup.stays("p", MINUTE + 120_000).await?;
+    setup.at(START);
     let schedule = every(1000)
         .catch_up(CatchUp::All)
         .end(Timestamp::from_millis(START + 1500));
-    scene.upsert("e", &schedule).await?;
-    scene.at(START + 900_000);
-    scene.run("e", START).await?;
-    scene.run("e", START + 1000).await?;
-    scene.stays("e", START + 1000).await
+    setup.upsert("e", &schedule).await?;
+    setup.at(START + 900_000);
+    setup.run("e", START).await?;
+    setup.run("e", START + 1000).await?;
+    setup.stays("e", START + 1000).await
 }
 
 /// Overlap `Skip`: an iteration that finds an earlier one running ends without a handler, says so,
 /// and the schedule goes on.
 #[tokio::test]
 async fn overlapping_iteration_is_passed_over() -> TestResult {
-    let scene = Scene::start().await?;
-    scene
+    let setup = Setup::start().await?;
+    setup
         .upsert("s", &every(1000).overlap(Overlap::Skip))
         .await?;
-    scene.upsert("other", &every(600_000)).await?;
-    let running = scene
+    setup.upsert("other", &every(600_000)).await?;
+    let running = setup
         .worker
         .fetch("first")
         .await?
         .ok_or("nothing is ready")?;
     assert_eq!(running.id, iteration("s", START));
-    scene.run("other", START).await?;
-    scene.at(START + 1000);
-    assert_eq!(scene.worker.fetch(TOKEN).await?, None);
-    let skipped = scene.queue().job(&iteration("s", START + 1000)).await?;
+    setup.run("other", START).await?;
+    setup.at(START + 1000);
+    assert_eq!(setup.worker.fetch(TOKEN).await?, None);
+    let skipped = setup.queue().job(&iteration("s", START + 1000)).await?;
     let skipped = skipped.ok_or("it is gone")?;
     let said = json!({ "skipped": format!("{} still runs", running.id) });
     assert_eq!(skipped.return_value()?, Some(said));
-    scene
+    setup
         .worker
         .finish(&running, "first", Ok(Outcome::Done(1)))
         .await?;
-    scene.at(START + 2000);
-    scene.run("s", START + 2000).await
+    setup.at(START + 2000);
+    setup.run("s", START + 2000).await
 }
 
 /// Puts a repeatable job of BullMQ 5 into the queue, as version 5 leaves it.
-async fn legacy(scene: &Scene, key: &str) -> TestResult<JobId> {
+async fn legacy(setup: &Setup, key: &str) -> TestResult<JobId> {
     let id = iteration(key, START);
     let opts = json!({ "repeat": { "every": 60_000, "count": 1 }, "attempts": 0 }).to_string();
-    scene
+    setup
         .redis(&["ZADD", "repeat", &START.to_string(), key])
         .await?;
-    scene
+    setup
         .redis(&[
             "HSET",
             id.as_str(),
@@ -87,17 +87,17 @@ async fn legacy(scene: &Scene, key: &str) -> TestResult<JobId> {
             key,
         ])
         .await?;
-    scene.redis(&["LPUSH", "wait", id.as_str()]).await?;
+    setup.redis(&["LPUSH", "wait", id.as_str()]).await?;
     Ok(id)
 }
 
 /// A repeatable of version 5 goes on with its data, which only its jobs have.
 #[tokio::test]
 async fn repeatable_of_version_5_keeps_its_data() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let key = "2de99c4afb4e0b2f2c7e33f49c3bc5ee";
-    legacy(&scene, key).await?;
-    scene
+    legacy(&setup, key).await?;
+    setup
         .redis(&[
             "HSET",
             &format!("repeat:{key}"),
@@ -108,12 +108,12 @@ async fn repeatable_of_version_5_keeps_its_data() -> TestResult {
         ])
         .await?;
     for n in 0..3 {
-        scene.at(START + 60_000 * n);
-        let job = scene.fetch().await?;
+        setup.at(START + 60_000 * n);
+        let job = setup.fetch().await?;
         assert_eq!(job.data::<Value>()?, json!({ "x": 1 }));
-        scene.complete(&job).await?;
+        setup.complete(&job).await?;
     }
-    let record = scene.queue().scheduler(key).await?.ok_or("it is gone")?;
+    let record = setup.queue().scheduler(key).await?.ok_or("it is gone")?;
     assert_eq!((record.iterations, record.problems.len()), (Some(3), 0));
     Ok(())
 }
@@ -121,8 +121,8 @@ async fn repeatable_of_version_5_keeps_its_data() -> TestResult {
 /// A schedule does not depend on how its iterations end.
 #[tokio::test]
 async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(5)
         .timeout(Duration::from_millis(20))
         .start(obey)
@@ -130,12 +130,12 @@ async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
     for what in ["fail", "panic", "give up", "hang"] {
         let template = NewJob::new(what, json!({ "do": what }));
         let schedule = Schedule::every(Duration::from_millis(50)).limit(3);
-        stage
+        fixture
             .queue
             .upsert_scheduler(what, &schedule, template)
             .await?;
     }
-    let counts = stage.ended(12).await?;
+    let counts = fixture.ended(12).await?;
     assert_eq!((counts.failed, counts.delayed), (12, 0));
     worker.close().await;
     Ok(())
@@ -144,8 +144,8 @@ async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
 /// A worker passes an overlapping iteration over and says which one was in its way.
 #[tokio::test]
 async fn worker_tells_of_skipped_iterations() -> TestResult {
-    let stage = Fixture::start().await?;
-    let worker = Worker::builder(&stage.client, "q")
+    let fixture = Fixture::start().await?;
+    let worker = Worker::builder(&fixture.client, "q")
         .concurrency(5)
         .start(obey)
         .await?;
@@ -154,7 +154,7 @@ async fn worker_tells_of_skipped_iterations() -> TestResult {
         .overlap(Overlap::Skip)
         .limit(3);
     let template = NewJob::new("hang", json!({ "do": "hang" }));
-    stage
+    fixture
         .queue
         .upsert_scheduler("s", &schedule, template)
         .await?;
@@ -166,7 +166,7 @@ async fn worker_tells_of_skipped_iterations() -> TestResult {
         }
     }
     assert_eq!(skipped[0].1, skipped[1].1);
-    let counts = stage.counts(|counts| counts.completed == 2).await?;
+    let counts = fixture.counts(|counts| counts.completed == 2).await?;
     assert_eq!((counts.active, counts.failed), (1, 0));
     worker.close_now().await;
     Ok(())
@@ -175,28 +175,28 @@ async fn worker_tells_of_skipped_iterations() -> TestResult {
 /// A job that starts with the end of another is an activation like any other.
 #[tokio::test]
 async fn iteration_started_with_an_end_is_carried_on_too() -> TestResult {
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     for id in ["a", "b"] {
-        scene.upsert(id, &every(60_000)).await?;
+        setup.upsert(id, &every(60_000)).await?;
     }
-    let first = scene.fetch().await?;
+    let first = setup.fetch().await?;
     let done = Ok(Outcome::Done(1));
-    let second = scene.worker.finish_and_fetch(&first, TOKEN, done).await?;
+    let second = setup.worker.finish_and_fetch(&first, TOKEN, done).await?;
     let second = second.ok_or("nothing is ready")?;
     assert_eq!(
         (first.id, &second.id),
         (iteration("a", START), &iteration("b", START))
     );
-    let counts = scene.queue().counts().await?;
+    let counts = setup.queue().counts().await?;
     assert_eq!((counts.delayed, counts.active), (2, 1));
-    scene.complete(&second).await
+    setup.complete(&second).await
 }
 
 /// What a preview promises is what happens, whatever bounds the schedule.
 #[tokio::test]
 async fn runs_come_when_the_preview_says() -> TestResult {
     const RUNS: usize = 6;
-    let scene = Scene::start().await?;
+    let setup = Setup::start().await?;
     let time = |millis| Timestamp::from_millis(START + millis);
     let offset = |millis| Duration::from_millis(millis);
     let nightly = || Schedule::cron("30 2 * * *").time_zone("America/New_York");
@@ -226,12 +226,12 @@ async fn runs_come_when_the_preview_says() -> TestResult {
     ];
     for (n, schedule) in schedules.iter().enumerate() {
         let id = format!("s{n}");
-        scene.at(START);
+        setup.at(START);
         let preview = schedule.preview(time(0), RUNS)?;
-        scene.upsert(&id, schedule).await?;
+        setup.upsert(&id, schedule).await?;
         let mut runs = Vec::new();
         while runs.len() < RUNS {
-            let next = scene
+            let next = setup
                 .queue()
                 .scheduler(&id)
                 .await?
@@ -241,11 +241,11 @@ async fn runs_come_when_the_preview_says() -> TestResult {
                 break;
             }
             runs.push(next);
-            scene.at(next.as_millis());
-            scene.run(&id, next.as_millis()).await?;
+            setup.at(next.as_millis());
+            setup.run(&id, next.as_millis()).await?;
         }
         assert_eq!(runs, preview, "{schedule:?}");
-        scene.queue().remove_scheduler(&id).await?;
+        setup.queue().remove_scheduler(&id).await?;
     }
     Ok(())
 }

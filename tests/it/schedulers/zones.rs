@@ -9,7 +9,7 @@ const EIGHT: i64 = NINE - 3_600_000;
 /// Starts a worker on the second iteration of a schedule, and returns what it tells until the
 /// iteration has ended.
 async fn troubles(slot: i64) -> TestResult<Vec<String>> {
-    let stage = Fixture::start().await?;
+    let fixture = Fixture::start().await?;
     let at = slot.to_string();
     let (scheduler, job) = ("bull:q:repeat:s", format!("bull:q:repeat:s:{at}"));
     let repeat = json!({ "pattern": "0 9 * * *", "tz": "America/Havana", "count": 2 });
@@ -43,16 +43,16 @@ async fn troubles(slot: i64) -> TestResult<Vec<String>> {
         &["LPUSH", "bull:q:wait", &format!("repeat:s:{at}")],
     ];
     for command in commands {
-        stage.server.cli(command).await?;
+        fixture.server.cli(command).await?;
     }
-    let worker = Worker::builder(&stage.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
     let mut events = worker.events();
-    stage
+    fixture
         .server
         .cli(&["ZADD", "bull:q:marker", "0", "0"])
         .await?;
-    stage.ended(1).await?;
-    assert_eq!(stage.queue.counts().await?.delayed, 1);
+    fixture.ended(1).await?;
+    assert_eq!(fixture.queue.counts().await?.delayed, 1);
     worker.close().await;
     let mut troubles = Vec::new();
     loop {
