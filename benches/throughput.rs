@@ -67,7 +67,10 @@ fn main() -> TestResult {
 type Fixture = oxbull_fixture::Fixture<Payload>;
 
 async fn fixture() -> TestResult<Fixture> {
-    Fixture::builder().name("bench").start().await
+    oxbull_fixture::Fixture::builder()
+        .name("bench")
+        .start()
+        .await
 }
 
 async fn fill(queue: &Queue<Payload>, jobs: usize) -> TestResult {

@@ -132,14 +132,18 @@ pub(crate) async fn check_queue(
             broken.push(format!("{suffix} has a hash and no place"));
         }
     }
-    let stalled = fixture.server.cli(&["SMEMBERS", &fixture.key("stalled")]).await?;
+    let stalled = fixture
+        .server
+        .cli(&["SMEMBERS", &fixture.key("stalled")])
+        .await?;
     if !stalled.texts().is_empty() {
         broken.push(format!("{:?} are remembered as active", stalled.texts()));
     }
 
     let mut subjects = vec![fixture.name.clone(), format!(":{}", fixture.server.port())];
     subjects.extend(
-        fixture.proxy
+        fixture
+            .proxy
             .as_ref()
             .map(|proxy| format!(":{}", proxy.port())),
     );

@@ -20,7 +20,8 @@ async fn killed_connections_and_flushed_scripts_lose_nothing() -> TestResult {
     let mut next = from;
     while from.elapsed() < Duration::from_secs(5) {
         let adds = (0..10).map(|_| {
-            fixture.queue
+            fixture
+                .queue
                 .add_once("work", &Work { ms: 2 }, JobOptions::new())
         });
         for added in futures::future::join_all(adds).await {

@@ -19,11 +19,13 @@ async fn corrupt_data_and_options_fail_only_their_job() -> TestResult {
         (&ids[3], "data", r#"{"ms":"many"}"#, true),
     ];
     for (id, field, text, _) in corrupt {
-        fixture.server
+        fixture
+            .server
             .cli(&["HSET", &fixture.key(id.as_str()), field, text])
             .await?;
     }
-    fixture.server
+    fixture
+        .server
         .cli(&[
             "HSET",
             &fixture.key(ids[3].as_str()),
@@ -64,7 +66,8 @@ async fn odd_option_leaves_the_others_in_force() -> TestResult {
     let fixture = Fixture::start().await?;
     let ids = fixture.add(1, 0).await?;
     let opts = r#"{"attempts":3,"delay":1.5,"someday":{"a":[]}}"#;
-    fixture.server
+    fixture
+        .server
         .cli(&["HSET", &fixture.key(ids[0].as_str()), "opts", opts])
         .await?;
     let worker = fixture.worker().start(fails).await?;
@@ -81,13 +84,16 @@ async fn odd_option_leaves_the_others_in_force() -> TestResult {
 async fn id_without_a_hash_is_dropped() -> TestResult {
     let fixture = Fixture::start().await?;
     let mut ids = fixture.add(2, 0).await?;
-    fixture.server
+    fixture
+        .server
         .cli(&["DEL", &fixture.key(ids[0].as_str())])
         .await?;
-    fixture.server
+    fixture
+        .server
         .cli(&["ZADD", &fixture.key("delayed"), "1", "ghost"])
         .await?;
-    fixture.server
+    fixture
+        .server
         .cli(&["ZADD", &fixture.key("prioritized"), "1", "spectre"])
         .await?;
     let gone = ids.remove(0);

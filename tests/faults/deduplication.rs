@@ -27,7 +27,8 @@ impl LostReply {
         let direct = fixture.other_client().await?;
         // Server and test know the script from here on: the first answer lost is that of an
         // execution.
-        fixture.proxy()
+        fixture
+            .proxy()
             .add(Rule::delay(Duration::ZERO, runs("enqueue")));
         let other: Queue<Work> = Queue::open(&fixture.client, "other").await?;
         other.add("first", &Work { ms: 0 }).await?;
@@ -71,7 +72,9 @@ impl LostReply {
             TestResult::Ok(())
         };
         let (added, replies) = tokio::join!(
-            self.fixture.queue.add_with("lost", &Work { ms: 0 }, options),
+            self.fixture
+                .queue
+                .add_with("lost", &Work { ms: 0 }, options),
             replies
         );
         replies?;
@@ -100,7 +103,11 @@ impl LostReply {
     /// How many entries of the event stream are `event`s of job `id`.
     async fn event_count(&self, event: &str, id: &str) -> TestResult<usize> {
         let events = self.fixture.key("events");
-        let entries = self.fixture.server.cli(&["XRANGE", &events, "-", "+"]).await?;
+        let entries = self
+            .fixture
+            .server
+            .cli(&["XRANGE", &events, "-", "+"])
+            .await?;
         let wanted = ["event", event, "jobId", id];
         Ok(entries
             .items()
@@ -331,7 +338,9 @@ async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
 async fn lost_answers_among_bursts_leave_one_job_an_id() -> TestResult {
     let setup = LostReply::start().await?;
     let fixture = &setup.fixture;
-    let lost = fixture.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
+    let lost = fixture
+        .proxy()
+        .add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut added = Vec::new();
     for _ in 0..20 {
         let adds = (0..30).map(|n| {

@@ -45,7 +45,13 @@ async fn lost_lock_cancels_the_handler_and_stores_nothing() -> TestResult {
         assert_eq!(fixture.field(id, "failedReason").await?, None);
         assert_eq!(fixture.field(id, "atm").await?, None);
     }
-    assert_eq!(fixture.server.int(&["LLEN", &fixture.key("active")]).await?, 3);
+    assert_eq!(
+        fixture
+            .server
+            .int(&["LLEN", &fixture.key("active")])
+            .await?,
+        3
+    );
     // The thief dies, its locks expire.
     for lock in &locks {
         fixture.server.cli(&["DEL", lock]).await?;

@@ -151,11 +151,15 @@ async fn long_server_pauses_fail_no_job() -> TestResult {
         .await?;
     let ids = fixture.add(120, 100).await?;
     for _ in 0..6 {
-        fixture.server.cli(&["CLIENT", "PAUSE", "1200", "ALL"]).await?;
+        fixture
+            .server
+            .cli(&["CLIENT", "PAUSE", "1200", "ALL"])
+            .await?;
         let before = fixture.effects.ends();
         // A paused server answers the kit late, too.
         eventually(DEADLINE, async || {
-            fixture.server
+            fixture
+                .server
                 .cli(&["PING"])
                 .await
                 .map_err(|e| e.to_string())?;

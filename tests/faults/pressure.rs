@@ -22,7 +22,8 @@ async fn out_of_memory_costs_no_lock() -> TestResult {
         .start(work)
         .await?;
     fixture.started(6).await?;
-    fixture.server
+    fixture
+        .server
         .cli(&["CONFIG", "SET", "maxmemory", "1mb"])
         .await?;
     let from = Instant::now();
@@ -38,7 +39,8 @@ async fn out_of_memory_costs_no_lock() -> TestResult {
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    fixture.server
+    fixture
+        .server
         .cli(&["CONFIG", "SET", "maxmemory", "0"])
         .await?;
     ids.extend(fixture.add(20, 1).await?);
@@ -65,7 +67,8 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
     let fixture = Fixture::start().await?;
     for from in (1..=200_000).step_by(5_000) {
         let (first, last) = (from.to_string(), (from + 4_999).to_string());
-        fixture.server
+        fixture
+            .server
             .cli(&["EVAL", FILL, "1", &fixture.key(""), &first, &last])
             .await?;
     }
@@ -75,7 +78,10 @@ async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
     fixture.add_with(1, 0, &options).await?;
     let worker = fixture.worker().start(work).await?;
     eventually(DEADLINE * 2, async || {
-        let kept = fixture.server.int(&["ZCARD", &fixture.key("completed")]).await;
+        let kept = fixture
+            .server
+            .int(&["ZCARD", &fixture.key("completed")])
+            .await;
         kept.map_err(|error| error.to_string())
             .and_then(|kept| (kept == 100).then_some(()).ok_or(format!("{kept} kept")))
     })

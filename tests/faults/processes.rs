@@ -197,7 +197,10 @@ async fn process_frozen_beyond_its_locks_stores_nothing() -> TestResult {
     fixture.drained().await?;
     let completed = fixture.queue.counts().await?.completed;
     assert_eq!(completed, 16);
-    let events = fixture.server.int(&["XLEN", &fixture.key("events")]).await?;
+    let events = fixture
+        .server
+        .int(&["XLEN", &fixture.key("events")])
+        .await?;
     process.signal("-CONT")?;
     // It takes part again, and so has dealt with what it held.
     let mut ids = ids;

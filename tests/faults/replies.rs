@@ -69,7 +69,8 @@ async fn lost_answer_with_fifty_jobs_runs_each_once() -> TestResult {
 async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
     const HOUR: Duration = Duration::from_secs(3600);
     let fixture = Fixture::proxied().await?;
-    fixture.queue
+    fixture
+        .queue
         .set_global_rate_limit(JobRateLimit::new(5, HOUR))
         .await?;
     let ids = fixture.add(10, 0).await?;
@@ -83,7 +84,10 @@ async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
         .await?;
     for started in [5, 10] {
         fixture.started(started).await?;
-        let count = fixture.server.text(&["GET", &fixture.key("limiter")]).await?;
+        let count = fixture
+            .server
+            .text(&["GET", &fixture.key("limiter")])
+            .await?;
         assert_eq!(count.as_deref(), Some("5"));
         assert_eq!(fixture.effects.starts(), started);
         fixture.queue.lift_rate_limit().await?;
@@ -100,11 +104,14 @@ async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult {
     let fixture = Fixture::proxied().await?;
-    let lost = fixture.proxy().add(Rule::drop_reply(runs("enqueue")).every(4));
+    let lost = fixture
+        .proxy()
+        .add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut ids = Vec::new();
     for _ in 0..50 {
         let adds = (0..10).map(|_| {
-            fixture.queue
+            fixture
+                .queue
                 .add_once("work", &Work { ms: 0 }, JobOptions::new())
         });
         for added in futures::future::join_all(adds).await {
@@ -129,7 +136,9 @@ async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult 
 async fn plain_add_reports_a_lost_answer() -> TestResult {
     let fixture = Fixture::proxied().await?;
     let mut ids = fixture.add(1, 0).await?;
-    let lost = fixture.proxy().add(Rule::drop_reply(runs("enqueue")).nth(1));
+    let lost = fixture
+        .proxy()
+        .add(Rule::drop_reply(runs("enqueue")).nth(1));
     let added = fixture.queue.add("work", &Work { ms: 0 }).await;
     assert!(matches!(added, Err(Error::Indeterminate(_))), "{added:?}");
     assert_eq!(lost.fired(), 1);

@@ -20,7 +20,10 @@ const ITERATIONS: u64 = 4;
 
 async fn upsert(fixture: &Fixture, schedule: &Schedule, ms: u64) -> TestResult {
     let template = NewJob::new("tick", Work { ms });
-    let made = fixture.queue.upsert_scheduler("s", schedule, template).await?;
+    let made = fixture
+        .queue
+        .upsert_scheduler("s", schedule, template)
+        .await?;
     made.map(drop)
         .ok_or_else(|| "there is no run to come".into())
 }
@@ -213,8 +216,12 @@ async fn schedule_outlives_a_restart_of_redis() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn iteration_whose_lock_is_lost_before_its_handler_is_not_run() -> TestResult {
     let fixture = Fixture::proxied().await?;
-    let cut = fixture.proxy().add(Rule::reset_before(runs("next_iteration")));
-    let blind = fixture.proxy().add(Rule::reset_before(runs("extend_locks")));
+    let cut = fixture
+        .proxy()
+        .add(Rule::reset_before(runs("next_iteration")));
+    let blind = fixture
+        .proxy()
+        .add(Rule::reset_before(runs("extend_locks")));
     let lock = Duration::from_millis(300);
     let worker = fixture.worker().lock_duration(lock).skip_stalled_check();
     let worker = worker.start(work).await?;
@@ -261,8 +268,12 @@ async fn lost_answers_of_scheduler_calls_are_settled() -> TestResult {
 
     // A check and a new iteration whose answers are lost.
     let id = JobId::existing(format!("repeat:s:{}", record.next));
-    fixture.server.cli(&["DEL", &fixture.key(id.as_str())]).await?;
-    fixture.server
+    fixture
+        .server
+        .cli(&["DEL", &fixture.key(id.as_str())])
+        .await?;
+    fixture
+        .server
         .cli(&["ZREM", &fixture.key("delayed"), id.as_str()])
         .await?;
     let check = fixture
@@ -366,7 +377,8 @@ async fn broken_schedule_is_reported_and_does_not_spin() -> TestResult {
     let id = fixture.key(&format!("repeat:s:{}", record.next));
     let opts = r#"{"repeat":{"pattern":"every day","count":1}}"#;
     fixture.server.cli(&["HSET", &id, "opts", opts]).await?;
-    fixture.server
+    fixture
+        .server
         .cli(&["HSET", &fixture.key("repeat:s"), "pattern", "every day"])
         .await?;
     let worker = fixture.worker().start(work).await?;

@@ -38,7 +38,11 @@ async fn rest_is_done(fixture: &Fixture, ids: &[oxbull::JobId], what: &str) -> T
     println!("{what}: {summary}");
     assert_eq!((summary.completed, summary.failed), (ids.len(), 0));
     for id in ids {
-        assert_eq!(fixture.field(id, "atm").await?.as_deref(), Some("1"), "{id}");
+        assert_eq!(
+            fixture.field(id, "atm").await?.as_deref(),
+            Some("1"),
+            "{id}"
+        );
     }
     Ok(())
 }

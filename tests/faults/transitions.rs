@@ -59,7 +59,10 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     assert_eq!(fixture.field(&id, "progress").await?.as_deref(), Some("42"));
     let delay = Duration::from_secs(7200);
     lose(&fixture, "change_delay", queue.change_delay(&id, delay)).await?;
-    assert_eq!(fixture.field(&id, "delay").await?.as_deref(), Some("7200000"));
+    assert_eq!(
+        fixture.field(&id, "delay").await?.as_deref(),
+        Some("7200000")
+    );
     lose(
         &fixture,
         "change_priority",
@@ -105,7 +108,12 @@ async fn lost_answers_of_other_changes_are_reported() -> TestResult {
     let worker = fixture.worker().start(work).await?;
     fixture.drained().await?;
     worker.close().await;
-    let rerun = lose(&fixture, "retry_job", queue.rerun(&later, RetryOptions::new())).await;
+    let rerun = lose(
+        &fixture,
+        "retry_job",
+        queue.rerun(&later, RetryOptions::new()),
+    )
+    .await;
     assert!(unknown(&rerun), "{rerun:?}");
     assert_eq!(queue.state(&later).await?, Some(JobState::Waiting));
     let worker = fixture.worker().start(work).await?;
@@ -122,8 +130,8 @@ async fn lost_answers_of_the_lock_renewer_cost_no_lock() -> TestResult {
     let fixture = Fixture::proxied().await?;
     let mut ids = fixture.add(1, 0).await?;
     // A worker that takes a job and vanishes.
-    let vanished =
-        ManualWorker::new(&fixture.client, &fixture.name)?.lock_duration(Duration::from_millis(300));
+    let vanished = ManualWorker::new(&fixture.client, &fixture.name)?
+        .lock_duration(Duration::from_millis(300));
     assert!(vanished.fetch("vanished").await?.is_some());
     ids.extend(fixture.add(10, 3000).await?);
     let mut rules = Vec::new();
@@ -221,8 +229,16 @@ async fn lost_answers_of_every_ending_count_once() -> TestResult {
     // Five starts each, no more and no fewer; two attempts used.
     assert_eq!((summary.repeated, summary.stalls), (40 * 4, 0));
     for id in &ids {
-        assert_eq!(fixture.field(id, "atm").await?.as_deref(), Some("2"), "{id}");
-        assert_eq!(fixture.field(id, "ats").await?.as_deref(), Some("5"), "{id}");
+        assert_eq!(
+            fixture.field(id, "atm").await?.as_deref(),
+            Some("2"),
+            "{id}"
+        );
+        assert_eq!(
+            fixture.field(id, "ats").await?.as_deref(),
+            Some("5"),
+            "{id}"
+        );
     }
     Ok(())
 }

@@ -217,7 +217,10 @@ async fn owner_that_vanished_does_not_block_its_id() -> TestResult {
             .server
             .cli(&["HSET", "bull:q:dn:k", "name", "stray", "jid", "stray"])
             .await?;
-        fixture.server.cli(&["DEL", &format!("bull:q:{id}")]).await?;
+        fixture
+            .server
+            .cli(&["DEL", &format!("bull:q:{id}")])
+            .await?;
     }
     let added = fixture
         .queue
@@ -255,7 +258,10 @@ async fn unknown_options_of_a_kept_add_survive() -> TestResult {
     command.extend(fields);
     fixture.server.cli(&command).await?;
     worker.finish(&own, "t", Ok(Outcome::Done(1))).await?;
-    let stored = fixture.server.text(&["HGET", "bull:q:kept", "opts"]).await?;
+    let stored = fixture
+        .server
+        .text(&["HGET", "bull:q:kept", "opts"])
+        .await?;
     assert_eq!(stored.as_deref(), Some(opts));
     let kept = fixture.job(&JobId::existing("kept")).await?;
     assert_eq!(kept.problems, Vec::<String>::new());

@@ -284,7 +284,13 @@ async fn odd_input_is_refused() -> TestResult {
     longer.issue(BROWSER, Some(&long)).await?;
     let short = states.ttl(Duration::from_secs(60));
     let issued = short.issue(BROWSER, None).await?;
-    assert!(fixture.server.int(&["PTTL", &key_of(issued.state())]).await? <= 60_000);
+    assert!(
+        fixture
+            .server
+            .int(&["PTTL", &key_of(issued.state())])
+            .await?
+            <= 60_000
+    );
     fixture.client.clock().advance(Duration::from_secs(60));
     let late = short.take(issued.state(), BROWSER).await;
     assert!(matches!(late, Err(StateError::Expired)), "{late:?}");

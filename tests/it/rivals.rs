@@ -91,7 +91,10 @@ async fn handlers_report_through_their_job() -> TestResult {
     assert_eq!(job.return_value::<u64>()?, Some(2));
     assert_eq!(job.progress::<Value>()?, Some(json!({ "step": 2 })));
     assert_eq!(job.data::<String>()?, "for the next attempt");
-    assert_eq!(fixture.queue.logs(&id, 0, -1).await?.rows, ["row 4", "row 5"]);
+    assert_eq!(
+        fixture.queue.logs(&id, 0, -1).await?.rows,
+        ["row 4", "row 5"]
+    );
     worker.close().await;
     Ok(())
 }

@@ -128,7 +128,9 @@ async fn session_lives_while_it_is_used() -> TestResult {
         (session.touched(), session.ends())
     );
 
-    let eager = sealed(&fixture.client).touch_every(Duration::ZERO).build()?;
+    let eager = sealed(&fixture.client)
+        .touch_every(Duration::ZERO)
+        .build()?;
     assert!(eager.touch(&mut session).await?);
     Ok(())
 }
@@ -659,7 +661,10 @@ async fn odd_keys_are_left_alone() -> TestResult {
         .await?
         .map();
     assert_eq!(after, before);
-    fixture.server.cli(&["SET", &key_of(&session), "odd"]).await?;
+    fixture
+        .server
+        .cli(&["SET", &key_of(&session), "odd"])
+        .await?;
     decode(sessions.load::<Value>(&token).await.err());
     fixture.server.cli(&["DEL", &key_of(&session)]).await?;
     fixture

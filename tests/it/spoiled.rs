@@ -78,7 +78,9 @@ async fn schedule_whose_count_is_no_number_stays_where_it_is() -> TestResult {
     let before = fixture.server.text(&place).await?;
     let count = ["HSET", "bull:q:repeat:s", "ic", "none"];
     fixture.server.cli(&count).await?;
-    let worker = Worker::builder(&fixture.client, "q").start(complete).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(complete)
+        .await?;
     fixture.ended(1).await?;
     worker.close().await;
     assert_eq!(fixture.server.text(&place).await?, before);

@@ -133,7 +133,10 @@ async fn handlers_are_cancelled_one_by_one_or_together() -> TestResult {
     assert_eq!(worker.cancel_all_jobs().await?, 2);
     fixture.ended(3).await?;
     for (id, reason) in [(deaf, "job was cancelled"), (other, "stopped")] {
-        assert_eq!(fixture.job(&id).await?.failed_reason.as_deref(), Some(reason));
+        assert_eq!(
+            fixture.job(&id).await?.failed_reason.as_deref(),
+            Some(reason)
+        );
     }
     worker.close().await;
     Ok(())

@@ -217,18 +217,7 @@ fn scripts_never_ask_for_the_time() {
 const LINES_MAX: usize = 500;
 
 /// Files that are longer: this table only shrinks.
-const LONG: [&str; 10] = [
-    "tests/faults/bounded.rs",
-    "tests/it/attempts.rs",
-    "tests/it/events.rs",
-    "tests/it/lenient.rs",
-    "tests/it/rate.rs",
-    "tests/it/sessions.rs",
-    "tests/it/waiting.rs",
-    "tests/it/working.rs",
-    "tests/parity/differences.rs",
-    "tests/parity/scenarios/owning.rs",
-];
+const LONG: [&str; 2] = ["tests/it/rate.rs", "tests/it/sessions.rs"];
 
 /// A file is one topic. A longer one has a seam.
 #[test]

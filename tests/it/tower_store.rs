@@ -279,7 +279,10 @@ async fn session_of_the_middleware_ends() -> TestResult {
     let now = fixture.client.clock().now();
     let mut record = record(&[("visits", json!(1))]);
     store.create(&mut record).await?;
-    fixture.client.clock().advance(Duration::from_secs(3600 - 30));
+    fixture
+        .client
+        .clock()
+        .advance(Duration::from_secs(3600 - 30));
     assert!(store.load(&record.id).await?.is_some());
     record.expiry_date += time::Duration::days(30);
     store.save(&record).await?;
@@ -287,7 +290,10 @@ async fn session_of_the_middleware_ends() -> TestResult {
     let ends = i128::from(now.as_millis() + 12 * HOUR);
     let at = loaded.expiry_date.unix_timestamp_nanos() / 1_000_000;
     assert!((ends..ends + 30_000).contains(&at), "{at} {ends}");
-    fixture.client.clock().advance(Duration::from_secs(12 * 3600));
+    fixture
+        .client
+        .clock()
+        .advance(Duration::from_secs(12 * 3600));
     assert!(store.load(&record.id).await?.is_none());
     Ok(())
 }

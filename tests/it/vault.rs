@@ -264,7 +264,10 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
     );
     assert!(vault.set("token:17", CANARY, Duration::ZERO).await.is_err());
 
-    fixture.server.cli(&["COPY", "token:17", "token:18"]).await?;
+    fixture
+        .server
+        .cli(&["COPY", "token:17", "token:18"])
+        .await?;
     let moved = vault.get::<String>("token:18").await;
     assert!(
         matches!(moved, Err(VaultError::Open(OpenError::NotAuthentic))),

@@ -53,10 +53,10 @@ fn table_names_every_verb_of_advance() {
 #[test]
 fn table_names_only_scenarios_that_are_played() {
     for name in named().iter().filter(|name| name.contains("::")) {
-        let (module, scenario) = name.split_once("::").unwrap();
-        let file = match module {
-            "differences" => "tests/parity/differences.rs".to_owned(),
-            _ => format!("tests/parity/scenarios/{module}.rs"),
+        let (module, scenario) = name.rsplit_once("::").unwrap();
+        let file = match module.strip_prefix("differences::") {
+            Some(topic) => format!("tests/parity/differences/{topic}.rs"),
+            None => format!("tests/parity/scenarios/{module}.rs"),
         };
         let text = read(&file);
         let list = text.split("scenarios!(").nth(1).unwrap_or_default();
@@ -71,10 +71,13 @@ fn table_names_only_scenarios_that_are_played() {
 /// A scenario that is written but not listed would never run.
 #[test]
 fn every_scenario_is_played() {
-    let mut files = vec![path("tests/parity/differences.rs")];
-    let scenarios = fs::read_dir(path("tests/parity/scenarios")).unwrap();
-    files.extend(scenarios.map(|entry| entry.unwrap().path()));
-    for file in files {
+    let folders = ["tests/parity/differences", "tests/parity/scenarios"];
+    let files = folders.map(|folder| fs::read_dir(path(folder)).unwrap());
+    for file in files
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path())
+    {
         let text = fs::read_to_string(&file).unwrap();
         for line in text.lines() {
             let Some(rest) = line.strip_prefix("async fn ") else {

@@ -57,7 +57,9 @@ async fn connect_waits_for_a_server_that_is_starting() -> TestResult {
 async fn wrong_password_is_denied_and_never_shown() -> TestResult {
     let logs = Logs::capture();
     let server = RedisServer::builder().password("right").start().await?;
-    let base = ClientConfig::new().port(server.port()).start_deadline(DEADLINE);
+    let base = ClientConfig::new()
+        .port(server.port())
+        .start_deadline(DEADLINE);
     for config in [
         base.clone(),
         base.clone().password("hunter2"),

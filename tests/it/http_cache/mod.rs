@@ -26,7 +26,7 @@ use serde_json::json;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+
 use tower::ServiceExt;
 
 /// Where the clocks of the tests stand.

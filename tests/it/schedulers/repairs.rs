@@ -230,7 +230,10 @@ async fn worker_arms_a_lost_schedule_again() -> TestResult {
         .upsert_scheduler("s", &schedule, template)
         .await?;
     let id = made.ok_or("no run")?.id;
-    fixture.server.cli(&["DEL", &format!("bull:q:{id}")]).await?;
+    fixture
+        .server
+        .cli(&["DEL", &format!("bull:q:{id}")])
+        .await?;
     fixture
         .server
         .cli(&["ZREM", "bull:q:delayed", id.as_str()])

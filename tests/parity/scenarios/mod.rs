@@ -15,6 +15,7 @@ mod owning;
 mod parenting;
 mod pausing;
 mod refusing;
+mod releasing;
 mod removing;
 mod retaining;
 mod scheduling;

@@ -1,0 +1,84 @@
+//! Operations on parents and their children.
+
+use oxbull::{JobOptions, Outcome, Parent};
+use oxbull_testkit::TestResult;
+use serde_json::json;
+
+use super::{JOB, MANY, MeteredQueue, id};
+
+/// A parent of 100,000 children that wait in its queue, among others.
+pub(super) async fn wide_flow(b: &MeteredQueue) -> TestResult {
+    let others = "redis.call('LPUSH', B .. 'wait', 'w' .. i)";
+    let children = format!(
+        "local id = 'k' .. i {JOB} redis.call('HSET', B .. id, 'parentKey', B .. 'par')
+        redis.call('LPUSH', B .. 'wait', id) redis.call('SADD', B .. 'par:dependencies', B .. id)"
+    );
+    b.fill(MANY / 10, others).await?;
+    b.fill(MANY, &children).await?;
+    b.fill(MANY / 10, others).await?;
+    b.fill(
+        1,
+        &format!("local id = 'par' {JOB} redis.call('ZADD', B .. 'waiting-children', 1, id)"),
+    )
+    .await?;
+    let parent = Parent::new("bull:q", id("par")?);
+    b.queue
+        .add_with("n", &json!({}), JobOptions::new().parent(parent))
+        .await?;
+    assert!(b.queue.remove(&id("par")?).await?);
+    assert_eq!(b.queue.counts().await?.waiting, MANY as u64 / 5);
+    assert_eq!(b.queue.counts().await?.waiting_children, 0);
+    Ok(())
+}
+
+/// 100,000 jobs below one, on three levels.
+pub(super) async fn deep_flow(b: &MeteredQueue) -> TestResult {
+    let levels = format!(
+        "local mid, id = 'm' .. math.ceil(i / 50), 'k' .. i {JOB}
+        redis.call('ZADD', B .. 'prioritized', i, id) redis.call('SADD', B .. mid .. ':dependencies', B .. id)
+        if i % 50 == 1 then id = mid {JOB} redis.call('ZADD', B .. 'waiting-children', 1, id)
+          redis.call('SADD', B .. 'top:dependencies', B .. id) end"
+    );
+    b.fill(MANY, &levels).await?;
+    b.fill(
+        1,
+        &format!("local id = 'top' {JOB} redis.call('ZADD', B .. 'waiting-children', 1, id)"),
+    )
+    .await?;
+    assert!(b.queue.remove(&id("top")?).await?);
+    assert_eq!(b.server.int(&["ZCARD", "bull:q:prioritized"]).await?, 0);
+    Ok(())
+}
+
+/// Two parents whose 100,000 children have ended: one is removed, one by retention.
+pub(super) async fn ended_flow(b: &MeteredQueue) -> TestResult {
+    for parent in ["kept", "brief"] {
+        let children = format!(
+            "redis.call('HSET', B .. '{parent}:processed', B .. '{parent}' .. i, '1')
+            redis.call('HSET', B .. '{parent}:failed', B .. '{parent}f' .. i, 'no')
+            redis.call('ZADD', B .. '{parent}:unsuccessful', i, B .. '{parent}u' .. i)"
+        );
+        b.fill(if parent == "kept" { MANY / 3 } else { MANY }, &children)
+            .await?;
+    }
+    b.fill(
+        1,
+        &format!("local id = 'kept' {JOB} redis.call('LPUSH', B .. 'wait', id)"),
+    )
+    .await?;
+    b.fill(1, "redis.call('DEL', B .. 'brief:unsuccessful')")
+        .await?;
+    assert!(b.queue.remove(&id("kept")?).await?);
+    let brief = format!(
+        "local id = 'brief' {JOB} redis.call('HSET', B .. id, 'opts', '{{\"removeOnComplete\":true}}')
+        redis.call('LPUSH', B .. 'wait', id)"
+    );
+    b.fill(1, &brief).await?;
+    let job = b.start_job().await?;
+    b.worker.finish(&job, "token", Ok(Outcome::Done(1))).await?;
+    assert_eq!(
+        b.server.int(&["EXISTS", "bull:q:brief:processed"]).await?,
+        0
+    );
+    Ok(())
+}

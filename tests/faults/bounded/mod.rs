@@ -1,0 +1,181 @@
+//! No call holds up the server: every operation meets 100,000 of whatever it touches, and each script and
+//! command is judged by the processor time it takes and by the commands it runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+
+use oxbull::{Client, ClientConfig, JobId, JobRecord, ManualWorker, Queue};
+use oxbull_testkit::{Connection, RedisServer, TestResult, Value as Reply};
+use serde_json::Value;
+
+use crate::meter::{Cost, Meter};
+
+mod flows;
+mod jobs;
+mod values;
+
+/// How many of everything there are.
+const MANY: usize = 100_000;
+
+/// What a call may take of the server's processor, in microseconds: nine in ten calls of an operation, and any
+/// call of a script. The time of a single call holds whatever the server does beside it: growing its tables,
+/// dropping expired keys for up to 25 ms.
+const USUAL_US: u64 = 5_000;
+
+const ANY_US: u64 = 25_000;
+
+/// How many commands a script may run.
+const COMMANDS_MAX: u64 = 3_000;
+
+/// How often an operation may miss this before it counts: all but one must be the machine's doing.
+const TRIES: usize = 3;
+
+type Row = for<'a> fn(&'a MeteredQueue) -> Pin<Box<dyn Future<Output = TestResult> + Send + 'a>>;
+
+/// The operations. A script that none of them runs fails the test.
+const ROWS: [(&str, Row); 10] = [
+    ("jobs of a crowded queue", |b| Box::pin(jobs::crowded(b))),
+    ("queue with very many active jobs", |b| {
+        Box::pin(jobs::busy(b))
+    }),
+    ("schedules", |b| Box::pin(jobs::schedules(b))),
+    ("flow of waiting children", |b| {
+        Box::pin(flows::wide_flow(b))
+    }),
+    ("flow of several levels", |b| Box::pin(flows::deep_flow(b))),
+    ("flow of ended children", |b| Box::pin(flows::ended_flow(b))),
+    ("drain", |b| Box::pin(jobs::drained(b))),
+    ("retention", |b| Box::pin(jobs::retained(b))),
+    ("sessions and values", |b| Box::pin(values::sessions(b))),
+    ("windows and cache", |b| Box::pin(values::windows(b))),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_holds_up_the_server_at_100_000_of_anything() -> TestResult {
+    let bench = MeteredQueue::start().await?;
+    let mut seen = BTreeSet::new();
+    let mut misses = Vec::new();
+    for (row, run) in ROWS {
+        let mut missed = String::new();
+        for _ in 0..TRIES {
+            bench.server.cli(&["FLUSHALL"]).await?;
+            bench.meter.costs();
+            run(&bench)
+                .await
+                .map_err(|error| format!("{row}: {error}"))?;
+            let costs = bench.meter.costs();
+            seen.extend(costs.iter().map(|cost| cost.name.clone()));
+            missed = judge(row, costs);
+            if missed.is_empty() {
+                break;
+            }
+        }
+        if !missed.is_empty() {
+            misses.push(missed);
+        }
+    }
+    assert!(misses.is_empty(), "{misses:#?}");
+    let scripts: BTreeSet<_> = bench.meter.hashes.into_keys().collect();
+    let unseen: Vec<_> = scripts.difference(&seen).collect();
+    assert!(unseen.is_empty(), "no operation runs {unseen:?}");
+    Ok(())
+}
+
+/// Prints what the calls of an operation cost; returns those that cost too much.
+fn judge(row: &str, costs: Vec<Cost>) -> String {
+    let mut by_name: BTreeMap<String, Vec<Cost>> = BTreeMap::new();
+    for cost in costs {
+        by_name.entry(cost.name.clone()).or_default().push(cost);
+    }
+    let mut missed = String::new();
+    for (name, mut costs) in by_name {
+        costs.sort_by_key(|cost| cost.cpu_us);
+        let usual = costs[(costs.len() - 1) * 9 / 10].cpu_us;
+        let longest = costs[costs.len() - 1].cpu_us;
+        let commands = costs.iter().map(|cost| cost.commands).max().unwrap_or(0);
+        let line = format!(
+            "{row}: {name} {} calls, {usual} us, at most {longest} us and {commands} commands",
+            costs.len()
+        );
+        println!("{line}");
+        let script = name.contains(char::is_lowercase);
+        let too_long = usual > USUAL_US || script && longest > ANY_US;
+        // The text of a test's own set-up is compiled and costs what it costs.
+        if name != "EVAL" && (too_long || commands > COMMANDS_MAX) {
+            missed = missed + &line + "\n";
+        }
+    }
+    missed
+}
+
+/// A server, a client whose calls are measured, and a queue.
+pub(crate) struct MeteredQueue {
+    pub(crate) server: RedisServer,
+    meter: Meter,
+    client: Client,
+    pub(crate) queue: Queue<Value>,
+    pub(crate) worker: ManualWorker,
+}
+
+impl MeteredQueue {
+    pub(crate) async fn start() -> TestResult<Self> {
+        let server = RedisServer::start().await?;
+        let meter = Meter::start(&server).await?;
+        let client = Client::connect(ClientConfig::from_url(&meter.proxy.url())?).await?;
+        Ok(Self {
+            queue: Queue::open(&client, "q").await?,
+            worker: ManualWorker::new(&client, "q")?,
+            server,
+            meter,
+            client,
+        })
+    }
+
+    /// Runs Lua for `i` from 1 to `count`, with `B` for the queue's base, behind the meter's back.
+    pub(crate) async fn fill(&self, count: usize, code: &str) -> TestResult {
+        let text = format!(
+            "local B = 'bull:q:' for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do {code} end return 1"
+        );
+        self.meter.rest();
+        let mut connection = self.server.connect().await?;
+        for from in (1..=count).step_by(5_000) {
+            let to = (from + 4_999).min(count);
+            connection
+                .call(&["EVAL", &text, "0", &from.to_string(), &to.to_string()])
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a job; ids without one may be dropped before.
+    async fn start_job(&self) -> TestResult<JobRecord> {
+        for _ in 0..10_000 {
+            if let Some(job) = self.worker.fetch("token").await? {
+                return Ok(job);
+            }
+        }
+        Err("nothing to start".into())
+    }
+
+    /// Runs a script that no call of the public API runs by itself.
+    pub(crate) async fn script(
+        &self,
+        name: &str,
+        keys: &[&str],
+        args: &[&str],
+    ) -> TestResult<Reply> {
+        let mut connection = Connection::open(self.meter.proxy.port()).await?;
+        let (hash, count) = (&self.meter.hashes[name], keys.len().to_string());
+        let head = ["EVALSHA", hash, &count];
+        let words: Vec<&str> = [&head[..], keys, args].concat();
+        Ok(connection.call(&words).await?)
+    }
+}
+
+/// Stores the hash of the job `id`.
+pub(crate) const JOB: &str = "redis.call('HSET', B .. id, 'name', 'n', 'data', '{}', 'opts', '{}', 'timestamp', 1, 'delay', 0, \
+    'priority', 0)";
+
+fn id(text: impl Into<String>) -> TestResult<JobId> {
+    Ok(JobId::new(text.into())?)
+}
