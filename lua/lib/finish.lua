@@ -17,9 +17,13 @@ local SEARCHED_MAX = 200000
 -- How many arguments describe one result.
 local STRIDE = 11
 
+-- Fields of a job's hash, in the order in which they are read.
+local ATS, ATM, PARENT, PARENT_KEY, DEID, PRIORITY, STC = 1, 2, 3, 4, 5, 6, 7
+
 -- Reads the results that ARGV has from position `first` on, with what their jobs' hashes say. A key of the
 -- wrong type fails the call here, before the first write. Returns them, those after the first `most` as
--- false, and whether some of the jobs have children whose ends are still to be considered.
+-- false, and whether some of the jobs have children whose ends are still to be considered. A result has few
+-- fields, because each costs; the others are read from ARGV, from `at` on.
 local function read_results(B, first, total, most)
   local lock_keys, child_keys = {}, {}
   for i = 1, total do
@@ -37,17 +41,13 @@ local function read_results(B, first, total, most)
     local at = first + STRIDE * (i - 1)
     if i <= most then
       local key = B .. ARGV[at]
-      local ats, atm, parent, parent_key, deid, priority, stc = unpack(redis.call('HMGET', key,
-        'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority', 'stc'))
+      local hash = redis.call('HMGET', key, 'ats', 'atm', 'parent', 'parentKey', 'deid', 'priority', 'stc')
       if some_children then
         redis.call('SCARD', child_keys[2 * i - 1])
         redis.call('ZCARD', child_keys[2 * i])
       end
-      -- 16 fields are the most that a table of this size holds: what few results need is read at `at`.
       results[i] = {
-        at = at, id = ARGV[at], token = ARGV[at + 1], verb = ARGV[at + 4], value = ARGV[at + 5],
-        traces = ARGV[at + 6], number = ARGV[at + 7], key = key, lock = locks[i],
-        ats = ats, atm = atm, parent = parent, parent_key = parent_key, deid = deid, priority = priority, stc = stc,
+        at = at, id = ARGV[at], key = key, lock = locks[i], hash = hash, verb = ARGV[at + 4], value = ARGV[at + 5],
       }
     else
       results[i] = false
@@ -61,7 +61,7 @@ end
 -- forgets the recoveries; of the activations before it (`stf` is the last) nothing is known any more.
 -- `counts`: whether the result leaves the start counted.
 local function judge_repeat(B, result, counts, refusal)
-  local ats, stc = number_or_zero(result.ats), number_or_zero(result.stc)
+  local ats, stc = number_or_zero(result.hash[ATS]), number_or_zero(result.hash[STC])
   local starts, stalls = tonumber(ARGV[result.at + 2]) - (counts and 0 or 1), tonumber(ARGV[result.at + 3])
   if starts <= number_or_zero(redis.call('HGET', result.key, 'stf')) then
     return UNKNOWN
@@ -78,30 +78,30 @@ end
 
 -- Appends the fields that a failed attempt leaves in the hash.
 local function failure_fields(fields, result)
-  if result.traces ~= '' then
+  local traces = ARGV[result.at + 6]
+  if traces ~= '' then
     local n = #fields
     fields[n + 1], fields[n + 2] = 'failedReason', result.value
-    fields[n + 3], fields[n + 4] = 'stacktrace', result.traces
+    fields[n + 3], fields[n + 4] = 'stacktrace', traces
   end
   return fields
 end
 
--- Stores a job that completed or failed for good, or deletes it when nothing is to be kept. Returns
+-- Adds a job that completed or failed for good to its set, or deletes it when nothing is to be kept. Returns
 -- whether it is kept.
-local function store_finished(batch, set, result, fields)
-  local at = result.at
-  local count, age, limit = tonumber(result.number), tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
+local function keep_or_delete(batch, set, result)
+  local at, hash = result.at, result.hash
+  local count, age, limit = tonumber(ARGV[at + 7]), tonumber(ARGV[at + 8]), tonumber(ARGV[at + 9])
   if count == 0 then
     delete_job_keys(result.key)
-    if result.parent or result.parent_key then
-      pcall(unlink_from_parent, result.parent, result.parent_key, result.key)
+    if hash[PARENT] or hash[PARENT_KEY] then
+      pcall(unlink_from_parent, hash[PARENT], hash[PARENT_KEY], result.key)
     end
     return false
   end
-  redis.call('HSET', result.key, unpack(fields))
   local adds = batch.finished[set]
-  adds[#adds + 1] = batch.stamp
-  adds[#adds + 1] = result.id
+  local n = #adds
+  adds[n + 1], adds[n + 2] = batch.stamp, result.id
   if count > 0 or age >= 0 then
     batch.rules[count .. ':' .. age .. ':' .. limit .. set] = { set = set, count = count, age = age, limit = limit }
   end
@@ -110,29 +110,30 @@ end
 
 -- The job completed or failed for good; `made` counts its attempts.
 local function end_job(batch, result, made)
-  local B, id, value, failed = batch.B, result.id, result.value, result.verb == 'fail'
+  local B, key, hash, value, failed = batch.B, result.key, result.hash, result.value, result.verb == 'fail'
   -- Keys of other jobs, unchecked until now: if they are unusable, this job ends all the same.
-  if result.deid then
-    pcall(end_deduplication, B, result, batch.settings, batch.now)
+  if hash[DEID] then
+    pcall(end_deduplication, B, { id = result.id, deid = hash[DEID] }, batch.settings, batch.now)
   end
-  local parent = (result.parent or result.parent_key) and find_parent(result.parent, result.parent_key)
+  local parent = (hash[PARENT] or hash[PARENT_KEY]) and find_parent(hash[PARENT], hash[PARENT_KEY])
   if parent then
-    pcall(failed and parent_of_failed or parent_of_completed, parent, result.key, value, batch.now)
+    pcall(failed and parent_of_failed or parent_of_completed, parent, key, value, batch.now)
   end
-  if failed then
-    local fields = { 'failedReason', value, 'finishedOn', batch.stamp, 'atm', made }
-    if store_finished(batch, 'failed', result, failure_fields(fields, result)) then
-      redis.call('HDEL', result.key, 'defa')
+  if not failed then
+    result.set = 'completed'
+    if keep_or_delete(batch, 'completed', result) then
+      redis.call('HSET', key, 'returnvalue', value, 'finishedOn', batch.stamp, 'atm', made)
     end
   else
-    store_finished(batch, 'completed', result, { 'returnvalue', value, 'finishedOn', batch.stamp, 'atm', made })
+    result.set = 'failed'
+    if keep_or_delete(batch, 'failed', result) then
+      local fields = { 'failedReason', value, 'finishedOn', batch.stamp, 'atm', made }
+      redis.call('HSET', key, unpack(failure_fields(fields, result)))
+      redis.call('HDEL', key, 'defa')
+    end
+    batch.exhausted[result] = tonumber(made) >= tonumber(ARGV[result.at + 10]) and made or nil
   end
-  batch.ended[#batch.ended + 1] = {
-    set = failed and 'failed' or 'completed',
-    id = id,
-    value = value,
-    exhausted = failed and tonumber(made) >= tonumber(ARGV[result.at + 10]) and made,
-  }
+  batch.ended[#batch.ended + 1] = result
 end
 
 -- The attempt failed, and the job runs again at once.
@@ -143,14 +144,14 @@ local function retry_now(batch, result, made)
     promote_due(B, batch.settings, batch.now)
   end
   redis.call('HSET', result.key, unpack(failure_fields({ 'atm', made }, result)))
-  place_ready(B, id, number_or_zero(result.priority), result.verb == 'retry_next' and 'RPUSH' or 'LPUSH')
+  place_ready(B, id, number_or_zero(result.hash[PRIORITY]), result.verb == 'retry_next' and 'RPUSH' or 'LPUSH')
   wake_unless_blocked(B, batch.settings)
   emit(B, 'waiting', 'jobId', id, 'prev', 'active')
 end
 
 -- The job runs again after a delay.
 local function delay_job(batch, result, made)
-  local B, id, delay = batch.B, result.id, tonumber(result.number)
+  local B, id, delay = batch.B, result.id, tonumber(ARGV[result.at + 7])
   local fields = { 'delay', delay }
   if result.verb == 'backoff' then
     fields = failure_fields({ 'atm', made, 'delay', delay }, result)
@@ -164,8 +165,9 @@ end
 
 -- Ends one attempt. Returns 0 or another reply; a refused result changes nothing.
 local function finish_one(batch, result)
-  local B, id, key, token, verb = batch.B, result.id, result.key, result.token, result.verb
-  if not result.ats and redis.call('EXISTS', key) == 0 then
+  local B, id, key, hash, verb = batch.B, result.id, result.key, result.hash, result.verb
+  local token = ARGV[result.at + 1]
+  if not hash[ATS] and redis.call('EXISTS', key) == 0 then
     return JOB_MISSING
   end
   -- Some activations do not count as attempts: they are taken back, the start included.
@@ -194,10 +196,10 @@ local function finish_one(batch, result)
     batch.freed_ids[#batch.freed_ids + 1] = id
   end
 
-  local made = count_up(result.atm)
+  local made = count_up(hash[ATM])
   if not counts then
-    made = number_or_zero(result.atm)
-    redis.call('HSET', key, 'ats', math.max(number_or_zero(result.ats) - 1, 0))
+    made = number_or_zero(hash[ATM])
+    redis.call('HSET', key, 'ats', math.max(number_or_zero(hash[ATS]) - 1, 0))
   end
   if completes or verb == 'fail' then
     end_job(batch, result, made)
@@ -210,7 +212,7 @@ local function finish_one(batch, result)
     emit(B, 'waiting-children', 'jobId', id, 'prev', 'active')
   else
     -- `release`, `return`, and `children` with none pending: back to be the next to run.
-    place_next(B, id, number_or_zero(result.priority))
+    place_next(B, id, number_or_zero(result.hash[PRIORITY]))
     wake_unless_blocked(B, batch.settings)
     emit(B, 'waiting', 'jobId', id, 'prev', 'active')
   end
@@ -235,14 +237,16 @@ local function settle_finished(batch)
   return backlog
 end
 
-local function emit_ended(B, ended)
-  for _, job in ipairs(ended) do
+local function emit_ended(batch)
+  local B = batch.B
+  for _, job in ipairs(batch.ended) do
     if job.set == 'completed' then
       emit(B, 'completed', 'jobId', job.id, 'returnvalue', job.value, 'prev', 'active')
     else
       emit(B, 'failed', 'jobId', job.id, 'failedReason', job.value, 'prev', 'active')
-      if job.exhausted then
-        emit(B, 'retries-exhausted', 'jobId', job.id, 'attemptsMade', job.exhausted)
+      local made = batch.exhausted[job]
+      if made then
+        emit(B, 'retries-exhausted', 'jobId', job.id, 'attemptsMade', made)
       end
     end
   end
@@ -270,7 +274,9 @@ local function finish_jobs(B, settings, list)
     finished = { completed = {}, failed = {} },
     -- Retention to apply, each rule once.
     rules = {},
+    -- Results that ended their jobs, and of those that used the last attempt how many were made.
     ended = {},
+    exhausted = {},
   }
   apply_event_cap(B, settings)
   local replies = {}
@@ -282,7 +288,7 @@ local function finish_jobs(B, settings, list)
     redis.call('SREM', B .. 'stalled', unpack(batch.freed_ids))
   end
   local backlog = settle_finished(batch)
-  emit_ended(B, batch.ended)
+  emit_ended(batch)
   if list.points > 0 then
     -- Numbers that others have spoiled must not fail results that are stored.
     pcall(count_ended, B, batch.ended, list.points, list.now)
