@@ -1,185 +1,711 @@
-//! What the API's codes, subcodes and statuses mean: the tables, with their sources.
+//! What the API's codes, subcodes and statuses mean: the decision table, with its sources.
+//!
+//! docs/graph-errors.md shows the same table. After a change: `cargo run -p oxbull-workers --bin graph-errors`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::HeaderMap;
 
-use super::error::{Failure, LimitScope, Reported};
+use super::decision::{Decision, Pause, Remedy, Stage};
+use super::error::Reported;
 use super::usage::requested_wait;
+use super::{Failure, LimitScope};
 
-pub(super) fn limited(scope: LimitScope, wait: Option<Duration>) -> Failure {
-    Failure::RateLimited { scope, wait }
+use Decision::{Final, LookAgain, NewContainer, SameContainer, Unclassified, Wait};
+use Remedy::{
+    ChangePost, CheckAccount, CheckApplication, GrantPermission, LeaveOut, OpenInstagram, Reconnect,
+};
+
+/// A line of the table.
+struct Row {
+    /// The codes that it comes with. Only those without subcodes are found by them.
+    codes: &'static [RangeInclusive<i64>],
+    subcodes: &'static [RangeInclusive<i64>],
+    /// What it is.
+    what: &'static str,
+    decision: Decision,
+    /// Where it differs at a stage.
+    at: &'static [(Stage, Decision)],
+    /// Who says so, and when.
+    source: &'static str,
 }
 
-/// What a code or subcode means; the headers add for how long.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sorted {
-    Permanent,
-    Expired,
-    NotReady,
-    Transient,
-    Limited(LimitScope),
-}
-
-impl Sorted {
-    pub(super) fn failure(self, wait: Option<Duration>) -> Failure {
-        match self {
-            Self::Permanent => Failure::Permanent,
-            Self::Expired => Failure::ExpiredToken,
-            Self::NotReady => Failure::NotReady,
-            Self::Transient => Failure::Transient,
-            Self::Limited(scope) => limited(scope, wait),
+impl Row {
+    const fn new(
+        codes: &'static [RangeInclusive<i64>],
+        subcodes: &'static [RangeInclusive<i64>],
+        what: &'static str,
+        decision: Decision,
+        source: &'static str,
+    ) -> Self {
+        Self {
+            codes,
+            subcodes,
+            what,
+            decision,
+            at: &[],
+            source,
         }
+    }
+
+    const fn but(mut self, at: &'static [(Stage, Decision)]) -> Self {
+        self.at = at;
+        self
+    }
+
+    fn at(&self, stage: Stage) -> Decision {
+        let own = self.at.iter().find(|(own, _)| *own == stage);
+        own.map_or_else(|| self.decision.at(stage), |(_, decision)| *decision)
     }
 }
 
-/// Subcodes are more specific than codes, so they come first.
-///
-/// | subcode | with code | what it is | source |
-/// |---|---|---|---|
-/// | 458, 459, 460, 463, 464, 467, 492 | 190, 102, 10 | app removed, checkpoint, password changed, expired, unconfirmed, invalid, role gone | G |
-/// | 2207001 | -1 | server error | I |
-/// | 2207003 | -2, 9004 | downloading the media timed out | I |
-/// | 2207006, 2207008, 2207020 | 24, -2 | the container cannot be found or has expired: make another | I |
-/// | 2207027 | 9007 | media not ready for publishing | I |
-/// | 2207032, 2207053 | -1 | container or upload failed: make another | I |
-/// | 2207042 | 9 | publishing quota of 24 hours used up | I |
-/// | 2207052 | 9004 | the media could not be fetched; hosts have bad moments | I |
-/// | 2207050 | 25 | account restricted | I |
-/// | 2207051 | 4 | taken for spam; asking again makes it worse, and it is no rate limit | I |
-/// | 2207057 | 1 | thumbnail outside of the video | I |
-/// | 2207004, 2207005, 2207009, 2207010, 2207023, 2207026, 2207028, 2207035 to 2207040 | 36000 to 36004, 100, 352 | media, caption or tags that the API never accepts | I |
-///
-/// Sources, both by Meta for Developers. G: *Graph API, Handle Errors*. I: *Instagram Platform,
-/// Error Codes*.
-pub(super) fn sort_by_subcode(subcode: i64) -> Option<Sorted> {
-    Some(match subcode {
-        458..=460 | 463 | 464 | 467 | 492 => Sorted::Expired,
-        2_207_001 | 2_207_003 | 2_207_006 | 2_207_008 | 2_207_020 | 2_207_032 | 2_207_052
-        | 2_207_053 => Sorted::Transient,
-        2_207_027 => Sorted::NotReady,
-        2_207_042 => Sorted::Limited(LimitScope::Publishing),
-        2_207_004
-        | 2_207_005
-        | 2_207_009
-        | 2_207_010
-        | 2_207_023
-        | 2_207_026
-        | 2_207_028
-        | 2_207_035..=2_207_040
-        | 2_207_050
-        | 2_207_051
-        | 2_207_057 => Sorted::Permanent,
-        _ => return None,
-    })
+const fn limit(scope: LimitScope) -> Decision {
+    Wait(Pause::Limit(scope))
 }
+
+/// *Graph API, Handle Errors* by Meta for Developers.
+const GRAPH: &str = "Graph API, Handle Errors (read 27 Nov 2026)";
+
+/// *Instagram Platform, Error Codes* by Meta for Developers.
+const INSTAGRAM: &str = "Instagram Platform, Error Codes (2 Jun 2026)";
+
+/// *Graph API, Rate Limits* by Meta for Developers.
+const LIMITS: &str = "Graph API, Rate Limits (read 27 Nov 2026)";
+
+/// Subcodes are more specific than codes, so they come first. A subcode that Instagram uses for one thing
+/// is found by itself, since the code beside it varies; [`UNKNOWN_OBJECT`] only beside its code.
+static SUBCODES: &[Row] = &[
+    Row::new(
+        &[10..=10, 102..=102, 190..=190],
+        &[458..=460, 463..=464, 467..=467, 492..=492],
+        "app removed, checkpoint, password changed, expired, unconfirmed, invalid, role gone",
+        Final(Reconnect),
+        GRAPH,
+    ),
+    Row::new(
+        &[100..=100],
+        &[UNKNOWN_OBJECT..=UNKNOWN_OBJECT],
+        "the object does not exist or cannot be seen; from time to time also containers and posts that do exist",
+        Final(CheckAccount),
+        "postiz-app #1562 (23 May 2026)",
+    )
+    .but(&[
+        (Stage::Status, LookAgain),
+        (Stage::Publish, LookAgain),
+        (Stage::ReadBack, LookAgain),
+    ]),
+    Row::new(
+        &[100..=100],
+        &[2_108_006..=2_108_006],
+        "posts from before the account became a professional one have no insights",
+        Final(LeaveOut),
+        "Instagram Platform, Media Insights (read 27 Nov 2026)",
+    ),
+    Row::new(
+        &[-1..=-1],
+        &[2_207_001..=2_207_001],
+        "server error",
+        SameContainer,
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[-2..=-2, 9004..=9004],
+        &[2_207_003..=2_207_003],
+        "downloading the media timed out",
+        SameContainer,
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[9004..=9004],
+        &[2_207_052..=2_207_052],
+        "the media could not be fetched; hosts have bad moments",
+        SameContainer,
+        "postiz-app #1900 (17 Aug 2026)",
+    ),
+    Row::new(
+        &[-2..=-2, 24..=24],
+        &[2_207_006..=2_207_006, 2_207_020..=2_207_020],
+        "the container cannot be found or has expired",
+        NewContainer,
+        INSTAGRAM,
+    ),
+    // Once or twice within 30 s to 2 min, then with another container.
+    Row::new(
+        &[24..=24],
+        &[2_207_008..=2_207_008],
+        "the container is not found for the moment",
+        NewContainer,
+        INSTAGRAM,
+    )
+    .but(&[(Stage::Publish, SameContainer)]),
+    Row::new(
+        &[-1..=-1],
+        &[2_207_032..=2_207_032, 2_207_053..=2_207_053],
+        "creating the container or uploading failed",
+        NewContainer,
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[9007..=9007],
+        &[2_207_027..=2_207_027],
+        "the media is not ready for publishing",
+        Wait(Pause::Processing),
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[9..=9],
+        &[2_207_042..=2_207_042],
+        "publishing quota of 24 hours used up",
+        limit(LimitScope::Publishing),
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[25..=25],
+        &[2_207_050..=2_207_050],
+        "account inactive, checkpointed or restricted",
+        Final(OpenInstagram),
+        INSTAGRAM,
+    ),
+    // Asking again makes it worse, and it is no limit of the application in spite of its code.
+    Row::new(
+        &[4..=4],
+        &[2_207_051..=2_207_051],
+        "taken for spam; the post may be public all the same",
+        Final(ChangePost),
+        "Instagram Platform, Error Codes (2 Jun 2026); postiz-app #1681 (6 Jul 2026)",
+    )
+    .but(&[(Stage::Publish, LookAgain)]),
+    Row::new(
+        &[1..=1],
+        &[2_207_057..=2_207_057],
+        "thumbnail outside of the video",
+        Final(ChangePost),
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[100..=100, 352..=352, 36_000..=36_004],
+        &[
+            2_207_004..=2_207_005,
+            2_207_009..=2_207_010,
+            2_207_023..=2_207_023,
+            2_207_026..=2_207_026,
+            2_207_028..=2_207_028,
+            2_207_035..=2_207_040,
+        ],
+        "media, caption or tags that the API never accepts",
+        Final(ChangePost),
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[],
+        &[2_207_077..=2_207_077, 2_207_085..=2_207_085],
+        "undocumented: the video cannot be processed",
+        Final(ChangePost),
+        "postiz-app #1992 (30 Aug 2026)",
+    ),
+    Row::new(
+        &[10..=10],
+        &[2_207_081..=2_207_081],
+        "undocumented: the account may not publish trial reels; no permission is missing",
+        Final(ChangePost),
+        "postiz-app #1914 (18 Aug 2026)",
+    ),
+    Row::new(
+        &[],
+        &[2_207_082..=2_207_082],
+        "undocumented: processing failed, in some cases sound over a video without any; others retry it",
+        NewContainer,
+        "postiz-app #2033 (7 Sep 2026)",
+    ),
+    Row::new(
+        &[100..=100],
+        &[2_207_089..=2_207_089],
+        "undocumented: a carousel's child cannot be published alone",
+        Final(ChangePost),
+        "n8n-nodes-instagram #9 (26 Feb 2026)",
+    ),
+];
+
+/// The subcode of an object that does not exist; other codes use it for other things.
+const UNKNOWN_OBJECT: i64 = 33;
+
+/// Every other subcode of Instagram, see [`row`].
+static UNKNOWN_SUBCODE: Row = Row::new(
+    &[],
+    &[2_207_000..=2_207_999],
+    "every other subcode of Instagram, such as 2207076, beside a code that asks for no wait of the account \
+     and no connection",
+    Unclassified,
+    "2207076: postiz-app (read 27 Nov 2026)",
+);
 
 /// Codes of the Graph API.
+static CODES: &[Row] = &[
+    Row::new(
+        &[-2..=-1, 1..=2],
+        &[],
+        "unknown or temporary failure of the service",
+        SameContainer,
+        GRAPH,
+    ),
+    Row::new(
+        &[3..=3],
+        &[],
+        "the application lacks a capability",
+        Final(CheckApplication),
+        GRAPH,
+    ),
+    Row::new(
+        &[4..=4, 341..=341],
+        &[],
+        "too many requests of the application",
+        limit(LimitScope::Application),
+        LIMITS,
+    ),
+    Row::new(
+        &[9..=9],
+        &[],
+        "publishing quota of the account",
+        limit(LimitScope::Publishing),
+        INSTAGRAM,
+    ),
+    // While objects could not be seen (100/33), some were told this of them.
+    Row::new(
+        &[10..=10],
+        &[],
+        "permission missing, not granted or revoked by the account's owner",
+        Final(GrantPermission),
+        "Graph API, Handle Errors (read 27 Nov 2026); events-tracker #1900 (26 May 2026)",
+    )
+    .but(&[(Stage::Status, LookAgain), (Stage::ReadBack, LookAgain)]),
+    Row::new(
+        &[200..=299],
+        &[],
+        "permission missing, not granted or revoked by the account's owner",
+        Final(GrantPermission),
+        GRAPH,
+    ),
+    Row::new(
+        &[17..=17, 32..=32, 613..=613],
+        &[],
+        "too many requests for a user, a page or a call",
+        limit(LimitScope::Account),
+        LIMITS,
+    ),
+    Row::new(
+        &[80_000..=80_014],
+        &[],
+        "too many requests for a business account; 80002 is Instagram's",
+        limit(LimitScope::Account),
+        LIMITS,
+    ),
+    Row::new(
+        &[100..=100, 352..=352, 36_000..=36_004],
+        &[],
+        "a parameter or the media is refused",
+        Final(ChangePost),
+        INSTAGRAM,
+    ),
+    Row::new(
+        &[102..=102, 190..=190],
+        &[],
+        "session or token invalid",
+        Final(Reconnect),
+        GRAPH,
+    ),
+    Row::new(
+        &[368..=368],
+        &[],
+        "blocked for a while by a policy; asking on prolongs it",
+        Wait(Pause::Block),
+        "Graph API, Handle Errors (read 27 Nov 2026); postiz-app #2068 (11 Sep 2026)",
+    ),
+    Row::new(
+        &[506..=506],
+        &[],
+        "the same post twice in a row",
+        Final(ChangePost),
+        GRAPH,
+    )
+    .but(&[(Stage::Publish, LookAgain)]),
+    Row::new(
+        &[9004..=9004],
+        &[],
+        "the media could not be fetched",
+        SameContainer,
+        "postiz-app #1900 (17 Aug 2026)",
+    ),
+    Row::new(
+        &[9007..=9007],
+        &[],
+        "the media is not ready for publishing",
+        Wait(Pause::Processing),
+        INSTAGRAM,
+    ),
+];
+
+/// The row of an answer's code and subcode, if one describes it.
 ///
-/// | code | what it is | source |
-/// |---|---|---|
-/// | -2, -1, 1, 2 | unknown or temporary failure of the service | G, I |
-/// | 4 | too many requests of the application | R |
-/// | 9 | publishing quota of the account | I |
-/// | 10, 200 to 299 | permission missing | G |
-/// | 17, 32, 613 | too many requests for a user, a page or a call | R |
-/// | 80000 to 80014 | too many requests for a business account; 80002 is Instagram's | R |
-/// | 102, 190 | session or token invalid | G |
-/// | 368 | the account is blocked for a while by a policy | G |
-/// | 9007 | media not ready for publishing | I |
-///
-/// R: *Graph API, Rate Limits* by Meta for Developers. What is in none of the tables is permanent.
-fn sort_by_code(code: i64) -> Option<Sorted> {
-    Some(match code {
-        -2..=-1 | 1 | 2 => Sorted::Transient,
-        4 => Sorted::Limited(LimitScope::Application),
-        9 => Sorted::Limited(LimitScope::Publishing),
-        10 | 200..=299 => Sorted::Permanent,
-        17 | 32 | 368 | 613 | 80_000..=80_014 => Sorted::Limited(LimitScope::Account),
-        102 | 190 => Sorted::Expired,
-        9007 => Sorted::NotReady,
-        _ => return None,
+/// A subcode of Instagram that is in no row tells more than a code that names a kind of request (100), a
+/// permission (10) or the application's limit (4): with such codes subcodes mean things of their own. It does
+/// not outdo a code after which waiting or connecting is right whatever the subcode adds.
+fn row(code: i64, subcode: Option<i64>) -> Option<&'static Row> {
+    let by_code = || CODES.iter().find(|row| among(row.codes, code));
+    let Some(subcode) = subcode else {
+        return by_code();
+    };
+    let known = SUBCODES.iter().find(|row| {
+        among(row.subcodes, subcode) && (subcode != UNKNOWN_OBJECT || among(row.codes, code))
+    });
+    known.or_else(|| {
+        let row = by_code();
+        let holds = row.is_some_and(|row| match row.decision {
+            Wait(Pause::Limit(scope)) => scope != LimitScope::Application,
+            Wait(_) | Final(Reconnect) => true,
+            _ => false,
+        });
+        if !holds && among(UNKNOWN_SUBCODE.subcodes, subcode) {
+            return Some(&UNKNOWN_SUBCODE);
+        }
+        row
     })
 }
 
-/// Other answers have only their HTTP status.
-fn sort_by_status(status: StatusCode, is_transient: bool) -> Sorted {
+fn among(ranges: &[RangeInclusive<i64>], number: i64) -> bool {
+    ranges.iter().any(|range| range.contains(&number))
+}
+
+/// Answers with a code in no row have their HTTP status and the API's own word besides.
+fn by_status(status: StatusCode, error: &Reported) -> Decision {
     match status {
         // It does not name the limit. Should it be the application's, the other accounts find out
         // with one request each; a wrong guess would stop them needlessly.
-        StatusCode::TOO_MANY_REQUESTS => Sorted::Limited(LimitScope::Account),
-        StatusCode::REQUEST_TIMEOUT => Sorted::Transient,
-        _ if is_transient || status.is_server_error() => Sorted::Transient,
-        _ => Sorted::Permanent,
+        StatusCode::TOO_MANY_REQUESTS => limit(LimitScope::Account),
+        StatusCode::REQUEST_TIMEOUT => SameContainer,
+        _ if error.is_transient || status.is_server_error() => SameContainer,
+        _ if error.code != 0 => Unclassified,
+        _ => Final(ChangePost),
     }
 }
 
+/// What to do about an answer.
 pub(super) fn sort(status: StatusCode, headers: &HeaderMap, error: &Reported) -> Failure {
-    error
-        .error_subcode
-        .and_then(sort_by_subcode)
-        .or_else(|| sort_by_code(error.code))
-        .unwrap_or_else(|| sort_by_status(status, error.is_transient))
-        .failure(requested_wait(headers))
+    let row = row(error.code, error.error_subcode);
+    let decision = match row.map(|row| row.decision) {
+        // A code alone is general; the API says by itself when this time it passes.
+        Some(Final(_)) if error.is_transient && error.error_subcode.is_none() => SameContainer,
+        Some(decision) => decision,
+        None => by_status(status, error),
+    };
+    decision.failure(requested_wait(headers))
+}
+
+/// What to do about a container whose status reports a failure. One without a number is as undocumented as
+/// one with an unknown number.
+pub(super) fn sort_container(subcode: Option<i64>) -> Failure {
+    let row = subcode.and_then(|subcode| row(0, Some(subcode)));
+    row.map_or(Unclassified, |row| row.at(Stage::Container))
+        .failure(None)
+}
+
+/// What to do at a stage about an answer that was sorted as `failure`.
+pub(super) fn decide(code: i64, subcode: Option<i64>, failure: Failure, stage: Stage) -> Decision {
+    match row(code, subcode) {
+        Some(row) if row.decision.failure(limit_wait(failure)) == failure => row.at(stage),
+        // The API's own word or the status has decided.
+        _ => Decision::of(failure).at(stage),
+    }
+}
+
+fn limit_wait(failure: Failure) -> Option<Duration> {
+    match failure {
+        Failure::RateLimited { wait, .. } => wait,
+        _ => None,
+    }
+}
+
+/// The decision table in Markdown, as docs/graph-errors.md shows it.
+pub fn decision_table() -> String {
+    let rows = SUBCODES.iter().chain([&UNKNOWN_SUBCODE]).chain(CODES);
+    let lines = rows.map(|row| {
+        format!(
+            "| {} | {} | {} | {} | {} |\n",
+            numbers(row.codes),
+            numbers(row.subcodes),
+            row.what,
+            decisions(row),
+            row.source
+        )
+    });
+    let head = "| code | subcode | what it is | decision | source |\n|---|---|---|---|---|\n";
+    std::iter::once(head.to_owned()).chain(lines).collect()
+}
+
+fn numbers(ranges: &[RangeInclusive<i64>]) -> String {
+    let numbers: Vec<_> = ranges
+        .iter()
+        .map(|range| match (range.start(), range.end()) {
+            (start, end) if start == end => start.to_string(),
+            (start, end) => format!("{start} to {end}"),
+        })
+        .collect();
+    numbers.join(", ")
+}
+
+/// The row's decision, then the stages that differ.
+fn decisions(row: &Row) -> String {
+    let others = Stage::ALL.into_iter().filter_map(|stage| {
+        let decision = row.at(stage);
+        (decision != row.decision).then(|| format!("; {stage}: {decision}"))
+    });
+    std::iter::once(row.decision.to_string())
+        .chain(others)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn failure(status: u16, code: i64, subcode: Option<i64>) -> Failure {
-        let error = Reported {
-            message: "m".to_owned(),
+    fn reported(code: i64, subcode: Option<i64>) -> Reported {
+        Reported {
             code,
             error_subcode: subcode,
-            is_transient: false,
-        };
-        let status = StatusCode::from_u16(status).unwrap();
-        sort(status, &HeaderMap::new(), &error)
+            ..Reported::default()
+        }
     }
 
-    /// Codes decide what happens to a job, so each group is pinned here.
+    fn failure(status: u16, code: i64, subcode: Option<i64>) -> Failure {
+        let status = StatusCode::from_u16(status).unwrap();
+        sort(status, &HeaderMap::new(), &reported(code, subcode))
+    }
+
+    fn decision(code: i64, subcode: Option<i64>, stage: Stage) -> Decision {
+        decide(code, subcode, failure(400, code, subcode), stage)
+    }
+
+    const LIMITED: fn(LimitScope) -> Failure = |scope| Failure::RateLimited { scope, wait: None };
+
+    /// Codes decide what happens to a job, so each row is pinned here, by its first number and its last.
     #[test]
-    fn codes_sort_into_permanent_transient_limited_and_expired() {
-        let account = limited(LimitScope::Account, None);
-        let application = limited(LimitScope::Application, None);
-        let publishing = limited(LimitScope::Publishing, None);
-        for (status, code, subcode, expected) in [
-            (400, 100, None, Failure::Permanent),
-            (400, 36_001, Some(2_207_005), Failure::Permanent),
-            (403, 10, None, Failure::Permanent),
-            (403, 200, None, Failure::Permanent),
-            (400, 190, Some(463), Failure::ExpiredToken),
-            (500, 2, None, Failure::Transient),
-            (400, 1, Some(2_207_057), Failure::Permanent),
-            (400, 4, Some(2_207_051), Failure::Permanent),
-            (400, 25, Some(2_207_050), Failure::Permanent),
-            (400, 352, Some(2_207_026), Failure::Permanent),
-            (403, 275, None, Failure::Permanent),
-            (400, 10, Some(458), Failure::ExpiredToken),
-            (400, 102, None, Failure::ExpiredToken),
-            (400, 1, None, Failure::Transient),
-            (400, -1, Some(2_207_001), Failure::Transient),
-            (400, 24, Some(2_207_006), Failure::Transient),
-            (400, 9007, Some(2_207_027), Failure::NotReady),
-            (400, 9007, None, Failure::NotReady),
-            (400, 9004, Some(2_207_003), Failure::Transient),
-            (403, 4, None, application),
-            (429, 0, None, account),
-            (403, 17, None, account),
-            (400, 32, None, account),
-            (403, 368, None, account),
-            (400, 613, None, account),
-            (400, 80_002, None, account),
-            (403, 9, Some(2_207_042), publishing),
-            (403, 9, None, publishing),
+    fn every_row_has_its_failure() {
+        let account = LIMITED(LimitScope::Account);
+        let application = LIMITED(LimitScope::Application);
+        let publishing = LIMITED(LimitScope::Publishing);
+        let mut seen = Vec::new();
+        for (codes, subcodes, expected) in [
+            (
+                vec![190, 102, 10],
+                vec![458, 459, 460, 463, 464, 467, 492],
+                Failure::ExpiredToken,
+            ),
+            (
+                vec![100],
+                vec![33, 2_108_006, 2_207_089],
+                Failure::Permanent,
+            ),
+            (
+                vec![-1],
+                vec![2_207_001, 2_207_032, 2_207_053],
+                Failure::Transient,
+            ),
+            (
+                vec![-2, 9004],
+                vec![2_207_003, 2_207_052],
+                Failure::Transient,
+            ),
+            (
+                vec![24, -2],
+                vec![2_207_006, 2_207_008, 2_207_020],
+                Failure::Transient,
+            ),
+            (vec![9007], vec![2_207_027], Failure::NotReady),
+            (vec![9], vec![2_207_042], publishing),
+            (vec![25], vec![2_207_050], Failure::Permanent),
+            (vec![4], vec![2_207_051], Failure::Permanent),
+            (vec![1], vec![2_207_057], Failure::Permanent),
+            (
+                vec![100, 352, 36_000, 36_004],
+                vec![
+                    2_207_004, 2_207_005, 2_207_009, 2_207_010, 2_207_023, 2_207_026, 2_207_028,
+                    2_207_035, 2_207_040,
+                ],
+                Failure::Permanent,
+            ),
+            (
+                vec![0, -1, 100],
+                vec![2_207_077, 2_207_085],
+                Failure::Permanent,
+            ),
+            (vec![10], vec![2_207_081], Failure::Permanent),
+            (vec![0, -1], vec![2_207_082], Failure::Transient),
+            (
+                vec![0, 100, 10, 200, 4, 1],
+                vec![2_207_000, 2_207_076, 2_207_999],
+                Failure::Unclassified,
+            ),
+            (vec![9, 9007], vec![], publishing),
+            (vec![-2, -1, 1, 2, 9004], vec![], Failure::Transient),
+            (
+                vec![3, 100, 352, 506, 36_000, 36_004],
+                vec![],
+                Failure::Permanent,
+            ),
+            (vec![4, 341], vec![], application),
+            (vec![10, 200, 275, 299], vec![], Failure::MissingPermission),
+            (vec![17, 32, 613, 80_000, 80_002, 80_014], vec![], account),
+            (vec![102, 190], vec![], Failure::ExpiredToken),
+            (vec![368], vec![], Failure::Blocked),
+            // Codes that nothing documents.
+            (vec![5, 24, 12_345], vec![], Failure::Unclassified),
         ] {
-            assert_eq!(
-                failure(status, code, subcode),
-                expected,
-                "{code} {subcode:?}"
-            );
+            for code in codes {
+                let subcodes: Vec<_> = match subcodes.as_slice() {
+                    [] => vec![None],
+                    some => some.iter().copied().map(Some).collect(),
+                };
+                for subcode in subcodes {
+                    let expected = if code == 9007 && subcode.is_none() {
+                        Failure::NotReady
+                    } else {
+                        expected
+                    };
+                    assert_eq!(failure(400, code, subcode), expected, "{code} {subcode:?}");
+                    seen.extend(row(code, subcode).map(std::ptr::from_ref));
+                }
+            }
+        }
+        for row in SUBCODES.iter().chain([&UNKNOWN_SUBCODE]).chain(CODES) {
+            assert!(seen.contains(&std::ptr::from_ref(row)), "{}", row.what);
+        }
+    }
+
+    /// What a stage adds: a post that may be public is never decided about without a look, and a
+    /// container that may only be hidden is not thrown away.
+    #[test]
+    fn stages_differ_where_the_effect_is_in_doubt() {
+        for (code, subcode, stage, expected) in [
+            (100, Some(33), Stage::Status, LookAgain),
+            (100, Some(33), Stage::Publish, LookAgain),
+            (100, Some(33), Stage::ReadBack, LookAgain),
+            (100, Some(33), Stage::Create, Final(CheckAccount)),
+            (100, Some(33), Stage::Numbers, Final(CheckAccount)),
+            (4, Some(2_207_051), Stage::Publish, LookAgain),
+            (4, Some(2_207_051), Stage::Create, Final(ChangePost)),
+            (24, Some(2_207_008), Stage::Publish, SameContainer),
+            (24, Some(2_207_008), Stage::Create, NewContainer),
+            (24, Some(2_207_006), Stage::Publish, LookAgain),
+            (10, None, Stage::Publish, Final(GrantPermission)),
+            (10, None, Stage::Create, Final(GrantPermission)),
+            (10, None, Stage::Status, LookAgain),
+            (10, None, Stage::ReadBack, LookAgain),
+            (200, None, Stage::Status, Final(GrantPermission)),
+            (506, None, Stage::Publish, LookAgain),
+            (506, None, Stage::Create, Final(ChangePost)),
+            (-1, Some(2_207_001), Stage::Publish, LookAgain),
+            (-1, Some(2_207_001), Stage::Create, SameContainer),
+            (-2, Some(2_207_003), Stage::Container, NewContainer),
+            (1, None, Stage::Publish, LookAgain),
+            (100, Some(2_207_999), Stage::Publish, LookAgain),
+            (100, Some(2_207_999), Stage::Create, Unclassified),
+            (12_345, None, Stage::Publish, LookAgain),
+            (
+                9007,
+                Some(2_207_027),
+                Stage::Publish,
+                Wait(Pause::Processing),
+            ),
+            (25, Some(2_207_050), Stage::Publish, Final(OpenInstagram)),
+            (368, None, Stage::Publish, Wait(Pause::Block)),
+            (190, Some(463), Stage::Publish, Final(Reconnect)),
+            (100, Some(2_108_006), Stage::Numbers, Final(LeaveOut)),
+            (3, None, Stage::Create, Final(CheckApplication)),
+        ] {
+            let found = decision(code, subcode, stage);
+            assert_eq!(found, expected, "{code} {subcode:?} {stage}");
+        }
+    }
+
+    /// Waiting or connecting is right whatever a subcode adds; the application's limit would hold every
+    /// account on a guess.
+    #[test]
+    fn unknown_subcodes_outdo_general_codes_only() {
+        let unknown = Some(2_207_099);
+        assert_eq!(failure(400, 190, unknown), Failure::ExpiredToken);
+        assert_eq!(failure(400, 368, unknown), Failure::Blocked);
+        assert_eq!(failure(400, 368, Some(1_390_008)), Failure::Blocked);
+        assert_eq!(failure(400, 80_002, unknown), LIMITED(LimitScope::Account));
+        assert_eq!(failure(400, 4, unknown), Failure::Unclassified);
+        assert_eq!(failure(400, 200, Some(33)), Failure::MissingPermission);
+    }
+
+    /// A general code passes when the API says so; a documented subcode knows better.
+    #[test]
+    fn transient_is_believed_beside_a_code_alone() {
+        let sorted = |code, subcode| {
+            let error = Reported {
+                is_transient: true,
+                ..reported(code, subcode)
+            };
+            sort(StatusCode::BAD_REQUEST, &HeaderMap::new(), &error)
+        };
+        assert_eq!(sorted(100, None), Failure::Transient);
+        assert_eq!(sorted(36_003, Some(2_207_009)), Failure::Permanent);
+        assert_eq!(
+            decide(100, None, Failure::Transient, Stage::Publish),
+            LookAgain
+        );
+    }
+
+    /// Without a code there is the status; a page of a server in between is not called undocumented.
+    #[test]
+    fn statuses_decide_where_there_is_no_code() {
+        assert_eq!(failure(429, 0, None), LIMITED(LimitScope::Account));
+        assert_eq!(failure(408, 0, None), Failure::Transient);
+        assert_eq!(failure(500, 12_345, None), Failure::Transient);
+        assert_eq!(failure(404, 0, None), Failure::Permanent);
+    }
+
+    /// A container that failed is replaced or given up, never asked about again.
+    #[test]
+    fn failed_containers_are_replaced_or_given_up() {
+        for (subcode, expected) in [
+            (Some(2_207_003), Failure::Transient),
+            (Some(2_207_082), Failure::Transient),
+            (Some(2_207_077), Failure::Permanent),
+            (Some(2_207_085), Failure::Permanent),
+            (Some(2_207_076), Failure::Unclassified),
+            (None, Failure::Unclassified),
+        ] {
+            assert_eq!(sort_container(subcode), expected, "{subcode:?}");
+        }
+        for row in SUBCODES {
+            assert_ne!(row.at(Stage::Container), SameContainer, "{}", row.what);
+        }
+    }
+
+    /// Every row says who says so and when; no number is in two rows.
+    #[test]
+    fn rows_are_dated_and_distinct() {
+        for rows in [SUBCODES, CODES] {
+            let mut found: Vec<&RangeInclusive<i64>> = Vec::new();
+            for row in rows {
+                assert!(row.source.contains("202"), "{}", row.what);
+                let own = if row.subcodes.is_empty() {
+                    row.codes
+                } else {
+                    row.subcodes
+                };
+                for range in own {
+                    let clash = found
+                        .iter()
+                        .any(|other| range.start() <= other.end() && other.start() <= range.end());
+                    assert!(!clash, "{range:?}");
+                    found.push(range);
+                }
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can go wrong with a request, sorted by what to do about it.
 
+use std::fmt;
 use std::time::Duration;
 
 use reqwest::StatusCode;
@@ -7,7 +8,8 @@ use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
 use super::AccessToken;
-use super::codes::{limited, sort, sort_by_subcode};
+use super::codes::{decide, sort, sort_container};
+use super::{Decision, Stage};
 
 /// A request that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +37,19 @@ impl GraphError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Declined(error) => error.failure,
-            Self::Spared(wait) => limited(LimitScope::Account, Some(*wait)),
+            Self::Spared(wait) => Failure::RateLimited {
+                scope: LimitScope::Account,
+                wait: Some(*wait),
+            },
             Self::Deadline(_) | Self::Unreachable(_) | Self::Unexpected(_) => Failure::Transient,
+        }
+    }
+
+    /// What to do about it where it came at this stage.
+    pub fn decision(&self, stage: Stage) -> Decision {
+        match self {
+            Self::Declined(error) => error.decision(stage),
+            error => Decision::of(error.failure()).at(stage),
         }
     }
 
@@ -112,7 +125,7 @@ pub enum LimitScope {
 
 /// An error that the API reported.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("graph api error {code}{}: {message}", Subcode(*subcode))]
+#[error("graph api error{}: {message}{}", Numbers(*code, *subcode), Advice(user_message.as_deref()))]
 pub struct ApiError {
     /// HTTP status.
     pub status: u16,
@@ -122,17 +135,34 @@ pub struct ApiError {
     pub subcode: Option<i64>,
     /// The API's own text.
     pub message: String,
+    /// What the API would tell the user, its title first.
+    pub user_message: Option<String>,
     /// What to do about it.
     pub failure: Failure,
 }
 
-/// Shows ` (subcode n)`, or nothing.
-struct Subcode(Option<i64>);
+/// Shows ` 190 (subcode 463)`, as far as there are numbers.
+struct Numbers(i64, Option<i64>);
 
-impl std::fmt::Display for Subcode {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
+impl fmt::Display for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 != 0 {
+            write!(f, " {}", self.0)?;
+        }
+        match self.1 {
             Some(subcode) => write!(f, " (subcode {subcode})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Shows ` (what users are told)`, or nothing.
+struct Advice<'a>(Option<&'a str>);
+
+impl fmt::Display for Advice<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(text) => write!(f, " ({text})"),
             None => Ok(()),
         }
     }
@@ -144,15 +174,17 @@ struct Envelope {
 }
 
 /// The API's error object.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct Reported {
-    #[serde(default)]
     pub(super) message: String,
-    #[serde(default)]
     pub(super) code: i64,
     pub(super) error_subcode: Option<i64>,
-    #[serde(default)]
     pub(super) is_transient: bool,
+    pub(super) error_user_title: Option<String>,
+    pub(super) error_user_msg: Option<String>,
+    /// What Meta's support asks for.
+    pub(super) fbtrace_id: Option<String>,
 }
 
 impl ApiError {
@@ -168,33 +200,45 @@ impl ApiError {
         let reported = serde_json::from_slice::<Envelope>(body).map_or_else(
             |_| Reported {
                 message: format!("http status {status}"),
-                code: 0,
-                error_subcode: None,
-                is_transient: false,
+                ..Reported::default()
             },
             |envelope| envelope.error,
         );
-        Self {
+        let shown = |text: &str| plain(&token.hide_in(text));
+        let told = [&reported.error_user_title, &reported.error_user_msg];
+        let told: Vec<_> = told.into_iter().flatten().map(String::as_str).collect();
+        let error = Self {
             failure: sort(status, headers, &reported),
             status: status.as_u16(),
             code: reported.code,
             subcode: reported.error_subcode,
-            message: plain(&token.hide_in(&reported.message)),
+            message: shown(&reported.message),
+            user_message: Some(shown(&told.join(": "))).filter(|text| !text.is_empty()),
+        };
+        let trace = reported.fbtrace_id.as_deref().map(shown);
+        if error.failure == Failure::Unclassified {
+            tracing::warn!(%error, trace, "an error that the graph api does not document");
+        } else {
+            tracing::debug!(%error, trace, "graph api error");
         }
+        error
     }
 
     /// The error that a container's status reports by subcode.
     pub(crate) fn of_container(subcode: Option<i64>, message: &str) -> Self {
-        let failure = subcode
-            .and_then(sort_by_subcode)
-            .map_or(Failure::Permanent, |sorted| sorted.failure(None));
         Self {
             status: 200,
             code: 0,
             subcode,
             message: plain(message),
-            failure,
+            user_message: None,
+            failure: sort_container(subcode),
         }
+    }
+
+    /// What to do about it where it came at this stage.
+    pub fn decision(&self, stage: Stage) -> Decision {
+        decide(self.code, self.subcode, self.failure, stage)
     }
 }
 
@@ -270,5 +314,28 @@ mod tests {
             error.to_string(),
             "graph api error 190 (subcode 463): expired"
         );
+        assert_eq!(
+            read(404, "").to_string(),
+            "graph api error: http status 404 Not Found"
+        );
+        assert_eq!(
+            ApiError::of_container(Some(2_207_085), "Error").to_string(),
+            "graph api error (subcode 2207085): Error"
+        );
+    }
+
+    /// For what the tables do not know, the API's text for users is all that there is to go by.
+    #[test]
+    fn text_includes_what_users_are_to_be_told() {
+        let error = read(
+            400,
+            r#"{"error":{"message":"Invalid","code":100,"error_subcode":2207098,"is_transient":false,
+            "error_user_title":"Too square","error_user_msg":"No s3cret circles","fbtrace_id":"A6L"}}"#,
+        );
+        let text = error.to_string();
+        let expected = "graph api error 100 (subcode 2207098): Invalid (Too square: No ";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(!text.contains("s3cret") && !text.contains("A6L"), "{text}");
+        assert_eq!(error.failure, Failure::Unclassified);
     }
 }

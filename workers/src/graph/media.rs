@@ -359,7 +359,7 @@ mod tests {
         );
         let format = failed("Error: 2207005 image format is not supported");
         assert_eq!(format.failure, Failure::Permanent);
-        assert_eq!(failed("Error").failure, Failure::Permanent);
+        assert_eq!(failed("Error").failure, Failure::Unclassified);
     }
 
     /// The API distinguishes kinds of containers by these fields alone.

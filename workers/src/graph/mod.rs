@@ -22,6 +22,7 @@
 mod client;
 mod codes;
 mod cooldowns;
+mod decision;
 mod error;
 mod ids;
 mod insights;
@@ -33,8 +34,10 @@ mod token;
 mod usage;
 
 pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
+pub use codes::decision_table;
 pub use cooldowns::Cooldowns;
 pub(crate) use cooldowns::{DEFAULT_COOLDOWN, SHORTEST_COOLDOWN};
+pub use decision::{Decision, Pause, Remedy, Stage};
 pub use error::{ApiError, Failure, GraphError, LimitScope};
 pub use ids::{AccountId, ContainerId, InvalidId, MediaId};
 pub use insights::{

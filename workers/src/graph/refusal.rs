@@ -86,6 +86,7 @@ mod tests {
             code,
             subcode,
             message: message.to_owned(),
+            user_message: None,
             failure: if code == 190 {
                 Failure::ExpiredToken
             } else {

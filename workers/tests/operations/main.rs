@@ -16,6 +16,7 @@ mod continuity;
 mod dependencies;
 mod deployment;
 mod fixture;
+mod graph_errors;
 mod http;
 mod kubernetes;
 mod manual;
