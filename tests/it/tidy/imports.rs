@@ -88,9 +88,9 @@ fn text_length(rest: &str, in_word: bool) -> Option<usize> {
         }
         return Some(rest.len());
     }
-    if rest.starts_with('"') {
+    if let Some(text) = rest.strip_prefix('"') {
         let mut escaped = false;
-        let end = rest[1..].find(|c| {
+        let end = text.find(|c| {
             let ends = c == '"' && !escaped;
             escaped = c == '\\' && !escaped;
             ends
