@@ -83,7 +83,7 @@ pub(crate) async fn check_queue(
     }
     let surplus = place_of.len().saturating_sub(acknowledged.len());
     if surplus > allow.unknown_adds {
-        broken.push(format!("{surplus} jobs that nobody was told of"));
+        broken.push(format!("{surplus} jobs that no add returned"));
     }
 
     let (starts, ends) = (fixture.effects.counts(false), fixture.effects.counts(true));
@@ -184,7 +184,7 @@ async fn broken_queues_are_found() -> TestResult {
         ("is in wait and completed", &["LPUSH", "wait", "1"]),
         ("is stuck in active", &["LPUSH", "active", "77"]),
         (
-            "jobs that nobody was told of",
+            "jobs that no add returned",
             &["ZADD", "completed", "1", "78"],
         ),
         ("is left", &["SET", "1:lock", "somebody"]),

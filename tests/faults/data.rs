@@ -37,8 +37,8 @@ async fn corrupt_data_and_options_fail_only_their_job() -> TestResult {
     fixture.drained().await?;
     worker.close().await;
     for (id, field, text, fails) in corrupt {
-        let told = fixture.field(id, "failedReason").await?.unwrap_or_default();
-        assert_eq!(told.contains("data does not decode"), fails, "{told}");
+        let reason = fixture.field(id, "failedReason").await?.unwrap_or_default();
+        assert_eq!(reason.contains("data does not decode"), fails, "{reason}");
         assert_eq!(fixture.field(id, field).await?.as_deref(), Some(text));
         let ran = fixture.effects.counts(false).contains_key(id.as_str());
         assert_eq!(ran, !fails);

@@ -205,7 +205,7 @@ async fn deduplicated_add_stays_deduplicated() -> TestResult {
 
 /// The replaced job is gone, so that only the event knows which it was.
 #[tokio::test]
-async fn replacement_is_told_once_and_names_the_job_replaced() -> TestResult {
+async fn replacement_is_published_once_and_names_the_job_replaced() -> TestResult {
     let setup = LostReply::start().await?;
     setup.add("owner", delayed(key())).await?;
     let added = setup
@@ -294,9 +294,9 @@ async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
     Ok(())
 }
 
-/// Executed or not, the first asking left nothing to go by: the add is decided anew.
+/// Executed or not, the first try left no trace: the add is decided again.
 #[tokio::test]
-async fn add_without_a_trace_is_decided_anew() -> TestResult {
+async fn add_without_a_trace_is_decided_again() -> TestResult {
     let setup = LostReply::start().await?;
     setup.add("owner", simple()).await?;
     // An owner that does not wait for a time is not replaced, and no event says so.

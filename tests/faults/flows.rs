@@ -103,7 +103,7 @@ async fn child_started_while_its_flow_is_removed_is_left_to_its_worker() -> Test
     Ok(())
 }
 
-/// Whoever removes a flow may end half way; the next one goes on.
+/// A removal of a flow may stop half way; the next one continues.
 #[tokio::test]
 async fn removal_that_ended_half_way_is_taken_up() -> TestResult {
     let bench = MeteredQueue::start().await?;

@@ -8,7 +8,7 @@ use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use crate::check::{Allow, check_queue};
 use crate::fixture::{Fixture, Work, event, work};
 
-/// A producer that adds jobs until told to stop, and remembers what it was told.
+/// A producer that adds jobs until it is stopped, and records the answers.
 struct Producer {
     stop: tokio_util::sync::CancellationToken,
     task: tokio::task::JoinHandle<(Vec<JobId>, usize, usize)>,
@@ -99,7 +99,7 @@ async fn silent_peer_is_given_up(lock: Duration) -> TestResult {
     ids.extend(fixture.add(5, 3000).await?);
     fixture.started(55).await?;
     fixture.proxy().half_open();
-    // What is open stays mute for good; what is opened from now on works.
+    // What is open stays silent; what is opened from now on works.
     fixture.proxy().pass().await?;
     let fault = Instant::now();
     let direct = oxbull::Queue::<Work>::open(&fixture.other_client().await?, &fixture.name).await?;

@@ -60,14 +60,14 @@ where
             matches!(event, WorkerEvent::Failed { .. })
         });
         let WorkerEvent::Failed {
-            reason: told,
+            reason: text,
             retries: again,
             ..
         } = failed.await?
         else {
             unreachable!()
         };
-        assert_eq!((told.as_ref(), again), (reason, retries));
+        assert_eq!((text.as_ref(), again), (reason, retries));
     }
     assert_eq!(fixture.field(&ids[0], "atm").await?.as_deref(), Some("2"));
     worker.close().await;

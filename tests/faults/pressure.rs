@@ -8,7 +8,7 @@ use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use crate::check::{Allow, check_queue};
 use crate::fixture::{Fixture, Work, work};
 
-/// V13: out of memory, running jobs keep their locks, producers are told, the log stays short,
+/// V13: out of memory, running jobs keep their locks, producers get errors, the log stays short,
 /// and everything goes on by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn out_of_memory_costs_no_lock() -> TestResult {
@@ -58,7 +58,7 @@ async fn out_of_memory_costs_no_lock() -> TestResult {
 
 /// V14: keeping 100 of 200,000 finished jobs takes many short scripts, not a long one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn retention_over_200_000_finished_jobs_holds_up_nobody() -> TestResult {
+async fn retention_over_200_000_finished_jobs_blocks_no_call() -> TestResult {
     const FILL: &str = "for i = tonumber(ARGV[1]), tonumber(ARGV[2]) do
         redis.call('HSET', KEYS[1] .. 'old' .. i, 'name', 'work', 'data', '{\"ms\":0}', 'opts', '{}',
             'timestamp', i, 'finishedOn', i, 'returnvalue', '0', 'atm', 1, 'ats', 1)

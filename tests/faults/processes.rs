@@ -1,4 +1,4 @@
-//! A1 to A6, V15: worker processes that are killed, frozen and told to end.
+//! A1 to A6, V15: worker processes that are killed, frozen and asked to end.
 //!
 //! The process is this test binary, started again to run the one test that is a worker. It notes
 //! what its handlers did in a file, so that the evidence survives it.
@@ -261,7 +261,7 @@ async fn process_frozen_within_its_locks_goes_on() -> TestResult {
 
 /// A4, A6: SIGTERM lets handlers finish; a second one gives their jobs back at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn second_signal_gives_jobs_back() -> TestResult {
+async fn second_signal_releases_jobs() -> TestResult {
     let fixture = Fixture::start().await?;
     let mut ids = fixture.add(3, 1000).await?;
     let mut process = Process::start(&fixture)?;

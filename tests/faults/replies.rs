@@ -131,7 +131,7 @@ async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult 
     Ok(())
 }
 
-/// V9: an add without an id of its own is never repeated; its caller is told.
+/// V9: an add without an id of its own is never repeated; its caller gets an error.
 #[tokio::test]
 async fn plain_add_reports_a_lost_answer() -> TestResult {
     let fixture = Fixture::proxied().await?;

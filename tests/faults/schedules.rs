@@ -385,11 +385,11 @@ async fn broken_schedule_is_reported_and_does_not_spin() -> TestResult {
     let mut events = worker.events();
     for _ in 0..2 {
         // By the iteration, then by the check of schedulers.
-        let told = event(
+        let warned = event(
             &mut events,
             |event| matches!(event, WorkerEvent::Trouble { message, .. } if message.contains("scheduler s")),
         );
-        told.await?;
+        warned.await?;
     }
     let ids = [JobId::existing(format!("repeat:s:{}", record.next))];
     fixture.drained().await?;

@@ -8,14 +8,14 @@ use oxbull_testkit::TestResult;
 use crate::check::{Allow, check_queue};
 use crate::fixture::{Effects, Fixture, Work, work};
 
-/// Never ends, whatever it is told.
+/// Never ends, even when cancelled.
 async fn hangs(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
     context.state().begin(&job);
     std::future::pending().await
 }
 
 /// Ends as soon as it is cancelled.
-async fn heeds(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
+async fn stops_when_cancelled(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
     context.state().begin(&job);
     context.cancelled().await;
     context.state().end(&job);
@@ -67,7 +67,7 @@ async fn graceful_close_finishes_what_runs_and_starts_nothing() -> TestResult {
 
 /// A5: at the deadline jobs go back to the front of the queue, without using an attempt.
 #[tokio::test]
-async fn close_at_its_deadline_gives_jobs_back() -> TestResult {
+async fn close_at_its_deadline_releases_jobs() -> TestResult {
     let fixture = Fixture::start().await?;
     let ids = fixture.add(8, 0).await?;
     let worker = fixture.worker().concurrency(3).start(hangs).await?;
@@ -99,10 +99,10 @@ async fn close_at_its_deadline_gives_jobs_back() -> TestResult {
 
 /// A cancelled handler that cleans up and returns in time is stored.
 #[tokio::test]
-async fn handler_that_heeds_cancellation_is_stored() -> TestResult {
+async fn result_of_a_handler_that_stops_when_cancelled_is_stored() -> TestResult {
     let fixture = Fixture::start().await?;
     let ids = fixture.add(3, 0).await?;
-    let worker = fixture.worker().start(heeds).await?;
+    let worker = fixture.worker().start(stops_when_cancelled).await?;
     fixture.started(3).await?;
     let closed = worker.close_with(soon()).await;
     assert_eq!(closed.abandoned, 0);
@@ -212,9 +212,9 @@ async fn close_returns_while_redis_is_frozen() -> TestResult {
     .await
 }
 
-/// A6: a handle that is dropped stops its worker; jobs are given back or recovered.
+/// A6: a handle that is dropped stops its worker; its jobs are released or recovered.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn drop_without_close_gives_jobs_back() -> TestResult {
+async fn drop_without_close_releases_jobs() -> TestResult {
     let fixture = Fixture::start().await?;
     let ids = fixture.add(6, 0).await?;
     let worker = fixture.worker().start(hangs).await?;

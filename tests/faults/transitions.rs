@@ -1,5 +1,5 @@
 //! B3 to B6: the answer to each script is lost after the script has run. Either the outcome is
-//! settled, or the caller is told that it is unknown; and what was done is done once.
+//! settled, or the caller learns that it is unknown; and what was done is done once.
 
 use std::time::Duration;
 
@@ -84,7 +84,7 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     Ok(())
 }
 
-/// Scripts that would do their work twice are not repeated; the caller is told.
+/// Scripts that would do their work twice are not repeated; the caller gets an error.
 #[tokio::test]
 async fn lost_answers_of_other_changes_are_reported() -> TestResult {
     let fixture = Fixture::proxied().await?;
@@ -93,8 +93,8 @@ async fn lost_answers_of_other_changes_are_reported() -> TestResult {
     let logged = lose(&fixture, "add_log", queue.log(&ids[0], "row", 0)).await;
     assert!(unknown(&logged), "{logged:?}");
     assert_eq!(queue.logs(&ids[0], 0, -1).await?.rows, ["row"]);
-    let told = lose(&fixture, "publish_event", queue.publish_event("own", &())).await;
-    assert!(unknown(&told), "{told:?}");
+    let published = lose(&fixture, "publish_event", queue.publish_event("own", &())).await;
+    assert!(unknown(&published), "{published:?}");
     let removed = lose(&fixture, "remove_job", queue.remove(&ids[1])).await;
     assert!(unknown(&removed), "{removed:?}");
     assert_eq!(queue.state(&ids[1]).await?, None);
@@ -202,7 +202,7 @@ async fn lost_answers_of_every_ending_count_once() -> TestResult {
             2 => Ok(Outcome::Release),
             3 => Err(JobError::retry("back off")),
             4 => Ok(Outcome::WaitForChildren),
-            _ if job.data().ms == 1 => Err(JobError::fatal("for good")),
+            _ if job.data().ms == 1 => Err(JobError::fatal("final")),
             _ => Ok(Outcome::Done(start)),
         };
         context.state().end(&job);

@@ -8,7 +8,7 @@ use oxbull::{AddOutcome, Deduplication, JobOptions};
 use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, scripted};
 
 /// Entries of the event stream, each as its fields.
 async fn events(fleet: &Fleet) -> TestResult<Vec<BTreeMap<String, String>>> {
@@ -54,7 +54,7 @@ async fn one_job_of_two_hundred(version: BullMq) -> TestResult {
     }
     assert!(
         stored <= 1,
-        "{stored} adds were told that they stored the job"
+        "{stored} adds returned that they stored the job"
     );
     let hits = |event: &str, all: &[BTreeMap<String, String>]| {
         all.iter().filter(|entry| entry["event"] == event).count()
@@ -70,7 +70,7 @@ async fn one_job_of_two_hundred(version: BullMq) -> TestResult {
     };
     assert!(debounced.contains(&hits("debounced", &all)));
 
-    let worker = fleet.rust_worker().start(obey).await?;
+    let worker = fleet.rust_worker().start(scripted).await?;
     eventually(DEADLINE, || async {
         let counts = fleet.queue.counts().await;
         counts.is_ok_and(|counts| counts.completed == 1)
@@ -114,7 +114,7 @@ fn mode(n: usize) -> (Deduplication, Value) {
 async fn storm(version: BullMq) -> TestResult {
     let fleet = Fleet::start(version).await?;
     fleet.node_worker(json!({ "concurrency": 10 })).await?;
-    let worker = fleet.rust_worker().concurrency(10).start(obey).await?;
+    let worker = fleet.rust_worker().concurrency(10).start(scripted).await?;
     let order = Order::new("sleep:3");
     for round in 0..ADDS {
         let delay = |n: usize| 10 * (n as u64 % 2) * (round as u64 % 3);

@@ -11,7 +11,7 @@ use oxbull::{
 use oxbull_testkit::{BullMq, DEADLINE, TestResult};
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, scripted};
 
 async fn next(events: &mut QueueEvents) -> TestResult<EventEntry> {
     let entry = tokio::time::timeout(DEADLINE, events.next()).await?;
@@ -37,7 +37,7 @@ async fn names_until_end(events: &mut QueueEvents) -> TestResult<BTreeSet<String
     }
 }
 
-/// Makes BullMQ do all that it tells about.
+/// Makes BullMQ emit every kind of event.
 async fn act_as_bullmq(fleet: &Fleet) -> TestResult {
     let add = async |id: &str, what: &str, mut opts: Value| {
         opts["jobId"] = json!(id);
@@ -177,7 +177,7 @@ async fn every_event_of_ours_is_typed_and_read_by_bullmq() -> TestResult {
     .await?;
     let bad = JobOptions::new().attempts(2);
     let bad = queue.add_with("n", &Order::new("fail"), bad).await?.id;
-    let worker = fleet.rust_worker().start(obey).await?;
+    let worker = fleet.rust_worker().start(scripted).await?;
     let end: JobOutcome<Value> = queue.wait_for(&bad, DEADLINE).await?;
     assert_eq!(
         end,
@@ -292,7 +292,7 @@ async fn custom_events_go_both_ways() -> TestResult {
     Ok(())
 }
 
-/// Who runs a job does not matter to whoever waits for it, and a clean by Node ends the wait.
+/// A wait ends whichever library runs the job, and a clean by Node ends the wait.
 #[tokio::test]
 async fn ends_come_from_workers_of_either_kind() -> TestResult {
     for version in BullMq::ALL {
@@ -314,7 +314,7 @@ async fn ends_come_from_workers_of_either_kind() -> TestResult {
         assert!(cleaned.is_err(), "{cleaned:?}");
 
         fleet.node_worker(json!({ "concurrency": 5 })).await?;
-        let worker = fleet.rust_worker().concurrency(5).start(obey).await?;
+        let worker = fleet.rust_worker().concurrency(5).start(scripted).await?;
         let mut waits = tokio::task::JoinSet::new();
         for n in 0..60 {
             let what = ["ok", "failOnce", "fail"][n % 3];

@@ -93,7 +93,7 @@ impl Fleet {
 }
 
 /// Does what a job says; the counterpart of the Node peer's behaviours.
-pub(crate) async fn obey(job: Job<Order>, context: Context<Counter>) -> JobResult<Value> {
+pub(crate) async fn scripted(job: Job<Order>, context: Context<Counter>) -> JobResult<Value> {
     let counter = context.state();
     let client = context.client();
     for key in [format!("{}:started", counter.effects), counter.own.clone()] {

@@ -7,7 +7,7 @@ use oxbull::{JobOptions, JobRateLimit, ManualWorker, NewJob, Outcome, RateLimitS
 use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::json;
 
-use crate::fleet::{Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, scripted};
 use crate::windows::{Story, fit};
 
 /// Jobs and milliseconds of the limits under test.
@@ -53,7 +53,7 @@ async fn crew(fleet: &Fleet, own: Option<(u32, u64)>) -> TestResult<Vec<Worker>>
         if let Some((max, duration)) = own {
             worker = worker.rate_limit(JobRateLimit::new(max, Duration::from_millis(duration)));
         }
-        crew.push(worker.start(obey).await?);
+        crew.push(worker.start(scripted).await?);
     }
     Ok(crew)
 }
@@ -103,7 +103,7 @@ async fn workers_keep_within_the_global_limit() -> TestResult {
     let own = fleet
         .rust_worker()
         .rate_limit(JobRateLimit::new(1000, window));
-    crew.push(own.start(obey).await?);
+    crew.push(own.start(scripted).await?);
     fleet
         .node_worker(json!({ "limiter": { "max": 1000, "duration": WINDOW } }))
         .await?;
@@ -184,7 +184,7 @@ async fn handlers_of_either_side_stop_both() -> TestResult {
                 .rate_limit(JobRateLimit::new(1000, DEADLINE));
             worker
                 .max_rate_limit_wait(Duration::from_millis(20))
-                .start(obey)
+                .start(scripted)
         };
         let node = json!({
             "limiter": { "max": 1000, "duration": 60_000 }, "maximumRateLimitDelay": 20,
@@ -262,7 +262,7 @@ async fn opened_queue_wakes_workers_of_both_sides() -> TestResult {
                 fleet
                     .rust_worker()
                     .drain_delay(10 * DEADLINE)
-                    .start(obey)
+                    .start(scripted)
                     .await?,
             );
         } else {

@@ -4,7 +4,7 @@ use oxbull::{JobId, JobState};
 use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::json;
 
-use crate::fleet::{Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, scripted};
 use crate::load::{add_children, add_from_node, add_from_rust, check};
 
 /// How many jobs the largest mix has, on one queue.
@@ -13,7 +13,7 @@ const MIXED: usize = 10_000;
 async fn node_produces_rust_works(version: BullMq) -> TestResult {
     let fleet = Fleet::start(version).await?;
     let fates = add_from_node(&fleet, 700).await?;
-    let worker = fleet.rust_worker().concurrency(20).start(obey).await?;
+    let worker = fleet.rust_worker().concurrency(20).start(scripted).await?;
     check(&fleet, &fates).await?;
     let starts: u64 = fates.values().map(|fate| fate.starts).sum();
     assert_eq!(fleet.rust_starts().await?, starts);
@@ -58,7 +58,7 @@ async fn both_work(version: BullMq) -> TestResult {
     let fleet = Fleet::start(version).await?;
     let (parents, mut fates) = add_children(&fleet, 20).await?;
     fleet.node_worker(json!({ "concurrency": 20 })).await?;
-    let worker = fleet.rust_worker().concurrency(20).start(obey).await?;
+    let worker = fleet.rust_worker().concurrency(20).start(scripted).await?;
     let half = MIXED / 2;
     let (from_node, from_rust) =
         tokio::join!(add_from_node(&fleet, half), add_from_rust(&fleet, half));
@@ -70,7 +70,7 @@ async fn both_work(version: BullMq) -> TestResult {
     let ours = fleet.rust_starts().await?;
     assert!(ours > 0 && ours < all, "{ours} of {all} starts were Rust's");
 
-    // The parent is ready once the last child has ended, whoever ran it.
+    // The parent is ready once the last child has ended, whichever library ran it.
     let parent = json!({ "queue": parents, "id": "parent" });
     eventually(DEADLINE, || async {
         let state = fleet.node.call("queue.getState", parent.clone()).await;
@@ -78,7 +78,7 @@ async fn both_work(version: BullMq) -> TestResult {
     })
     .await?;
 
-    // What handlers told about their jobs is the same on both sides.
+    // What handlers stored about their jobs is the same on both sides.
     let id = JobId::existing("node-10");
     let record = fleet.queue.job(&id).await?.expect("the job is kept");
     let seen = fleet
@@ -115,12 +115,12 @@ async fn rust_and_bullmq_5_workers_share_ten_thousand_jobs() -> TestResult {
     both_work(BullMq::V5).await
 }
 
-/// A pause stops workers of both kinds, whoever asks for it, and so does a resume.
+/// A pause by either library stops workers of both, and a resume starts them.
 #[tokio::test]
 async fn pause_and_resume_from_either_side_rule_both() -> TestResult {
     let fleet = Fleet::start(BullMq::V6).await?;
     fleet.node_worker(json!({ "concurrency": 5 })).await?;
-    let worker = fleet.rust_worker().concurrency(5).start(obey).await?;
+    let worker = fleet.rust_worker().concurrency(5).start(scripted).await?;
     let mut total = 0;
     for rust_pauses in [true, false] {
         if rust_pauses {

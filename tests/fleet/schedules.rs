@@ -9,7 +9,7 @@ use oxbull::{
 use oxbull_testkit::{BullMq, DEADLINE, NodePeer, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, scripted};
 
 /// How many iterations each schedule has.
 const INTERVALS: u64 = 60;
@@ -52,7 +52,7 @@ async fn three_kinds_of_workers_share_every_schedule() -> TestResult {
         json!({ "queue": fleet.name, "effectsKey": "effects", "opts": { "concurrency": 2 } });
     old.call("worker.start", params).await?;
     fleet.node_worker(json!({ "concurrency": 2 })).await?;
-    let worker = fleet.rust_worker().concurrency(2).start(obey).await?;
+    let worker = fleet.rust_worker().concurrency(2).start(scripted).await?;
 
     let often = Schedule::every(Duration::from_millis(60)).limit(INTERVALS);
     let options = JobOptions::new().attempts(2);
@@ -124,13 +124,13 @@ async fn three_kinds_of_workers_share_every_schedule() -> TestResult {
     Ok(())
 }
 
-/// Whoever sets a scheduler up, again and again, while workers of both kinds carry it on: it never
+/// Either library may set a scheduler up again and again while workers of both advance it: it never
 /// has more than one iteration to come, and no iteration runs twice.
 #[tokio::test]
 async fn upserts_from_both_sides_keep_one_iteration() -> TestResult {
     let fleet = Fleet::start(BullMq::V6).await?;
     fleet.node_worker(json!({ "concurrency": 2 })).await?;
-    let worker = fleet.rust_worker().concurrency(2).start(obey).await?;
+    let worker = fleet.rust_worker().concurrency(2).start(scripted).await?;
     let schedule = Schedule::every(Duration::from_millis(30));
     let upsert =
         json!({ "id": "s", "repeat": { "every": 30 }, "template": { "data": { "do": "ok" } } });
@@ -208,7 +208,7 @@ async fn declared_policies_survive_bullmq_5() -> TestResult {
 }
 
 /// A repeatable job of BullMQ 4 in the hands of BullMQ 5 and of this library: each of its jobs is
-/// made once, whoever makes it, and runs once.
+/// made once, by either library, and runs once.
 #[tokio::test]
 async fn repeatable_of_bullmq_4_is_shared_with_bullmq_5() -> TestResult {
     let fleet = Fleet::start(BullMq::V5).await?;
@@ -254,7 +254,7 @@ async fn repeatable_of_bullmq_4_is_shared_with_bullmq_5() -> TestResult {
         fleet.server.cli(&["LPUSH", &key("wait"), &id]).await?;
     }
     fleet.node_worker(json!({ "concurrency": 2 })).await?;
-    let worker = fleet.rust_worker().concurrency(2).start(obey).await?;
+    let worker = fleet.rust_worker().concurrency(2).start(scripted).await?;
     let all = INTERVALS + SECONDS;
     eventually(DEADLINE, || async {
         let counts = fleet.queue.counts().await;

@@ -4,7 +4,7 @@ use oxbull::{JobId, JobRecord, NewJob, Schedule};
 use oxbull_testkit::{BullMq, DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
-use crate::fleet::{Fleet, Order, obey};
+use crate::fleet::{Fleet, Order, scripted};
 
 /// The events that a Node listener saw about a job, in order.
 fn history(fleet: &Fleet, id: &str) -> Vec<String> {
@@ -35,7 +35,7 @@ async fn bullmq_listeners_see_whole_histories_of_jobs_that_rust_ran() -> TestRes
             fleet.ask("events.open", json!({})).await?;
             let add = async |id: &str, what: &str, mut opts: Value| {
                 opts["jobId"] = json!(id);
-                let job = json!({ "name": "told", "data": { "do": what }, "opts": opts });
+                let job = json!({ "name": "seen", "data": { "do": what }, "opts": opts });
                 fleet.ask("queue.add", job).await
             };
             add("good", "progress:3", json!({})).await?;
@@ -43,7 +43,7 @@ async fn bullmq_listeners_see_whole_histories_of_jobs_that_rust_ran() -> TestRes
             add("bad", "fail", json!({ "attempts": 2, "backoff": 5 })).await?;
             add("late", "ok", json!({ "delay": 5 })).await?;
             let worker = if rust_works {
-                Some(fleet.rust_worker().start(obey).await?)
+                Some(fleet.rust_worker().start(scripted).await?)
             } else {
                 fleet.node_worker(json!({})).await?;
                 None
@@ -57,8 +57,8 @@ async fn bullmq_listeners_see_whole_histories_of_jobs_that_rust_ran() -> TestRes
                     && seen.iter().any(|event| event == "queue.retries-exhausted")
             })
             .await?;
-            let told = ["good", "again", "bad", "late"].map(|id| history(&fleet, id));
-            histories.push(told);
+            let jobs = ["good", "again", "bad", "late"].map(|id| history(&fleet, id));
+            histories.push(jobs);
             if let Some(worker) = worker {
                 worker.close().await;
             }
@@ -75,7 +75,7 @@ async fn rust_workers_show_up_among_bullmq_workers() -> TestResult {
     for version in BullMq::ALL {
         let fleet = Fleet::start(version).await?;
         fleet.node_worker(json!({ "name": "nora" })).await?;
-        let worker = fleet.rust_worker().name("rosa").start(obey).await?;
+        let worker = fleet.rust_worker().name("rosa").start(scripted).await?;
         fleet.queue.add("one", &Order::new("ok")).await?;
         eventually(DEADLINE, || async {
             let listed = fleet
@@ -133,7 +133,7 @@ async fn records_have_the_json_form_of_bullmq() -> TestResult {
             json!({ "attempts": 2, "backoff": backoff, "stackTraceLimit": 1 }),
         )
         .await?;
-        let worker = fleet.rust_worker().name("rosa").start(obey).await?;
+        let worker = fleet.rust_worker().name("rosa").start(scripted).await?;
         eventually(DEADLINE, || async {
             let counts = fleet
                 .queue

@@ -19,7 +19,7 @@ impl Story {
     }
 
     /// Event and job of each entry that names a job.
-    pub(crate) fn told(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn events(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().filter_map(|(_, fields)| {
             Some((fields.get("event")?.as_str(), fields.get("jobId")?.as_str()))
         })
@@ -38,7 +38,7 @@ impl Story {
     pub(crate) fn most_active(&self) -> usize {
         let mut active = std::collections::BTreeSet::new();
         let mut most = 0;
-        for (event, job) in self.told() {
+        for (event, job) in self.events() {
             match event {
                 "active" => {
                     active.insert(job);
@@ -58,7 +58,7 @@ impl Story {
 /// start in a window of `length` ms. A window begins with the first start in it and is followed by
 /// another no earlier than its end.
 ///
-/// Which window a start at an end belongs to cannot be told, within the slack: every way is tried.
+/// Which window a start at an end belongs to is unknown, within the slack: every way is tried.
 pub(crate) fn fit(starts: &[u64], max: usize, length: u64) -> bool {
     let mut may_begin = vec![false; starts.len() + 1];
     if let Some(first) = may_begin.first_mut() {

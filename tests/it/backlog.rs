@@ -17,7 +17,7 @@ fn minutes(backlog: &Backlog) -> (Option<u64>, Option<u64>) {
 /// Who watches a queue sees how long the next job has been due, not how old it is: a job that was
 /// scheduled a week ago for now has not waited for a week, nor has one that stepped back.
 #[tokio::test]
-async fn backlog_tells_what_waits_and_how_late_it_is() -> TestResult {
+async fn backlog_shows_what_waits_and_how_late_it_is() -> TestResult {
     let fixture = Fixture::start().await?;
     let queue: Queue<Value> = Queue::open(&fixture.client, "backlog").await?;
     let clock = fixture.client.clock();

@@ -81,7 +81,7 @@ async fn cache_is_the_same_server_unless_configured() -> TestResult {
     Ok(())
 }
 
-/// The client introduces itself, for whoever looks at the server's clients.
+/// The client introduces itself, for readers of the server's client list.
 #[tokio::test]
 async fn server_knows_the_library_where_it_can() -> TestResult {
     let server = RedisServer::start().await?;

@@ -22,29 +22,29 @@ fn key() -> Deduplication {
 
 const DELAY: Duration = Duration::from_secs(60);
 
-/// Each way an add can end is told, with the other job concerned.
+/// Each outcome of an add is returned, with the other job concerned.
 #[tokio::test]
-async fn each_add_tells_what_happened() -> TestResult {
+async fn each_add_returns_its_outcome() -> TestResult {
     let fixture = Fixture::start().await?;
     let add = async |id: &str, options: JobOptions| -> TestResult<(String, AddOutcome)> {
         let Added { id, outcome, .. } = fixture.queue.add_with(id, &json!(1), options).await?;
         Ok((id.as_str().to_owned(), outcome))
     };
-    let told = |id: &str, outcome| (id.to_owned(), outcome);
+    let added = |id: &str, outcome| (id.to_owned(), outcome);
     let id = JobId::existing;
     let delayed = options("a", key()).delay(DELAY);
     assert_eq!(
         add("a", delayed.clone()).await?,
-        told("a", AddOutcome::Added)
+        added("a", AddOutcome::Added)
     );
-    assert_eq!(add("a", delayed).await?, told("a", AddOutcome::Duplicate));
+    assert_eq!(add("a", delayed).await?, added("a", AddOutcome::Duplicate));
     assert_eq!(
         add("b", options("b", key())).await?,
-        told("a", AddOutcome::Deduplicated)
+        added("a", AddOutcome::Deduplicated)
     );
     assert_eq!(
         add("b", options("b", key().replace())).await?,
-        told("b", AddOutcome::Replaced { job: id("a") })
+        added("b", AddOutcome::Replaced { job: id("a") })
     );
     assert_eq!(
         fixture.job(&id("b")).await?.deduplication_id.as_deref(),
@@ -53,19 +53,19 @@ async fn each_add_tells_what_happened() -> TestResult {
     let keep = || key().keep_last_if_active();
     assert_eq!(
         add("c", options("c", keep())).await?,
-        told("b", AddOutcome::Deduplicated)
+        added("b", AddOutcome::Deduplicated)
     );
     let worker = ManualWorker::new(&fixture.client, "q")?;
     let active = worker.fetch("t").await?.ok_or("no job")?;
     assert_eq!(
         add("c", options("c", keep())).await?,
-        told("b", AddOutcome::KeptLast { next: id("c") })
+        added("b", AddOutcome::KeptLast { next: id("c") })
     );
     worker.finish(&active, "t", Ok(Outcome::Done(1))).await?;
     assert_eq!(fixture.job(&id("c")).await?.name, "c");
     assert_eq!(
         add("d", options("d", key())).await?,
-        told("c", AddOutcome::Deduplicated)
+        added("c", AddOutcome::Deduplicated)
     );
     Ok(())
 }
@@ -85,7 +85,7 @@ async fn bulk_add_mixes_all_outcomes() -> TestResult {
         job(options("c", key())),
         job(options("d", key())),
     ];
-    let told: Vec<_> = fixture
+    let added: Vec<_> = fixture
         .queue
         .add_bulk(jobs)
         .await?
@@ -106,7 +106,7 @@ async fn bulk_add_mixes_all_outcomes() -> TestResult {
         ("c", Ok(AddOutcome::Duplicate)),
         ("c", Ok(AddOutcome::Deduplicated)),
     ];
-    assert_eq!(told, expected.map(|(id, told)| (id.to_owned(), told)));
+    assert_eq!(added, expected.map(|(id, added)| (id.to_owned(), added)));
     assert_eq!(fixture.queue.counts().await?.waiting, 2);
     Ok(())
 }
@@ -173,7 +173,7 @@ async fn default_deduplication_applies_where_the_call_sets_none() -> TestResult 
     Ok(())
 }
 
-/// Who owns an id, for how long, and freeing it by hand, whoever owns it or only one.
+/// Who owns an id, for how long, and freeing it by hand, for any owner or for one only.
 #[tokio::test]
 async fn owners_are_named_and_ids_freed() -> TestResult {
     let fixture = Fixture::start().await?;
@@ -204,7 +204,7 @@ async fn owners_are_named_and_ids_freed() -> TestResult {
 
 /// E9: an owner that vanished does not block its id, and what waited for its end is dropped.
 #[tokio::test]
-async fn owner_that_vanished_does_not_block_its_id() -> TestResult {
+async fn missing_owner_does_not_block_its_id() -> TestResult {
     let fixture = Fixture::start().await?;
     let keep = || key().keep_last_if_active();
     for id in ["a", "b"] {

@@ -37,7 +37,7 @@ fn default_dependencies_are_few() -> TestResult {
     Ok(())
 }
 
-/// Whoever needs no TLS compiles none of it, and no C.
+/// A build without TLS compiles none of it, and no C.
 #[test]
 fn tls_is_optional() -> TestResult {
     let packages = packages(&["--no-default-features"])?;

@@ -109,7 +109,7 @@ fn links_between_documents_lead_somewhere() {
     assert!(followed > 20, "{followed}");
 }
 
-/// Whoever reads the source must be able to read what it refers to.
+/// Everything that the source refers to is in the repository.
 #[test]
 fn nothing_refers_to_documents_outside_of_the_repository() {
     // Put together, so that this file does not refer to them either.

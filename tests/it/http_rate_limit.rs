@@ -49,7 +49,7 @@ fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
     value.map_or("", |value| value.to_str().unwrap_or("odd"))
 }
 
-/// Clients are told their limit with every answer, and when to come back with a refusal.
+/// Every response carries the limit, and when to come back with a refusal.
 #[tokio::test]
 async fn answers_carry_the_limit_and_refusals_say_when_to_return() -> TestResult {
     let server = RedisServer::start().await?;

@@ -9,7 +9,7 @@ use oxbull::{
     Logs, ManualWorker, Outcome, QueueEvent, QueueEvents, Recurrence, Refusal, Schedule,
     SchedulerRecord, Timestamp, Worker,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -115,15 +115,15 @@ async fn events_are_what_bullmqs_listeners_get() -> TestResult {
         .publish_event("mine", &json!({ "x": "1" }))
         .await?;
     let entries: Vec<_> = events.take(6).collect().await;
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for entry in entries {
         let mut entry = shown(entry?)?;
         assert!(entry["id"].is_string(), "{entry}");
         entry.as_object_mut().ok_or("no object")?.remove("id");
-        told.push(entry);
+        seen.push(entry);
     }
     assert_eq!(
-        told,
+        seen,
         [
             json!({ "event": "added", "jobId": id, "name": "one" }),
             json!({ "event": "waiting", "jobId": id }),
@@ -182,7 +182,7 @@ async fn health_is_shown_with_its_reasons() -> TestResult {
     let mut events = Vec::new();
     let builder = Worker::builder(&fixture.client, "q");
     let mut stream = builder.events();
-    let worker = builder.start(obey).await?;
+    let worker = builder.start(scripted).await?;
     let health = shown(worker.health())?;
     assert_eq!(
         (&health["running"], &health["closed"]),

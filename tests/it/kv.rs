@@ -90,7 +90,7 @@ async fn values_live_as_long_as_they_should() -> TestResult {
 
 /// Deleting and asking for keys tells whether they were there.
 #[tokio::test]
-async fn del_and_exists_tell_what_was_there() -> TestResult {
+async fn del_and_exists_return_what_was_there() -> TestResult {
     let (_server, kv) = start().await?;
     kv.set_text("k", "").await?;
     assert!(kv.exists("k").await?);
@@ -251,7 +251,7 @@ async fn escaped_text_matches_only_itself() -> TestResult {
     Ok(())
 }
 
-/// A key that is no text is told, and does not end the walk.
+/// A key that is no text is an error, and does not end the scan.
 #[tokio::test]
 async fn scan_goes_on_after_a_binary_key() -> TestResult {
     let (server, kv) = start().await?;
@@ -299,7 +299,7 @@ async fn flushdb_needs_the_right_confirmation() -> TestResult {
 
 /// The health check of values is that of their server.
 #[tokio::test]
-async fn health_tells_whether_the_server_answers() -> TestResult {
+async fn health_shows_whether_the_server_answers() -> TestResult {
     let (server, kv) = start().await?;
     assert!(kv.health(DEADLINE).await.is_up());
     server.kill_hard();

@@ -8,7 +8,7 @@ use oxbull::{
     Client, ClientConfig, Context, Error, Job, JobOptions, JobRateLimit, JobResult, ManualWorker,
     NewJob, Outcome, Queue, RateLimitState, Worker,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ async fn limit(_: Job<Value>, _: Context) -> JobResult<()> {
     Ok(Outcome::RateLimited(MINUTE))
 }
 
-/// The job is given back and the queue waits: the handler does not run again and again. That holds
+/// The job is released and the queue waits: the handler does not run again and again. That holds
 /// for the worker whose handler it was also without a limit of its own; and each worker notices when
 /// the limit is lifted, not only when the minute is over.
 #[tokio::test]
@@ -95,9 +95,9 @@ async fn handler_that_limits_the_queue_runs_once_until_the_limit_is_lifted() -> 
     Ok(())
 }
 
-/// Whoever paces itself by a limit sees whether a window is open, and what may start in it.
+/// A caller that paces itself by a limit sees whether a window is open, and what may start in it.
 #[tokio::test]
-async fn state_of_a_limit_tells_the_room_that_is_left() -> TestResult {
+async fn state_of_a_limit_shows_the_remaining_capacity() -> TestResult {
     let fixture = Fixture::start().await?;
     let queue = &fixture.queue;
     let worker = ManualWorker::new(&fixture.client, "q")?;
@@ -185,7 +185,7 @@ async fn batches_do_not_exceed_a_limit() -> TestResult {
             .concurrency(30)
             .max_rate_limit_wait(BRIEFLY)
             .rate_limit(JobRateLimit::new(70, NEVER));
-        fleet.push(worker.start(obey).await?);
+        fleet.push(worker.start(scripted).await?);
     }
     fixture.ended(70).await?;
     looked(&fixture, 20).await?;
@@ -224,7 +224,7 @@ async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
         fixture.add("next", JobOptions::new()).await?;
         let worker = Worker::builder(&fixture.client, "q")
             .drain_delay(NEVER)
-            .start(obey)
+            .start(scripted)
             .await?;
         // Its first look takes the wake-up that the held job's start left.
         eventually(DEADLINE, || async {
@@ -354,9 +354,9 @@ async fn bad_limits_are_refused_and_change_nothing() -> TestResult {
     Ok(())
 }
 
-/// A key of the wrong type is told, and left as it is.
+/// A key of the wrong type is an error, and stays as it is.
 #[tokio::test]
-async fn odd_keys_are_told_and_left_alone() -> TestResult {
+async fn keys_of_another_type_are_errors_and_stay_unchanged() -> TestResult {
     let fixture = Fixture::start().await?;
     fixture.server.cli(&["DEL", "bull:q:meta"]).await?;
     for key in ["meta", "limiter"] {

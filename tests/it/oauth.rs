@@ -93,9 +93,9 @@ async fn foreign_browser_cannot_burn_a_state() -> TestResult {
     Ok(())
 }
 
-/// A login that took too long is told from one that was made up; neither asks Redis.
+/// An expired login and a forged one are different errors; neither asks Redis.
 #[tokio::test]
-async fn expired_and_forged_states_are_told_apart() -> TestResult {
+async fn expired_and_forged_states_are_distinct_errors() -> TestResult {
     let (fixture, states) = start().await?;
     let issued = states.issue(BROWSER, None).await?;
     let scripts =

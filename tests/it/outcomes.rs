@@ -8,7 +8,7 @@ use oxbull::{
     Client, ClientConfig, DrainScope, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome,
     Queue, Refusal, Schedule, Worker,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{Command, DEADLINE, Proxy, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -85,7 +85,9 @@ async fn operations_without_effect_say_so() -> TestResult {
 async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
     let fixture = Fixture::start().await?;
     let queue = fixture.queue.clone();
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let none = JobOptions::new;
     // The result is a text.
     let odd = queue
@@ -143,7 +145,7 @@ async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
 
 /// An operation in steps that fails after the first has changed something.
 #[tokio::test]
-async fn half_of_an_operation_is_told() -> TestResult {
+async fn partial_operations_are_reported() -> TestResult {
     let fixture = Fixture::start().await?;
     fixture.add("x", JobOptions::new()).await?;
     fixture
@@ -157,9 +159,9 @@ async fn half_of_an_operation_is_told() -> TestResult {
     Ok(())
 }
 
-/// An answer that is lost, or that nobody understands, tells nothing of what was done.
+/// A lost or unreadable answer says nothing about what was done.
 #[tokio::test]
-async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
+async fn unreadable_answers_leave_the_outcome_unknown() -> TestResult {
     let fixture = Fixture::start().await?;
     let proxy = Proxy::start(fixture.server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
@@ -197,7 +199,7 @@ async fn answers_that_tell_nothing_leave_it_open() -> TestResult {
     Ok(())
 }
 
-/// Adds a job or upserts a scheduler: both find out what a lost answer would have told.
+/// Adds a job or upserts a scheduler: both find out what a lost answer would have returned.
 fn ask(queue: &Queue<Value>, add: bool) -> JoinHandle<oxbull::Result<()>> {
     let queue = queue.clone();
     tokio::spawn(async move {
@@ -234,7 +236,7 @@ async fn closed_client_ends_the_asking_for_lost_answers() -> TestResult {
     Ok(())
 }
 
-/// What the server refuses for good after a lost answer is not asked for again, and tells nothing
+/// What the server refuses after a lost answer is not sent again, and says nothing
 /// of the first try, whatever the operation.
 #[tokio::test]
 async fn refusal_after_a_lost_answer_leaves_it_open() -> TestResult {

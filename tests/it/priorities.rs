@@ -61,7 +61,7 @@ async fn equals_keep_their_order_when_the_counter_passes_its_range() -> TestResu
     Ok(())
 }
 
-/// Numbers that are free are used before any job is numbered anew; a more urgent job stays first.
+/// Numbers that are free are used before any job is renumbered; a more urgent job stays first.
 #[tokio::test]
 async fn neighbours_of_a_priority_are_left_alone() -> TestResult {
     let fixture = Fixture::start().await?;
@@ -98,7 +98,7 @@ async fn equals_of_the_largest_priorities_keep_their_order() -> TestResult {
 }
 
 #[tokio::test]
-async fn counter_that_begins_anew_lets_nobody_overtake() -> TestResult {
+async fn restarted_counter_lets_no_job_overtake() -> TestResult {
     let fixture = Fixture::start().await?;
     count_from(&fixture, "500").await?;
     for n in 0..6 {

@@ -47,9 +47,9 @@ async fn options_are_checked_before_anything_is_sent() -> TestResult {
     Ok(())
 }
 
-/// An id that exists is left as it is, and the caller is told.
+/// An id that exists is left as it is, and the add returns that.
 #[tokio::test]
-async fn adding_an_existing_id_is_told() -> TestResult {
+async fn adding_an_existing_id_returns_duplicate() -> TestResult {
     let fixture = Fixture::start().await?;
     let options = || JobOptions::new().id(JobId::existing("mine"));
     let first = fixture.queue.add_with("a", &json!(1), options()).await?;
@@ -86,7 +86,7 @@ async fn jobs_are_named_by_text_or_id() -> TestResult {
     Ok(())
 }
 
-/// Whoever has a queue need not give its name and prefix again to work on it or to listen.
+/// A queue opens its workers and events without repeating its name and prefix.
 #[tokio::test]
 async fn queue_opens_workers_and_events_under_its_own_prefix() -> TestResult {
     let fixture = Fixture::start().await?;
@@ -323,9 +323,9 @@ async fn default_options_apply() -> TestResult {
     Ok(())
 }
 
-/// The counter of priorities only orders jobs: spoiled, it starts anew, and no job is half queued.
+/// The counter of priorities only orders jobs: if it is corrupt it restarts, and no job is half queued.
 #[tokio::test]
-async fn spoiled_priority_counter_starts_anew() -> TestResult {
+async fn corrupt_priority_counter_restarts() -> TestResult {
     let fixture = Fixture::start().await?;
     let worker = ManualWorker::new(&fixture.client, "q")?;
     for spoil in [["SET", "bull:q:pc", "odd"], ["SADD", "bull:q:pc", "odd"]] {

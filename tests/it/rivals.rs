@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use oxbull::{Context, Job, JobOptions, JobResult, ManualWorker, NewJob, Outcome, Worker};
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ async fn vanished_workers_job_is_back_within_two_intervals() -> TestResult {
     let interval = Duration::from_millis(400);
     let worker = Worker::builder(&fixture.client, "q")
         .stalled_interval(interval)
-        .start(obey)
+        .start(scripted)
         .await?;
     fixture.ended(1).await?;
     let job = fixture.job(&id).await?;
@@ -99,7 +99,7 @@ async fn handlers_report_through_their_job() -> TestResult {
     Ok(())
 }
 
-/// The settings of a queue tell which library opened it last.
+/// The settings of a queue show which library opened it last.
 #[tokio::test]
 async fn opening_a_queue_states_its_own_version() -> TestResult {
     let fixture = Fixture::start().await?;

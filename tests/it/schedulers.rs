@@ -12,7 +12,7 @@ use oxbull::{
     Outcome, Overlap, Parent, Queue, Recurrence, Refusal, RepairedScheduler, Result, Schedule,
     SchedulerOrder, Timestamp, Worker, WorkerEvent,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult};
 use serde_json::{Value, json};
 
@@ -227,7 +227,7 @@ async fn definition_is_read_as_it_was_written() -> TestResult {
     Ok(())
 }
 
-/// The caller gets the job without asking for it, as whoever asks would.
+/// The caller gets the job without asking for it, as a fetch would return it.
 #[tokio::test]
 async fn upsert_returns_the_job_as_it_is_stored() -> TestResult {
     let setup = Setup::start().await?;
@@ -252,7 +252,7 @@ async fn upsert_returns_the_job_as_it_is_stored() -> TestResult {
     Ok(())
 }
 
-/// Two processes that set the same scheduler up leave one iteration, whoever was last.
+/// Two processes that set the same scheduler up leave one iteration, in either order.
 #[tokio::test]
 async fn upserts_at_once_leave_one_iteration() -> TestResult {
     let setup = Setup::start().await?;

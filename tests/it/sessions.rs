@@ -167,7 +167,7 @@ async fn unused_session_ends() -> TestResult {
 /// No use keeps a session longer than twelve hours, and neither does a rotation or a write to
 /// Redis.
 #[tokio::test]
-async fn session_ends_for_good() -> TestResult {
+async fn destroyed_session_stays_destroyed() -> TestResult {
     let (fixture, sessions) = start().await?;
     let (_, mut session) = sessions.create(&user("7"), json!(1)).await?;
     let until = session.until();
@@ -274,7 +274,7 @@ async fn racing_rotations_leave_one_session() -> TestResult {
     Ok(())
 }
 
-/// Of two who change a session at the same time, the second is told.
+/// Of two who change a session at the same time, the second gets an error.
 #[tokio::test]
 async fn racing_saves_do_not_lose_one() -> TestResult {
     let (_stage, sessions) = start().await?;

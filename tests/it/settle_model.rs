@@ -6,12 +6,12 @@
 //! # Protocol
 //! 1. The pump sends `advance(token, finishes, take)`. The token is fresh for every call and
 //!    becomes the lock of every job the call takes. A finish names the job, its lock and what the
-//!    fetch told about this *activation*: `ats` (its number) and `stc` (recoveries so far).
+//!    fetch returned about this *activation*: `ats` (its number) and `stc` (recoveries so far).
 //! 2. The server finishes a job only if its lock is the one named and it is active; one atomic
 //!    step removes the lock, leaves `active`, places by outcome and counts `atm` (a put-back does
 //!    not; a *return*, of a job that was not run, takes back the count of `ats` as well, so that the
 //!    next activation has the same number: what names an activation is its token). Otherwise nothing changes. Then it takes up to `take` jobs: `ats` + 1, lock = token.
-//! 3. If the answer does not come, the connection is discarded for good and the call is settled on
+//! 3. If the answer does not come, the connection is discarded and the call is settled on
 //!    another one, its slots staying reserved until the end:
 //!    - *fence*: `CLIENT KILL ID` of the discarded connection, so that the lost request either has
 //!      been executed or never will be;
@@ -220,7 +220,7 @@ fn doubtful_settlement_is_sound() {
     ]);
 }
 
-/// Who asks late what became of an activation is told nothing false by a job that was run again.
+/// A late look-up of an activation gets no false answer from a job that was run again.
 #[test]
 fn retry_by_hand_misleads_nobody() {
     assert_sound(&[

@@ -1,4 +1,4 @@
-//! Jobs of workers that vanished: what becomes of them, and what is told of it.
+//! Jobs of workers that vanished: what becomes of them, and what is reported of it.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use oxbull::{
     JobId, JobOptions, JobState, ManualWorker, NewJob, Outcome, RetryOptions, Schedule, Worker,
     WorkerEvent,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult};
 use serde_json::{Value, json};
 
@@ -23,17 +23,17 @@ async fn abandon(fixture: &Fixture, id: &JobId) -> TestResult {
     Ok(())
 }
 
-/// Waits for what a worker tells of a stalled job.
+/// Waits for the event of a stalled job.
 async fn verdict(worker: &Worker) -> TestResult<WorkerEvent> {
     let mut events = worker.events();
     loop {
         let event = tokio::time::timeout(DEADLINE, events.next()).await?;
         let event = event.ok_or("it ended")?;
-        let told = matches!(
+        let events = matches!(
             event,
             WorkerEvent::Stalled { .. } | WorkerEvent::StalledTooOften { .. }
         );
-        if told {
+        if events {
             return Ok(event);
         }
     }
@@ -41,7 +41,7 @@ async fn verdict(worker: &Worker) -> TestResult<WorkerEvent> {
 
 /// "Handed back" is not said of a job that will fail.
 #[tokio::test]
-async fn worker_tells_which_stalled_jobs_fail() -> TestResult {
+async fn worker_reports_which_stalled_jobs_fail() -> TestResult {
     let fixture = Fixture::start().await?;
     let handed_back = fixture.add("tick", JobOptions::new()).await?;
     abandon(&fixture, &handed_back).await?;
@@ -49,14 +49,14 @@ async fn worker_tells_which_stalled_jobs_fail() -> TestResult {
         Worker::builder(&fixture.client, "q")
             .stalled_interval(Duration::from_millis(50))
             .max_stalled_count(allowed)
-            .start(obey)
+            .start(scripted)
             .await
     };
     let lenient = worker(1).await?;
-    let told = verdict(&lenient).await?;
+    let events = verdict(&lenient).await?;
     assert!(
-        matches!(&told, WorkerEvent::Stalled { id, .. } if *id == handed_back),
-        "{told:?}"
+        matches!(&events, WorkerEvent::Stalled { id, .. } if *id == handed_back),
+        "{events:?}"
     );
     fixture.ended(1).await?;
     lenient.close().await;
@@ -64,10 +64,10 @@ async fn worker_tells_which_stalled_jobs_fail() -> TestResult {
     let failing = fixture.add("tick", JobOptions::new()).await?;
     abandon(&fixture, &failing).await?;
     let strict = worker(0).await?;
-    let told = verdict(&strict).await?;
+    let events = verdict(&strict).await?;
     assert!(
-        matches!(&told, WorkerEvent::StalledTooOften { id, stalls: 1, .. } if *id == failing),
-        "{told:?}"
+        matches!(&events, WorkerEvent::StalledTooOften { id, stalls: 1, .. } if *id == failing),
+        "{events:?}"
     );
     fixture.ended(2).await?;
     let job = fixture.job(&failing).await?;
@@ -90,12 +90,12 @@ async fn poison_iteration_fails_and_its_schedule_goes_on() -> TestResult {
     let worker = Worker::builder(&fixture.client, "q")
         .stalled_interval(Duration::from_millis(50))
         .max_stalled_count(0)
-        .start(obey)
+        .start(scripted)
         .await?;
-    let told = verdict(&worker).await?;
+    let events = verdict(&worker).await?;
     assert!(
-        matches!(&told, WorkerEvent::StalledTooOften { id, .. } if *id == first.id),
-        "{told:?}"
+        matches!(&events, WorkerEvent::StalledTooOften { id, .. } if *id == first.id),
+        "{events:?}"
     );
     let counts = fixture.ended(1).await?;
     assert_eq!((counts.failed, counts.delayed), (1, 1));

@@ -6,20 +6,20 @@ use oxbull::{
     Backoff, Context, Error, Job, JobError, JobId, JobOptions, JobResult, JobState, ManualWorker,
     Outcome, ShutdownOptions, Worker, WorkerEvent,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 use tracing::Level;
 
 use crate::logs::Logs;
 
-/// The builder's events begin before the worker does; a worker that finds nothing tells so once.
+/// The builder's events begin before the worker does; a worker that finds nothing emits `drained` once.
 #[tokio::test]
-async fn idle_worker_tells_once_that_the_queue_is_drained() -> TestResult {
+async fn idle_worker_emits_drained_once() -> TestResult {
     let fixture = Fixture::start().await?;
     let builder = Worker::builder(&fixture.client, "q").drain_delay(Duration::from_millis(20));
     let mut events = builder.events();
-    let worker = builder.start(obey).await?;
+    let worker = builder.start(scripted).await?;
     assert_eq!(events.next().await, Some(WorkerEvent::Drained));
     // Several fetches later.
     eventually(DEADLINE, || async {
@@ -45,7 +45,7 @@ async fn started_worker_is_listed() -> TestResult {
         } else {
             builder
         };
-        let worker = builder.start(obey).await?;
+        let worker = builder.start(scripted).await?;
         let clients = fixture.server.cli(&["CLIENT", "LIST"]).await?;
         let clients = clients.text().unwrap_or_default();
         assert!(
@@ -63,7 +63,7 @@ async fn health_follows_the_work() -> TestResult {
     let fixture = Fixture::start().await?;
     let worker = Worker::builder(&fixture.client, "q")
         .drain_delay(Duration::from_millis(50))
-        .start(obey)
+        .start(scripted)
         .await?;
     eventually(DEADLINE, || async { worker.health().is_healthy() }).await?;
     assert!(worker.health().last_fetch.is_some());
@@ -92,7 +92,7 @@ async fn pause_without_waiting_returns_while_a_job_runs() -> TestResult {
                 .finish_within(Duration::ZERO)
                 .cancel_within(Duration::ZERO),
         )
-        .start(obey)
+        .start(scripted)
         .await?;
     fixture.add("hang", JobOptions::new()).await?;
     eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
@@ -144,7 +144,7 @@ async fn handlers_are_cancelled_one_by_one_or_together() -> TestResult {
 
 /// Progress is an event of the worker, too.
 #[tokio::test]
-async fn progress_is_told_in_the_process() -> TestResult {
+async fn progress_is_a_local_event() -> TestResult {
     async fn report(job: Job<Value>, _: Context) -> JobResult<()> {
         job.update_progress(&json!({ "percent": 50 })).await?;
         Ok(Outcome::Done(()))
@@ -154,13 +154,13 @@ async fn progress_is_told_in_the_process() -> TestResult {
     let builder = Worker::builder(&fixture.client, "q");
     let mut events = builder.events();
     let worker = builder.start(report).await?;
-    let mut told = None;
-    while told.is_none() {
+    let mut emitted = None;
+    while emitted.is_none() {
         if let Some(WorkerEvent::Progress { id, progress, .. }) = events.next().await {
-            told = Some((id, progress));
+            emitted = Some((id, progress));
         }
     }
-    assert_eq!(told, Some((id, r#"{"percent":50}"#.into())));
+    assert_eq!(emitted, Some((id, r#"{"percent":50}"#.into())));
     worker.close().await;
     Ok(())
 }
@@ -170,7 +170,9 @@ async fn progress_is_told_in_the_process() -> TestResult {
 async fn failures_are_logged() -> TestResult {
     let logs = Logs::capture();
     let fixture = Fixture::start().await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let once = fixture
         .add("fail once", JobOptions::new().attempts(2))
         .await?;
@@ -239,12 +241,14 @@ async fn unfinished_attempts_are_released_at_shutdown() -> TestResult {
     Ok(())
 }
 
-/// Who resumes a worker ends the wait of whoever paused it.
+/// Resuming a worker ends the wait of the pause.
 #[tokio::test]
 async fn resumed_worker_is_waited_for_no_longer() -> TestResult {
     let fixture = Fixture::start().await?;
     fixture.add("hang", JobOptions::new()).await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
     let resume = async {
         eventually(DEADLINE, || async { worker.health().paused }).await?;
@@ -268,7 +272,7 @@ async fn waits_may_be_endless() -> TestResult {
     let id = fixture.add("hang", JobOptions::new()).await?;
     let worker = Worker::builder(&fixture.client, "q")
         .drain_delay(Duration::MAX)
-        .start(obey)
+        .start(scripted)
         .await?;
     eventually(DEADLINE, || async { worker.health().running == 1 }).await?;
     let endless = ShutdownOptions::new()
@@ -276,7 +280,7 @@ async fn waits_may_be_endless() -> TestResult {
         .cancel_within(Duration::MAX)
         .report_within(Duration::MAX);
     let cancel = async {
-        // In either order: the handler is told, and dropped by the order to close at once.
+        // In either order: the handler is notified, and dropped by the order to close at once.
         worker.cancel_job(&id).await.ok();
         worker.close_now().await
     };
@@ -311,22 +315,24 @@ async fn impossible_locks_are_refused_and_lose_no_job() -> TestResult {
         let refused = manual.fetch("token").await;
         assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
         let builder = Worker::builder(&fixture.client, "q").lock_duration(duration);
-        let refused = builder.start(obey).await;
+        let refused = builder.start(scripted).await;
         assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     }
     assert_eq!(fixture.queue.state(&id).await?, Some(JobState::Waiting));
     Ok(())
 }
 
-/// A worker of a closed client would wait for ever.
+/// A worker of a closed client would never return.
 #[tokio::test]
 async fn closed_client_starts_no_worker() -> TestResult {
     let fixture = Fixture::start().await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     worker.close().await;
     assert!(worker.is_closed());
     fixture.client.close().await;
-    let refused = Worker::builder(&fixture.client, "q").start(obey).await;
+    let refused = Worker::builder(&fixture.client, "q").start(scripted).await;
     assert!(matches!(refused, Err(Error::Closed)), "{refused:?}");
     Ok(())
 }

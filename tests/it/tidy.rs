@@ -84,7 +84,7 @@ fn wrapper_uses() -> BTreeMap<String, BTreeSet<String>> {
     all
 }
 
-/// The header is the contract of a script: whoever calls or changes it needs all of it.
+/// The header is the contract of a script: its callers need all of it.
 #[test]
 fn every_script_opens_with_its_contract() {
     for (name, text) in scripts() {

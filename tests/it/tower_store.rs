@@ -28,7 +28,7 @@ fn failed<E>(_: E) -> StatusCode {
     StatusCode::INTERNAL_SERVER_ERROR
 }
 
-/// Counts the visits of a visitor, whoever it is.
+/// Counts the visits of any visitor.
 async fn visit(session: Session) -> Answer {
     let visits = session
         .get::<u32>("visits")

@@ -54,7 +54,7 @@ fn format_stays_what_it_is() -> TestResult {
     Ok(())
 }
 
-/// Whoever can write to Redis can copy a value; it is worth nothing in another place.
+/// A value copied to another key cannot be decrypted.
 #[test]
 fn moved_value_does_not_open() -> TestResult {
     let (mail, post) = (QueueName::new("mail")?, QueueName::new("post")?);
@@ -295,7 +295,7 @@ async fn vault_keeps_tokens_sealed() -> TestResult {
 
 /// After a rotation, reading moves values to the active key, and does not prolong their life.
 #[tokio::test]
-async fn vault_seals_anew_with_the_active_key() -> TestResult {
+async fn vault_reseals_with_the_active_key() -> TestResult {
     let fixture = Fixture::start().await?;
     let kv = fixture.client.kv();
     let old = Vault::new(kv.clone(), keyring());

@@ -1,4 +1,4 @@
-//! The steps of a scenario as methods, taken by whoever the roles say.
+//! The steps of a scenario as methods, taken by the library that has the role.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -39,7 +39,7 @@ impl Fixture {
     }
 }
 
-/// A scenario: steps and assertions over whoever has the roles.
+/// A scenario: steps and assertions over any assignment of roles.
 pub(crate) type Scenario = for<'a> fn(&'a mut Driver) -> BoxFuture<'a, TestResult>;
 
 /// Runs a scenario with all roles and compares what they leave with what BullMQ leaves.

@@ -344,7 +344,7 @@ impl Node {
             .flatten()
             .map(started)
             .collect();
-        Ok(json!({ "seen": seen, "told": answer["told"] }))
+        Ok(json!({ "seen": seen, "emitted": answer["emitted"] }))
     }
 
     async fn limit(&self, place: &Place, limit: Limit) -> TestResult<Value> {

@@ -116,7 +116,7 @@ pub(crate) enum Step {
         script: Value,
     },
     /// Waits until a handler has come to its step `["gate", name]`; the gate `drained` is
-    /// reached when the worker tells that there is nothing to do.
+    /// reached when the worker emits `drained`.
     Reach {
         gate: String,
     },
@@ -126,7 +126,7 @@ pub(crate) enum Step {
     },
     /// Whether a handler of the worker has limited the queue's rate.
     IsLimited,
-    /// Ends the worker. Answers what its handlers saw, and what it told its process.
+    /// Ends the worker. Returns what its handlers saw and which events it emitted.
     EndWork,
 }
 

@@ -93,7 +93,7 @@ pub(super) async fn crowded(b: &MeteredQueue) -> TestResult {
     {
         added?;
     }
-    // An answer is lost: the events tell what became of the add.
+    // An answer is lost: the events show what became of the add.
     let hash = b.meter.hashes["enqueue"].clone();
     b.fill(
         9_000,

@@ -93,18 +93,18 @@ export function scriptedMethods({ bullmq, connection, track }) {
   return {
     'scripted.start': async p => {
       const { handle, queue, prefix, script, opts } = p;
-      const play = { script, runs: new Map(), seen: [], told: [], gates: new Map(), limited: false };
+      const play = { script, runs: new Map(), seen: [], emitted: [], gates: new Map(), limited: false };
       plays.set(handle, play);
       play.queue = track(new Queue(queue, { connection, prefix, skipMetasUpdate: true }), `scripted ${handle}`);
       const options = { connection, prefix, skipStalledCheck: true, ...opts, autorun: false };
       play.worker = new Worker(queue, (job, token) => run(play, job, token), options);
       play.errors = [];
       play.worker.on('error', error => play.errors.push(error.message));
-      play.worker.on('active', job => play.told.push(['active', job.id]));
-      play.worker.on('completed', (job, result) => play.told.push(['completed', job.id, result ?? null]));
-      play.worker.on('failed', (job, error) => play.told.push(['failed', job?.id ?? null, error.message]));
+      play.worker.on('active', job => play.emitted.push(['active', job.id]));
+      play.worker.on('completed', (job, result) => play.emitted.push(['completed', job.id, result ?? null]));
+      play.worker.on('failed', (job, error) => play.emitted.push(['failed', job?.id ?? null, error.message]));
       play.worker.on('drained', () => {
-        play.told.push(['drained']);
+        play.emitted.push(['drained']);
         gateOf(play, 'drained').reach();
       });
       await play.worker.waitUntilReady();
@@ -119,7 +119,7 @@ export function scriptedMethods({ bullmq, connection, track }) {
       await play.worker.close();
       await play.running;
       await play.queue.close();
-      return { seen: play.seen, told: play.told, errors: play.errors };
+      return { seen: play.seen, emitted: play.emitted, errors: play.errors };
     },
   };
 }

@@ -6,7 +6,7 @@ use oxbull::{
     AttemptError, Backoff, BackoffKind, BoxError, Context, FailedAttempt, Job, JobError,
     JobOptions, JobResult, Outcome, Worker, WorkerStart,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ async fn postponed_attempts_are_not_counted() -> TestResult {
 
 /// Failures that no handler returned have a type too, and options can be read.
 #[tokio::test]
-async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
+async fn strategies_recognize_panics_and_timeouts_by_type() -> TestResult {
     let fixture = Fixture::start().await?;
     let worker = Worker::builder(&fixture.client, "q")
         .timeout(Duration::from_millis(30))
@@ -93,7 +93,7 @@ async fn strategies_tell_panics_and_timeouts_by_type() -> TestResult {
                 _ => None,
             }
         })
-        .start(obey)
+        .start(scripted)
         .await?;
     let options = || {
         JobOptions::new()

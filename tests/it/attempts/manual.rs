@@ -25,7 +25,7 @@ async fn manual_workers_ask_strategies() -> TestResult {
     Ok(())
 }
 
-/// Who has kept nothing but the id can end the job all the same.
+/// The id alone is enough to end a job.
 #[tokio::test]
 async fn manual_workers_end_jobs_by_id() -> TestResult {
     let fixture = Fixture::start().await?;
@@ -52,7 +52,7 @@ async fn manual_workers_end_jobs_by_id() -> TestResult {
     Ok(())
 }
 
-/// A fetch may wait: for a job that is added, for one that falls due, or in vain.
+/// A fetch may wait: for a job that is added, for one that falls due, or until its timeout.
 #[tokio::test]
 async fn manual_workers_can_wait_for_jobs() -> TestResult {
     let fixture = Fixture::start().await?;

@@ -6,7 +6,7 @@ use oxbull::{
     Backoff, Client, ClientConfig, Context, FailedAttempt, Job, JobId, JobOptions, JobResult,
     JobState, ManualWorker, NewJob, Outcome, Refusal, Retention, Worker, WorkerEvent,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, Proxy, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ async fn pending_child_costs_one_attempt_of_its_parent() -> TestResult {
     let neighbour = fixture.add("ok", JobOptions::new()).await?;
     let builder = Worker::builder(&fixture.client, "q").max_started_attempts(3);
     let mut events = builder.events();
-    let worker = builder.start(obey).await?;
+    let worker = builder.start(scripted).await?;
     fixture.ended(2).await?;
     let job = fixture.job(&id).await?;
     let reason = format!("Job {id} has pending dependencies. moveToFinished");
@@ -66,7 +66,7 @@ async fn refused_end_follows_backoff_and_retention() -> TestResult {
             let pending = failed.error.reason().contains("pending dependencies");
             (pending && failed.attempt == 1).then_some(Duration::from_millis(20))
         })
-        .start(obey)
+        .start(scripted)
         .await?;
     eventually(DEADLINE, || async {
         matches!(fixture.queue.job(&id).await, Ok(None))
@@ -91,7 +91,9 @@ async fn failed_child_ends_its_parent_at_once() -> TestResult {
         .server
         .cli(&["ZADD", &unsuccessful, "1", child])
         .await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     fixture.ended(1).await?;
     let job = fixture.job(&id).await?;
     assert_eq!(job.attempts_made, 1);
@@ -162,7 +164,7 @@ async fn restarts_use_up_no_start_of_jobs_that_never_ran() -> TestResult {
     {
         added?;
     }
-    // Answers are late, so that each closing worker is told of jobs that it does not run any more.
+    // Answers are late, so that each closing worker gets replies with jobs that it no longer runs.
     let proxy = Proxy::start(fixture.server.port()).await?;
     let client = Client::connect(ClientConfig::from_url(&proxy.url())?).await?;
     let late = Duration::from_millis(10);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use oxbull::{Context, Job, JobError, JobOptions, NewJob, Outcome, Worker, WorkerEvent};
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
     let worker = Worker::builder(&fixture.client, "q")
         .concurrency(100)
         .skip_stalled_check()
-        .start(obey)
+        .start(scripted)
         .await?;
     fixture.ended(200).await?;
     assert_eq!(worker.close().await.abandoned, 0);
@@ -68,7 +68,7 @@ async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
 /// A worker whose handlers a full Redis refuses is not healthy, and tries one job at a time, although
 /// its own calls succeed; with memory again it goes on by itself.
 #[tokio::test]
-async fn full_redis_is_told_and_tried_with_one_job_at_a_time() -> TestResult {
+async fn full_redis_is_reported_and_tried_with_one_job_at_a_time() -> TestResult {
     const JOBS: u64 = 200;
     const CONCURRENCY: usize = 20;
     let fixture = Fixture::start().await?;

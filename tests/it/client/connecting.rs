@@ -78,7 +78,7 @@ async fn wrong_password_is_denied_and_never_shown() -> TestResult {
     Ok(())
 }
 
-/// Whoever set something wrong reads where, what, and what to do, once each.
+/// Errors of settings name the place, the cause and the remedy, once each.
 #[tokio::test]
 async fn connection_errors_name_address_cause_and_remedy() -> TestResult {
     let dir = tempfile::tempdir()?;

@@ -155,7 +155,7 @@ async fn callers_without_patience_do_not_hide_a_silent_peer() -> TestResult {
     };
     assert!(patient(client.kv()).await && patient(client.cache()).await);
     for proxy in [&queue, &cache] {
-        // What is open stays mute for good; what is opened from now on works.
+        // What is open stays silent; what is opened from now on works.
         proxy.half_open();
         proxy.pass().await?;
     }

@@ -69,7 +69,7 @@ async fn tls_connects_only_to_whom_it_trusts() -> TestResult {
     Ok(())
 }
 
-/// A server that asks for certificates turns away whoever has none.
+/// A server that asks for certificates refuses clients without one.
 #[tokio::test]
 async fn tls_presents_its_client_certificate() -> TestResult {
     let dir = tempfile::tempdir()?;

@@ -61,7 +61,7 @@ async fn lost_answers_are_asked_for_again() -> TestResult {
     Ok(())
 }
 
-/// A peer that vanished without a farewell is noticed by its silence.
+/// A peer that vanished without closing its connection is noticed by its silence.
 #[tokio::test]
 async fn silent_peer_costs_nothing_but_time() -> TestResult {
     let mut behind = Behind::start().await?;

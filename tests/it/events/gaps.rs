@@ -6,9 +6,9 @@ use oxbull_testkit::TestResult;
 
 use super::{Behind, expect, next, publish};
 
-/// A reader that was away for too long is told how much it missed, and goes on with the rest.
+/// A reader that was away for too long gets the number of missed entries, and continues with the rest.
 #[tokio::test]
-async fn trimmed_entries_are_told_as_a_gap() -> TestResult {
+async fn trimmed_entries_are_reported_as_a_gap() -> TestResult {
     let mut behind = Behind::start().await?;
     behind.keep_away().await?;
     publish(&behind.queue, 1..501).await?;
@@ -29,7 +29,7 @@ async fn trimmed_entries_are_told_as_a_gap() -> TestResult {
     assert_eq!(entry.id, behind.events.last_id());
     behind.expect(481..501).await?;
 
-    // All gone, and nothing new: told all the same.
+    // All gone, and nothing new: still reported.
     behind.keep_away().await?;
     publish(&behind.queue, 501..511).await?;
     behind.cut("0").await?;
@@ -101,7 +101,7 @@ async fn start_behind_the_trim_is_a_gap() -> TestResult {
 /// FLUSHALL, obliterate and a server that lost its data: the reader says so and reads the new
 /// stream, even if its ids are smaller than those it knows.
 #[tokio::test]
-async fn deleted_stream_is_told_and_its_successor_read() -> TestResult {
+async fn deleted_stream_is_reported_and_its_successor_read() -> TestResult {
     let fixture = Fixture::start().await?;
     let mut events = QueueEvents::open(&fixture.client, "q").await?;
     publish(&fixture.queue, 0..2).await?;

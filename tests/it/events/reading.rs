@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use oxbull::{Error, EventId, JobOptions, Queue, QueueEvent, QueueEvents, Worker};
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
 use super::{expect, next, publish, readers, settles_at};
 
 /// Between opening and the first poll there is no time in which an event could get lost, and
-/// what happened before is not told.
+/// no earlier event is part of it.
 #[tokio::test]
 async fn stream_from_now_begins_when_it_is_opened() -> TestResult {
     let fixture = Fixture::start().await?;
@@ -43,7 +43,7 @@ async fn stream_goes_on_where_another_one_ended() -> TestResult {
     first.close();
     let mut second = builder().after(stored.parse()?).open().await?;
     expect(&mut second, 300..600).await?;
-    // Nobody can tell what came after an id that is older than all entries.
+    // It is unknown what came after an id that is older than all entries.
     let early = second.last_id().timestamp().as_millis() - 60_000;
     let mut third = builder().after(early.to_string().parse()?).open().await?;
     let entry = next(&mut third).await?;
@@ -66,7 +66,9 @@ async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
         .queue
         .update_progress(&job, &json!({ "at": 5 }))
         .await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let mut names = Vec::new();
     loop {
         let entry = next(&mut events).await?;
@@ -199,7 +201,7 @@ async fn large_stream_is_cut_to_what_is_asked() -> TestResult {
     Ok(())
 }
 
-/// A reader that waits for long is neither taken for dead nor told of a gap.
+/// A reader that waits for long is neither taken for dead nor sent a gap.
 #[tokio::test]
 async fn idle_stream_keeps_its_connection() -> TestResult {
     let fixture = Fixture::start().await?;

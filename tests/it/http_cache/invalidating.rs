@@ -172,7 +172,7 @@ async fn answer_made_during_an_invalidation_is_not_stored() -> TestResult {
     Ok(())
 }
 
-/// Sets of tags lose what has expired, so that they cannot grow for ever.
+/// Sets of tags drop what has expired, so that they stay bounded.
 #[tokio::test]
 async fn tags_lose_expired_entries() -> TestResult {
     let server = RedisServer::start().await?;

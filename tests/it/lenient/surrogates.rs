@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{BYTES, HALF, Setup, cut, key, listen};
 
-/// Node.js sends three U+FFFD back for such an id, finds no job, and runs it for ever. We run
+/// Node.js sends three U+FFFD back for such an id, finds no job, and runs it again and again. We run
 /// each once, with the half as U+FFFD, the raw text as it is, and everything else in place.
 #[tokio::test]
 async fn jobs_with_halves_of_surrogate_pairs_run_once() -> TestResult {

@@ -240,7 +240,7 @@ async fn worker_arms_a_lost_schedule_again() -> TestResult {
         .await?;
     let worker = Worker::builder(&fixture.client, "q")
         .stalled_interval(Duration::from_millis(100))
-        .start(obey)
+        .start(scripted)
         .await?;
     let mut events = worker.events();
     let search = async {

@@ -306,7 +306,9 @@ async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
             key,
         ];
         cli(&fields).await?;
-        let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+        let worker = Worker::builder(&fixture.client, "q")
+            .start(scripted)
+            .await?;
         let mut events = worker.events();
         cli(&["LPUSH", "bull:q:wait", id]).await?;
         cli(&["ZADD", "bull:q:marker", "0", "0"]).await?;

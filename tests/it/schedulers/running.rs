@@ -125,7 +125,7 @@ async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
     let worker = Worker::builder(&fixture.client, "q")
         .concurrency(5)
         .timeout(Duration::from_millis(20))
-        .start(obey)
+        .start(scripted)
         .await?;
     for what in ["fail", "panic", "give up", "hang"] {
         let template = NewJob::new(what, json!({ "do": what }));
@@ -143,11 +143,11 @@ async fn failing_iterations_do_not_end_their_schedule() -> TestResult {
 
 /// A worker passes an overlapping iteration over and says which one was in its way.
 #[tokio::test]
-async fn worker_tells_of_skipped_iterations() -> TestResult {
+async fn worker_reports_skipped_iterations() -> TestResult {
     let fixture = Fixture::start().await?;
     let worker = Worker::builder(&fixture.client, "q")
         .concurrency(5)
-        .start(obey)
+        .start(scripted)
         .await?;
     let mut events = worker.events();
     let schedule = Schedule::every(Duration::from_millis(40))

@@ -1,4 +1,4 @@
-//! Processes with other zone data: their occurrences are told from one's own.
+//! Processes with other zone data: their occurrences are not those of this process.
 
 use super::*;
 
@@ -6,7 +6,7 @@ use super::*;
 const NINE: i64 = 1_700_056_800_000;
 const EIGHT: i64 = NINE - 3_600_000;
 
-/// Starts a worker on the second iteration of a schedule, and returns what it tells until the
+/// Starts a worker on the second iteration of a schedule, and returns its warnings until the
 /// iteration has ended.
 async fn troubles(slot: i64) -> TestResult<Vec<String>> {
     let fixture = Fixture::start().await?;
@@ -45,7 +45,9 @@ async fn troubles(slot: i64) -> TestResult<Vec<String>> {
     for command in commands {
         fixture.server.cli(command).await?;
     }
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let mut events = worker.events();
     fixture
         .server
@@ -67,14 +69,14 @@ async fn troubles(slot: i64) -> TestResult<Vec<String>> {
 /// Who has made it may know better or worse: the worker says that they disagree, and where.
 #[tokio::test]
 async fn occurrence_of_other_zone_data_is_reported() -> TestResult {
-    let told = troubles(EIGHT).await?;
+    let warnings = troubles(EIGHT).await?;
     let version = Schedule::zone_data_version();
-    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
     let expected = format!(
         "job repeat:s:{EIGHT} of scheduler s: its occurrence {EIGHT} does not match its pattern in \
          America/Havana by zone data {version} of this process: "
     );
-    assert!(told[0].starts_with(&expected), "{told:?}");
+    assert!(warnings[0].starts_with(&expected), "{warnings:?}");
     assert_eq!(troubles(NINE).await?, Vec::<String>::new());
     Ok(())
 }

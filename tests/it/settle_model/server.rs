@@ -53,7 +53,7 @@ pub(super) struct Job {
     pub(super) orphan: bool,
 }
 
-/// One activation in a worker's hands, as told by fetch or reclaim.
+/// One activation in a worker's hands, as returned by fetch or reclaim.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Run {
     pub(super) job: usize,

@@ -177,9 +177,9 @@ impl Worker {
         late
     }
 
-    /// Every activation this worker knows or is about to be told of.
+    /// Every activation this worker knows or is about to learn of.
     pub(super) fn known(&self) -> impl Iterator<Item = &Run> {
-        let told = self
+        let announced = self
             .calls
             .iter()
             .filter_map(|call| call.reply.as_ref())
@@ -187,7 +187,7 @@ impl Worker {
         self.runs
             .iter()
             .chain(self.calls.iter().flat_map(|call| &call.fins))
-            .chain(told)
+            .chain(announced)
     }
 
     pub(super) fn known_mut(&mut self) -> impl Iterator<Item = &mut Run> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oxbull::{Error, JobId, JobOptions, JobOutcome, Queue, Retention, Worker};
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use super::{completed, failed, wait};
 use crate::events::{readers, settles_at};
 
-/// Ends come typed, and only the last attempt of a job is one.
+/// Ends are typed, and only the last attempt of a job is an end.
 #[tokio::test]
-async fn end_of_a_job_comes_to_whoever_waits() -> TestResult {
+async fn end_of_a_job_reaches_every_waiter() -> TestResult {
     #[derive(Debug, PartialEq, serde::Deserialize)]
     struct Sized(String);
 
@@ -25,7 +25,9 @@ async fn end_of_a_job_comes_to_whoever_waits() -> TestResult {
     let jobs = [&good, &again, &bad];
     let waits = jobs.map(|job| wait(&fixture.queue, job));
     settles_at(&fixture.server, 1).await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let ends = [
         completed(json!("good")),
         completed(json!("fail once")),
@@ -46,10 +48,10 @@ async fn end_of_a_job_comes_to_whoever_waits() -> TestResult {
     Ok(())
 }
 
-/// A job that nobody has, and one that is taken away meanwhile, are told apart from one that
-/// takes too long.
+/// A job that does not exist, one that is removed meanwhile and one that
+/// takes too long are different errors.
 #[tokio::test]
-async fn jobs_without_an_end_are_told_apart() -> TestResult {
+async fn missing_removed_and_late_jobs_are_distinct_errors() -> TestResult {
     let fixture = Fixture::start().await?;
     let queue = &fixture.queue;
     let nobody = queue
@@ -86,7 +88,9 @@ async fn jobs_without_an_end_are_told_apart() -> TestResult {
 #[tokio::test]
 async fn added_job_may_vanish_with_its_end() -> TestResult {
     let fixture = Fixture::start().await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let options = || {
         JobOptions::new()
             .remove_on_complete(Retention::Remove)
@@ -158,7 +162,7 @@ async fn thousands_wait_on_one_connection() -> TestResult {
     let calls = fixture.calls("evalsha").await?;
     let worker = Worker::builder(&fixture.client, "q")
         .concurrency(50)
-        .start(obey)
+        .start(scripted)
         .await?;
     let mut most = 0;
     while let Some(done) = waits.join_next().await {
@@ -179,13 +183,15 @@ async fn thousands_wait_on_one_connection() -> TestResult {
     let late = fixture.add("x", JobOptions::new()).await?;
     let late = wait(&fixture.queue, &late);
     settles_at(&fixture.server, 1).await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     assert_eq!(late.await??, completed(json!("x")));
     worker.close().await;
     Ok(())
 }
 
-/// The runtime that reads for everybody may end before those who wait elsewhere.
+/// The runtime of the shared reader may end before waits on other runtimes.
 #[test]
 fn waits_survive_the_runtime_of_the_first() -> TestResult {
     let build = || {
@@ -203,7 +209,9 @@ fn waits_survive_the_runtime_of_the_first() -> TestResult {
         settles_at(&fixture.server, 1).await?;
         let wait = wait(&fixture.queue, &job);
         first.shutdown_background();
-        let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+        let worker = Worker::builder(&fixture.client, "q")
+            .start(scripted)
+            .await?;
         assert_eq!(wait.await??, completed(json!("x")));
         worker.close().await;
         Ok(())
@@ -231,7 +239,9 @@ fn waits_survive_a_reader_that_never_began() -> TestResult {
     drop(first);
     main.block_on(async {
         let wait = wait(&fixture.queue, &job);
-        let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+        let worker = Worker::builder(&fixture.client, "q")
+            .start(scripted)
+            .await?;
         assert_eq!(wait.await??, completed(json!("x")));
         worker.close().await;
         Ok(())

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::{Wait, completed, failed, wait};
 use crate::events::{keep_away, readers, settles_at};
 
-/// Whoever waits behind a proxy, and whoever works past it.
+/// A client that waits behind a proxy, and a worker that connects directly.
 struct Behind {
     server: RedisServer,
     proxy: Proxy,
@@ -110,7 +110,7 @@ async fn end_whose_event_was_trimmed_is_found() -> TestResult {
     Ok(())
 }
 
-/// A whole queue that is deleted takes its jobs along, and those who wait learn it.
+/// A whole queue that is deleted takes its jobs along, and its waiters get an error.
 #[tokio::test]
 async fn deleted_queue_ends_all_waits() -> TestResult {
     let behind = Behind::start().await?;
@@ -123,9 +123,9 @@ async fn deleted_queue_ends_all_waits() -> TestResult {
 }
 
 /// The reader is behind, and the job was run again after an end that the reader has not seen
-/// yet: that end is not the answer.
+/// yet: that end is not returned.
 #[tokio::test]
-async fn end_that_was_undone_is_no_end() -> TestResult {
+async fn undone_end_is_not_returned() -> TestResult {
     let behind = Behind::start().await?;
     let job = behind.add(JobOptions::new()).await?;
     let other = behind.add(JobOptions::new().delay(DEADLINE * 100)).await?;
@@ -136,16 +136,16 @@ async fn end_that_was_undone_is_no_end() -> TestResult {
     let wait = behind.wait(&job).await?;
     behind.proxy.clear_rules();
     // The reader has passed the old end when it sees this one.
-    behind.run(Ok(json!("for good"))).await?;
-    assert_eq!(wait.await??, completed(json!("for good")));
+    behind.run(Ok(json!("final"))).await?;
+    assert_eq!(wait.await??, completed(json!("final")));
     other.abort();
     Ok(())
 }
 
-/// The look-up finds no job, because it ended and was removed; the event that tells how is still
+/// The look-up finds no job, because it ended and was removed; the event that says how is still
 /// on its way.
 #[tokio::test]
-async fn end_of_a_vanished_job_is_told_by_its_event() -> TestResult {
+async fn end_of_a_removed_job_comes_from_its_event() -> TestResult {
     let behind = Behind::start().await?;
     let job = behind
         .add(JobOptions::new().remove_on_complete(Retention::Remove))

@@ -1,4 +1,4 @@
-//! Waiting for the ends of jobs: every end is told once, whatever it races with.
+//! Waiting for the ends of jobs: every end is delivered once, whatever it races with.
 
 use oxbull::{JobId, JobOutcome, Queue};
 use oxbull_testkit::DEADLINE;

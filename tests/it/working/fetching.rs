@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use oxbull::{JobOptions, JobRateLimit, NewJob, Queue, Worker, WorkerEvent};
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ async fn jobs_run_in_order_of_priority() -> TestResult {
     }
     let worker = Worker::builder(&fixture.client, "q")
         .paused()
-        .start(obey)
+        .start(scripted)
         .await?;
     let mut events = worker.events();
     worker.resume().await?;
@@ -113,7 +113,7 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
         let worker = Worker::builder(&fixture.client, queue)
             .name("quiet")
             .drain_delay(Duration::from_secs(60))
-            .start(obey)
+            .start(scripted)
             .await?;
         workers.push(worker);
     }
@@ -159,7 +159,7 @@ async fn overdue_job_without_a_marker_is_found() -> TestResult {
     let worker = Worker::builder(&fixture.client, "q")
         .drain_delay(Duration::from_millis(300))
         .paused()
-        .start(obey)
+        .start(scripted)
         .await?;
     fixture
         .add("late", JobOptions::new().delay(Duration::from_millis(50)))
@@ -178,7 +178,7 @@ async fn rate_limits_hold_jobs_back() -> TestResult {
     let worker = Worker::builder(&fixture.client, "q")
         .concurrency(10)
         .rate_limit(JobRateLimit::new(2, Duration::from_millis(400)))
-        .start(obey)
+        .start(scripted)
         .await?;
     for _ in 0..5 {
         fixture.add("ok", JobOptions::new()).await?;
@@ -209,7 +209,9 @@ async fn rate_limits_hold_jobs_back() -> TestResult {
 #[tokio::test]
 async fn pauses_hold_jobs_until_resumed() -> TestResult {
     let fixture = Fixture::start().await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     fixture.queue.pause().await?;
     fixture.add("ok", JobOptions::new()).await?;
     assert!(fixture.queue.is_paused().await?);

@@ -9,7 +9,7 @@ use oxbull::{
     Context, Error, Job, JobCall, JobOptions, JobReply, JobResult, JobService, NewJob, Outcome,
     Refusal, ShutdownOptions, Worker,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -63,7 +63,7 @@ async fn layers_wrap_every_attempt() -> TestResult {
     let calls = Arc::new(AtomicUsize::new(0));
     let worker = Worker::builder(&fixture.client, "q")
         .layer(CountLayer(Arc::clone(&calls)))
-        .start(obey)
+        .start(scripted)
         .await?;
     fixture.add("ok", JobOptions::new()).await?;
     fixture.add("fail", JobOptions::new().attempts(3)).await?;
@@ -80,7 +80,7 @@ async fn unread_events_are_bounded() -> TestResult {
     let worker = Worker::builder(&fixture.client, "q")
         .concurrency(50)
         .paused()
-        .start(obey)
+        .start(scripted)
         .await?;
     let mut events = worker.events();
     let jobs = (0..2000).map(|_| NewJob::new("ok", json!({})));
@@ -106,7 +106,7 @@ async fn unread_events_are_bounded() -> TestResult {
 /// At the deadline handlers are cancelled and their jobs go back, to run next, with no attempt
 /// used.
 #[tokio::test]
-async fn jobs_beyond_the_deadline_go_back() -> TestResult {
+async fn jobs_beyond_the_deadline_are_released() -> TestResult {
     let fixture = Fixture::start().await?;
     let worker = Worker::builder(&fixture.client, "q")
         .shutdown(
@@ -114,7 +114,7 @@ async fn jobs_beyond_the_deadline_go_back() -> TestResult {
                 .finish_within(Duration::from_millis(50))
                 .cancel_within(Duration::from_millis(50)),
         )
-        .start(obey)
+        .start(scripted)
         .await?;
     let id = fixture.add("hang", JobOptions::new()).await?;
     fixture.counts(|counts| counts.active == 1).await?;
@@ -161,7 +161,7 @@ async fn closing_lets_handlers_finish() -> TestResult {
     Ok(())
 }
 
-/// What a handler and its test tell each other.
+/// How a handler and its test synchronize.
 struct Talk {
     begun: Semaphore,
     go_on: Semaphore,
@@ -214,7 +214,7 @@ async fn handler_without_its_lock_writes_no_data() -> TestResult {
         [Some(Refusal::LockLost), Some(Refusal::LockMissing)]
     );
     assert_eq!(fixture.job(&id).await?.data::<String>()?, "in time");
-    // Whoever is no handler may write whenever it likes.
+    // Code outside of a handler may write at any time.
     fixture.queue.update_data(&id, &json!("by hand")).await?;
     assert_eq!(fixture.job(&id).await?.data::<String>()?, "by hand");
     worker.close_now().await;

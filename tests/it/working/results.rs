@@ -6,7 +6,7 @@ use oxbull::{
     Backoff, Context, FailedAttempt, Job, JobError, JobOptions, JobResult, JobState, Outcome,
     Retention, Worker,
 };
-use oxbull_fixture::{Fixture, obey};
+use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
     let released = fixture.add("release once", three()).await?;
     let worker = Worker::builder(&fixture.client, "q")
         .concurrency(3)
-        .start(obey)
+        .start(scripted)
         .await?;
     let counts = fixture.ended(8).await?;
     assert_eq!((counts.completed, counts.failed), (5, 3));
@@ -64,7 +64,9 @@ async fn each_outcome_leaves_its_job_where_it_belongs() -> TestResult {
 #[tokio::test]
 async fn job_waits_until_the_time_it_names() -> TestResult {
     let fixture = Fixture::start().await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let id = fixture.add("delay until", JobOptions::new()).await?;
     fixture.ended(1).await?;
     let job = fixture.job(&id).await?;
@@ -84,7 +86,7 @@ async fn metrics_and_retention_of_the_worker_apply() -> TestResult {
         .max_started_attempts(2)
         .remove_on_complete(Retention::Remove)
         .remove_on_fail(Retention::KeepLast(1))
-        .start(obey)
+        .start(scripted)
         .await?;
     for what in ["ok", "ok", "give up", "fail"] {
         fixture.add(what, JobOptions::new().attempts(9)).await?;
@@ -119,7 +121,7 @@ async fn timeout_fails_the_attempt() -> TestResult {
     let fixture = Fixture::start().await?;
     let worker = Worker::builder(&fixture.client, "q")
         .timeout(Duration::from_millis(50))
-        .start(obey)
+        .start(scripted)
         .await?;
     let id = fixture.add("hang", JobOptions::new().attempts(2)).await?;
     fixture.ended(1).await?;
@@ -142,7 +144,7 @@ async fn custom_backoff_is_asked() -> TestResult {
             let again = failed.attempt < 2 && failed.error.reason() == "it failed";
             again.then_some(Duration::from_millis(5))
         })
-        .start(obey)
+        .start(scripted)
         .await?;
     let options = JobOptions::new()
         .attempts(9)
@@ -158,7 +160,9 @@ async fn custom_backoff_is_asked() -> TestResult {
 #[tokio::test]
 async fn stack_traces_are_limited() -> TestResult {
     let fixture = Fixture::start().await?;
-    let worker = Worker::builder(&fixture.client, "q").start(obey).await?;
+    let worker = Worker::builder(&fixture.client, "q")
+        .start(scripted)
+        .await?;
     let id = fixture
         .add("fail", JobOptions::new().attempts(4).stack_trace_limit(2))
         .await?;

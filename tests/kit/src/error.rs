@@ -1,4 +1,4 @@
-//! The one error of the kit: a text for whoever reads a failed test.
+//! The one error of the kit: a text for the reader of a failed test.
 
 use std::fmt;
 

@@ -179,7 +179,7 @@ impl NodePeer {
             .map_err(|error| self.failure(&format!("{method}: {error}")))
     }
 
-    /// Asks the peer, telling a method that failed from a peer that did.
+    /// Asks the peer, distinguishing a method that failed from a peer that did.
     ///
     /// # Errors
     /// The peer ended, or no answer came within 60 s.

@@ -1,4 +1,4 @@
-//! A TCP proxy between a client and Redis that loses, delays and cuts what tests tell it to.
+//! A TCP proxy between a client and Redis that loses, delays and cuts what tests ask for.
 
 mod command;
 mod relay;
@@ -170,7 +170,7 @@ impl Proxy {
     }
 
     /// Keeps connections open, present and new ones, but answers nothing: as if the peer had
-    /// vanished. Commands still reach the server. Such a connection stays mute for good.
+    /// vanished. Commands still reach the server. Such a connection stays mute.
     pub fn half_open(&self) {
         self.link.send_modify(|link| {
             link.half_open = true;
@@ -238,7 +238,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.kill = None;
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread has been printed; a destructor has no one to tell.
+            // A panic of the thread has been printed; a destructor has nobody to report to.
             thread.join().ok();
         }
     }

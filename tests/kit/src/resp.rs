@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn push_messages_are_told_from_replies() {
+    fn push_messages_are_not_replies() {
         let (value, _) = decode(b">2\r\n+invalidate\r\n_\r\n").unwrap().unwrap();
         assert!(matches!(value, Value::Push(_)));
     }

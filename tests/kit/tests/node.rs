@@ -1,4 +1,4 @@
-//! Peers run both versions of `BullMQ` and tell the tests what they do.
+//! Peers run both versions of `BullMQ` and report to the tests what they do.
 
 use oxbull_testkit::{
     BullMq, DEADLINE, KitError, NodePeer, Proxy, RedisServer, TestResult, eventually,
@@ -258,7 +258,7 @@ async fn peer_works_through_a_proxy_that_resets_it() -> TestResult {
 }
 
 #[tokio::test]
-async fn manual_worker_gives_jobs_back() -> TestResult {
+async fn manual_worker_releases_jobs() -> TestResult {
     let server = RedisServer::start().await?;
     for version in BullMq::ALL {
         let queue = version.package();

@@ -1,4 +1,4 @@
-//! The proxy loses exactly what it was told to lose.
+//! The proxy loses exactly what it was asked to lose.
 
 use std::time::Duration;
 

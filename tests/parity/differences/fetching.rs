@@ -70,7 +70,7 @@ async fn ids_without_a_job_are_dropped(q: &mut Driver) -> TestResult {
     Ok(())
 }
 
-/// Whoever asks for the next job gets it, however the last one ended.
+/// A caller that asks for the next job gets it, however the last one ended.
 async fn retried_end_fetches_the_next_job(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 2 })).await?;
     q.add_all(&["b"]).await?;
@@ -104,7 +104,7 @@ async fn counter_of_priorities_may_pass_its_range(q: &mut Driver) -> TestResult 
         "8589934596"
     ]);
     q.expect("prioritized", scores.clone()).await?;
-    // The last number is taken: all of them begin anew, and so does the counter.
+    // The last number is taken: all of them are renumbered, and the counter restarts.
     q.redis(&["ZADD", "prioritized", "12884901887", "d"])
         .await?;
     add(q, "e").await?;

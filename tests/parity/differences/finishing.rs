@@ -12,7 +12,7 @@ scenarios!(own:
     job_that_is_not_active_keeps_its_lock,
     refused_retry_moves_no_due_jobs,
     nothing_to_wait_for_puts_a_parent_back,
-    promotion_of_a_missing_job_says_so,
+    promotion_of_a_missing_job_is_refused,
     odd_key_stops_an_end_before_it_begins,
     odd_parent_does_not_keep_its_child_from_ending,
     odd_counters_do_not_keep_a_job_from_running,
@@ -73,7 +73,7 @@ async fn nothing_to_wait_for_puts_a_parent_back(q: &mut Driver) -> TestResult {
 }
 
 /// BullMQ says that it is not delayed.
-async fn promotion_of_a_missing_job_says_so(q: &mut Driver) -> TestResult {
+async fn promotion_of_a_missing_job_is_refused(q: &mut Driver) -> TestResult {
     let id = "nobody".to_owned();
     assert_eq!(q.act(Step::Promote { id }).await?, refused(-1));
     Ok(())

@@ -41,7 +41,7 @@ async fn count_that_never_ends_is_replaced(q: &mut Driver) -> TestResult {
     Ok(())
 }
 
-/// Whoever asked for the longer time, such as an API, relies on it.
+/// The caller that asked for the longer time relies on it.
 async fn limit_imposed_for_longer_is_not_shortened(q: &mut Driver) -> TestResult {
     q.limit(Limit::Impose(600_000)).await?;
     q.limit(Limit::Impose(1000)).await?;

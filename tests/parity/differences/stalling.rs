@@ -42,7 +42,7 @@ async fn stalled_ids_without_a_job_are_dropped(q: &mut Driver) -> TestResult {
     q.expect("ghost", json!(null)).await
 }
 
-/// BullMQ starts an iteration of a living scheduler for ever, however many workers it has killed.
+/// BullMQ starts an iteration of a live scheduler without limit, however many workers it has killed.
 async fn iteration_that_stalls_too_often_fails(q: &mut Driver) -> TestResult {
     q.upsert("s", json!({ "every": 60_000 })).await?;
     let first = format!("repeat:s:{}", q.now());

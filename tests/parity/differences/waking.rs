@@ -10,7 +10,7 @@ use crate::step::{End, Limit, Step};
 scenarios!(own:
     released_prioritized_job_wakes_a_worker,
     job_made_first_of_its_equals_wakes_a_worker,
-    legacy_wake_up_survives_a_promotion_and_harms_nobody,
+    legacy_wake_up_survives_a_promotion_harmlessly,
     place_that_becomes_free_wakes_a_worker,
     opened_gate_wakes_a_worker,
     closed_gate_wakes_nobody,
@@ -40,7 +40,7 @@ async fn job_made_first_of_its_equals_wakes_a_worker(q: &mut Driver) -> TestResu
     q.expect("marker", json!(["0", "0"])).await
 }
 
-async fn legacy_wake_up_survives_a_promotion_and_harms_nobody(q: &mut Driver) -> TestResult {
+async fn legacy_wake_up_survives_a_promotion_harmlessly(q: &mut Driver) -> TestResult {
     q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
     q.redis(&["LPUSH", "wait", "0:123"]).await?;
     q.act(Step::Promote { id: "d".to_owned() }).await?;

@@ -66,7 +66,7 @@ end
 
 impl Driver {
     /// Lets a real worker, the starter's, run until nothing is left for it; answers what its
-    /// handlers saw and what it told its process.
+    /// handlers saw and which events it emitted.
     pub(crate) async fn work(&mut self, script: Value) -> TestResult<Value> {
         self.start_work(script).await?;
         self.end_work(&[]).await
@@ -111,7 +111,7 @@ impl Driver {
         Ok(answer)
     }
 
-    /// [`end_work`](Self::end_work) for a worker that has told `drained`.
+    /// [`end_work`](Self::end_work) for a worker that has emitted `drained`.
     pub(crate) async fn end_drained_work(&mut self) -> TestResult<Value> {
         self.reach("drained").await?;
         self.idle(&[]).await?;
@@ -148,8 +148,8 @@ impl Driver {
 
     fn forget_drained(&mut self, answer: &mut Value) {
         let forget = |answer: &mut Value| {
-            if let Some(told) = answer["told"].as_array_mut() {
-                told.retain(|event| event != &json!(["drained"]));
+            if let Some(emitted) = answer["emitted"].as_array_mut() {
+                emitted.retain(|event| event != &json!(["drained"]));
             }
         };
         forget(answer);

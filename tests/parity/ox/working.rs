@@ -34,7 +34,7 @@ struct Handlers {
     script: Value,
     runs: Mutex<BTreeMap<String, usize>>,
     seen: Mutex<Vec<Value>>,
-    told: Mutex<Vec<Value>>,
+    emitted: Mutex<Vec<Value>>,
     gates: Mutex<BTreeMap<String, Arc<Gate>>>,
     limited: AtomicBool,
 }
@@ -58,7 +58,7 @@ impl ScriptedWorker {
             script,
             runs: Mutex::default(),
             seen: Mutex::default(),
-            told: Mutex::default(),
+            emitted: Mutex::default(),
             gates: Mutex::default(),
             limited: AtomicBool::new(false),
         });
@@ -117,7 +117,7 @@ impl ScriptedWorker {
         if let Some((worker, _)) = self.worker.get() {
             worker.close().await;
         }
-        // The listener has everything once the worker has told its end.
+        // The listener has everything once the worker has emitted its last event.
         self.handlers
             .gate("closed")
             .reached
@@ -125,8 +125,8 @@ impl ScriptedWorker {
             .await?
             .forget();
         let seen = self.handlers.seen.lock().unwrap().clone();
-        let told = self.handlers.told.lock().unwrap().clone();
-        Ok(json!({ "seen": seen, "told": told }))
+        let emitted = self.handlers.emitted.lock().unwrap().clone();
+        Ok(json!({ "seen": seen, "emitted": emitted }))
     }
 }
 
@@ -227,11 +227,11 @@ impl Handlers {
     }
 }
 
-/// Writes down what the worker tells, as far as BullMQ tells it too.
+/// Records the events of the worker that BullMQ emits too.
 async fn listen(mut events: WorkerEvents, handlers: Arc<Handlers>) {
     let text = |id: &JobId| id.as_str().to_owned();
     while let Some(event) = events.next().await {
-        let told = match event {
+        let emitted = match event {
             WorkerEvent::Active { id, .. } => json!(["active", text(&id)]),
             WorkerEvent::Completed { id, result, .. } => {
                 let result: Value = serde_json::from_str(&result).unwrap_or_default();
@@ -245,7 +245,7 @@ async fn listen(mut events: WorkerEvents, handlers: Arc<Handlers>) {
             WorkerEvent::Closed => break,
             _ => continue,
         };
-        handlers.told.lock().unwrap().push(told);
+        handlers.emitted.lock().unwrap().push(emitted);
     }
     handlers.gate("closed").reached.add_permits(1);
 }

@@ -24,7 +24,7 @@ pub(super) struct Drivers {
     pub(super) seen: Snapshot,
     /// Who holds a started job: token and worker.
     pub(super) held: BTreeMap<String, (String, &'static str)>,
-    /// Workers that were told of a rate limit: BullMQ's do not ask again before it has ended.
+    /// Workers that met a rate limit: BullMQ's do not ask again before it has ended.
     limited: BTreeSet<&'static str>,
     /// Whether the event stream is trimmed while the sequence lasts.
     crowded: bool,

@@ -76,7 +76,7 @@ fn end_differs(id: &str, end: &End, fetch_next: bool, view: &View<'_>, now: i64)
         End::WaitForChildren => !view.is_parent(id),
         // "promotes due jobs even when the retry that came along is refused"
         End::Fail { .. } if refused && view.has_due(now) => true,
-        // Whoever ends jobs by hand makes no next iteration with BullMQ, but by asking for a job.
+        // With BullMQ, ending a job by hand makes no next iteration, but by asking for a job.
         _ if fetch_next && !view.schedulers().is_empty() => true,
         // "answers the manual end of an attempt that is retried at once with no next job"
         End::Fail { fatal: false, .. } if fetch_next => {

@@ -30,7 +30,7 @@ pub(super) struct Turn {
 #[derive(Debug, Clone)]
 pub(super) enum Action {
     Take(Step),
-    /// A parent with its children in the same queue, by BullMQ whoever has the roles.
+    /// A parent with its children in the same queue, by BullMQ in every assignment of roles.
     Flow {
         id: String,
         opts: Value,

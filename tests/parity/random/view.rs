@@ -1,4 +1,4 @@
-//! What a queue holds, for whoever picks the next turn or knows that it would differ.
+//! What a queue holds, for the code that picks the next turn or knows that it would differ.
 
 use serde_json::Value;
 

@@ -26,7 +26,7 @@ scenarios!(everyone:
     retry_on_a_paused_queue_wakes_nobody,
     only_finished_jobs_run_again,
     data_is_replaced,
-    progress_is_stored_and_told,
+    progress_is_stored_and_published,
     log_keeps_the_newest_rows,
     states_are_found,
 );
@@ -273,7 +273,7 @@ async fn data_is_replaced(q: &mut Driver) -> TestResult {
     Ok(())
 }
 
-async fn progress_is_stored_and_told(q: &mut Driver) -> TestResult {
+async fn progress_is_stored_and_published(q: &mut Driver) -> TestResult {
     q.add_all(&["a"]).await?;
     let all: [Value; 6] = [
         json!(50),

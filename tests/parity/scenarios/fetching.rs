@@ -20,7 +20,7 @@ scenarios!(everyone:
     legacy_wake_ups_are_dropped,
     delayed_job_forgets_lifo,
     next_job_starts_with_the_end_of_the_last,
-    job_with_a_deferred_failure_says_so,
+    job_with_a_deferred_failure_carries_it,
 );
 
 async fn waiting_then_due_then_prioritized_jobs_start(q: &mut Driver) -> TestResult {
@@ -177,7 +177,7 @@ async fn next_job_starts_with_the_end_of_the_last(q: &mut Driver) -> TestResult 
     Ok(())
 }
 
-async fn job_with_a_deferred_failure_says_so(q: &mut Driver) -> TestResult {
+async fn job_with_a_deferred_failure_carries_it(q: &mut Driver) -> TestResult {
     q.add("a", json!({ "jobId": "a", "attempts": 5 })).await?;
     q.redis(&["HSET", "a", "defa", "child x failed"]).await?;
     let started = q.fetch("t").await?;

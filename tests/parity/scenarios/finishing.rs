@@ -1,4 +1,4 @@
-//! Ending jobs for good: `docs/protocol.md#ends-of-attempts`.
+//! Ending jobs: `docs/protocol.md#ends-of-attempts`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

@@ -24,7 +24,7 @@ scenarios!(everyone:
     global_rate_is_set_read_and_removed,
     global_rate_takes_the_worker_s_window,
     zero_in_a_global_limit_lets_one_job_start,
-    limit_is_told_by_the_count,
+    limit_follows_from_the_count,
     limit_imposed_by_hand_holds_until_lifted,
     released_jobs_count_again,
 );
@@ -198,7 +198,7 @@ async fn global_rate_is_set_read_and_removed(q: &mut Driver) -> TestResult {
     assert!(q.fetch("t").await?.is_null());
     assert_eq!(q.limit(Limit::RemoveRate).await?, json!(true));
     assert_eq!(q.limit(Limit::Rate).await?, json!(null));
-    // BullMQ's worker that met the limit looks no more until the time it was told.
+    // BullMQ's worker that met the limit fetches nothing until the time in the reply.
     q.worker("other", json!(null));
     q.fetch_job("t2", "b").await?;
     q.expect("limiter", json!("1")).await
@@ -235,7 +235,7 @@ async fn zero_in_a_global_limit_lets_one_job_start(q: &mut Driver) -> TestResult
     Ok(())
 }
 
-async fn limit_is_told_by_the_count(q: &mut Driver) -> TestResult {
+async fn limit_follows_from_the_count(q: &mut Driver) -> TestResult {
     let unlimited = [None, Some(2), Some(3)];
     for max in unlimited {
         assert_eq!(q.limit(Limit::State(max)).await?, "free");
@@ -276,7 +276,7 @@ async fn limit_imposed_by_hand_holds_until_lifted(q: &mut Driver) -> TestResult 
     assert!(q.fetch("t2").await?.is_null());
     assert_eq!(q.limit(Limit::Lift).await?, json!(true));
     assert_eq!(q.limit(Limit::State(None)).await?, "free");
-    // BullMQ's worker that met the limit looks no more until the time it was told.
+    // BullMQ's worker that met the limit fetches nothing until the time in the reply.
     q.worker("other", json!(null));
     q.fetch_job("t2", "b").await?;
     q.expect("limiter", json!("1")).await

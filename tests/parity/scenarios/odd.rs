@@ -1,5 +1,5 @@
 //! Options and text that BullMQ stores although they are odd: it adds the jobs, everyone runs them.
-//! Where BullMQ loses such a job or keeps it active for ever, see `docs/differences.md`.
+//! Where BullMQ loses such a job or keeps it active forever, see `docs/differences.md`.
 
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};

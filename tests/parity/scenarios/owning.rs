@@ -1,4 +1,4 @@
-//! Adds under a deduplication id, whoever owns it and in whatever state:
+//! Adds under a deduplication id, for every owner and every state:
 //! `docs/protocol.md#deduplication`.
 
 use oxbull_testkit::TestResult;

@@ -15,7 +15,7 @@ scenarios!(everyone:
     pending_child_lets_retention_apply,
     pending_child_counts_started_attempts,
     pending_child_leaves_the_neighbour_alone,
-    failed_child_fails_its_parent_for_good,
+    failed_child_fails_its_parent_permanently,
     failed_child_lets_retention_apply,
     removed_job_s_end_is_dropped,
     end_without_a_lock_is_dropped,
@@ -117,7 +117,7 @@ async fn parent_of_a_failed_child(q: &mut Driver, opts: Value) -> TestResult {
     Ok(())
 }
 
-async fn failed_child_fails_its_parent_for_good(q: &mut Driver) -> TestResult {
+async fn failed_child_fails_its_parent_permanently(q: &mut Driver) -> TestResult {
     parent_of_a_failed_child(q, json!({ "jobId": "par", "attempts": 5 })).await?;
     q.expect_field("par", "atm", "1".into()).await?;
     q.expect_field(

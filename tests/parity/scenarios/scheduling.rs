@@ -24,7 +24,7 @@ scenarios!(everyone:
     changed_offset_waits_for_a_catch_up,
     changed_start_moves_nothing_but_with_a_changed_interval,
     patterns_and_intervals_replace_each_other,
-    pattern_over_a_started_interval_starts_its_offset_anew,
+    pattern_over_a_started_interval_resets_its_offset,
     running_iteration_keeps_running,
     changed_schedule_replaces_the_successor_of_a_running_iteration,
     ended_schedule_goes_on_after_an_upsert,
@@ -256,7 +256,7 @@ async fn patterns_and_intervals_replace_each_other(q: &mut Driver) -> TestResult
     q.expect("delayed", json!(null)).await
 }
 
-async fn pattern_over_a_started_interval_starts_its_offset_anew(q: &mut Driver) -> TestResult {
+async fn pattern_over_a_started_interval_resets_its_offset(q: &mut Driver) -> TestResult {
     q.upsert_at("s", json!({ "every": 60_000, "limit": 1 }), START)
         .await?;
     q.work_off(&format!("repeat:s:{START}")).await?;

@@ -20,7 +20,7 @@ scenarios!(everyone:
     limit_by_a_handler_releases_its_job,
     paused_queue_keeps_a_worker_from_starting,
     iterations_follow_each_other,
-    worker_without_jobs_tells_so_once,
+    worker_without_jobs_emits_drained_once,
 );
 
 async fn every_end_of_an_attempt_leaves_the_same(q: &mut Driver) -> TestResult {
@@ -160,9 +160,9 @@ async fn iterations_follow_each_other(q: &mut Driver) -> TestResult {
         .await
 }
 
-async fn worker_without_jobs_tells_so_once(q: &mut Driver) -> TestResult {
+async fn worker_without_jobs_emits_drained_once(q: &mut Driver) -> TestResult {
     q.start_work(json!({})).await?;
-    let told = q.end_drained_work().await?["told"].clone();
-    assert_eq!(told, json!([["drained"]]));
+    let emitted = q.end_drained_work().await?["emitted"].clone();
+    assert_eq!(emitted, json!([["drained"]]));
     Ok(())
 }

@@ -137,7 +137,7 @@ impl Wire {
                 None => Ok(message.get_mut("result").map_or(Value::Null, Value::take)),
             };
             if let Some(sender) = sender {
-                // Whoever asked may have given up.
+                // The caller may have given up.
                 sender.send(answer).ok();
             }
         } else {

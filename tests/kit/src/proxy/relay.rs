@@ -33,7 +33,7 @@ struct Pending {
 struct Relay {
     shared: Arc<Shared>,
     link: watch::Receiver<Link>,
-    /// The count of half-open phases when the connection began; a later one mutes it for good.
+    /// The count of half-open phases when the connection began; a later one mutes it permanently.
     half_open_phase: u64,
     pending: Mutex<State>,
 }

@@ -287,7 +287,7 @@ impl Verdict {
         }
     }
 
-    /// Tells the rules about the reply that it has arrived.
+    /// Notifies the rules that the reply has arrived.
     pub(super) fn reply_arrived(&self) {
         for rule in &self.on_reply {
             rule.fired.send_modify(|count| *count += 1);
