@@ -31,8 +31,12 @@ pub struct MissingData {
     post: Option<usize>,
     /// The metric; all insights when absent.
     metric: Option<String>,
+    /// Whether all older posts lack it as well.
+    older: bool,
     /// Whether the API leaves it out rather than refusing the request.
     left_out: bool,
+    /// Whether a refusal does not say which metric is to blame.
+    unnamed: bool,
 }
 
 impl MissingData {
@@ -41,7 +45,9 @@ impl MissingData {
         Self {
             post: None,
             metric: Some(metric.to_owned()),
+            older: false,
             left_out: false,
+            unnamed: false,
         }
     }
 
@@ -58,8 +64,26 @@ impl MissingData {
         Self {
             post: Some(post),
             metric: None,
+            older: false,
             left_out: false,
+            unnamed: false,
         }
+    }
+
+    /// All insights of a post and of all that are older: the account became a professional one after it
+    /// (2108006; Meta's error table of 2 Jun 2026).
+    pub fn before_conversion(post: usize) -> Self {
+        Self {
+            older: true,
+            ..Self::insights_of_post(post)
+        }
+    }
+
+    /// Refuses without naming the metric, as the API does for some products (Airbyte #62902, Jul 2025).
+    #[must_use]
+    pub fn unnamed(mut self) -> Self {
+        self.unnamed = true;
+        self
     }
 
     /// Leaves it out of answers instead, as the API does where there is too little to count.
@@ -97,6 +121,7 @@ struct Post {
 enum Refusal {
     Metric { index: usize, accepted: String },
     PostMetric(String),
+    Unnamed,
     Post,
 }
 
@@ -115,6 +140,10 @@ impl IntoResponse for Refusal {
                      media product type."
                 );
                 replies::error(400, 100, None, &text)
+            }
+            Self::Unnamed => {
+                let text = "(#100) Incompatible metrics for this media.";
+                replies::error(400, 100, None, text)
             }
             Self::Post => {
                 let text = "media posted before business account conversion";
@@ -261,6 +290,7 @@ impl Library {
                 match missing {
                     Some(missing) if missing.left_out => continue,
                     Some(missing) if missing.metric.is_none() => return Err(Refusal::Post),
+                    Some(missing) if missing.unnamed => return Err(Refusal::Unnamed),
                     Some(_) => return Err(Refusal::PostMetric(metric.to_owned())),
                     None => {}
                 }
@@ -279,7 +309,11 @@ impl Library {
     fn missing(&self, post: Option<usize>, metric: &str) -> Option<&MissingData> {
         self.missing.iter().find(|missing| {
             let all = post.is_some() && missing.metric.is_none();
-            missing.post == post && (all || missing.metric.as_deref() == Some(metric))
+            let concerned = match (missing.post, post) {
+                (Some(first), Some(post)) if missing.older => post >= first,
+                (missing, post) => missing == post,
+            };
+            concerned && (all || missing.metric.as_deref() == Some(metric))
         })
     }
 

@@ -70,6 +70,7 @@ pub struct SimulatorOptions {
     application_rate: Option<Rate>,
     quota: Option<u64>,
     older_posts: usize,
+    foreign_usage: bool,
 }
 
 /// Requests accepted in a window of time.
@@ -90,6 +91,7 @@ impl Default for SimulatorOptions {
             application_rate: None,
             quota: None,
             older_posts: 0,
+            foreign_usage: false,
         }
     }
 }
@@ -146,6 +148,14 @@ impl SimulatorOptions {
     #[must_use]
     pub fn application_rate(mut self, requests: u32, window: Duration) -> Self {
         self.application_rate = Some(Rate { requests, window });
+        self
+    }
+
+    /// Reports on every answer that another account and another product of the token are blocked, as the
+    /// header does for a system user's token (Graph API, Rate Limits; read 2 Jun 2026). Default: no.
+    #[must_use]
+    pub fn foreign_usage(mut self) -> Self {
+        self.foreign_usage = true;
         self
     }
 

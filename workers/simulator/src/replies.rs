@@ -4,7 +4,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 /// The header with the rate usage of an account.
 const BUSINESS_USAGE: &str = "x-business-use-case-usage";
@@ -70,6 +70,31 @@ pub(super) fn usage(response: &mut Response, account: &str, percent: u32, minute
         }]
     });
     if let Ok(value) = HeaderValue::from_str(&usage.to_string()) {
+        response.headers_mut().insert(BUSINESS_USAGE, value);
+    }
+}
+
+/// Adds entries of another account and of the account's other products to the usage header, all of them
+/// blocked.
+pub(super) fn foreign_usage(response: &mut Response, account: &str) {
+    let header = response.headers().get(BUSINESS_USAGE);
+    let usage = header.and_then(|header| serde_json::from_slice(header.as_bytes()).ok());
+    let mut usage: Map<String, Value> = usage.unwrap_or_default();
+    let full = |product: &str| {
+        json!({
+            "type": product,
+            "call_count": 100,
+            "total_cputime": 100,
+            "total_time": 100,
+            "estimated_time_to_regain_access": 55,
+        })
+    };
+    let own = usage.entry(account).or_insert_with(|| json!([]));
+    if let Some(own) = own.as_array_mut() {
+        own.push(full("pages"));
+    }
+    usage.insert("17840000000000000".to_owned(), json!([full("instagram")]));
+    if let Ok(value) = HeaderValue::from_str(&Value::from(usage).to_string()) {
         response.headers_mut().insert(BUSINESS_USAGE, value);
     }
 }

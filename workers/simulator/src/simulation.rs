@@ -61,6 +61,8 @@ pub(super) struct Treatment {
     usage: Option<(u32, u64)>,
     /// Percent of the application's rate in use.
     application_usage: Option<u32>,
+    /// Whether the header names other accounts and products as well.
+    foreign_usage: bool,
 }
 
 /// The name of the application among the accounts whose requests are counted.
@@ -134,6 +136,7 @@ impl Simulation {
             .or_default() += 1;
         let mut treatment = Treatment {
             slow: self.options.latency,
+            foreign_usage: self.options.foreign_usage,
             ..Treatment::default()
         };
         match state.take_fault(operation, account) {
@@ -248,8 +251,12 @@ impl Simulation {
 
     /// Adds the usage header when usage is reported.
     pub(super) fn mark_usage(response: &mut Response, treatment: &Treatment, account: &str) {
-        if let Some((percent, minutes)) = treatment.usage {
+        if treatment.usage.is_some() || treatment.foreign_usage {
+            let (percent, minutes) = treatment.usage.unwrap_or_default();
             replies::usage(response, account, percent, minutes);
+        }
+        if treatment.foreign_usage {
+            replies::foreign_usage(response, account);
         }
         if let Some(percent) = treatment.application_usage {
             replies::application_usage(response, percent);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
+use super::usage::requested_wait;
 use super::{AccessToken, AccountId, ApiError, GraphError, UsageMeter};
 
 /// The largest answer read, in bytes; the requests made here have answers of a few kilobytes.
@@ -260,8 +261,8 @@ impl AccountApi<'_> {
             body.extend_from_slice(&chunk);
         }
         if !response.status().is_success() {
-            let (status, headers) = (response.status(), response.headers());
-            return Err(ApiError::read(status, headers, &body, self.token).into());
+            let wait = requested_wait(response.headers(), self.id);
+            return Err(ApiError::read(response.status(), wait, &body, self.token).into());
         }
         serde_json::from_slice(&body).map_err(|error| GraphError::Unexpected(error.to_string()))
     }

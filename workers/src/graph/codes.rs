@@ -6,11 +6,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
 
 use super::decision::{Decision, Pause, Remedy, Stage};
 use super::error::Reported;
-use super::usage::requested_wait;
 use super::{Failure, LimitScope};
 
 use Decision::{Final, LookAgain, NewContainer, SameContainer, Unclassified, Wait};
@@ -391,7 +389,7 @@ fn by_status(status: StatusCode, error: &Reported) -> Decision {
 }
 
 /// What to do about an answer.
-pub(super) fn sort(status: StatusCode, headers: &HeaderMap, error: &Reported) -> Failure {
+pub(super) fn sort(status: StatusCode, wait: Option<Duration>, error: &Reported) -> Failure {
     let row = row(error.code, error.error_subcode);
     let decision = match row.map(|row| row.decision) {
         // A code alone is general; the API says by itself when this time it passes.
@@ -399,7 +397,7 @@ pub(super) fn sort(status: StatusCode, headers: &HeaderMap, error: &Reported) ->
         Some(decision) => decision,
         None => by_status(status, error),
     };
-    decision.failure(requested_wait(headers))
+    decision.failure(wait)
 }
 
 /// What to do about a container whose status reports a failure. One without a number is as undocumented as
@@ -479,7 +477,7 @@ mod tests {
 
     fn failure(status: u16, code: i64, subcode: Option<i64>) -> Failure {
         let status = StatusCode::from_u16(status).unwrap();
-        sort(status, &HeaderMap::new(), &reported(code, subcode))
+        sort(status, None, &reported(code, subcode))
     }
 
     fn decision(code: i64, subcode: Option<i64>, stage: Stage) -> Decision {
@@ -649,7 +647,7 @@ mod tests {
                 is_transient: true,
                 ..reported(code, subcode)
             };
-            sort(StatusCode::BAD_REQUEST, &HeaderMap::new(), &error)
+            sort(StatusCode::BAD_REQUEST, None, &error)
         };
         assert_eq!(sorted(100, None), Failure::Transient);
         assert_eq!(sorted(36_003, Some(2_207_009)), Failure::Permanent);

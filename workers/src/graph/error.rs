@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::Duration;
 
 use reqwest::StatusCode;
-use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
 use super::AccessToken;
@@ -193,7 +192,7 @@ impl ApiError {
     /// judged by its status alone.
     pub(super) fn read(
         status: StatusCode,
-        headers: &HeaderMap,
+        wait: Option<Duration>,
         body: &[u8],
         token: &AccessToken,
     ) -> Self {
@@ -208,7 +207,7 @@ impl ApiError {
         let told = [&reported.error_user_title, &reported.error_user_msg];
         let told: Vec<_> = told.into_iter().flatten().map(String::as_str).collect();
         let error = Self {
-            failure: sort(status, headers, &reported),
+            failure: sort(status, wait, &reported),
             status: status.as_u16(),
             code: reported.code,
             subcode: reported.error_subcode,
@@ -266,7 +265,7 @@ mod tests {
     fn read(status: u16, body: &str) -> ApiError {
         ApiError::read(
             StatusCode::from_u16(status).unwrap(),
-            &HeaderMap::new(),
+            None,
             body.as_bytes(),
             &AccessToken::new("s3cret"),
         )

@@ -30,6 +30,9 @@ impl GraphError {
         let Self::Declined(error) = self else {
             return Refused::Unnamed;
         };
+        if error.subcode == Some(BEFORE_CONVERSION) {
+            return Refused::Older;
+        }
         if !matches!(error.code, 1 | 100) {
             return Refused::All;
         }
@@ -64,7 +67,13 @@ pub(crate) enum Refused<'m> {
     Unnamed,
     /// A permission is lacking, so there are none at all.
     All,
+    /// One of the posts is from before the account became a professional one, and so are all that are
+    /// older; they have no insights.
+    Older,
 }
+
+/// The subcode of posts from before the account became a professional one.
+const BEFORE_CONVERSION: i64 = 2_108_006;
 
 /// The number in `metric[2] must be one of the following values: …`, which goes on to name those
 /// that are accepted.
@@ -110,6 +119,8 @@ mod tests {
         assert_eq!(refused, Refused::Unnamed);
         let refused = declined(10, None, "no permission for reach").refused_metrics(&asked);
         assert_eq!(refused, Refused::All);
+        let old = declined(100, Some(2_108_006), "posted before reach was counted");
+        assert_eq!(old.refused_metrics(&asked), Refused::Older);
     }
 
     /// Only what smaller requests can heal is asked for in parts: an expired token would be asked

@@ -7,6 +7,8 @@ use chrono::DateTime;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
+use super::AccountId;
+
 /// Per business account: how much of its quota is used, and for how long it is blocked.
 const BUSINESS_USAGE: &str = "x-business-use-case-usage";
 
@@ -58,10 +60,12 @@ fn whole(number: Option<f64>) -> u64 {
 }
 
 /// The wait that the response asks for, when it asks for one: `Retry-After`, or the longest block
-/// among the business accounts named.
-pub(super) fn requested_wait(headers: &HeaderMap) -> Option<Duration> {
+/// of this account.
+pub(super) fn requested_wait(headers: &HeaderMap, account: &AccountId) -> Option<Duration> {
     let wait = retry_after(headers).or_else(|| {
-        let blocks = business(headers).into_iter().map(|usage| usage.blocked);
+        let blocks = business(headers, account)
+            .into_iter()
+            .map(|usage| usage.blocked);
         blocks.max().filter(|blocked| !blocked.is_zero())
     })?;
     Some(wait.min(LONGEST))
@@ -88,10 +92,16 @@ fn json(headers: &HeaderMap, name: &str) -> Value {
         .unwrap_or_default()
 }
 
-fn business(headers: &HeaderMap) -> Vec<Usage> {
+/// The entries of this account's Instagram requests. One header names all the business accounts that a
+/// token is used for, and other products (pages, advertisements) with limits of their own.
+fn business(headers: &HeaderMap, account: &AccountId) -> Vec<Usage> {
     let usage = json(headers, BUSINESS_USAGE);
-    let accounts = usage.as_object().into_iter().flat_map(|map| map.values());
-    let entries = accounts.filter_map(Value::as_array).flatten();
+    let entries = usage.get(account.as_str()).and_then(Value::as_array);
+    let product = |entry: &&Value| match entry.get("type").and_then(Value::as_str) {
+        Some(product) => product == "instagram",
+        None => true,
+    };
+    let entries = entries.into_iter().flatten().filter(product);
     entries.map(Usage::of).collect()
 }
 
@@ -109,9 +119,9 @@ pub struct Throttle {
 impl Throttle {
     /// Reads the headers of any response, also of a successful one: that is how to slow down
     /// before requests are refused.
-    fn read(headers: &HeaderMap) -> Self {
+    fn read(headers: &HeaderMap, account: &AccountId) -> Self {
         let mut throttle = Self::default();
-        for Usage { percent, blocked } in business(headers) {
+        for Usage { percent, blocked } in business(headers, account) {
             throttle.account = throttle.account.max(rest(percent)).max(blocked);
             throttle.stop |= percent >= PAUSE_FROM || !blocked.is_zero();
         }
@@ -140,25 +150,40 @@ fn rest(percent: u64) -> Duration {
     }
 }
 
-/// Records the rate usage that the responses of one run reported.
-#[derive(Debug, Default)]
-pub struct UsageMeter(Mutex<Throttle>);
+/// Records the rate usage that the responses of one account's run reported.
+#[derive(Debug)]
+pub struct UsageMeter {
+    account: AccountId,
+    throttle: Mutex<Throttle>,
+}
 
 impl UsageMeter {
+    /// Nothing is used yet, as far as is known.
+    pub fn for_account(account: &AccountId) -> Self {
+        Self {
+            account: account.clone(),
+            throttle: Mutex::default(),
+        }
+    }
+
     /// The largest of each value so far.
     pub fn throttle(&self) -> Throttle {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn note(&self, headers: &HeaderMap) {
-        let mut throttle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *throttle = throttle.and(Throttle::read(headers));
+        let mut throttle = self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        *throttle = throttle.and(Throttle::read(headers, &self.account));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn account() -> AccountId {
+        AccountId::new("178").unwrap()
+    }
 
     fn headers(name: &'static str, value: &str) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -178,34 +203,44 @@ mod tests {
     #[test]
     fn business_usage_names_the_wait_in_minutes() {
         assert_eq!(
-            requested_wait(&usage(100, 3)),
+            requested_wait(&usage(100, 3), &account()),
             Some(Duration::from_secs(180))
         );
-        assert_eq!(requested_wait(&usage(50, 0)), None);
+        assert_eq!(requested_wait(&usage(50, 0), &account()), None);
     }
 
     /// `Retry-After` has both of its forms; absent or unreadable headers ask for nothing.
     #[test]
     fn retry_after_is_read_and_odd_headers_ask_for_nothing() {
         assert_eq!(
-            requested_wait(&headers("retry-after", "7")),
+            requested_wait(&headers("retry-after", "7"), &account()),
             Some(Duration::from_secs(7))
         );
         let mut until = headers("retry-after", "Sun, 01 Mar 2026 12:02:00 GMT");
-        assert_eq!(requested_wait(&until), None, "the answer has no time");
+        assert_eq!(
+            requested_wait(&until, &account()),
+            None,
+            "the answer has no time"
+        );
         for (date, seconds) in [
             ("Sun, 01 Mar 2026 12:00:00 GMT", 120),
             ("Sun, 01 Mar 2026 13:00:00 GMT", 0),
         ] {
             until.insert(DATE, date.parse().unwrap());
             let wait = Some(Duration::from_secs(seconds));
-            assert_eq!(requested_wait(&until), wait);
+            assert_eq!(requested_wait(&until, &account()), wait);
         }
-        assert_eq!(requested_wait(&headers("retry-after", "soon")), None);
-        assert_eq!(requested_wait(&headers(BUSINESS_USAGE, "{")), None);
-        assert_eq!(requested_wait(&HeaderMap::new()), None);
         assert_eq!(
-            Throttle::read(&headers(BUSINESS_USAGE, "{")),
+            requested_wait(&headers("retry-after", "soon"), &account()),
+            None
+        );
+        assert_eq!(
+            requested_wait(&headers(BUSINESS_USAGE, "{"), &account()),
+            None
+        );
+        assert_eq!(requested_wait(&HeaderMap::new(), &account()), None);
+        assert_eq!(
+            Throttle::read(&headers(BUSINESS_USAGE, "{"), &account()),
             Throttle::default()
         );
     }
@@ -213,33 +248,57 @@ mod tests {
     /// An unusable number in a header neither hides the others nor fails the job.
     #[test]
     fn odd_numbers_neither_hide_others_nor_overflow() {
-        let odd = r#"{"1":[{"call_count":null,"total_time":"x"}],"2":7,
-            "3":[{"call_count":97.5,"estimated_time_to_regain_access":-1}]}"#;
+        let odd = r#"{"1":7,"178":[{"call_count":null,"total_time":"x"},7,
+            {"call_count":97.5,"estimated_time_to_regain_access":-1}]}"#;
         let odd = odd.replace('\n', "");
-        let throttle = Throttle::read(&headers(BUSINESS_USAGE, &odd));
+        let throttle = Throttle::read(&headers(BUSINESS_USAGE, &odd), &account());
         assert_eq!((throttle.account, throttle.stop), (PAUSE, true));
         let long = usage(1, u64::MAX);
-        assert_eq!(Throttle::read(&long).account, LONGEST);
-        assert_eq!(requested_wait(&long), Some(LONGEST));
+        assert_eq!(Throttle::read(&long, &account()).account, LONGEST);
+        assert_eq!(requested_wait(&long, &account()), Some(LONGEST));
     }
 
     /// Slow at 80 %, stop at 95 % or as long as the API asks for, with any status.
     #[test]
     fn usage_slows_down_and_then_stops() {
-        let seconds = |percent| Throttle::read(&usage(percent, 0)).account.as_secs();
+        let seconds = |percent| {
+            Throttle::read(&usage(percent, 0), &account())
+                .account
+                .as_secs()
+        };
         assert_eq!([79, 80, 94].map(seconds), [0, 1, 15]);
-        assert!(!Throttle::read(&usage(94, 0)).stop);
-        let full = Throttle::read(&usage(95, 0));
+        assert!(!Throttle::read(&usage(94, 0), &account()).stop);
+        let full = Throttle::read(&usage(95, 0), &account());
         assert_eq!((full.account, full.stop), (PAUSE, true));
-        let blocked = Throttle::read(&usage(10, 5));
+        let blocked = Throttle::read(&usage(10, 5), &account());
         assert_eq!(
             (blocked.account, blocked.stop),
             (Duration::from_secs(300), true)
         );
-        let application = Throttle::read(&headers(APPLICATION_USAGE, r#"{"call_count":97.5}"#));
+        let application = Throttle::read(
+            &headers(APPLICATION_USAGE, r#"{"call_count":97.5}"#),
+            &account(),
+        );
         assert_eq!(
             (application.account, application.application),
             (Duration::ZERO, PAUSE)
+        );
+    }
+
+    /// A system user's token is used for many accounts and products, and each has limits of its own.
+    #[test]
+    fn usage_of_other_accounts_and_products_holds_nothing() {
+        let full = |kind: &str| serde_json::json!([{ "type": kind, "call_count": 100, "estimated_time_to_regain_access": 30 }]);
+        let others = serde_json::json!({ "179": full("instagram"), "178": full("pages") });
+        let others = headers(BUSINESS_USAGE, &others.to_string());
+        assert_eq!(Throttle::read(&others, &account()), Throttle::default());
+        assert_eq!(requested_wait(&others, &account()), None);
+        let own = serde_json::json!({ "179": full("pages"), "178": full("instagram") });
+        let own = headers(BUSINESS_USAGE, &own.to_string());
+        assert!(Throttle::read(&own, &account()).stop);
+        assert_eq!(
+            requested_wait(&own, &account()),
+            Some(Duration::from_secs(1800))
         );
     }
 }

@@ -129,7 +129,7 @@ async fn errors_show_no_token() -> TestResult {
 #[tokio::test]
 async fn nearly_used_up_rate_stops_the_run() -> TestResult {
     let fixture = GraphFixture::start().await?;
-    let meter = UsageMeter::default();
+    let meter = UsageMeter::for_account(fixture.api().id());
     let api = fixture.api().metered(&meter);
     fixture.simulator.arm(Fault::usage(85, 0).times(1));
     api.publishing_quota().await?;

@@ -82,7 +82,7 @@ impl Reader {
         if let Some((scope, wait)) = held.map_err(|error| RefreshError::NoLimits(error.into()))? {
             return Err(RefreshError::Held(Denial { scope, wait }));
         }
-        let meter = UsageMeter::default();
+        let meter = UsageMeter::for_account(account);
         let read = refresh(
             self.graph.account(account, token).metered(&meter),
             &self.budgets,

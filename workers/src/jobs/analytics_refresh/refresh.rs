@@ -76,10 +76,6 @@ impl RefreshError {
             Self::NoLimits(_) | Self::Cache(_) => Failure::Transient,
         }
     }
-
-    fn refuses_a_part(&self) -> bool {
-        matches!(self, Self::Graph(error) if error.refuses_a_part())
-    }
 }
 
 /// What was read of an account.
@@ -115,8 +111,10 @@ pub async fn refresh(
         patience: limits.patience,
     };
     let gathered = match run.at_once().await {
-        Err(error) if error.refuses_a_part() => run.in_parts(true).await?,
-        Err(error) if run.is_dispensable(&error) => run.in_parts(false).await?,
+        Err(RefreshError::Graph(error)) if error.refuses_a_part() => {
+            run.in_parts(Some(&error)).await?
+        }
+        Err(error) if run.is_dispensable(&error) => run.in_parts(None).await?,
         gathered => gathered?,
     };
     Ok(Overview::of(api.id().clone(), gathered, now))
@@ -144,7 +142,7 @@ impl<A: Allowance> Run<'_, A> {
         let all = self.api.overview(&ACCOUNT_METRICS, query).await?;
         let mut posts = Posts::new(self.limits.posts);
         posts.add(all.posts);
-        self.read_posts(&mut posts, 0).await?;
+        self.read_posts(&mut posts, None).await?;
         Ok(Gathered {
             profile: all.profile,
             insights: all.insights,
@@ -153,7 +151,8 @@ impl<A: Allowance> Run<'_, A> {
         })
     }
 
-    async fn in_parts(&mut self, refused: bool) -> Result<Gathered, RefreshError> {
+    /// `refused`: why the request for all at once was refused, if it was.
+    async fn in_parts(&mut self, refused: Option<&GraphError>) -> Result<Gathered, RefreshError> {
         self.admit().await?;
         let profile = self.api.profile().await?;
         let mut insights = Insights::default();
@@ -161,12 +160,9 @@ impl<A: Allowance> Run<'_, A> {
         let whole = self.dispense(whole)?.unwrap_or(false);
         let mut posts = Posts::new(self.limits.posts);
         // Where the account's insights were not to blame, one of the posts was.
-        let suspect = if refused && whole {
-            self.limits.posts.min(LARGEST_PAGE)
-        } else {
-            0
-        };
-        let read = self.read_posts(&mut posts, suspect).await;
+        let refusal = refused.filter(|_| whole);
+        let refusal = refusal.map(|error| error.refused_metrics(&POST_METRICS));
+        let read = self.read_posts(&mut posts, refusal).await;
         self.dispense(read)?;
         Ok(Gathered {
             profile,
@@ -202,7 +198,7 @@ impl<A: Allowance> Run<'_, A> {
                     asks.extend(metrics.iter().map(|metric| vec![*metric]));
                     continue;
                 }
-                Refused::Unnamed | Refused::All => continue,
+                Refused::Unnamed | Refused::All | Refused::Older => continue,
             };
             if !kept.is_empty() {
                 asks.push(kept);
@@ -211,46 +207,176 @@ impl<A: Allowance> Run<'_, A> {
         Ok(whole)
     }
 
-    /// Page by page. A page is refused for the sake of one post, so it is halved until that post
-    /// is alone; then it goes without what it does not have, and the others follow together.
-    /// Of the next `suspect` posts one is known to be refused.
+    /// Page by page, with what no post of a page lacks: a refusal costs one more request, for the page
+    /// without the refused metrics. These are looked for afterwards, as far as requests are left.
+    /// `refusal`: why a request for the first page was refused.
     async fn read_posts(
         &mut self,
         posts: &mut Posts,
-        mut suspect: usize,
+        mut refusal: Option<Refused<'static>>,
     ) -> Result<(), RefreshError> {
         let mut metrics = POST_METRICS.to_vec();
-        // What the suspect lacks, as far as that is known; what the next request does without.
-        let mut refused: Vec<&str> = Vec::new();
-        let mut lacking: Vec<&str> = Vec::new();
+        let mut searches = Vec::new();
         while posts.wanted > 0 {
-            if !self.has_room() {
+            let start = posts.next.clone();
+            let limit = posts.wanted.min(LARGEST_PAGE);
+            let mut asked = metrics.clone();
+            let mut found = Vec::new();
+            let mut older = false;
+            let page = loop {
+                match refusal.take() {
+                    None => {}
+                    Some(Refused::Nowhere(name)) => {
+                        metrics = without(&metrics, &[name]);
+                        asked = without(&asked, &[name]);
+                    }
+                    Some(Refused::All) => {
+                        metrics.clear();
+                        asked.clear();
+                    }
+                    Some(Refused::Here(names)) => {
+                        asked = without(&asked, &names);
+                        found.push(Search::of(names, true));
+                    }
+                    Some(Refused::Unnamed) => {
+                        let each = asked.drain(..).map(|name| Search::of(vec![name], false));
+                        found.extend(each);
+                    }
+                    Some(Refused::Older) => {
+                        found.push(Search::of(std::mem::take(&mut asked), true));
+                        older = true;
+                    }
+                }
+                if !self.has_room() {
+                    return Ok(());
+                }
+                // The last request is for what posts there are, with their likes and comments.
+                if self.requests + 1 >= self.limits.requests {
+                    asked.clear();
+                }
+                let query = PostQuery {
+                    limit,
+                    after: start.as_deref(),
+                    metrics: &asked,
+                };
+                self.admit().await?;
+                match self.api.posts(query).await {
+                    Ok(page) => break page,
+                    // The list itself is refused.
+                    Err(error) if error.refuses_a_part() && asked.is_empty() => return Ok(()),
+                    Err(error) if error.refuses_a_part() => {
+                        refusal = Some(error.refused_metrics(&asked));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
+            };
+            searches.extend(found.into_iter().map(|search| Search {
+                after: start.clone(),
+                posts: page.posts.len(),
+                ..search
+            }));
+            posts.add(page);
+            if older {
+                // The pages that follow are older still.
+                metrics.clear();
+            }
+        }
+        posts.complete = true;
+        // What a single request may bring comes first.
+        let (known, unknown): (Vec<_>, Vec<_>) = searches.into_iter().partition(|s| s.refused);
+        let mut refused = known;
+        for search in unknown {
+            if let Some(search) = self.try_whole(posts, search).await? {
+                refused.push(search);
+            }
+        }
+        for search in refused {
+            self.search(posts, search).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks for metrics of a whole page; returns the search that is left where some posts lack them.
+    async fn try_whole<'m>(
+        &mut self,
+        posts: &mut Posts,
+        search: Search<'m>,
+    ) -> Result<Option<Search<'m>>, RefreshError> {
+        if !self.has_room() {
+            return Ok(None);
+        }
+        let query = PostQuery {
+            limit: search.posts,
+            after: search.after.as_deref(),
+            metrics: &search.metrics,
+        };
+        self.admit().await?;
+        match self.api.posts(query).await {
+            Ok(page) => {
+                posts.merge(page);
+                Ok(None)
+            }
+            Err(error) if error.refuses_a_part() => Ok(Some(Search {
+                refused: true,
+                ..search
+            })),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Looks for the metrics that some posts of a page lack. What is refused for the sake of one post is
+    /// halved until that post is alone; then it goes without, and the others follow together.
+    async fn search(
+        &mut self,
+        posts: &mut Posts,
+        search: Search<'static>,
+    ) -> Result<(), RefreshError> {
+        let Search {
+            metrics,
+            mut after,
+            posts: mut left,
+            ..
+        } = search;
+        let all = left;
+        // Of the next `suspect` posts one is known to lack some, and is known to be the one when
+        // `lacking` is not empty.
+        let mut suspect = left;
+        let mut found = 0;
+        let mut lacking: Vec<&str> = Vec::new();
+        let mut blamed: Vec<&str> = metrics.clone();
+        while left > 0 && self.has_room() {
+            let asked = without(&metrics, &lacking);
+            if asked.is_empty() && left == 1 {
                 return Ok(());
             }
-            // The last request is for what posts there are, with their likes and comments.
-            let last = self.requests + 1 >= self.limits.requests;
-            let asked = if last {
-                Vec::new()
-            } else {
-                without(&metrics, &lacking)
-            };
             let limit = match suspect {
-                n if last || n == 0 => posts.wanted.min(LARGEST_PAGE),
-                n => posts.wanted.min(n.div_ceil(2)),
+                // As many as had one that lacks some, so far.
+                0 => ((all - left) / found.max(1)).clamp(1, left),
+                _ if !lacking.is_empty() => 1,
+                posts => posts.div_ceil(2).min(left),
             };
             let query = PostQuery {
                 limit,
-                after: posts.next.as_deref(),
+                after: after.as_deref(),
                 metrics: &asked,
             };
             self.admit().await?;
             let error = match self.api.posts(query).await {
                 Ok(page) => {
-                    suspect = suspect.saturating_sub(page.posts.len());
-                    posts.add(page);
-                    lacking.clear();
+                    let read = page.posts.len();
+                    suspect = suspect.saturating_sub(read);
+                    left = left.saturating_sub(read);
+                    after.clone_from(&page.next);
+                    posts.merge(page);
+                    if !lacking.is_empty() {
+                        found += 1;
+                        lacking.clear();
+                    }
                     if suspect == 1 {
-                        lacking.clone_from(&refused);
+                        lacking.clone_from(&blamed);
+                    }
+                    if read == 0 || after.is_none() {
+                        return Ok(());
                     }
                     continue;
                 }
@@ -258,27 +384,20 @@ impl<A: Allowance> Run<'_, A> {
                 Err(error) => return Err(error.into()),
             };
             if asked.is_empty() {
-                // The list itself is refused.
                 return Ok(());
             }
-            refused = match error.refused_metrics(&asked) {
-                Refused::Nowhere(name) => {
-                    metrics = without(&metrics, &[name]);
-                    continue;
-                }
-                Refused::All => {
-                    metrics.clear();
-                    continue;
-                }
+            blamed = match error.refused_metrics(&asked) {
+                // All that follow are older.
+                Refused::Older if limit == 1 => return Ok(()),
+                Refused::Nowhere(_) | Refused::All => return Ok(()),
                 Refused::Here(names) => names,
-                Refused::Unnamed => metrics.clone(),
+                Refused::Unnamed | Refused::Older => asked,
             };
             suspect = limit;
             if limit == 1 {
-                lacking.extend(&refused);
+                lacking.extend(&blamed);
             }
         }
-        posts.complete = true;
         Ok(())
     }
 
@@ -320,6 +439,28 @@ impl<A: Allowance> Run<'_, A> {
     }
 }
 
+/// Metrics that were left out of the request for a page, because some of its posts lack them.
+#[derive(Debug)]
+struct Search<'m> {
+    metrics: Vec<&'m str>,
+    /// Where the page begins, and how many posts it has.
+    after: Option<String>,
+    posts: usize,
+    /// Whether the page was refused for the sake of just these metrics.
+    refused: bool,
+}
+
+impl<'m> Search<'m> {
+    fn of(metrics: Vec<&'m str>, refused: bool) -> Self {
+        Self {
+            metrics,
+            after: None,
+            posts: 0,
+            refused,
+        }
+    }
+}
+
 /// The posts read so far.
 #[derive(Debug)]
 struct Posts {
@@ -338,6 +479,15 @@ impl Posts {
             wanted,
             next: None,
             complete: false,
+        }
+    }
+
+    /// Adds the insights of posts that were read before.
+    fn merge(&mut self, page: PostPage) {
+        for post in page.posts {
+            if let Some(known) = self.read.iter_mut().find(|known| known.id == post.id) {
+                known.insights.add(post.insights);
+            }
         }
     }
 

@@ -150,7 +150,7 @@ impl Attempt<'_> {
         {
             return postpone;
         }
-        let meter = UsageMeter::default();
+        let meter = UsageMeter::for_account(account);
         let api = publisher.graph.account(account, token).metered(&meter);
         let clock = self.context.client().clock();
         let limits = &publisher.limits;
