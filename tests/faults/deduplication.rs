@@ -310,7 +310,7 @@ async fn add_without_a_trace_is_decided_again() -> TestResult {
     Ok(())
 }
 
-/// Anybody may write to the stream of events; an entry that says less than ours keeps no add from
+/// Other clients may write to the event stream; an entry that says less than ours keeps no add from
 /// being settled.
 #[tokio::test]
 async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {

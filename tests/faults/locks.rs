@@ -18,7 +18,7 @@ async fn hangs_once(job: Job<Work>, context: Context<Effects>) -> JobResult<u32>
     Ok(Outcome::Done(job.attempts_started()))
 }
 
-/// V4: when somebody else has the lock, the handler is cancelled and nothing of it is stored.
+/// V4: when another worker has the lock, the handler is cancelled and nothing of it is stored.
 #[tokio::test]
 async fn lost_lock_cancels_the_handler_and_stores_nothing() -> TestResult {
     let fixture = Fixture::start().await?;

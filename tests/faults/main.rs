@@ -1,6 +1,6 @@
 //! Faults: what breaks around a queue, and what must hold when it is over.
 //!
-//! Each test injects a fault, heals it, drains the queue and then asks `check::check_queue` whether
+//! Each test injects a fault, repairs it, drains the queue and then asks `check::check_queue` whether
 //! every acknowledged job is accounted for. `../FAULTS.md` maps faults to tests and bars. Figures
 //! are printed, not asserted, but for generous bounds on liveness.
 #![allow(

@@ -137,7 +137,7 @@ async fn silent_peer_is_given_up_with_default_locks() -> TestResult {
     silent_peer_is_given_up(Duration::from_secs(30)).await
 }
 
-/// V8: the server stands still for 1.2 s, six times, over 120 jobs; nobody fails for it.
+/// V8: the server stands still for 1.2 s, six times, over 120 jobs; no job fails for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn long_server_pauses_fail_no_job() -> TestResult {
     let fixture = Fixture::start().await?;

@@ -9,7 +9,7 @@ use crate::check::{Allow, check_queue};
 use crate::fixture::{Fixture, Work, work};
 
 /// V13: out of memory, running jobs keep their locks, producers get errors, the log stays short,
-/// and everything goes on by itself.
+/// and everything recovers by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn out_of_memory_costs_no_lock() -> TestResult {
     let fixture = Fixture::start().await?;

@@ -236,7 +236,7 @@ async fn process_frozen_beyond_its_locks_stores_nothing() -> TestResult {
     Ok(())
 }
 
-/// A3: frozen for less than the locks last, nobody notices.
+/// A3: frozen for less than the locks last, nothing changes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn process_frozen_within_its_locks_goes_on() -> TestResult {
     let fixture = Fixture::start().await?;

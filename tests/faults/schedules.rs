@@ -1,4 +1,4 @@
-//! F6: a schedule goes on whatever happens to those that carry it on, and makes each of its
+//! F6: a schedule continues whatever happens to the workers that run it, and makes each of its
 //! iterations once.
 
 use std::collections::BTreeMap;

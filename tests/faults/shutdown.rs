@@ -166,7 +166,7 @@ async fn idle_worker_closes_at_once() -> TestResult {
     Ok(())
 }
 
-/// Redis is down: close returns by its deadlines, and says what it could not give back.
+/// Redis is down: close returns by its deadlines, and reports what it could not release.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn close_returns_while_redis_is_down() -> TestResult {
     let fixture = Fixture::durable().await?;

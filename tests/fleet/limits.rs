@@ -268,7 +268,7 @@ async fn opened_queue_wakes_workers_of_both_sides() -> TestResult {
         } else {
             fleet.node_worker(json!({ "drainDelay": 600 })).await?;
         }
-        // It has taken the wake-up of the held job's start in vain, and waits for another.
+        // It has taken the wake-up of the held job's start without getting a job, and waits for another.
         let marker = format!("bull:{}:marker", fleet.name);
         eventually(DEADLINE, || async {
             let wakeups = fleet.server.int(&["ZCARD", &marker]).await.ok()?;

@@ -1,4 +1,4 @@
-//! Schedules that workers of every kind carry on for each other.
+//! Schedules that workers of every kind continue for each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +29,7 @@ async fn started(fleet: &Fleet) -> TestResult<BTreeMap<String, Vec<u64>>> {
 }
 
 /// Looks for lost schedules as often as it can. Returns what it finds: nothing, while every
-/// iteration is in somebody's hands.
+/// iteration is held by a worker.
 async fn doubts(fleet: &Fleet) -> TestResult<Vec<RepairedScheduler>> {
     let checker = ManualWorker::new(&fleet.client, &fleet.name)?;
     let throttle = format!("bull:{}:stalled-check:schedulers", fleet.name);
@@ -207,7 +207,7 @@ async fn declared_policies_survive_bullmq_5() -> TestResult {
     policies_survive(BullMq::V5).await
 }
 
-/// A repeatable job of BullMQ 4 in the hands of BullMQ 5 and of this library: each of its jobs is
+/// A repeatable job of BullMQ 4, run by BullMQ 5 and by this library: each of its jobs is
 /// made once, by either library, and runs once.
 #[tokio::test]
 async fn repeatable_of_bullmq_4_is_shared_with_bullmq_5() -> TestResult {

@@ -69,7 +69,7 @@ fn dropped_handles_leave_nothing_that_spins() -> TestResult {
         let worker = builder.start(linger).await?;
         // Its first event: the job is active.
         events.next().await;
-        // Its job cannot be given back: the worker goes on trying for a while.
+        // Its job cannot be released: the worker keeps trying for a while.
         server.freeze()?;
         drop(worker);
         Ok(())

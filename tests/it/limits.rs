@@ -201,7 +201,7 @@ async fn batches_do_not_exceed_a_limit() -> TestResult {
     Ok(())
 }
 
-/// Waits until somebody waits for the marker, and nothing else goes on.
+/// Waits until a worker waits for the marker, and nothing else is running.
 async fn asleep(fixture: &Fixture) -> TestResult {
     eventually(DEADLINE, || async {
         let info = fixture.server.info("clients").await.ok()?;
@@ -254,7 +254,7 @@ async fn sleeping_worker_wakes_when_a_full_queue_opens() -> TestResult {
     Ok(())
 }
 
-/// A lowered bound interrupts nobody; no job starts until fewer are active.
+/// A lowered bound interrupts no job; no job starts until fewer are active.
 #[tokio::test]
 async fn lowered_concurrency_lets_jobs_run_on() -> TestResult {
     let fixture = Fixture::start().await?;

@@ -80,7 +80,7 @@ async fn operations_without_effect_say_so() -> TestResult {
     Ok(())
 }
 
-/// A job that was added is added, whatever becomes of waiting for its end.
+/// A job that was added stays added, even if waiting for its end fails.
 #[tokio::test]
 async fn added_job_is_not_denied_by_a_failed_wait() -> TestResult {
     let fixture = Fixture::start().await?;

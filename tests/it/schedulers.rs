@@ -108,7 +108,7 @@ impl Setup {
         Ok(())
     }
 
-    /// Deletes a job past its protection, as somebody with a Redis shell would.
+    /// Deletes a job past its protection, as an operator with a Redis shell would.
     async fn delete(&self, id: &JobId) -> TestResult {
         self.redis(&["DEL", id.as_str()]).await?;
         self.redis(&["ZREM", "delayed", id.as_str()]).await?;

@@ -35,7 +35,7 @@
 //!    | repeat | no hash | `JOB_MISSING` | accepted if its lease never lapsed, else unknown |
 //!
 //!    The reason: an activation ends by its holder or by a stalled recovery, and every recovery
-//!    counts `stc`. Where the counters cannot tell, the lease can: while it lasts, nobody else can
+//!    counts `stc`. Where the counters cannot tell, the lease can: while it lasts, no other worker can
 //!    have ended the activation. The lease is the worker's own reckoning on a monotonic clock: the
 //!    last confirmed fetch, reclaim or renewal of this lock was *sent* less than the lock's
 //!    duration ago. (So a reclaim has to renew what it finds.)
@@ -55,7 +55,7 @@
 //! other, which allows more than one connection does. Renewal is implied: a lock that a worker
 //! knows expires only by a `Lapse` (frozen or cut off for too long). Death of a worker is a lapse
 //! of all it holds. An operator may run a finished job again, which resets `stc`: the job remembers
-//! which activation was the last before, and of these nobody can tell any more. A retry that resets
+//! which activation was the last before, and of these the outcome is unknown. A retry that resets
 //! `ats` as well, and obliteration, are left out: counters that went backwards must be answered with
 //! `UNKNOWN`.
 #![allow(

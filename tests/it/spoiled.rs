@@ -1,4 +1,4 @@
-//! Keys and fields that somebody has spoiled: a call refuses them before it writes, or does without.
+//! Keys and fields that were spoiled: a call refuses them before it writes, or does without.
 
 use std::time::Duration;
 

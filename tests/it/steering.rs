@@ -211,7 +211,7 @@ async fn failures_are_logged() -> TestResult {
     Ok(())
 }
 
-/// What is left of a shutdown's time, or of a job's own, does not keep a job from being given back: not
+/// What is left of a shutdown's time, or of a job's own, does not keep a job from being released: not
 /// that its handler was cancelled before and had longer, nor a backoff strategy that does not end.
 #[tokio::test]
 async fn unfinished_attempts_are_released_at_shutdown() -> TestResult {

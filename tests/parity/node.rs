@@ -133,7 +133,7 @@ impl Node {
         Ok(self.hold(place, &next, &handle))
     }
 
-    /// Ends the attempt of a job that somebody else started.
+    /// Ends the attempt of a job that another side started.
     async fn end_foreign(
         &self,
         place: &Place,

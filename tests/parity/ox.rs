@@ -108,7 +108,7 @@ impl Ox {
         let queue = self.queue(place).await?;
         let record = match &held {
             Some((record, _)) => record.clone(),
-            // Somebody else started it.
+            // Another side started it.
             None => match queue.job(&id).await? {
                 Some(record) => record,
                 None => return Ok(refused(-1)),

@@ -158,7 +158,7 @@ fn chosen_schedules_run_when_bullmq_says() {
     with_fixture(|fixture| async move { compare(&fixture, "chosen", &cases::all()).await });
 }
 
-/// Patterns, zones and instants nobody chose, most of them around changes of the clocks.
+/// Patterns, zones and instants at random, most of them around changes of the clocks.
 #[test]
 fn random_schedules_run_when_bullmq_says() {
     with_fixture(|fixture| async move {

@@ -181,9 +181,9 @@ pub(crate) trait Implementation: Send + Sync {
     fn open<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, TestResult>;
     /// Takes one step.
     fn take<'a>(&'a self, place: &'a Place, step: &'a Step) -> BoxFuture<'a, TestResult<Value>>;
-    /// Whether this side started the job by the worker of `place`, and nobody has since.
+    /// Whether this side started the job by the worker of `place`, and no other has since.
     fn holds(&self, place: &Place, id: &str) -> bool;
-    /// Forgets a job that somebody else has started since.
+    /// Forgets a job that another side has started since.
     fn forget(&self, place: &Place, id: &str);
     /// Gives up what it opened.
     fn close(&self) -> BoxFuture<'_, TestResult>;

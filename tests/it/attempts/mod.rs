@@ -10,7 +10,7 @@ mod manual;
 mod refused;
 mod storing;
 
-/// Adds a job of `queue` and a child of it in another queue, which nobody works on.
+/// Adds a job of `queue` and a child of it in another queue, which has no worker.
 async fn parent_with_child(fixture: &Fixture, options: JobOptions) -> TestResult<(JobId, Queue)> {
     let id = fixture.add("ok", options).await?;
     let children: Queue = Queue::open(&fixture.client, "children").await?;

@@ -138,7 +138,7 @@ async fn refused_finish_starts_no_other_job() -> TestResult {
     let refused = worker.finish(&job, "other", limited).await;
     let error = refused.err().ok_or("it must be refused")?;
     assert!(!error.is_unchanged(), "{error:?}");
-    // The same for a lock that is somebody else's.
+    // The same for a lock that another worker holds.
     let refused = worker
         .finish_and_fetch(&job, "other", Ok(Outcome::Done(1)))
         .await;

@@ -34,7 +34,7 @@ async fn results_among_very_many_active_jobs_are_all_stored() -> TestResult {
     Ok(())
 }
 
-/// A job whose key somebody has overwritten cannot end; those whose results share its call end as ever.
+/// A job whose key was overwritten cannot end; those whose results share its call end as ever.
 #[tokio::test]
 async fn damaged_job_costs_its_neighbours_nothing() -> TestResult {
     let fixture = Fixture::start().await?;

@@ -8,7 +8,7 @@ use oxbull_testkit::{RedisServer, TlsFiles};
 
 use super::*;
 
-/// A port without TLS will not learn it, so that nobody waits for that.
+/// A port without TLS will not gain it, so the error comes at once.
 #[tokio::test]
 async fn port_without_tls_is_reported_before_the_deadline() -> TestResult {
     let server = RedisServer::start().await?;

@@ -87,7 +87,7 @@ async fn start_behind_the_trim_is_a_gap() -> TestResult {
     let builder = || QueueEvents::builder(&client, "q");
     let mut events = builder().after(stored).open().await?;
     let entry = next(&mut events).await?;
-    // Nobody knows how many came after that id.
+    // It is unknown how many came after that id.
     assert!(
         matches!(entry.event, QueueEvent::Gap { missed: None, .. }),
         "{entry:?}"

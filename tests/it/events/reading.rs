@@ -105,7 +105,7 @@ async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
     Ok(())
 }
 
-/// A consumer that does not come costs the server a few reads and nobody else anything.
+/// A consumer that does not come costs the server a few reads and other clients nothing.
 #[tokio::test]
 async fn slow_consumer_holds_up_only_itself() -> TestResult {
     let fixture = Fixture::start().await?;

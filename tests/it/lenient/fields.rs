@@ -137,7 +137,7 @@ async fn options_that_cannot_be_read_do_not_fail_their_job() -> TestResult {
 }
 
 /// Where BullMQ leaves the job active or loses it, it is tried again; a strategy that
-/// nobody knows is named.
+/// is not registered is named.
 #[tokio::test]
 async fn backoffs_that_cannot_be_read_lead_to_another_attempt() -> TestResult {
     let setup = Setup::start().await?;

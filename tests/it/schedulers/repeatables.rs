@@ -1,4 +1,4 @@
-//! Repeatable jobs of BullMQ 4, which version 5 carries on. The keys are as BullMQ 4.18.3 left them,
+//! Repeatable jobs of BullMQ 4, which version 5 continues. The keys are as BullMQ 4.18.3 left them,
 //! the answers as BullMQ 5.81.5 gave them.
 
 use oxbull::{JobError, JobResult};
@@ -72,7 +72,7 @@ async fn opts(setup: &Setup, id: &str) -> TestResult<Value> {
     Ok(serde_json::from_str(&opts.ok_or("it is not there")?)?)
 }
 
-/// Slot, id and due time are those that BullMQ 5 computes: two workers that carry on the same
+/// Slot, id and due time are those that BullMQ 5 computes: two workers that continue the same
 /// schedule must make the same job.
 #[tokio::test]
 async fn repeatable_of_bullmq_4_is_carried_on_as_bullmq_5_does() -> TestResult {
@@ -279,7 +279,7 @@ async fn repeatable_of_bullmq_4_is_listed() -> TestResult {
     Ok(())
 }
 
-/// A schedule that nobody carries on must not end silently.
+/// A schedule that no worker continues must not end silently.
 #[tokio::test]
 async fn iteration_of_an_unknown_scheduler_is_reported() -> TestResult {
     for (id, key, known) in [

@@ -49,7 +49,7 @@ pub(super) struct Job {
     pub(super) refused: u8,
     /// The lock of the current activation ran out.
     pub(super) expired: bool,
-    /// Taken by a late request whose token nobody asks for any more.
+    /// Taken by a late request whose token is not looked for any more.
     pub(super) orphan: bool,
 }
 

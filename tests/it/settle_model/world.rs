@@ -192,7 +192,7 @@ impl State {
             if job.orphan {
                 moves.push(Move::Expire(id));
             }
-            // What nobody asks about is as good as new.
+            // A number that no party refers to is as good as new.
             let asked = || {
                 let mut known = self.workers.iter().flat_map(Worker::known);
                 known.any(|run| run.job == id)
@@ -297,7 +297,7 @@ impl State {
             ..
         } = self;
         for request in late.iter_mut() {
-            // A lock that is gone never comes back, and nobody reads a late answer.
+            // A lock that is gone never comes back, and a late answer is never read.
             request.fins.retain(|fin| jobs[fin.job].lock == fin.lock);
             request.fins.iter_mut().for_each(|fin| fin.lapsed = false);
         }
@@ -405,7 +405,7 @@ impl State {
         self.workers.iter().flat_map(|worker| &worker.calls)
     }
 
-    /// The smallest number nobody refers to: fresh for all that matters, and the space is finite.
+    /// The smallest number that no party refers to: fresh for all that matters, and the space is finite.
     fn fresh_token(&self) -> u8 {
         let used = |token: u8| {
             self.jobs.iter().any(|job| job.lock == token)

@@ -83,7 +83,7 @@ impl ProxyStats {
 }
 
 impl Proxy {
-    /// Starts a proxy in front of a loopback port. Nobody needs to listen there yet.
+    /// Starts a proxy in front of a loopback port. No server needs to listen there yet.
     ///
     /// # Errors
     /// No port could be bound.
@@ -359,7 +359,7 @@ impl Door {
                 changed = link.changed() => if changed.is_err() { return },
                 changed = alive.changed() => if changed.is_err() { return },
                 client = accept(listener.as_ref()) => self.welcome(client),
-                // Somebody else holds the port: try again.
+                // Another process holds the port: try again.
                 () = tokio::time::sleep(Duration::from_millis(20)),
                     if listener.is_none() && !refuse => {}
             }

@@ -195,7 +195,7 @@ impl Connection {
     /// Connects to a loopback port.
     ///
     /// # Errors
-    /// Nobody listens there.
+    /// The server cannot be reached.
     pub async fn open(port: u16) -> Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))
             .await

@@ -96,7 +96,7 @@ where
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A loopback TCP port that nobody listens on right now.
+/// A loopback TCP port without a listener right now.
 ///
 /// Ports come from below the range that Linux hands to outgoing connections, so that a server
 /// can be started again on the same port later.

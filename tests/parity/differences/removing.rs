@@ -64,7 +64,7 @@ async fn jobs_that_are_each_other_s_parents_are_removed(q: &mut Driver) -> TestR
     Ok(())
 }
 
-/// Nobody else would free the id of a job that is gone.
+/// Nothing else would release the id of a removed job.
 async fn parent_that_goes_with_its_drained_child_frees_its_id(q: &mut Driver) -> TestResult {
     let opts = json!({ "jobId": "par", "deduplication": { "id": "x" } });
     q.add("par", opts).await?;

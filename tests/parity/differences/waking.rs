@@ -62,7 +62,7 @@ async fn place_that_becomes_free_wakes_a_worker(q: &mut Driver) -> TestResult {
         let marker = q.snapshot().await?.value("q:marker");
         assert_eq!(marker[0], "0", "after {id}: {marker}");
     }
-    // With nothing left to start there is nobody to wake.
+    // With nothing left to start there is no worker to wake.
     q.fetch_job("t", "c").await?;
     q.redis(&["DEL", "marker"]).await?;
     q.complete("c", "t").await?;

@@ -65,7 +65,7 @@ impl ScriptedWorker {
         let mut builder = Worker::builder(client, &place.queue)
             .prefix(&place.prefix)
             .skip_stalled_check()
-            // Nothing must happen before somebody listens.
+            // Nothing must happen before the listener is ready.
             .paused();
         for (name, value) in place.options.as_object().into_iter().flatten() {
             builder = match name.as_str() {

@@ -28,7 +28,7 @@ use view::View;
 
 /// How many turns a sequence has.
 const LENGTH: usize = 60;
-/// How many turns each test runs where nobody asks for more.
+/// How many turns each test runs unless more are asked for.
 const STEPS: usize = 600;
 
 /// How many differences are looked for.

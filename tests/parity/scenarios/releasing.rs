@@ -102,7 +102,7 @@ async fn drained_owner_frees_its_id(q: &mut Driver) -> TestResult {
     .await?;
     q.add("c", json!({ "deduplication": { "id": "c" } }))
         .await?;
-    // Owned by somebody else now.
+    // Owned by another job now.
     q.redis(&["SET", "de:c", "other"]).await?;
     q.act(Step::Drain { delayed: true }).await?;
     q.expect("de:k", json!(null)).await?;

@@ -98,7 +98,7 @@ async fn finished_job_is_not_handed_back(q: &mut Driver) -> TestResult {
     q.check_stalled(1).await?;
     q.complete("a", "t").await?;
     q.redis(&["DEL", "stalled-check"]).await?;
-    // Somebody else remembered it meanwhile.
+    // Another worker recorded it meanwhile.
     q.redis(&["SADD", "stalled", "a"]).await?;
     assert_eq!(q.check_stalled(1).await?, json!([]));
     q.expect("stalled", json!(null)).await
