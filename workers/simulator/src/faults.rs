@@ -32,6 +32,8 @@ pub enum Operation {
     Overview,
     /// Listing an account's posts with their numbers.
     PostNumbers,
+    /// Refreshing an account's token.
+    RefreshToken,
 }
 
 /// A rule: which requests it concerns, how often, and what happens to them.

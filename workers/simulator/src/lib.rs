@@ -13,6 +13,13 @@
 //! | `GET /_simulator/counters` | [`Counters`] |
 //! | `GET /_simulator/published` | the list of [`PublishedPost`]s |
 //!
+//! What it learned of the API's behaviour since, off until it is switched on:
+//!
+//! | behaviour | switch | source, date |
+//! |---|---|---|
+//! | a token works for its own account; any other, and one of the other login's host, is answered 190 "Cannot parse access token" | [`Simulator::add_token`], [`Simulator::revoke_tokens`] | Meta's webhooks set-up page, 20 Oct 2026; public reports |
+//! | `GET /refresh_access_token` gives another token for 60 days, and the old one stays right | [`Simulator::add_token`] | Meta's page on Instagram Login, by the copy of Oct 2026 |
+//!
 //! ```
 //! use oxbull_instagram_simulator::{Fault, Operation, Simulator, SimulatorOptions};
 //!
@@ -35,6 +42,7 @@ mod replies;
 mod routes;
 mod simulation;
 mod store;
+mod tokens;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -241,6 +249,16 @@ impl Simulator {
     /// Takes numbers away from an account or one of its posts.
     pub fn remove_data(&self, account: &str, missing: MissingData) {
         self.simulation.remove_data(account, missing);
+    }
+
+    /// Makes a token right for an account. From the first one on, every other token is refused.
+    pub fn add_token(&self, account: &str, token: &str) {
+        self.simulation.tokens(|tokens| tokens.add(account, token));
+    }
+
+    /// Makes every token of an account wrong.
+    pub fn revoke_tokens(&self, account: &str) {
+        self.simulation.tokens(|tokens| tokens.revoke(account));
     }
 
     /// What has been asked so far.

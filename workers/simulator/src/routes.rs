@@ -30,6 +30,7 @@ pub(super) fn router(simulation: Arc<Simulation>) -> Router {
         .route("/{id}/insights", get(insights));
     Router::new()
         .nest(&format!("/{VERSION}"), api)
+        .route("/refresh_access_token", get(refresh_token))
         .route("/_simulator/faults", post(arm).delete(disarm))
         .route("/_simulator/counters", get(counters))
         .route("/_simulator/published", get(published))
@@ -39,20 +40,20 @@ pub(super) fn router(simulation: Arc<Simulation>) -> Router {
 /// Who asks: the account, and whether the request is authorized as it should be.
 struct Caller {
     account: String,
-    authorized: bool,
+    token: Option<String>,
     token_in_url: bool,
 }
 
 impl Caller {
     fn new(account: String, headers: &HeaderMap, query: Option<&str>) -> Self {
-        let authorized = headers
+        let token = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
-            .is_some_and(|token| !token.is_empty());
+            .filter(|token| !token.is_empty());
         Self {
             account,
-            authorized,
+            token: token.map(str::to_owned),
             token_in_url: query.is_some_and(|query| query.contains("access_token")),
         }
     }
@@ -86,13 +87,17 @@ async fn answer(
     if caller.token_in_url {
         return replies::error(400, 100, None, "tokens are accepted in the header only");
     }
-    if !caller.authorized {
+    let Some(token) = &caller.token else {
         return replies::error(401, 190, None, "an access token is required");
-    }
+    };
     let treatment = match simulation.admit(operation, &caller.account) {
         Ok(treatment) => treatment,
         Err(refusal) => return *refusal,
     };
+    let checked = simulation.tokens(|tokens| tokens.check(&caller.account, token));
+    if let Err(refusal) = checked {
+        return *refusal;
+    }
     if !treatment.slow.is_zero() {
         tokio::time::sleep(treatment.slow).await;
     }
@@ -232,6 +237,23 @@ async fn insights(
     serve(&simulation, Operation::Insights, caller, |_| {
         let metrics: Vec<_> = metrics.metric.split(',').collect();
         simulation.library(&account).insights(&metrics)
+    })
+    .await
+}
+
+/// Needs no account: the token says whose it is.
+async fn refresh_token(
+    State(simulation): Shared,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let mut caller = Caller::new(String::new(), &headers, query.as_deref());
+    let token = caller.token.clone().unwrap_or_default();
+    if let Some(owner) = simulation.tokens(|tokens| tokens.owner(&token)) {
+        caller.account = owner;
+    }
+    serve(&simulation, Operation::RefreshToken, caller, |_| {
+        simulation.tokens(|tokens| tokens.refresh(&token))
     })
     .await
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::breakpoints::Breakpoint;
 use super::insights::{Library, MissingData};
+use super::tokens::Tokens;
 use super::store::{ContainerOutcome, MediaStore, NewContainer, Owned, Polls, Publishing};
 use super::{Effect, Fault, Operation, PublishedPost, Rate, SimulatorOptions, replies};
 
@@ -37,6 +38,7 @@ pub struct Counters {
 #[derive(Debug, Default)]
 struct State {
     store: MediaStore,
+    tokens: Tokens,
     faults: Vec<Fault>,
     breakpoints: Vec<Breakpoint>,
     missing: Vec<(String, MissingData)>,
@@ -86,6 +88,11 @@ impl Simulation {
 
     pub(super) fn disarm(&self) {
         self.lock().faults.clear();
+    }
+
+    /// Looks at the accounts' tokens, or changes them.
+    pub(super) fn tokens<T>(&self, act: impl FnOnce(&mut Tokens) -> T) -> T {
+        act(&mut self.lock().tokens)
     }
 
     pub(super) fn add_breakpoint(&self, breakpoint: Breakpoint) {

@@ -31,8 +31,9 @@ async fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let graph = arguments.graph.client()?;
-    let tokens = arguments.graph.tokens()?;
+    let sources = arguments.graph.tokens()?;
     let program = Program::start(QUEUE, &arguments.worker).await?;
+    let tokens = sources.connect(program.client());
     let options = arguments.reading.options();
     let refresher = Refresher {
         reader: Reader::new(program.client(), graph, tokens, options)?,

@@ -79,14 +79,20 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let secrets = secret(APP_SECRET, AppSecrets::parse)?;
     let token = secret(VERIFY_TOKEN, VerifyToken::new)?;
-    let overviews = match arguments.graph.tokens() {
-        Ok(tokens) => {
-            let graph = arguments.graph.client()?;
-            Overviews::from_api(graph, tokens, arguments.reading.options())
-        }
-        Err(GraphSettingsError::NoToken) => Overviews::stored(),
+    let sources = match arguments.graph.tokens() {
+        Ok(sources) => Some(sources),
+        Err(GraphSettingsError::NoToken) => None,
         Err(error) => return Err(error.into()),
     };
+    let graph = arguments.graph.client()?;
+    let mut signals = app::listen()?;
+    let metrics = MetricsRegistry::default();
+    metrics.install();
+    let client = Client::connect(arguments.redis.config()?).await?;
+    let tokens = sources.map(|sources| sources.connect(&client));
+    let overviews = tokens.map_or_else(Overviews::stored, |tokens| {
+        Overviews::from_api(graph, tokens, arguments.reading.options())
+    });
     let options = GatewayOptions::new(secrets, token, overviews)
         .address(SocketAddr::from((arguments.host, arguments.port)))
         .prefix(&arguments.prefix)
@@ -94,11 +100,7 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .max_age(Duration::from_secs(arguments.max_age_hours * 3600))
         .grace(Duration::from_secs(arguments.shutdown_grace))
         .drain_delay(Duration::from_secs(arguments.drain_delay));
-    let mut signals = app::listen()?;
-    let metrics = MetricsRegistry::default();
-    metrics.install();
     let options = options.metrics(metrics);
-    let client = Client::connect(arguments.redis.config()?).await?;
     let options = match std::env::var_os(ENCRYPTION_KEYS) {
         Some(keys) if !keys.is_empty() => {
             let sessions = Sessions::builder(&client).sealed_with(Keyring::from_env()?);

@@ -80,13 +80,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<(), StartError> {
-    let publisher = Publisher {
-        graph: arguments.graph.client()?,
-        tokens: arguments.graph.tokens()?,
-        limits: arguments.waits.limits(arguments.graph.deadline()),
-    };
+    let graph = arguments.graph.client()?;
+    let sources = arguments.graph.tokens()?;
     let program = Program::start(QUEUE, &arguments.worker).await?;
     let client = program.client().clone();
+    let publisher = Publisher {
+        graph,
+        tokens: sources.connect(&client),
+        limits: arguments.waits.limits(arguments.graph.deadline()),
+    };
     let queue = Queue::builder(&client, QUEUE)
         .prefix(arguments.worker.prefix())
         .open()

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::routes::App;
 use super::visitor;
-use crate::graph::{AccessTokens, AccountId, Failure, GraphClient};
+use crate::graph::{AccessTokens, AccountId, Failure, GraphClient, TokenError};
 use crate::jobs::analytics_refresh::{
     OVERVIEW_TTL, Overview, ReadOptions, Reader, RefreshError, overview_key,
 };
@@ -102,7 +102,7 @@ impl Source {
         }
         let reader = self.reader.as_ref().ok_or(Absent::Unknown)?;
         let overview = match reader.read(account, false).await {
-            Err(RefreshError::NoToken(_)) => return Err(Absent::Unknown),
+            Err(RefreshError::NoToken(TokenError::Missing(_))) => return Err(Absent::Unknown),
             read => read?,
         };
         if let Err(error) = reader.keep(&overview).await {

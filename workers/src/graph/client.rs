@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
 use super::usage::requested_wait;
-use super::{AccessToken, AccountId, ApiError, GraphError, UsageMeter};
+use super::{AccessToken, AccountId, ApiError, GraphError, GraphLogin, UsageMeter};
 
 /// The largest answer read, in bytes; the requests made here have answers of a few kilobytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
@@ -91,6 +91,11 @@ impl GraphClient {
             base,
             deadline: options.deadline,
         })
+    }
+
+    /// The login whose tokens the host takes; `None` for a proxy or a stand-in.
+    pub fn login(&self) -> Option<GraphLogin> {
+        GraphLogin::of_host(&self.base)
     }
 
     /// The requests of one account, authorized by its token.

@@ -26,11 +26,15 @@ mod decision;
 mod error;
 mod ids;
 mod insights;
+mod login;
 mod media;
 #[cfg(feature = "analytics")]
 mod refusal;
 mod settings;
 mod token;
+mod token_file;
+mod token_store;
+mod tokens;
 mod usage;
 
 pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
@@ -43,9 +47,14 @@ pub use ids::{AccountId, ContainerId, InvalidId, MediaId};
 pub use insights::{
     AccountOverview, Insights, LARGEST_PAGE, PostPage, PostQuery, PostRecord, Profile,
 };
+pub use login::GraphLogin;
 pub use media::{ContainerState, ContainerStatus, Media, NewContainer, PublishingQuota};
 #[cfg(feature = "analytics")]
 pub(crate) use refusal::Refused;
-pub use settings::{GraphSettings, GraphSettingsError};
-pub use token::{AccessToken, AccessTokens, MissingToken, TokenFileError};
+pub use settings::{GraphSettings, GraphSettingsError, HostSettings, TokenSources};
+pub use token::{AccessToken, TokenKind};
+pub use token_file::{TokenFile, TokenFileError};
+pub use token_store::{StoredToken, TokenEntry, TokenStore, TokenStoreError, UnreadableToken};
+pub(crate) use tokens::wait_for_token;
+pub use tokens::{AccessTokens, TokenError};
 pub use usage::{Throttle, UsageMeter};

@@ -24,4 +24,5 @@ mod refreshers;
 mod refreshing;
 mod schedules;
 mod support;
+mod tokens;
 mod traffic;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use oxbull::{
     Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention, Timestamp,
 };
+use serde_json::json;
 
 use super::reaction::Reaction;
 use super::{AccountNotice, AnalyticsRefresh, Overview, QUEUE, Reader, RefreshError};
-use crate::graph::Failure;
+use crate::graph::{Failure, SHORTEST_COOLDOWN, TokenError, wait_for_token};
 use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
 
@@ -45,6 +46,9 @@ pub struct Refresher {
 enum Stop {
     #[error("{0}; reconnect the account")]
     Reconnect(RefreshError),
+    /// Nothing that the account's owner can repair.
+    #[error(transparent)]
+    UnusableToken(RefreshError),
     #[error("limits of the graph api left no room within {0:?}")]
     PostponedTooLong(Duration),
 }
@@ -113,6 +117,9 @@ impl Attempt<'_> {
         if matches!(error, RefreshError::NoLimits(_)) {
             return Err(JobError::postpone(error));
         }
+        if let RefreshError::NoToken(error) = error {
+            return self.without_token(error).await;
+        }
         let failure = error.failure();
         let limit = self.context.state().postpone_max;
         match Reaction::from(failure) {
@@ -122,6 +129,30 @@ impl Attempt<'_> {
             }
             reaction => reaction.settle(error),
         }
+    }
+
+    /// Postpones a refresh that no request can be made for. Its user is only notified once the account has
+    /// lacked a token for long: it may be connected at this moment.
+    async fn without_token(&self, error: TokenError) -> JobResult<Overview> {
+        let state = self.context.state();
+        let limit = match error {
+            TokenError::Store(_) => return Err(redis_failure(error)),
+            TokenError::Missing(_) => state.reader.missing_token_max(),
+            _ => state.postpone_max,
+        };
+        let lacking = self.now().since(self.due());
+        if lacking < limit {
+            let reason = json!({ "waitsFor": "token", "reason": error.to_string() });
+            if let Err(error) = self.job.update_progress(&reason).await {
+                return Err(redis_failure(error));
+            }
+            let rest = limit.saturating_sub(lacking).max(SHORTEST_COOLDOWN);
+            return Ok(Outcome::DelayFor(wait_for_token(lacking).min(rest)));
+        }
+        if matches!(error, TokenError::Missing(_)) {
+            return self.reconnect(error.into()).await;
+        }
+        Err(JobError::fatal(Stop::UnusableToken(error.into())))
     }
 
     /// When the refresh was to begin: the iteration's own time, or when the job was added.

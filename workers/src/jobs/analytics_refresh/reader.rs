@@ -10,8 +10,9 @@ use super::{
     Budget, Budgets, Denial, OVERVIEW_TTL, Overview, RefreshError, RefreshLimits, overview_key,
     refresh,
 };
-use crate::graph::Cooldowns;
-use crate::graph::{AccessTokens, AccountId, GraphClient, LimitScope, UsageMeter};
+use crate::graph::{
+    AccessToken, AccessTokens, AccountId, Cooldowns, Failure, GraphClient, LimitScope, UsageMeter,
+};
 
 /// How much is read, and how often the API may be asked. Processes that share a Redis server must
 /// have the same budgets.
@@ -67,8 +68,14 @@ impl Reader {
         })
     }
 
+    /// For how long a missing token is waited for.
+    pub(super) fn missing_token_max(&self) -> Duration {
+        self.tokens.missing_max()
+    }
+
     /// Reads one account as [`refresh`] does, unless it is to be left alone, and passes on to all
-    /// the limits that the API's answers report.
+    /// the limits that the API's answers report. A refused token that has been replaced meanwhile is not the
+    /// last word.
     ///
     /// # Errors
     /// [`RefreshError`].
@@ -77,7 +84,26 @@ impl Reader {
         account: &AccountId,
         settle_for_less: bool,
     ) -> Result<Overview, RefreshError> {
-        let token = self.tokens.of(account)?;
+        let token = self.tokens.of(account).await?;
+        let read = self.read_with(account, &token, settle_for_less).await;
+        match read {
+            Err(error)
+                if error.failure() == Failure::ExpiredToken
+                    && self.tokens.is_replaced(account, &token).await =>
+            {
+                let token = self.tokens.of(account).await?;
+                self.read_with(account, &token, settle_for_less).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_with(
+        &self,
+        account: &AccountId,
+        token: &AccessToken,
+        settle_for_less: bool,
+    ) -> Result<Overview, RefreshError> {
         let held = self.cooldowns.for_reading(account).await;
         if let Some((scope, wait)) = held.map_err(|error| RefreshError::NoLimits(error.into()))? {
             return Err(RefreshError::Held(Denial { scope, wait }));

@@ -6,8 +6,8 @@ use oxbull::BoxError;
 
 use super::{Allowance, Denial, Overview};
 use crate::graph::{
-    AccountApi, Failure, GraphError, Insights, LARGEST_PAGE, MissingToken, PostPage, PostQuery,
-    PostRecord, Profile, Refused,
+    AccountApi, Failure, GraphError, Insights, LARGEST_PAGE, PostPage, PostQuery, PostRecord,
+    Profile, Refused, TokenError,
 };
 
 /// The account's insights, by the API's names.
@@ -46,9 +46,9 @@ pub enum RefreshError {
     /// A request failed.
     #[error(transparent)]
     Graph(#[from] GraphError),
-    /// There is no token to read the account with.
+    /// There is no usable token to read the account with.
     #[error(transparent)]
-    NoToken(#[from] MissingToken),
+    NoToken(#[from] TokenError),
     /// The API has asked to be left alone, so it was not asked.
     #[error("the graph api is to be left alone for {:?}", .0.wait)]
     Held(Denial),
@@ -68,12 +68,11 @@ impl RefreshError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Graph(error) => error.failure(),
-            Self::NoToken(_) => Failure::ExpiredToken,
             Self::Held(denial) | Self::Budget(denial) => Failure::RateLimited {
                 scope: denial.scope,
                 wait: Some(denial.wait),
             },
-            Self::NoLimits(_) | Self::Cache(_) => Failure::Transient,
+            Self::NoToken(_) | Self::NoLimits(_) | Self::Cache(_) => Failure::Transient,
         }
     }
 }

@@ -9,11 +9,11 @@ use serde_json::Value;
 use super::progress_store::job_mark;
 use super::{
     JobProgressStore, NoticeCode, Plan, PostNotice, PostPublishing, ProgressStore, PublishError,
-    PublishLimits, PublishedPost, QUEUE, Step, Verdict, publish,
+    PublishLimits, PublishedPost, QUEUE, Step, TokenWait, Verdict, publish,
 };
 use crate::graph::{
-    AccessTokens, AccountId, Cooldowns, DEFAULT_COOLDOWN, Failure, GraphClient, LimitScope,
-    MissingToken, SHORTEST_COOLDOWN, Throttle, UsageMeter,
+    AccessToken, AccessTokens, AccountId, Cooldowns, DEFAULT_COOLDOWN, Failure, GraphClient,
+    LimitScope, SHORTEST_COOLDOWN, Throttle, TokenError, UsageMeter, wait_for_token,
 };
 use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
@@ -80,7 +80,10 @@ enum Stop {
     #[error("{0}; reconnect the account")]
     Reconnect(PublishError),
     #[error("{0}; reconnect the account")]
-    NoToken(MissingToken),
+    NoToken(TokenError),
+    /// Nothing that the account's owner can repair.
+    #[error(transparent)]
+    UnusableToken(TokenError),
     #[error(transparent)]
     Invalid(#[from] InvalidPost),
     #[error("limits of the graph api left no room within {0:?}")]
@@ -97,6 +100,7 @@ impl Stop {
         match self {
             Self::Reconnect(_) | Self::NoToken(_) => NoticeCode::Reconnect,
             Self::PostponedTooLong(_) => NoticeCode::Limited,
+            Self::UnusableToken(_) => NoticeCode::Unavailable,
             Self::Publish(error)
                 if !matches!(
                     error.failure(),
@@ -132,9 +136,9 @@ impl Attempt<'_> {
         };
         let publisher = self.context.state();
         let account = &self.post.account_id;
-        let token = match publisher.tokens.of(account) {
+        let token = match publisher.tokens.of(account).await {
             Ok(token) => token,
-            Err(error) => return self.fail(Stop::NoToken(error)).await,
+            Err(error) => return self.without_token(error).await,
         };
         let held = match self.cooldowns.remaining(account).await {
             Ok(held) => held,
@@ -151,7 +155,7 @@ impl Attempt<'_> {
             return postpone;
         }
         let meter = UsageMeter::for_account(account);
-        let api = publisher.graph.account(account, token).metered(&meter);
+        let api = publisher.graph.account(account, &token).metered(&meter);
         let clock = self.context.client().clock();
         let limits = &publisher.limits;
         let ended = publish(api, self.post, &plan, &self.notes, limits, clock).await;
@@ -159,8 +163,48 @@ impl Attempt<'_> {
         match ended {
             Ok(Step::Wait(wait)) => Ok(Outcome::DelayFor(wait)),
             Ok(Step::Published(published)) => self.done(published).await,
+            Err(error) if self.is_reconnected(&error, &token).await => {
+                tracing::info!(%account, %error, "another token has taken the place of the refused one");
+                Ok(Outcome::DelayFor(SHORTEST_COOLDOWN))
+            }
             Err(error) => self.stopped(error).await,
         }
+    }
+
+    /// Postpones a post that no request can be made for, without using an attempt. Its user is only
+    /// notified once the account has lacked a token for long: it may be connected at this moment.
+    async fn without_token(&self, error: TokenError) -> JobResult<PublishedPost> {
+        let publisher = self.context.state();
+        let (limit, stop): (_, fn(TokenError) -> Stop) = match error {
+            TokenError::Store(error) => return Err(redis_failure(TokenError::Store(error))),
+            TokenError::Missing(_) => (publisher.tokens.missing_max(), Stop::NoToken),
+            _ => (publisher.limits.postpone_max, Stop::UnusableToken),
+        };
+        let mut progress = self.notes.kept();
+        let reason = error.to_string();
+        let since = progress.token_wait.as_ref().map(|wait| wait.since);
+        let since = since.unwrap_or_else(|| self.now());
+        let lacking = u64::try_from(self.now().saturating_sub(since)).unwrap_or(0);
+        let lacking = Duration::from_millis(lacking);
+        if lacking >= limit {
+            return self.fail(stop(error)).await;
+        }
+        let wait = Some(TokenWait { since, reason });
+        if progress.token_wait != wait {
+            progress.token_wait = wait;
+            if let Err(error) = self.notes.keep(&progress).await {
+                return Err(redis_failure(error));
+            }
+        }
+        let rest = limit.saturating_sub(lacking).max(SHORTEST_COOLDOWN);
+        Ok(Outcome::DelayFor(wait_for_token(lacking).min(rest)))
+    }
+
+    /// Whether the API refused a token that has been replaced since, so that nobody has to reconnect.
+    async fn is_reconnected(&self, error: &PublishError, refused: &AccessToken) -> bool {
+        let tokens = &self.context.state().tokens;
+        error.failure() == Failure::ExpiredToken
+            && tokens.is_replaced(&self.post.account_id, refused).await
     }
 
     /// What an earlier run of this attempt has decided.
@@ -293,6 +337,7 @@ impl Attempt<'_> {
         let mut progress = self.notes.kept();
         // A retry by hand starts a new postponement limit.
         progress.postponed_since = None;
+        progress.token_wait = None;
         progress.verdict = Some(Verdict {
             attempts_made: self.job.attempts_made(),
             stalled: self.job.record().stalled,

@@ -18,6 +18,9 @@
 //! - **An expired token** (190) fails each of the account's posts at once, with one request each.
 //!   There is no hold: it would delay the notices of the other posts, and publish them late once
 //!   the account is connected again.
+//! - **A missing token** postpones a post without using an attempt, for an hour by default: the seller may be
+//!   connecting the account. So does a token that cannot be used for a reason of the operator's, such as one of
+//!   the other login, for as long as limits may; no seller is asked to reconnect because of it.
 //! - **Limits** postpone a post without using an attempt, for 24 hours at most, and hold its account for
 //!   all workers; other accounts go on. The application's limit holds every account; a 429
 //!   that does not name its limit holds the account of the request.
@@ -46,7 +49,7 @@ pub use handler::{Publisher, handle, options};
 pub use notice::{NoticeCode, PostNotice};
 pub use plan::{InvalidPost, Plan};
 pub use post::{ChildMedia, MediaType, PostPublishing, PublishedPost};
-pub use progress::{Publication, PublishRequest, Verdict};
+pub use progress::{Publication, PublishRequest, TokenWait, Verdict};
 pub use progress_store::{JobProgressStore, ProgressStore};
 pub use steps::{PublishLimits, Step, publish};
 

@@ -38,6 +38,9 @@ pub struct Publication {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(rename = "putOffSince")]
     pub postponed_since: Option<i64>,
+    /// That it waits for a usable token of its account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_wait: Option<TokenWait>,
     /// The final failure, stored before the user is notified.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -81,7 +84,19 @@ impl Publication {
     pub(super) fn step_done(&mut self) {
         self.waits = 0;
         self.postponed_since = None;
+        self.token_wait = None;
     }
+}
+
+/// Waiting for a usable token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct TokenWait {
+    /// Since when.
+    pub since: i64,
+    /// Why there is none.
+    pub reason: String,
 }
 
 /// A request to publish whose effect is not known yet.

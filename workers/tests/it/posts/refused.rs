@@ -1,6 +1,7 @@
 //! Posts that fail, at once or after their last attempt, and what their users learn.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use oxbull::{Backoff, JobOptions, JobState, RetryOptions, WorkerEvent};
 use oxbull_instagram_simulator::{Fault, Operation, Simulator, SimulatorOptions};
@@ -79,11 +80,11 @@ async fn expired_token_asks_for_a_reconnection() -> TestResult {
     Ok(())
 }
 
-/// An account without a configured token is the same case.
+/// An account that has had no token for the configured time is the same case.
 #[tokio::test]
 async fn missing_token_asks_for_a_reconnection() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
-    let none = AccessTokens::default();
+    let none = AccessTokens::default().missing_for(Duration::ZERO);
     let worker = fixture
         .work_with(short(), none, fixture.simulator.url())
         .await?;

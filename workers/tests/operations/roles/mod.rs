@@ -171,7 +171,7 @@ async fn operator_has_what_it_needs_and_no_more() -> TestResult {
 }
 
 /// What no role may do, and what only others may.
-const FORBIDDEN: [(&str, &str); 17] = [
+const FORBIDDEN: [(&str, &str); 18] = [
     ("producer worker gateway operator", "CONFIG GET *"),
     (
         "producer worker gateway operator",
@@ -197,6 +197,7 @@ const FORBIDDEN: [(&str, &str); 17] = [
     ("producer worker gateway", "MONITOR"),
     ("producer worker gateway", "SCAN 0"),
     ("producer worker operator", "GET session:u1:s1"),
+    ("producer operator", "HGETALL token:instagram"),
     ("producer operator", "GET api:analytics:overview:1"),
 ];
 

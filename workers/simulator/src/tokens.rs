@@ -1,0 +1,65 @@
+//! Access tokens as the API judges them, once a simulator is told which ones there are.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::replies;
+
+/// How long a refreshed token lasts, in seconds: 60 days.
+const LIFE: u64 = 60 * 24 * 3600;
+
+/// The tokens of accounts. With none, every token is right for every account.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    by_account: BTreeMap<String, BTreeSet<String>>,
+    /// Tokens made by refreshing.
+    refreshed: u64,
+}
+
+impl Tokens {
+    /// Adds a token to those of an account.
+    pub(super) fn add(&mut self, account: &str, token: &str) {
+        let tokens = self.by_account.entry(account.to_owned()).or_default();
+        tokens.insert(token.to_owned());
+    }
+
+    /// Takes all tokens of an account away: its owner revoked them.
+    pub(super) fn revoke(&mut self, account: &str) {
+        self.by_account.entry(account.to_owned()).or_default().clear();
+    }
+
+    /// Refuses a token that is not of this account.
+    pub(super) fn check(&self, account: &str, token: &str) -> Result<(), Box<Response>> {
+        let tokens = self.by_account.get(account);
+        if self.by_account.is_empty() || tokens.is_some_and(|tokens| tokens.contains(token)) {
+            return Ok(());
+        }
+        Err(Self::refusal().into())
+    }
+
+    /// Whose token it is.
+    pub(super) fn owner(&self, token: &str) -> Option<String> {
+        let mut accounts = self.by_account.iter();
+        let (account, _) = accounts.find(|(_, tokens)| tokens.contains(token))?;
+        Some(account.clone())
+    }
+
+    /// Makes another token for the owner of this one, which stays right until it ends.
+    pub(super) fn refresh(&mut self, token: &str) -> Response {
+        let Some(account) = self.owner(token) else {
+            return Self::refusal();
+        };
+        self.refreshed += 1;
+        let new = format!("IGrefreshed{}-{account}", self.refreshed);
+        self.add(&account, &new);
+        let answer = json!({ "access_token": new, "token_type": "bearer", "expires_in": LIFE });
+        Json(answer).into_response()
+    }
+
+    fn refusal() -> Response {
+        replies::error(401, 190, None, "Invalid OAuth access token - Cannot parse access token")
+    }
+}
