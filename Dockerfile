@@ -1,4 +1,4 @@
-# One image with the gateway and the three workers; the command picks which of them runs.
+# One image with the gateway, the three workers and graph-tokens; the command picks which of them runs.
 
 ARG RUST_VERSION=1.89
 
@@ -10,9 +10,10 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release -p oxbull-workers \
         --bin gateway --bin healthcheck --bin post-publishing --bin webhook-processing --bin analytics-refresh \
+        --bin graph-tokens \
     && mkdir /out \
     && cd target/release \
-    && cp gateway healthcheck post-publishing webhook-processing analytics-refresh /out/
+    && cp gateway healthcheck graph-tokens post-publishing webhook-processing analytics-refresh /out/
 
 # glibc, root certificates and a user without rights; no shell and no package manager.
 FROM gcr.io/distroless/cc-debian12:nonroot

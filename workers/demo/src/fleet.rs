@@ -25,7 +25,7 @@ const PROGRAMS: [&str; 4] = [
 ];
 
 /// Variables that must not reach the programs from the demo's environment.
-const FOREIGN: [&str; 23] = [
+const FOREIGN: [&str; 26] = [
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_USERNAME",
@@ -34,6 +34,9 @@ const FOREIGN: [&str; 23] = [
     "REDIS_TLS",
     "REDIS_CACHE_URL",
     "GRAPH_TOKENS_FILE",
+    "GRAPH_ACCOUNT_ID",
+    "GRAPH_LOGIN",
+    "MISSING_TOKEN_MAX_MS",
     "QUEUE_PREFIX",
     "CONCURRENCY",
     "LOCK_DURATION_MS",

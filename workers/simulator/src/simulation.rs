@@ -11,8 +11,8 @@ use tokio::time::Instant;
 
 use super::breakpoints::Breakpoint;
 use super::insights::{Library, MissingData};
-use super::tokens::Tokens;
 use super::store::{ContainerOutcome, MediaStore, NewContainer, Owned, Polls, Publishing};
+use super::tokens::Tokens;
 use super::{Effect, Fault, Operation, PublishedPost, Rate, SimulatorOptions, replies};
 
 /// Posts that an account may publish by default.

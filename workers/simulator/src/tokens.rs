@@ -28,7 +28,10 @@ impl Tokens {
 
     /// Takes all tokens of an account away: its owner revoked them.
     pub(super) fn revoke(&mut self, account: &str) {
-        self.by_account.entry(account.to_owned()).or_default().clear();
+        self.by_account
+            .entry(account.to_owned())
+            .or_default()
+            .clear();
     }
 
     /// Refuses a token that is not of this account.
@@ -60,6 +63,11 @@ impl Tokens {
     }
 
     fn refusal() -> Response {
-        replies::error(401, 190, None, "Invalid OAuth access token - Cannot parse access token")
+        replies::error(
+            401,
+            190,
+            None,
+            "Invalid OAuth access token - Cannot parse access token",
+        )
     }
 }

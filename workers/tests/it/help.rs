@@ -28,6 +28,11 @@ async fn help_opens_with_what_the_program_does() -> TestResult {
             "Reads the insights of Instagram accounts",
         ),
         (
+            env!("CARGO_BIN_EXE_graph-tokens"),
+            "Access tokens of Instagram accounts",
+            "Puts accounts' access tokens into the sealed store",
+        ),
+        (
             env!("CARGO_BIN_EXE_healthcheck"),
             "Health check of a program in its container",
             "Requests a path",

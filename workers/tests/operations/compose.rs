@@ -100,6 +100,36 @@ fn everything_that_is_named_exists() -> TestResult {
     Ok(())
 }
 
+/// Many sellers work out of the box: the programs that call the API have the keys of the sealed store, which
+/// tokens are put into with a program of the image, and no token that would serve every account.
+#[test]
+fn every_caller_of_the_api_has_the_store() -> TestResult {
+    let compose = compose()?;
+    let mut callers = Vec::new();
+    for (name, service) in services(&compose) {
+        let variables: std::collections::BTreeMap<_, _> = environment(service).collect();
+        if !variables.contains_key("GRAPH_ACCESS_TOKEN") {
+            continue;
+        }
+        assert_eq!(
+            variables["ENCRYPTION_KEYS"], "${ENCRYPTION_KEYS:?}",
+            "{name}"
+        );
+        for optional in [
+            "GRAPH_ACCESS_TOKEN",
+            "GRAPH_TOKENS_FILE",
+            "GRAPH_ACCOUNT_ID",
+            "GRAPH_LOGIN",
+        ] {
+            assert_eq!(variables[optional], format!("${{{optional}:-}}"), "{name}");
+        }
+        callers.push(name.as_str());
+    }
+    assert_eq!(callers, ["analytics-refresh", "gateway", "post-publishing"]);
+    assert!(read("Dockerfile")?.contains("--bin graph-tokens"));
+    Ok(())
+}
+
 /// Secrets come from outside and stay with those who need them; the servers can be reached by these only.
 #[test]
 fn secrets_and_servers_are_kept_in() -> TestResult {
@@ -108,7 +138,8 @@ fn secrets_and_servers_are_kept_in() -> TestResult {
         for (variable, value) in environment(service) {
             let secret = ["PASSWORD", "SECRET", "TOKEN", "KEYS", "CACHE_URL"];
             if secret.iter().any(|word| variable.contains(word)) {
-                let optional = variable.ends_with("_OLD") || variable == "ENCRYPTION_KEYS";
+                let optional = variable.ends_with("_OLD")
+                    || ["GRAPH_ACCESS_TOKEN", "GRAPH_TOKENS_FILE"].contains(&variable);
                 let guard = if optional { ":-}" } else { ":?}" };
                 assert!(
                     value.contains("${") && value.contains(guard),

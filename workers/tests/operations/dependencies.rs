@@ -37,6 +37,7 @@ fn programs_compile_only_what_they_need() -> TestResult {
         ("post-publishing", &[]),
         ("analytics-refresh", &[]),
         ("gateway", &[]),
+        ("graph-tokens", &[]),
     ] {
         let packages = packages(program)?;
         assert!(packages.contains("oxbull"), "{packages:?}");

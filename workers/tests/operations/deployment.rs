@@ -88,6 +88,7 @@ impl Deployment {
         let mut given: BTreeMap<_, _> = passwords().collect();
         for (name, value) in [
             ("GRAPH_ACCESS_TOKEN", "token"),
+            ("ENCRYPTION_KEYS", crate::fixture::KEYS),
             ("META_APP_SECRET", crate::http::SECRET),
             ("META_VERIFY_TOKEN", "verify-t0ken"),
             ("GRAPH_API_URL", graph.url()),
@@ -189,7 +190,8 @@ impl Deployment {
         Ok(values)
     }
 
-    /// `docker compose exec [-T] SERVICE COMMAND...`, and a `redis-cli` that finds the server.
+    /// `docker compose exec [-T] SERVICE COMMAND...`, a `redis-cli` that finds the server, and the image's
+    /// `graph-tokens`.
     fn put_shims(&self) -> TestResult {
         let dir = self.dir.path().display();
         let docker = format!(
@@ -203,6 +205,8 @@ impl Deployment {
             fs::write(&file, text)?;
             fs::set_permissions(&file, fs::Permissions::from_mode(0o755))?;
         }
+        let tokens = self.dir.path().join("graph-tokens");
+        std::os::unix::fs::symlink(binary("graph-tokens")?, tokens)?;
         Ok(())
     }
 
@@ -228,6 +232,11 @@ impl Deployment {
         self.parts.push(child);
         environment.insert("HERE_PORT".to_owned(), port.to_string());
         environment.insert("REDIS_DATA".to_owned(), data.display().to_string());
+        self.put_environment(service, &environment)
+    }
+
+    /// What a command in the container of a service finds.
+    fn put_environment(&self, service: &str, environment: &BTreeMap<String, String>) -> TestResult {
         let lines = environment
             .iter()
             .map(|(name, value)| format!("export {name}='{value}'\n"));
@@ -240,12 +249,14 @@ impl Deployment {
     fn start_program(&mut self, service: &str) -> TestResult {
         let program = words(&self.compose["services"][service]["command"]);
         let health = free_port()?;
+        let mut environment = self.environment(service)?;
+        environment.insert("REDIS_HOST".to_owned(), "127.0.0.1".to_owned());
+        environment.insert("REDIS_PORT".to_owned(), self.redis_port.to_string());
+        self.put_environment(service, &environment)?;
         let child = Command::new(binary(&program[0])?)
             .args(&program[1..])
             .env_clear()
-            .envs(self.environment(service)?)
-            .env("REDIS_HOST", "127.0.0.1")
-            .env("REDIS_PORT", self.redis_port.to_string())
+            .envs(environment)
             .env("HEALTH_PORT", health.to_string())
             .env("PORT", self.gateway_port.to_string())
             .stdin(Stdio::null())
@@ -294,6 +305,7 @@ impl Deployment {
 pub(crate) fn binary(name: &str) -> TestResult<&'static str> {
     Ok(match name {
         "gateway" => env!("CARGO_BIN_EXE_gateway"),
+        "graph-tokens" => env!("CARGO_BIN_EXE_graph-tokens"),
         "healthcheck" => env!("CARGO_BIN_EXE_healthcheck"),
         "post-publishing" => env!("CARGO_BIN_EXE_post-publishing"),
         "webhook-processing" => env!("CARGO_BIN_EXE_webhook-processing"),

@@ -11,10 +11,14 @@ use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
 use oxbull_testkit::{
     BullMq, Connection, DEADLINE, NodePeer, RedisServer, TestResult, eventually, free_port,
 };
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 /// The roles of `config/redis/users.acl`.
 pub(crate) const ROLES: [&str; 4] = ["producer", "worker", "gateway", "operator"];
+
+/// The key of what is sealed; a test's own.
+pub(crate) const KEYS: &str = "k1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 
 /// The test's own user, who may do everything.
 const OBSERVER: (&str, &str) = ("observer", "watching");
@@ -165,12 +169,34 @@ impl ShippedRedis {
             .env("REDIS_URL", self.url(role))
             .env("GRAPH_API_URL", graph)
             .env("GRAPH_ACCESS_TOKEN", "token")
+            .env("ENCRYPTION_KEYS", KEYS)
             .env("CONTAINER_POLL_MS", "20")
             .env("CONTAINER_POLL_MAX_MS", "40")
             .env("PUBLISH_SETTLE_MS", "100")
             .stdin(Stdio::null())
             .kill_on_drop(true);
         command
+    }
+
+    /// Runs `graph-tokens` as the gateway's role, with something on its standard input; returns what it says.
+    pub(crate) async fn tokens(&self, arguments: &[&str], input: &str) -> TestResult<String> {
+        let graph = "https://graph.instagram.com/v23.0";
+        let mut child = self
+            .program(env!("CARGO_BIN_EXE_graph-tokens"), "gateway", graph)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut stdin = child.stdin.take().ok_or("no standard input")?;
+        // A command that reads nothing may have ended.
+        stdin.write_all(input.as_bytes()).await.ok();
+        drop(stdin);
+        let output = child.wait_with_output().await?;
+        let said = String::from_utf8(output.stdout)?;
+        if output.status.success() {
+            return Ok(said);
+        }
+        Err(format!("{arguments:?}: {said}").into())
     }
 
     /// The three workers.

@@ -39,6 +39,7 @@ fn secret(key: &str) -> TestResult<String> {
         "REDIS_GATEWAY_PASSWORD" => password("gateway"),
         "REDIS_WORKER_PASSWORD" => password("worker"),
         "GRAPH_ACCESS_TOKEN" => "token".to_owned(),
+        "ENCRYPTION_KEYS" => crate::fixture::KEYS.to_owned(),
         "META_APP_SECRET" => SECRET.to_owned(),
         "META_VERIFY_TOKEN" => "verify-t0ken".to_owned(),
         other => return Err(format!("no secret {other}").into()),

@@ -12,9 +12,7 @@ use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
 use super::LATER;
-
-/// The key of what is sealed; a test's own.
-pub(super) const KEYS: &str = "k1:BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+use crate::fixture::KEYS;
 
 pub(super) async fn helps(client: &Client) -> TestResult<String> {
     let sessions = Sessions::builder(client).sealed_with(Keyring::parse(KEYS)?);

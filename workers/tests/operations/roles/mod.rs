@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::fixture::{NoticeListener, ShippedRedis, granted, simulator};
 use crate::http::Gateway;
-use helping::{KEYS, helps};
+use helping::helps;
 use operating::{BY_HAND, node_operates, rust_operates};
 use producing::{add_large_flow, listen, node_produces, prepare, rust_produces};
 use working::{fill, lose_an_iteration, node_works, rust_works, unhandled_posts};
@@ -111,8 +111,16 @@ async fn gateway_has_what_it_needs_and_no_more() -> TestResult {
     let token = helps(&client).await?;
     let now = client.clock().now().as_millis();
     client.close().await;
-    let keys = BTreeMap::from([("ENCRYPTION_KEYS", KEYS.to_owned())]);
-    let gateway = Gateway::start(&fixture, graph.url(), &keys).await?;
+    let gateway = Gateway::start(&fixture, graph.url(), &BTreeMap::new()).await?;
+    for arguments in [
+        &["put", "17841400000000001"][..],
+        &["list"],
+        &["rotate"],
+        &["remove", "17841400000000001", "--yes"],
+    ] {
+        let said = fixture.tokens(arguments, "IGtoken").await?;
+        assert!(!said.contains("IGtoken"), "{said}");
+    }
     let mut delivery = crate::samples::of("webhook-processing")?[0].clone();
     delivery["entry"][0]["time"] = json!(now);
     for _ in 0..2 {
