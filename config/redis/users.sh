@@ -15,6 +15,11 @@ die() {
     exit 1
 }
 
+# macOS has the other.
+sha256() {
+    if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi
+}
+
 # The digest of the password in a variable, as ACL rules have it.
 digest() {
     eval "password=\${$1:-}"
@@ -25,7 +30,7 @@ digest() {
             die "$1 may contain letters, digits and . _ ~ - only"
             ;;
     esac
-    hash=$(printf '%s' "$password" | sha256sum)
+    hash=$(printf '%s' "$password" | sha256)
     printf '#%s' "${hash%% *}"
 }
 

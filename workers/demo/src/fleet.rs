@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::Outcome;
 use crate::deliver::SECRET;
+use crate::shipped::ShippedRedis;
 
 /// How long the workers get to stop after the signal.
 const STOP_DEADLINE: Duration = Duration::from_secs(20);
@@ -25,7 +26,7 @@ const PROGRAMS: [&str; 4] = [
 ];
 
 /// Variables that must not reach the programs from the demo's environment.
-const FOREIGN: [&str; 26] = [
+const FOREIGN: [&str; 27] = [
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_USERNAME",
@@ -39,6 +40,7 @@ const FOREIGN: [&str; 26] = [
     "MISSING_TOKEN_MAX_MS",
     "QUEUE_PREFIX",
     "CONCURRENCY",
+    "WORKER_NAME",
     "LOCK_DURATION_MS",
     "STALLED_INTERVAL_MS",
     "CONTAINER_DEADLINE_MS",
@@ -69,7 +71,7 @@ struct Worker {
 
 impl Fleet {
     /// Starts the programs in the directory of this one.
-    pub(crate) fn start(redis_url: &str, graph_url: &str) -> Outcome<Self> {
+    pub(crate) fn start(redis: &ShippedRedis, graph_url: &str) -> Outcome<Self> {
         let port = free_port()?;
         let mut workers = Vec::new();
         for name in PROGRAMS {
@@ -80,8 +82,9 @@ impl Fleet {
             if std::env::var_os("RUST_LOG").is_none() {
                 command.env("RUST_LOG", "error");
             }
+            let role = if name == "gateway" { name } else { "worker" };
             let child = command
-                .env("REDIS_URL", redis_url)
+                .env("REDIS_URL", redis.url(role))
                 .env("GRAPH_API_URL", graph_url)
                 .env("GRAPH_ACCESS_TOKEN", "demo")
                 .env("CONTAINER_POLL_MS", "100")

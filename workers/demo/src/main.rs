@@ -11,6 +11,7 @@ mod progress;
 mod queues;
 mod report;
 mod samples;
+mod shipped;
 mod timings;
 
 use std::error::Error;
@@ -18,9 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use oxbull::client::{Client, ClientConfig};
 use oxbull_instagram_simulator::{Fault, MissingData, Operation, Simulator, SimulatorOptions};
-use oxbull_testkit::RedisServer;
 use oxbull_workers::app::{LogFormat, init_logging};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
@@ -31,6 +30,7 @@ use progress::ProgressDisplay;
 use queues::Queues;
 use report::say;
 use samples::Samples;
+use shipped::ShippedRedis;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -100,7 +100,7 @@ async fn interrupted() {
 
 async fn run(arguments: &Arguments) -> Outcome<bool> {
     let samples = Samples::load(arguments.times)?;
-    let redis = RedisServer::start().await?;
+    let redis = ShippedRedis::start().await?;
     let simulator = start_simulator(arguments).await?;
     // One post of one account has no shares; some accounts have no profile views.
     if let Some(account) = samples.accounts.first() {
@@ -108,16 +108,18 @@ async fn run(arguments: &Arguments) -> Outcome<bool> {
         simulator.remove_data(account, MissingData::of_post(3, "shares"));
     }
     say(&format!(
-        "private redis on port {}, graph api simulator at {}",
-        redis.port(),
+        "private redis with the shipped users on port {}, graph api simulator at {}",
+        redis.server.port(),
         simulator.url()
     ));
-    let client = Client::connect(ClientConfig::from_url(&redis.url())?).await?;
-    let queues = Queues::open(&client).await?;
-    let mut added = queues.add(&samples).await?;
+    let producer = redis.client("producer").await?;
+    let mut added = Queues::open(&producer).await?.add(&samples).await?;
+    producer.close().await;
 
-    let listener = Listener::start(&redis).await?;
-    let mut fleet = Fleet::start(&redis.url(), simulator.url())?;
+    let client = redis.observer().await?;
+    let queues = Queues::open(&client).await?;
+    let listener = Listener::start(&redis.server).await?;
+    let mut fleet = Fleet::start(&redis, simulator.url())?;
     say("started the three workers and the gateway");
     let delivered = deliver::send(fleet.gateway(), &samples.deliveries, client.clock()).await?;
     added.deliveries = delivered.jobs;

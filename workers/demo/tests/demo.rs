@@ -80,7 +80,7 @@ async fn interrupted_demo_leaves_nothing_running() -> TestResult {
     timeout(2 * DEADLINE, output.read_to_string(&mut text)).await??;
     let status = timeout(2 * DEADLINE, child.wait()).await??;
     assert_eq!(status.code(), Some(130), "{text}");
-    let words = text.split_once("redis on port ").unwrap().1;
+    let words = text.split_once(" on port ").unwrap().1;
     let port: u16 = words.split(',').next().unwrap().parse()?;
     let server = TcpStream::connect(("127.0.0.1", port)).await;
     assert!(server.is_err(), "the server still listens on {port}");

@@ -126,6 +126,7 @@ impl Program {
     /// queue's own, for when the settings name none.
     pub fn worker<D>(&self, settings: &WorkerSettings, concurrency: usize) -> WorkerBuilder<(), D> {
         Worker::builder(&self.client, self.queue)
+            .name(settings.worker_name(self.queue))
             .prefix(settings.prefix())
             .concurrency(settings.concurrency(concurrency))
             .lock_duration(settings.lock_duration())

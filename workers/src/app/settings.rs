@@ -82,6 +82,9 @@ pub struct WorkerSettings {
     /// Jobs handled at a time [default: the queue's own]
     #[arg(long, env = "CONCURRENCY")]
     concurrency: Option<NonZeroUsize>,
+    /// Name that dashboards show for jobs of this process [default: queue@host]
+    #[arg(long, env = "WORKER_NAME")]
+    worker_name: Option<String>,
     /// Prefix of the queue's keys
     #[arg(
         long,
@@ -113,6 +116,15 @@ impl WorkerSettings {
     /// Jobs handled at a time, or `default`.
     pub fn concurrency(&self, default: usize) -> usize {
         self.concurrency.map_or(default, NonZeroUsize::get)
+    }
+
+    /// The name that dashboards show for jobs of a worker of this queue.
+    pub fn worker_name(&self, queue: &str) -> String {
+        match (&self.worker_name, host_name()) {
+            (Some(name), _) => name.clone(),
+            (None, Some(host)) => format!("{queue}@{host}"),
+            (None, None) => queue.to_owned(),
+        }
     }
 
     /// Prefix of the queue's keys.
@@ -151,6 +163,14 @@ impl WorkerSettings {
     }
 }
 
+/// The host's name: that of the container or pod where there is one.
+fn host_name() -> Option<String> {
+    let named = std::env::var("HOSTNAME").ok();
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let name = named.or_else(kernel)?.trim().to_owned();
+    Some(name).filter(|name| !name.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -179,6 +199,10 @@ mod tests {
         let config = program.worker.redis().config().unwrap();
         assert_eq!(config.to_string(), "redis://h:6379/3");
         assert_eq!(program.worker.concurrency(5), 9);
+        let name = program.worker.worker_name("posts");
+        assert!(name.starts_with("posts"), "{name}");
+        let named = parse(&["--worker-name", "blue"]);
+        assert_eq!(named.worker.worker_name("posts"), "blue");
     }
 
     /// A mistake at start must be named without showing a password.

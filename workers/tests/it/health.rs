@@ -90,7 +90,12 @@ async fn mistakes_in_variables_are_named() -> TestResult {
         }
         for variable in variables {
             // Any text will do for these, or they are the library's to read.
-            let text = ["QUEUE_PREFIX", "GRAPH_API_URL", "GRAPH_TOKENS_FILE"];
+            let text = [
+                "WORKER_NAME",
+                "QUEUE_PREFIX",
+                "GRAPH_API_URL",
+                "GRAPH_TOKENS_FILE",
+            ];
             if text.contains(&variable) || variable.starts_with("REDIS_") {
                 continue;
             }

@@ -16,6 +16,7 @@ mod graph;
 mod health;
 mod help;
 mod http;
+mod named;
 mod outage;
 mod posts;
 mod publishers;

@@ -9,6 +9,7 @@ mod budget;
 mod handler;
 mod notice;
 mod overview;
+mod posts;
 mod reaction;
 mod reader;
 mod refresh;

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use oxbull::BoxError;
 
+use super::posts::{Posts, Search};
 use super::{Allowance, Denial, Overview};
 use crate::graph::{
-    AccountApi, Failure, GraphError, Insights, LARGEST_PAGE, PostPage, PostQuery, PostRecord,
-    Profile, Refused, TokenError,
+    AccountApi, Failure, GraphError, Insights, LARGEST_PAGE, PostQuery, PostRecord, Profile,
+    Refused, TokenError,
 };
 
 /// The account's insights, by the API's names.
@@ -435,69 +436,6 @@ impl<A: Allowance> Run<'_, A> {
             }
             read => read.map(Some),
         }
-    }
-}
-
-/// Metrics that were left out of the request for a page, because some of its posts lack them.
-#[derive(Debug)]
-struct Search<'m> {
-    metrics: Vec<&'m str>,
-    /// Where the page begins, and how many posts it has.
-    after: Option<String>,
-    posts: usize,
-    /// Whether the page was refused for the sake of just these metrics.
-    refused: bool,
-}
-
-impl<'m> Search<'m> {
-    fn of(metrics: Vec<&'m str>, refused: bool) -> Self {
-        Self {
-            metrics,
-            after: None,
-            posts: 0,
-            refused,
-        }
-    }
-}
-
-/// The posts read so far.
-#[derive(Debug)]
-struct Posts {
-    read: Vec<PostRecord>,
-    /// How many more are to be read, if there are so many.
-    wanted: usize,
-    /// Where to go on.
-    next: Option<String>,
-    complete: bool,
-}
-
-impl Posts {
-    fn new(wanted: usize) -> Self {
-        Self {
-            read: Vec::new(),
-            wanted,
-            next: None,
-            complete: false,
-        }
-    }
-
-    /// Adds the insights of posts that were read before.
-    fn merge(&mut self, page: PostPage) {
-        for post in page.posts {
-            if let Some(known) = self.read.iter_mut().find(|known| known.id == post.id) {
-                known.insights.add(post.insights);
-            }
-        }
-    }
-
-    fn add(&mut self, page: PostPage) {
-        // A page may be short although others follow; an empty one would lead nowhere.
-        self.wanted = match &page.next {
-            Some(_) if !page.posts.is_empty() => self.wanted.saturating_sub(page.posts.len()),
-            _ => 0,
-        };
-        self.next = page.next;
-        self.read.extend(page.posts);
     }
 }
 
