@@ -15,8 +15,9 @@
 //! | `index` | the user's index, empty for none |
 
 mod id;
-mod keep;
 mod options;
+mod record;
+mod storage;
 #[cfg(feature = "tower-sessions")]
 mod tower;
 
@@ -35,8 +36,8 @@ use crate::client::{Client, Connection};
 use crate::clock::{Clock, Timestamp};
 use crate::error::Error;
 use crate::vault::OpenError;
-use keep::{Body, Keys, Times};
 use options::Settings;
+use record::{Body, Keys, Times};
 
 /// The sessions of an application. Cheap to clone.
 ///

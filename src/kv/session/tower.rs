@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use tower_sessions_core::session::{Id, Record};
 use tower_sessions_core::session_store::{Error as StoreError, Result as StoreResult};
 
-use super::keep::{Body, Keys, Loaded, Times};
+use super::record::{Body, Keys, Loaded, Times};
 use super::{SessionError, SessionId, Sessions, UserId};
 use crate::clock::Timestamp;
 
