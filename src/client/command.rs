@@ -65,10 +65,14 @@ impl Reply {
         self.0.into_text()
     }
 
-    /// Reads a list of texts that may be missing.
+    /// Reads a list of texts that may be missing. Bytes that are not UTF-8 become U+FFFD.
     #[cfg(feature = "sessions")]
     pub(crate) fn texts(self) -> Result<Vec<Option<String>>> {
-        each(self.0, |value| optional(value, Value::into_text))
+        let text = |value: Value| {
+            String::from_utf8(value.into_bytes()?)
+                .or_else(|error| Ok(String::from_utf8_lossy(error.as_bytes()).into_owned()))
+        };
+        each(self.0, |value| optional(value, text))
     }
 
     /// Reads two numbers.
@@ -78,12 +82,11 @@ impl Reply {
         numbers.try_into().map_err(|_| unexpected("two numbers"))
     }
 
-    /// Reads a text, or the number that says why there is none.
-    #[cfg(feature = "oauth")]
-    pub(crate) fn text_or_int(self) -> Result<Result<String, i64>> {
+    /// Reads a value, or the number that says why there is none.
+    pub(crate) fn bytes_or_int(self) -> Result<Result<Vec<u8>, i64>> {
         match self.0 {
             Value::Int(number) => Ok(Err(number)),
-            other => other.into_text().map(Ok),
+            other => other.into_bytes().map(Ok),
         }
     }
 }

@@ -12,6 +12,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
+use serde::Serialize;
 use serde_json::json;
 use tower::{Layer, Service};
 
@@ -30,6 +31,7 @@ const DEADLINE: Duration = Duration::from_millis(100);
 /// There is no default: a login must not be tried without limit because Redis is away, and
 /// reading a page need not fail for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum OnFailure {
     /// It goes on to the service, uncounted.
     Allow,
@@ -38,7 +40,7 @@ pub enum OnFailure {
 }
 
 /// How a rate limit layer has decided, since it was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct RateLimitStats {
     /// Requests that went on within their limit.

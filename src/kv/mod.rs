@@ -1,11 +1,13 @@
 //! Values by key: with a time to live, as counters and as hashes; sessions, OAuth states and rate
 //! limits.
 
+mod claim;
 mod client;
 mod flush;
 mod id;
 #[cfg(feature = "oauth")]
 pub mod oauth;
+mod publish;
 mod rate;
 mod scan;
 #[cfg(feature = "sessions")]
@@ -19,6 +21,9 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use claim::Claim;
+#[cfg(feature = "http-cache")]
+pub(crate) use claim::release;
 pub use flush::FlushDb;
 pub(crate) use id::check_id;
 pub use id::escape_id;

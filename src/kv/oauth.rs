@@ -210,8 +210,9 @@ impl OAuthStates {
             .run(call, Repeat::Once)
             .await
             .map_err(|error| mismatch(&key, error))?;
-        let sealed = match reply.text_or_int()? {
-            Ok(sealed) => sealed,
+        let sealed = match reply.bytes_or_int()? {
+            // What is not UTF-8 does not open either.
+            Ok(sealed) => String::from_utf8_lossy(&sealed).into_owned(),
             // The server may have let it go a moment before this clock does.
             Err(0) if self.clock.now() >= issued + self.ttl => return Err(StateError::Expired),
             Err(0) => return Err(StateError::Used),

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use futures::StreamExt;
+use oxbull::kv::RateLimit;
 use oxbull::{
     AddOutcome, Deduplication, Error, EventEntry, EventId, JobOptions, JobOutcome, JobRateLimit,
     Logs, ManualWorker, Outcome, QueueEvent, QueueEvents, Recurrence, Refusal, Schedule,
@@ -22,6 +23,33 @@ where
 {
     let text = serde_json::to_string(value)?;
     assert_eq!(&serde_json::from_str::<T>(&text)?, value, "{text}");
+    Ok(())
+}
+
+/// A decision and a claim can be passed on to other services.
+#[tokio::test]
+async fn decisions_and_claims_read_back() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let clock = fixture.client.clock();
+    clock.set(Timestamp::from_millis(60_000 * 30_000_000));
+    let kv = fixture.client.kv();
+    let limiter = kv.rate_limiter(RateLimit::fixed_window(1, Duration::from_secs(60)))?;
+    let allowed = limiter.take("e", "u").await?;
+    assert_eq!(
+        shown(allowed)?,
+        json!({ "allowed": true, "limit": 1, "remaining": 0, "reset": 60_000, "retryAfter": null })
+    );
+    let refused = limiter.take("e", "u").await?;
+    assert_eq!(shown(refused)?["retryAfter"], 60_000);
+    assert_read_back(&allowed)?;
+    assert_read_back(&refused)?;
+
+    let acquired = kv.claim("c", "one", DEADLINE).await?;
+    assert_eq!(shown(&acquired)?, json!({ "state": "acquired" }));
+    let held = kv.claim("c", "two", DEADLINE).await?;
+    assert_eq!(shown(&held)?, json!({ "state": "heldBy", "owner": "one" }));
+    assert_read_back(&acquired)?;
+    assert_read_back(&held)?;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod attempts;
 mod backlog;
+mod claims;
 mod client;
 mod deduplication;
 mod dependencies;

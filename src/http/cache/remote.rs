@@ -8,9 +8,9 @@ use crate::client::{Command, Connection, Repeat, Reply, Script, ScriptCall, lua}
 use crate::clock::{Clock, Timestamp};
 use crate::error::{Error, Result};
 use crate::http::bounded::BoundedConnection;
+use crate::kv::release;
 
 static CLAIM: Script = lua!("kv/cache_claim", uses: []);
-static RELEASE: Script = lua!("kv/cache_release", uses: []);
 static STORE: Script = lua!("kv/cache_store", uses: []);
 static INVALIDATE: Script = lua!("kv/cache_invalidate", uses: []);
 
@@ -139,7 +139,7 @@ impl Remote {
 
     /// Gives up a lock; nobody waits for that.
     pub(super) fn release(&self, name: &str) {
-        let call = ScriptCall::new(&RELEASE, &[&Keys::new(name).lock]).arg(self.token.as_str());
+        let call = release(&Keys::new(name).lock, &self.token);
         self.bounded
             .detach(|redis| async move { redis.run(call, Repeat::Safe).await.map(drop) });
     }

@@ -6,12 +6,14 @@ mod limit;
 use std::time::Duration;
 
 pub use limit::RateLimit;
+use serde::{Deserialize, Serialize};
 
 use super::check_id;
 use super::{Kv, mismatch};
 use crate::client::{Connection, Repeat, Reply, Script, ScriptCall, lua};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::json;
 use limit::Algorithm;
 
 static FIXED_WINDOW: Script = lua!("kv/fixed_window", uses: []);
@@ -22,8 +24,10 @@ static TOKEN_BUCKET: Script = lua!("kv/token_bucket", uses: []);
 /// find an emptied window. Server-aligned clocks differ by far less.
 const SKEW: u64 = 5_000;
 
-/// Whether a request may go on, and what is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a request may go on, and what is left. In JSON names are in camel case and times are
+/// milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RateLimitDecision {
     /// Whether the request fits; if so it has been counted, unless this was a peek.
@@ -33,8 +37,10 @@ pub struct RateLimitDecision {
     /// What is left of it now.
     pub remaining: u32,
     /// How long until all of it is there again, if nothing else comes.
+    #[serde(with = "json::millis")]
     pub reset: Duration,
     /// When not allowed: how long until the request would fit, if nothing else comes.
+    #[serde(with = "json::optional_millis")]
     pub retry_after: Option<Duration>,
 }
 

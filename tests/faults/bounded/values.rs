@@ -90,7 +90,8 @@ pub(super) async fn windows(b: &MeteredQueue) -> TestResult {
     let keys = ["api:b", "api:r", "api:s", "api:l", "tag", "mark"];
     let args = ["t", "1", "200000", "1000", "0", "e", "head", "", "body"];
     b.script("kv/cache_store", &keys, &args).await?;
-    b.script("kv/cache_release", &["api:l"], &["t"]).await?;
+    b.script("kv/release", &["api:l"], &["t"]).await?;
+    b.script("kv/claim", &["claim"], &["owner", "1000"]).await?;
     loop {
         let reply = b
             .script(
