@@ -1,6 +1,6 @@
 --[[
   fixed_window: counts a request in its window, if it fits
-  A refused request is not counted. Every counted one renews the time to live, which also heals a
+  A refused request is not counted. Every counted one renews the time to live, which also repairs a
   counter that another client left without one.
   KEYS    1 counter of the window
   ARGV    1 limit   2 cost   3 time to live (ms)   4 peek: 1 to count nothing
@@ -10,7 +10,8 @@
 ]]
 local counter = KEYS[1]
 local limit, cost = tonumber(ARGV[1]), tonumber(ARGV[2])
-local used = tonumber(redis.call('GET', counter) or 0)
+-- Lua reads more as numbers, such as 'inf', than Redis counts with.
+local used = tonumber(string.match(redis.call('GET', counter) or '0', '^%-?%d+$'))
 if not used then
   return redis.error_reply('ERR the counter is not an integer')
 end

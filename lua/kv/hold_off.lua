@@ -1,5 +1,5 @@
 --[[
-  hold_off: keeps everybody away from a resource until a time
+  hold_off: postpones all use of a resource until a time
   A hold is never shortened: of several answers of the resource the latest time counts.
   KEYS    1 hold
   ARGV    1 until (ms)   2 time to live (ms)
@@ -8,8 +8,9 @@
   Uses    nothing
 ]]
 local hold = KEYS[1]
-local held = tonumber(redis.call('GET', hold) or 0)
-if not held then
+-- Lua reads more as numbers, such as 'inf', and rounds beyond 2^53.
+local held = tonumber(string.match(redis.call('GET', hold) or '0', '^%-?%d+$'))
+if not held or held > 2 ^ 53 then
   return redis.error_reply('ERR the hold is not an integer')
 end
 local asked = tonumber(ARGV[1])

@@ -12,6 +12,9 @@ local log = KEYS[1]
 local limit, cost = tonumber(ARGV[1]), tonumber(ARGV[2])
 local now, window = tonumber(ARGV[3]), tonumber(ARGV[4])
 local newest = tonumber(redis.call('ZRANGE', log, -1, -1, 'WITHSCORES')[2])
+if newest and newest > 2 ^ 53 then
+  return redis.error_reply('ERR the time of the newest entry is not an integer')
+end
 local at = math.max(now, newest or now)
 local gone = string.format('%.0f', at - window)
 local used = redis.call('ZCOUNT', log, '(' .. gone, '+inf')

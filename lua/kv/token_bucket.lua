@@ -21,6 +21,9 @@ if held then
     return redis.error_reply('ERR the bucket is not an integer and a time')
   end
   level, at = tonumber(taken), tonumber(since)
+  if level > 2 ^ 53 or at > 2 ^ 53 then
+    return redis.error_reply('ERR the level or the time of the bucket is not an integer below 2^53')
+  end
 end
 if now > at then
   level = math.max(level - (now - at) * refill, 0)

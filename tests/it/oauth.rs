@@ -297,6 +297,20 @@ async fn odd_input_is_refused() -> TestResult {
     Ok(())
 }
 
+/// Bytes that are no text do not open; the state is used up as any other that does not.
+#[tokio::test]
+async fn bytes_that_are_no_text_do_not_open() -> TestResult {
+    let (stage, states) = start().await?;
+    let issued = states.issue(BROWSER, None).await?;
+    let key = key_of(issued.state());
+    let odd: [&[u8]; 3] = [b"APPEND", key.as_bytes(), b"\xff"];
+    stage.server.cli(&odd).await?;
+    let taken = states.take(issued.state(), BROWSER).await;
+    assert!(matches!(taken, Err(StateError::Open(_))), "{taken:?}");
+    assert_eq!(stage.server.int(&["EXISTS", &key]).await?, 0);
+    Ok(())
+}
+
 /// What is shown for debugging has no secret.
 #[tokio::test]
 async fn debug_output_has_no_secret() -> TestResult {

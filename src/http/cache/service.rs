@@ -23,6 +23,7 @@ use super::rules::{self, CacheTags, Terms};
 use super::single_flight::{FlightResult, Joined, Leader};
 use super::stats::count;
 use crate::clock::{Timestamp, after};
+use crate::error::Error;
 use crate::http::body::{self, LayerBody};
 
 /// The first and the longest wait between two looks at what another process is making. A
@@ -252,6 +253,10 @@ impl Shared {
                 Err(error) => {
                     standing.reachable = false;
                     self.counters.failed("claim", &error);
+                    // The lock may have been taken all the same, or be taken when this arrives.
+                    if matches!(error, Error::Timeout(_) | Error::Indeterminate(_)) {
+                        self.remote.release(name);
+                    }
                 }
             }
         }

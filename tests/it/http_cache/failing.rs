@@ -40,6 +40,30 @@ async fn lock_is_given_up_when_storing_fails() -> TestResult {
     Ok(())
 }
 
+/// A lock that was taken after its caller had stopped waiting would make other processes wait for
+/// nothing.
+#[tokio::test]
+async fn lock_taken_too_late_is_given_up() -> TestResult {
+    let server = RedisServer::start().await?;
+    let proxy = Proxy::start(server.port()).await?;
+    let warm = App::start(&server.url(), patient(), numbered).await?;
+    warm.get("/warm").await?; // the scripts are known
+    let options = CacheOptions::default()
+        .deadline(Duration::from_millis(500))
+        .lease(Duration::from_secs(3_600));
+    let app = App::start(&proxy.url(), options, numbered).await?;
+    let late = proxy.add(Rule::delay_reply(Duration::from_secs(1), |c| c.is("EVALSHA")).nth(1));
+    assert_eq!(app.get("/x").await?.cache(), "miss");
+    assert_eq!(late.matched(), 1);
+    eventually(DEADLINE, async || {
+        let lock = server.int(&["EXISTS", "api:lock:GET:/x:anonymous"]).await;
+        lock.is_ok_and(|found| found == 0)
+    })
+    .await?;
+    assert_eq!(warm.get("/x").await?.cache(), "miss");
+    Ok(())
+}
+
 /// Whatever is wrong with Redis, requests are answered by the handler, never with an error.
 #[tokio::test]
 async fn broken_redis_is_a_miss() -> TestResult {
