@@ -1,5 +1,5 @@
 --[[
-  list_sessions: tells the sessions of one user, those that last longest first
+  list_sessions: lists the sessions of one user, those that end last first
   Drops from the index what has ended, in bounded steps.
   KEYS    1 index of the user
   ARGV    1 prefix of all session keys   2 now (ms)   3 most to look at

@@ -1,6 +1,6 @@
 --[[
-  reseal_session: seals the data of a session anew, and changes nothing else
-  The version stays, as the data does: whoever has loaded the session can still save it.
+  reseal_session: replaces the sealed data of a session, and changes nothing else
+  The version stays, as the data does: a request that has loaded the session can still save it.
   KEYS    1 session hash
   ARGV    1 data it must have   2 new data
   Returns 1, or 0 when it has other data

@@ -1,5 +1,5 @@
 --[[
-  swap: replaces a value that nobody has changed meanwhile, and keeps its time to live
+  swap: replaces a value that has not changed meanwhile, and keeps its time to live
   KEYS    1 value
   ARGV    1 value it must have   2 new value
   Returns 1, or 0 when it has another

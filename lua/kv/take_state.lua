@@ -1,6 +1,6 @@
 --[[
   take_state: takes an OAuth state, for the browser it was given to
-  Another browser leaves it where it is, so that nobody can use up somebody else's.
+  Another browser leaves it in place, so that no browser can use up the state of another.
   KEYS    1 state: "<binding>.<sealed>"
   ARGV    1 binding of the browser that asks
   Returns the sealed part; 0: there is none; 1: it is another browser's

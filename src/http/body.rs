@@ -109,7 +109,7 @@ impl<B: Body<Data = Bytes>> Body for LayerBody<B> {
 }
 
 /// Reads a body of at most `limit` bytes. One that is longer, fails or has trailers comes back
-/// as if nobody had read from it.
+/// as if nothing had been read from it.
 #[cfg(feature = "http-cache")]
 pub(super) async fn read<B>(body: B, limit: usize) -> Result<Bytes, LayerBody<B>>
 where

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// How many requests may be in flight at once, those past their limit included, so that a server
 /// that hangs does not collect more and more of them. Further callers wait for a permit, within the
 /// same limit.
-const ROOM: usize = 256;
+const IN_FLIGHT_MAX: usize = 256;
 
 /// A connection whose callers wait for a short time only.
 ///
@@ -24,7 +24,7 @@ const ROOM: usize = 256;
 pub(super) struct BoundedConnection {
     connection: Connection,
     limit: Duration,
-    room: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl BoundedConnection {
@@ -32,7 +32,7 @@ impl BoundedConnection {
         Self {
             connection,
             limit,
-            room: Arc::new(Semaphore::new(ROOM)),
+            permits: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
         }
     }
 
@@ -43,9 +43,9 @@ impl BoundedConnection {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let asked = async {
-            // Nobody closes it.
-            let room = Arc::clone(&self.room).acquire_owned().await;
-            let task = self.spawn(room.map_err(|_| Error::Closed)?, work);
+            // It is never closed.
+            let permit = Arc::clone(&self.permits).acquire_owned().await;
+            let task = self.spawn(permit.map_err(|_| Error::Closed)?, work);
             // Fails only when the runtime has ended.
             task.await
                 .map_err(|ended| Error::Indeterminate(ended.into()))?
@@ -60,14 +60,14 @@ impl BoundedConnection {
     where
         F: Future<Output = Result<()>> + Send + 'static,
     {
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
-            drop(self.spawn(room, work));
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            drop(self.spawn(permit, work));
         }
     }
 
     fn spawn<T, F>(
         &self,
-        room: OwnedSemaphorePermit,
+        permit: OwnedSemaphorePermit,
         work: impl FnOnce(Connection) -> F,
     ) -> JoinHandle<Result<T>>
     where
@@ -77,7 +77,7 @@ impl BoundedConnection {
         let work = work(self.connection.clone());
         self.connection.spawn(async move {
             let answer = work.await;
-            drop(room);
+            drop(permit);
             answer
         })
     }

@@ -5,9 +5,9 @@
 //! these types. Neither reads anything of a request but its head, and neither waits long for
 //! Redis: what a broken or slow server means is each layer's own choice.
 //!
-//! Who a request is from is told by a function of the caller, such as one that reads the
-//! verified session from the request's extensions. A header that clients can set themselves is
-//! no identity. Addresses are written as ids with [`escape_id`](crate::kv::escape_id).
+//! The user of a request is found by a function of the application, such as one that reads the
+//! verified session from the request's extensions. A header that clients can set themselves does
+//! not identify a user. Addresses are written as ids with [`escape_id`](crate::kv::escape_id).
 //!
 //! In axum, put the rate limit around the cache (add it later), so that a hit counts too and no
 //! stored response carries another request's limits.
@@ -32,5 +32,5 @@ pub use rate_limit::{OnFailure, RateLimitLayer, RateLimitService, RateLimitStats
 /// Reads something from the head of a request.
 type Extract<T> = Arc<dyn Fn(&Parts) -> T + Send + Sync>;
 
-/// The id of requests from nobody in particular.
+/// The user id of anonymous requests.
 const ANONYMOUS: &str = "anonymous";

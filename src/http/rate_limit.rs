@@ -23,7 +23,7 @@ use crate::client::Throttle;
 use crate::error::{Chain, Error};
 use crate::kv::{RateLimitDecision, RateLimiter};
 
-/// How long a request waits for its decision, unless told otherwise.
+/// How long a request waits for its decision by default.
 const DEADLINE: Duration = Duration::from_millis(100);
 
 /// What happens to a request that Redis gives no decision on, in time or at all.
@@ -99,8 +99,9 @@ struct Counters {
 }
 
 impl RateLimitLayer {
-    /// Limits requests under the name of an endpoint. Until told by
-    /// [`user`](Self::user), all of them count as one user's, `anonymous`.
+    /// Limits requests under the name of an endpoint. Without [`user`](Self::user), all of them
+    /// count as one user's, `anonymous`. An invalid endpoint is not an error here: its requests are
+    /// answered with 400.
     pub fn new(limiter: RateLimiter, endpoint: impl Into<String>, on_failure: OnFailure) -> Self {
         let endpoint = endpoint.into();
         Self {
@@ -113,14 +114,14 @@ impl RateLimitLayer {
         }
     }
 
-    /// Tells whom a request is from; those of `None` share the user `anonymous`.
+    /// Sets how the user of a request is found; requests of `None` share the user `anonymous`.
     #[must_use]
     pub fn user(mut self, user: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
         self.user = Arc::new(user);
         self
     }
 
-    /// Tells the endpoint of each request instead of one for all.
+    /// Sets how the endpoint of each request is found, instead of one for all.
     #[must_use]
     pub fn endpoint(mut self, endpoint: impl Fn(&Parts) -> String + Send + Sync + 'static) -> Self {
         self.endpoint = Arc::new(endpoint);
@@ -303,7 +304,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Whole seconds, rounded up: whoever waits that long has waited long enough.
+/// Whole seconds, rounded up: waiting that long is long enough.
 fn seconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis().div_ceil(1_000)).unwrap_or(u64::MAX)
 }

@@ -18,7 +18,7 @@ static RELEASE: Script = lua!("kv/release", uses: []);
 #[must_use = "only the owner of a claim may go on"]
 #[non_exhaustive]
 pub enum Claim {
-    /// Nobody had the claim; the caller has it now.
+    /// The claim was free; the caller has it now.
     Acquired,
     /// The caller had the claim already; its time to live starts again.
     Extended,

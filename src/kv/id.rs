@@ -31,9 +31,12 @@ pub(crate) fn check_id(field: &'static str, id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes any text as an id that the rate limits and the cache accept, such as an IPv6 address:
-/// what is not a letter, a digit or one of `_ - . @` becomes `%` and two hex digits. Different
-/// texts stay different.
+/// Escapes text to the characters of an id that the rate limits and the cache accept, such as an
+/// IPv6 address: each byte that is not a letter, a digit or one of `_ - . @` becomes `%` and two
+/// hex digits. Different texts stay different.
+///
+/// An id has at most 128 bytes: longer text, and text of more than 42 bytes that all need escaping,
+/// is still refused. Hash such text instead.
 ///
 /// # Examples
 /// ```

@@ -35,7 +35,7 @@ pub use vault::{Vault, VaultError};
 use crate::client::{Command, Connection, Health, Repeat, Reply};
 use crate::error::{Error, Result};
 
-/// How long a value lives when its writer does not say: 1 h.
+/// Time to live of values that are stored without one: 1 h.
 pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 
 /// The time to live of a key.
@@ -119,7 +119,7 @@ impl Kv {
         self.set_with_ttl(key, value, DEFAULT_TTL).await
     }
 
-    /// Stores a value as JSON for `ttl`, which is at least 1 ms.
+    /// Stores a value as JSON for `ttl`, from 1 ms.
     ///
     /// # Errors
     /// [`Error::Encode`] when it has no JSON form, [`Error::Invalid`] for the time.
@@ -148,7 +148,7 @@ impl Kv {
         self.store(key, value.as_bytes(), Some(DEFAULT_TTL)).await
     }
 
-    /// Stores text for `ttl`, which is at least 1 ms.
+    /// Stores text for `ttl`, from 1 ms.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the time.
@@ -156,8 +156,8 @@ impl Kv {
         self.store(key, value.as_bytes(), Some(ttl)).await
     }
 
-    /// Deletes a key; says whether it was there. After a lost connection the deletion is asked
-    /// for again, and then `false` can also mean that the first asking deleted it.
+    /// Deletes a key; returns whether it existed. After a lost reply the deletion is repeated, and
+    /// `false` can then also mean that the first one deleted it.
     ///
     /// # Errors
     /// Those of every request.
@@ -173,7 +173,7 @@ impl Kv {
         self.ask(key, Command::new("EXISTS").arg(key)).await?.flag()
     }
 
-    /// Tells how long a key has left.
+    /// Returns how long a key has left, in whole milliseconds.
     ///
     /// # Errors
     /// Those of every request.
@@ -186,11 +186,12 @@ impl Kv {
         })
     }
 
-    /// Adds 1 to a counter and returns it; a new counter starts at 0 and lives for ever.
+    /// Adds 1 to a counter and returns it. A new counter starts at 0 and never expires unless
+    /// [`Kv::expire`] says so.
     ///
     /// # Errors
     /// [`Error::Indeterminate`] when the connection is lost meanwhile, as counting twice would
-    /// be wrong; [`Error::Decode`] when the value is no counter.
+    /// be wrong; [`Error::Decode`] when the value is not a 64-bit integer.
     pub async fn incr(&self, key: &str) -> Result<i64> {
         self.count(key, "INCR").await
     }
@@ -203,7 +204,7 @@ impl Kv {
         self.count(key, "DECR").await
     }
 
-    /// Lets a key go after `ttl`; says whether the key exists.
+    /// Makes a key expire after `ttl`, from 1 ms; returns whether the key exists.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a time under 1 ms.
@@ -230,8 +231,8 @@ impl Kv {
         bytes.map(|bytes| from_utf8(key, bytes)).transpose()
     }
 
-    /// Stores one field of a hash as JSON; says whether the field is new. The time to live of
-    /// the key stays as it is: a new key lives for ever until [`Kv::expire`].
+    /// Stores one field of a hash as JSON; returns whether the field is new. The time to live of
+    /// the key does not change: a new key never expires unless [`Kv::expire`] says so.
     ///
     /// # Errors
     /// [`Error::Encode`] when it has no JSON form, [`Error::Decode`] when the key is no hash.
@@ -293,7 +294,7 @@ impl Kv {
         self.connection.call(command, Repeat::Once).await.map(drop)
     }
 
-    /// Asks the server for a sign of life and tells how it went, within `deadline`.
+    /// Pings the server, and returns within `deadline` whether and how fast it answered.
     pub async fn health(&self, deadline: Duration) -> Health {
         self.connection.health(deadline).await
     }
@@ -341,7 +342,7 @@ fn millis(ttl: Duration) -> Result<u64> {
         .ok_or_else(|| Error::invalid("ttl", "must be between 1 ms and 142,000 years"))
 }
 
-/// Turns the server's complaint about a key's type into what it means here.
+/// Converts the server's error about a key's type into a decode error.
 fn mismatch(key: &str, error: Error) -> Error {
     match error {
         Error::Server(text)

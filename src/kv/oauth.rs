@@ -22,10 +22,10 @@ use crate::vault::{AssociatedData, Keyring, OpenError};
 
 static TAKE: Script = lua!("kv/take_state", uses: []);
 
-/// How long a state can be taken, unless [`OAuthStates::ttl`] says otherwise: 10 min.
+/// Default of [`OAuthStates::ttl`]: a state can be taken for 10 min.
 pub const STATE_TTL: Duration = Duration::from_secs(600);
 
-/// Longest redirect target, in bytes, unless [`OAuthStates::max_redirect`] says otherwise.
+/// Default of [`OAuthStates::max_redirect`]: a redirect target is at most 2,048 bytes.
 pub const REDIRECT_MAX: usize = 2048;
 
 /// Longest text that a browser is known by, in bytes.
@@ -74,7 +74,7 @@ pub struct OAuthStates {
     max_redirect: usize,
 }
 
-/// Why a callback is refused. Whatever the reason, nobody gets logged in.
+/// Why a callback is refused. In every case the login must fail.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StateError {
@@ -154,8 +154,8 @@ impl OAuthStates {
     /// it is only kept.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when the browser is known by nothing, a text is too long, or the time
-    /// out of bounds.
+    /// [`Error::Invalid`] when `browser` is empty or over 4,096 bytes, `redirect` is too long, or
+    /// the time to live is out of bounds.
     pub async fn issue(&self, browser: &str, redirect: Option<&str>) -> Result<IssuedState> {
         check_browser(browser)?;
         if !(Duration::from_secs(1)..=TTL_MAX).contains(&self.ttl) {
@@ -213,7 +213,7 @@ impl OAuthStates {
         let sealed = match reply.bytes_or_int()? {
             // What is not UTF-8 does not open either.
             Ok(sealed) => String::from_utf8_lossy(&sealed).into_owned(),
-            // The server may have let it go a moment before this clock does.
+            // The server's key may have expired a moment before this clock says so.
             Err(0) if self.clock.now() >= issued + self.ttl => return Err(StateError::Expired),
             Err(0) => return Err(StateError::Used),
             Err(_) => return Err(StateError::Foreign),
@@ -232,7 +232,7 @@ impl OAuthStates {
         format!("oauth:{}:state:{state}", self.provider)
     }
 
-    /// What tokens are signed as: those of one provider are worth nothing at another.
+    /// What tokens are signed as: those of one provider are invalid at another.
     fn kind(&self) -> String {
         format!("oauth-state {}", self.provider)
     }
@@ -310,8 +310,8 @@ pub fn pkce_challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(digest(&SHA256, verifier.as_bytes()))
 }
 
-/// Ties a state to a browser. Equal browsers have different bindings, and finding out how much of
-/// a binding is right does not help anybody to find a browser's secret.
+/// Ties a state to a browser. Equal browsers have different bindings, and learning how much
+/// of a binding is right does not help to find a browser's secret.
 fn binding(state: &str, browser: &str) -> String {
     let mut hash = Context::new(&SHA256);
     hash.update(b"oxbull oauth binding v1\0");

@@ -7,8 +7,8 @@ use crate::error::Result;
 impl Kv {
     /// Publishes a message on a channel and returns how many subscribers of this server got it.
     ///
-    /// Messages are not stored: whoever is not subscribed at this moment never sees them. Channels
-    /// have no database number.
+    /// Messages are not stored: clients that are not subscribed at this moment never receive them.
+    /// Channels are the same in all databases of a server.
     ///
     /// # Errors
     /// [`Error::Indeterminate`](crate::Error::Indeterminate) when the connection is lost meanwhile,

@@ -10,7 +10,7 @@ use crate::client::{Repeat, Script, ScriptCall, lua};
 use crate::error::{Error, Result};
 use crate::vault::{AssociatedData, Keyring, OpenError};
 
-/// Puts a value sealed anew in the place of the old one.
+/// Replaces a value by one that was resealed.
 static SWAP: Script = lua!("kv/swap", uses: []);
 
 /// Tokens and other secrets, each sealed for the key that holds it. Cheap to clone.

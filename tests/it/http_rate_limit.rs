@@ -149,6 +149,32 @@ async fn without_redis_the_limit_fails_open_or_closed_as_chosen() -> TestResult 
     Ok(())
 }
 
+/// Callers that leave while Redis is silent leave no request behind that counts against later ones.
+#[tokio::test]
+async fn callers_that_leave_do_not_use_up_the_requests_in_flight() -> TestResult {
+    let server = RedisServer::start().await?;
+    let proxy = Proxy::start(server.port()).await?;
+    let (_client, limiter) = limiter(&proxy.url(), RateLimit::fixed_window(9, MINUTE)).await?;
+    let layer = RateLimitLayer::new(limiter, "x", OnFailure::Deny)
+        .deadline(DEADLINE)
+        .user(by_header);
+    let app = app(&layer);
+    proxy.half_open();
+    let mut calls = Vec::new();
+    for _ in 0..600 {
+        let mut call = Box::pin(ask(&app, "7"));
+        assert!(futures::poll!(&mut call).is_pending());
+        calls.push(call);
+    }
+    tokio::task::yield_now().await;
+    drop(calls);
+    proxy.pass().await?;
+    let answer = ask(&app, "8").await?;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(layer.stats().undecided, 0);
+    Ok(())
+}
+
 /// An id that could break a key is no way around the limit, whatever happens without Redis.
 #[tokio::test]
 async fn invalid_ids_are_refused_even_where_failures_pass() -> TestResult {

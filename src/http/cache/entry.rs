@@ -224,7 +224,7 @@ fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
-/// FNV-1a: tells an answer from the one stored after it, and need not withstand anybody.
+/// FNV-1a: distinguishes a body from the one stored after it. It need not resist attacks.
 fn digest(body: &[u8]) -> u64 {
     body.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    /// A handler may heed the second of two values: its response must not answer the first alone.
+    /// A handler may use the second of two values: its response must not answer the first alone.
     #[test]
     fn repeated_headers_count_as_a_whole() {
         let accept = http::header::ACCEPT;

@@ -25,15 +25,15 @@ use crate::kv::{Kv, check_id};
 ///   or `private` in `Cache-Control`, without `Expires` unless `max-age` says the same, and up to
 ///   a [size](CacheOptions::body_limit). A response with `Vary` answers requests with the same
 ///   headers. `Vary: *` is not stored.
-/// - Users never share entries. A request with credentials from nobody known passes by, and so
-///   does one with a body.
+/// - Users never share entries. A request with credentials but without a user bypasses the
+///   cache, and so does one with a body.
 /// - When an entry is missing, one request among all processes runs the handler and the others
 ///   wait for its response. When it cannot be shared, each runs the handler itself, and for the
 ///   next 10 s at once.
 /// - Redis is asked with a short [deadline](CacheOptions::deadline). Without an answer a
 ///   request is a miss, never an error.
 /// - Responses have `X-Cache` (`hit`, `miss`, `stale` or `bypass`), those from the cache `Age`.
-/// - `Cache-Control` of requests is ignored: otherwise anybody could run the handler at will.
+/// - `Cache-Control` of requests is ignored: otherwise any client could run the handler at will.
 ///
 /// A handler whose response depends on request headers must name them in `Vary`, as for any
 /// shared cache. All keys of an entry have to be on one server: on a cluster they would lie
@@ -96,8 +96,8 @@ impl CacheLayer {
     /// is safe. Any process with a layer on the same server can do it.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for a tag, and those of every request: whoever
-    /// invalidates must know that it happened.
+    /// [`Error::Invalid`](crate::Error::Invalid) for a tag, and those of every request: the
+    /// caller must know whether the invalidation happened.
     pub async fn invalidate(&self, tag: &str) -> Result<u64> {
         check_id("tag", tag)?;
         self.shared.remote.invalidate(tag).await

@@ -107,27 +107,27 @@ impl CacheOptions {
         self
     }
 
-    /// Tells whom a request is from. Each user has responses of their own; `None` is everybody
-    /// who is not known. A user whose id is not made of letters, digits and `_ - . @ %`, or is
+    /// Sets how the user of a request is found. Each user has responses of their own; `None` is an
+    /// anonymous request. A user whose id is not made of letters, digits and `_ - . @ %`, or is
     /// `anonymous`, is not served from the cache.
     ///
-    /// Read it from what has been verified: whoever can choose the id can read its responses.
+    /// Read it from what has been verified: a client that can choose the id can read its responses.
     #[must_use]
     pub fn user(mut self, user: impl Fn(&Parts) -> Option<String> + Send + Sync + 'static) -> Self {
         self.user = Arc::new(user);
         self
     }
 
-    /// Sets the request headers that say that a request is somebody's. With one of them and
-    /// without a [`user`](Self::user) it passes by the cache, as the handler may know more about
-    /// it than this layer. Leave out `Cookie` where cookies make no difference to any handler.
+    /// Sets the request headers that carry credentials. A request with one of them and without a
+    /// [`user`](Self::user) bypasses the cache, as the handler may know more about it than this
+    /// layer. Leave out `Cookie` where cookies make no difference to any handler.
     #[must_use]
     pub fn credentials(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.credentials = headers.into_iter().collect();
         self
     }
 
-    /// Tells the URL in a request's key. Needed in a router nested in another, which sees paths
+    /// Sets how the URL in a request's key is made. Needed in a router nested in another, which sees paths
     /// without their beginning (in axum: `OriginalUri` in the extensions), where the host makes
     /// a difference, and where the query carries secrets. Any difference in the query makes
     /// another entry: leave out what no handler reads, or callers can fill the server at will.

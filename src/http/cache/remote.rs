@@ -137,7 +137,7 @@ impl Remote {
             .int(self.lease)
     }
 
-    /// Gives up a lock; nobody waits for that.
+    /// Releases a lock without waiting for the reply.
     pub(super) fn release(&self, name: &str) {
         let call = release(&Keys::new(name).lock, &self.token);
         self.bounded

@@ -100,7 +100,7 @@ pub(super) struct Terms {
     pub(super) plain: bool,
 }
 
-/// Returns whether and how a response may be stored, as far as its head tells.
+/// Returns whether and how a response may be stored, as far as its head says.
 pub(super) fn terms(
     method: &Method,
     head: &response::Parts,
@@ -257,7 +257,7 @@ mod tests {
         assert!(entry(&options, Request::get("/x").header("cookie", "theme=dark")).is_some());
     }
 
-    /// What is for one reader only, or for nobody later, is not stored.
+    /// What is for one reader only, or must not be reused, is not stored.
     #[test]
     fn responses_that_are_not_stored() {
         let options = CacheOptions::default();

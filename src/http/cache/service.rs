@@ -1,4 +1,4 @@
-//! The way of one request through the cache.
+//! How one request is answered by the cache.
 
 use std::any::Any;
 use std::fmt;
@@ -75,7 +75,7 @@ where
         let inner = std::mem::replace(&mut self.inner, next);
         let shared = Arc::clone(&self.shared);
         let (head, body) = request.into_parts();
-        // The key says nothing of a body, which a handler may heed even with GET.
+        // The key does not cover a body, which a handler may read even with GET.
         let empty = body.is_end_stream() || body.size_hint().exact() == Some(0);
         let name = if empty {
             rules::entry_of(&head, &shared.options)
@@ -116,7 +116,7 @@ enum Failure<ResB: Body, E> {
 
 /// What is known before the handler runs.
 struct Standing {
-    /// The duty towards requests of this process that wait.
+    /// Held for the requests of this process that wait for the response.
     leader: Option<Leader>,
     /// Whether this process has the entry's lock.
     locked: bool,

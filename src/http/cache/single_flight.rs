@@ -123,7 +123,7 @@ impl Leader {
 
 impl Drop for Leader {
     fn drop(&mut self) {
-        // Before the sender goes, so that whoever it wakes finds the place free.
+        // Before the sender is dropped, so that the waiters that it wakes find the entry free.
         lock(&self.single_flight.in_flight).remove(&self.entry);
     }
 }

@@ -1,4 +1,4 @@
-//! Keeping everybody away from a resource that asked for it.
+//! Holds: a resource that must not be used until a time.
 
 use crate::client::{Command, Repeat, Script, ScriptCall, lua};
 use crate::clock::Timestamp;
@@ -12,13 +12,29 @@ static HOLD_OFF: Script = lua!("kv/hold_off", uses: []);
 const HOLD_MAX: i64 = 31 * 24 * 3_600_000;
 
 impl Kv {
-    /// Keeps everybody away from a resource until a time, such as an account of an API that
-    /// answered with `Retry-After`: all processes that ask [`Kv::held_until`] see it. A hold is
-    /// never shortened; returns the time in force, which may be a later one that was there.
+    /// Holds a resource until a time, such as an account of an API that answered with
+    /// `Retry-After`. All processes see the hold with [`Kv::held_until`]; nothing enforces it. A
+    /// hold is never shortened: returns the time in force, which may be a later one set before.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an id as in [`RateLimiter::take`](super::RateLimiter::take), and
-    /// for a time that has passed or is more than 31 days ahead.
+    /// for a time that has passed or is more than 31 days ahead; [`Error::Decode`] when the key
+    /// holds something else.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn run(client: oxbull::Client) -> oxbull::Result<()> {
+    /// use std::time::Duration;
+    ///
+    /// let kv = client.kv();
+    /// let retry_after = Duration::from_secs(120);
+    /// kv.hold_off("account-7", client.clock().now() + retry_after).await?;
+    /// if let Some(until) = kv.held_until("account-7").await? {
+    ///     println!("not before {until} (ms since 1970)");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn hold_off(&self, resource: &str, until: Timestamp) -> Result<Timestamp> {
         let key = hold_key(resource)?;
         let left = until
@@ -35,7 +51,7 @@ impl Kv {
         Ok(Timestamp::from_millis(held))
     }
 
-    /// Tells until when a resource must be left alone; `None` when it need not.
+    /// Returns until when a resource is held; `None` when it is not.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an id, [`Error::Decode`] when the key holds something else.
@@ -46,7 +62,7 @@ impl Kv {
         Ok(held.map(Timestamp::from_millis).filter(|held| *held > now))
     }
 
-    /// Ends a hold early; says whether there was one.
+    /// Ends a hold early; returns whether there was one.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an id.

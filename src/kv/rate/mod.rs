@@ -114,7 +114,7 @@ impl RateLimiter {
         self.decide(endpoint, user, cost, false).await
     }
 
-    /// Tells how one request would be decided, without counting it.
+    /// Decides on one request without counting it.
     ///
     /// # Errors
     /// As [`RateLimiter::take`].

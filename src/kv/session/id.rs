@@ -43,7 +43,8 @@ impl fmt::Display for UserId {
 }
 
 /// The id of a session, as Redis and logs may see it: the SHA-256 of the browser's secret as
-/// base64url. It names a session, to end it for instance, and lets nobody in.
+/// base64url. It names a session, to end it for instance, and does not
+/// authenticate anyone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Arc<str>);
 
@@ -79,7 +80,7 @@ impl fmt::Display for SessionId {
 /// give the cookie `__Host-`, `Secure`, `HttpOnly` and `SameSite=Lax`.
 ///
 /// Redis never sees the secret, only its hash: a dump or a `MONITOR` gives no login away. Hashing
-/// also makes the time that looking it up takes tell nothing about it.
+/// also keeps the time of a look-up independent of the secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionToken {
     text: String,
@@ -100,7 +101,7 @@ impl SessionToken {
         Ok(Self::new(secret, user))
     }
 
-    /// Makes a token that nobody can guess.
+    /// Generates a token with a random secret.
     pub(super) fn generate(user: UserId) -> Result<Self> {
         let secret: [u8; SECRET_LEN] = crate::vault::random()?;
         Ok(Self::new(&URL_SAFE_NO_PAD.encode(secret), user))

@@ -81,7 +81,7 @@ pub enum SessionError {
     /// The session has ended or was destroyed; nothing changed.
     #[error("the session has ended")]
     Gone,
-    /// Somebody else saved the session since it was loaded; nothing changed. Load it again.
+    /// Another request saved the session since it was loaded; nothing changed. Load it again.
     #[error("the session was changed meanwhile")]
     Conflict,
     /// The user has as many sessions as allowed; nothing changed.
@@ -105,7 +105,7 @@ pub struct Session<T> {
     data: T,
 }
 
-/// What can be told about a session without opening it, from [`Sessions::list`].
+/// What is known of a session without its data, from [`Sessions::list`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionInfo {
     id: SessionId,
@@ -120,10 +120,10 @@ impl Sessions {
         SessionsBuilder::new(client)
     }
 
-    /// Starts a session. The token goes to the browser; it cannot be had again.
+    /// Starts a session. The token goes to the browser; it cannot be read again later.
     ///
-    /// At login, destroy the session that the visitor had before, if any: an id that was known
-    /// before the login must not be worth anything after it.
+    /// At login, destroy the session that the visitor had before, if any: a token that was known
+    /// before the login must not be valid after it.
     ///
     /// # Errors
     /// [`SessionError::Full`] with [`WhenFull::Refuse`]; [`Error::Encode`] and [`Error::Invalid`]
@@ -147,9 +147,9 @@ impl Sessions {
         Ok((token, session))
     }
 
-    /// Reads a session; `None` when there is none, or it has ended. Its life does not get longer.
+    /// Reads a session; `None` when there is none, or it has ended. Reading does not extend it.
     ///
-    /// Data that was sealed with an older key is sealed anew with the active one.
+    /// Data that was sealed with an older key is resealed with the active one.
     ///
     /// # Errors
     /// [`SessionError::Open`] when the data does not open.
@@ -170,9 +170,9 @@ impl Sessions {
         }))
     }
 
-    /// Notes that the session is in use, so that it lives for another idle time, up to its
-    /// absolute end. Writes nothing when a use was noted a short time before
-    /// ([`SessionsBuilder::touch_every`]); says whether it wrote.
+    /// Records a use of the session, which extends it by the idle time, up to its absolute end.
+    /// Writes nothing when a use was recorded shortly before ([`SessionsBuilder::touch_every`]);
+    /// returns whether it wrote.
     ///
     /// # Errors
     /// [`SessionError::Gone`] when the session has ended.
@@ -191,11 +191,11 @@ impl Sessions {
 
     /// Stores the data that the session has now; counts as a use.
     ///
-    /// Of two who load and save at the same time, the second is told: a lost update could bring
-    /// back a permission that was just taken away. Retry from [`load`](Self::load).
+    /// Of two requests that load and save at the same time, the second gets an error: a lost
+    /// update could restore a permission that was just revoked. Retry from [`load`](Self::load).
     ///
     /// # Errors
-    /// [`SessionError::Conflict`] when somebody else saved it since it was loaded,
+    /// [`SessionError::Conflict`] when another request saved it since it was loaded,
     /// [`SessionError::Gone`] when it has ended; [`Error::Encode`] and [`Error::Invalid`] for the
     /// data.
     pub async fn save<T: Serialize>(&self, session: &mut Session<T>) -> Result<(), SessionError> {
@@ -208,11 +208,11 @@ impl Sessions {
         Ok(())
     }
 
-    /// Gives the session a new token and stores its data; the old token is worth nothing from that
-    /// moment on, and the absolute end stays. Do this whenever the session gains rights.
+    /// Gives the session a new token and stores its data. The old token is invalid at once; the
+    /// absolute end stays. Do this whenever the session gains rights.
     ///
-    /// There is no grace for requests that are on their way with the old token: it would also hold
-    /// for whoever stole it.
+    /// There is no grace period for requests already sent with the old token: a thief could use it
+    /// as well.
     ///
     /// # Errors
     /// As [`save`](Self::save).
@@ -233,8 +233,8 @@ impl Sessions {
         Ok(token)
     }
 
-    /// Ends a session; says whether it was there. After a lost connection `false` can also mean
-    /// that the first asking ended it.
+    /// Ends a session; returns whether it existed. After a lost reply the request is repeated, and
+    /// `false` can then also mean that the first one ended it.
     ///
     /// # Errors
     /// Those of every request.
@@ -242,7 +242,7 @@ impl Sessions {
         self.remove(&self.keys(user, id)).await
     }
 
-    /// Ends all sessions of a user and tells how many. A login that comes later stays.
+    /// Ends all sessions of a user and returns how many. Sessions created after it returns stay.
     ///
     /// # Errors
     /// Those of every request.
@@ -250,7 +250,7 @@ impl Sessions {
         self.remove_all(user, "").await
     }
 
-    /// Ends all sessions of a user but this one, and tells how many.
+    /// Ends all sessions of a user but this one, and returns how many.
     ///
     /// # Errors
     /// Those of every request.
@@ -259,7 +259,7 @@ impl Sessions {
         self.remove_all(&session.user, &keep.tail).await
     }
 
-    /// Tells the sessions of a user, those that last longest first.
+    /// Lists up to 1,000 sessions of a user, those that end last first.
     ///
     /// # Errors
     /// Those of every request.
@@ -278,7 +278,7 @@ impl<T> Session<T> {
         &self.user
     }
 
-    /// Returns its id, which lets nobody in.
+    /// Returns its id, which is not a secret.
     pub fn id(&self) -> &SessionId {
         &self.id
     }
@@ -288,7 +288,7 @@ impl<T> Session<T> {
         self.times.created
     }
 
-    /// Returns when its use was last noted.
+    /// Returns when a use was last recorded.
     pub fn touched(&self) -> Timestamp {
         self.times.touched
     }
@@ -330,7 +330,7 @@ impl<T> fmt::Debug for Session<T> {
 }
 
 impl SessionInfo {
-    /// Returns the id, which lets nobody in.
+    /// Returns the id, which is not a secret.
     pub fn id(&self) -> &SessionId {
         &self.id
     }
@@ -340,7 +340,7 @@ impl SessionInfo {
         self.created
     }
 
-    /// Returns when its use was last noted.
+    /// Returns when a use was last recorded.
     pub fn touched(&self) -> Timestamp {
         self.touched
     }

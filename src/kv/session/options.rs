@@ -11,23 +11,19 @@ use crate::error::{Error, Result};
 use crate::kv::check_id;
 use crate::vault::Keyring;
 
-/// How long a session lives without being used, unless [`SessionsBuilder::idle`] says otherwise:
-/// 30 min.
+/// Default of [`SessionsBuilder::idle`]: a session ends 30 min after its last use.
 pub const IDLE: Duration = Duration::from_secs(30 * 60);
 
-/// How long a session lives at most, unless [`SessionsBuilder::absolute`] says otherwise: 12 h.
+/// Default of [`SessionsBuilder::absolute`]: a session ends 12 h after its creation.
 pub const ABSOLUTE: Duration = Duration::from_secs(12 * 3600);
 
-/// How long a use of a session is not noted after another one, unless
-/// [`SessionsBuilder::touch_every`] says otherwise: 1 min.
+/// Default of [`SessionsBuilder::touch_every`]: a use is recorded at most once in 1 min.
 pub const TOUCH_EVERY: Duration = Duration::from_secs(60);
 
-/// Longest data of a session as JSON, in bytes, unless [`SessionsBuilder::max_data`] says
-/// otherwise: 16 KiB.
+/// Default of [`SessionsBuilder::max_data`]: the data of a session is at most 16 KiB of JSON.
 pub const DATA_MAX: usize = 16 << 10;
 
-/// Most sessions that a user has at a time, unless [`SessionsBuilder::max_per_user`] says
-/// otherwise.
+/// Default of [`SessionsBuilder::max_per_user`]: a user has at most 50 sessions at a time.
 pub const PER_USER: u32 = 50;
 
 /// Most sessions that any setting may allow a user: scripts look at all of them.
@@ -40,7 +36,7 @@ const LIFE_MAX: Duration = Duration::from_secs(3650 * 86_400);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// The session that would end first goes: the one that has not been used for longest.
+    /// The session that would end first is destroyed: usually the one unused for longest.
     #[default]
     DropOldest,
     /// The login is refused with [`SessionError::Full`](super::SessionError::Full).
@@ -92,7 +88,8 @@ impl SessionsBuilder {
         self
     }
 
-    /// Stores the data of sessions so that whoever reads Redis can read it.
+    /// Stores the data of sessions as plain JSON: anyone who can read Redis can read it, and anyone
+    /// who can write to Redis can forge sessions.
     pub fn unsealed(mut self) -> Self {
         self.protection = Some(Protection::Plain);
         self
@@ -104,20 +101,21 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets how long a session lives without being used. Default: [`IDLE`].
+    /// Sets after how much time without use a session ends, from 1 s to 10 years. Default: [`IDLE`].
     pub fn idle(mut self, idle: Duration) -> Self {
         self.idle = idle;
         self
     }
 
-    /// Sets how long a session lives however much it is used. Default: [`ABSOLUTE`].
+    /// Sets how long after its creation a session ends even when it is in use, from 1 s to 10
+    /// years. Default: [`ABSOLUTE`].
     pub fn absolute(mut self, absolute: Duration) -> Self {
         self.absolute = absolute;
         self
     }
 
-    /// Sets how long [`Sessions::touch`] writes nothing after a use was noted; zero notes each.
-    /// Default: [`TOUCH_EVERY`].
+    /// Sets how long [`Sessions::touch`] writes nothing after it recorded a use; zero records every
+    /// use. Must be shorter than [`idle`](Self::idle). Default: [`TOUCH_EVERY`].
     pub fn touch_every(mut self, interval: Duration) -> Self {
         self.touch_every = interval;
         self
@@ -146,15 +144,12 @@ impl SessionsBuilder {
     /// # Errors
     /// [`Error::Invalid`] when neither [`sealed_with`](Self::sealed_with) nor
     /// [`unsealed`](Self::unsealed) was chosen, the prefix would break a key, a time is not
-    /// between 1 s and 10 years, uses are noted too rarely for the idle time, or a user may have
-    /// more than 1,000 sessions.
+    /// between 1 s and 10 years, `touch_every` is not shorter than `idle`, or a user may have more
+    /// than 1,000 sessions.
     pub fn build(self) -> Result<Sessions> {
         check_id("prefix", &self.prefix)?;
         let protection = self.protection.ok_or_else(|| {
-            Error::invalid(
-                "keyring",
-                "is missing: sessions are sealed unless said otherwise",
-            )
+            Error::invalid("keyring", "is missing: choose sealed_with or unsealed")
         })?;
         for (field, time) in [("idle", self.idle), ("absolute", self.absolute)] {
             if !(Duration::from_secs(1)..=LIFE_MAX).contains(&time) {

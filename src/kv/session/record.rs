@@ -111,8 +111,8 @@ impl Sessions {
         }
     }
 
-    /// Returns the JSON that was stored. Plain data is no substitute for sealed data: whoever can
-    /// write to Redis could make up sessions.
+    /// Returns the JSON that was stored. Plain data is not accepted in place of sealed data:
+    /// otherwise any client that can write to Redis could forge sessions.
     pub(super) fn reveal(&self, keys: &Keys, text: &str) -> Result<Vec<u8>, OpenError> {
         match &self.settings.protection {
             Protection::Sealed(keyring) => keyring.open(&keys.associated_data(), text),

@@ -81,7 +81,7 @@ impl Sessions {
         }
     }
 
-    /// Reads a session, and seals it anew where its key is an old one.
+    /// Reads a session, and reseals it when it was sealed with an old key.
     pub(super) async fn fetch<T: DeserializeOwned>(
         &self,
         keys: &Keys,
@@ -219,7 +219,7 @@ impl Sessions {
         }
     }
 
-    /// Tells the sessions of a user.
+    /// Lists the sessions of a user.
     pub(super) async fn listed(&self, user: &UserId) -> Result<Vec<SessionInfo>, SessionError> {
         let prefix = format!("{}:", self.settings.prefix);
         let index = format!("{prefix}{user}");

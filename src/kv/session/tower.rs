@@ -47,7 +47,7 @@ impl SessionStore {
         }
     }
 
-    /// Names the field of a session's data that tells its user, as text that is a [`UserId`].
+    /// Names the field of a session's data that has its user, as text that is a [`UserId`].
     #[must_use]
     pub fn user_field(mut self, field: impl Into<String>) -> Self {
         self.user_field = Some(field.into());
@@ -59,7 +59,7 @@ impl SessionStore {
         &self.sessions
     }
 
-    /// Ends a session by an id that [`Sessions::list`] told; says whether it was there.
+    /// Ends a session by an id from [`Sessions::list`]; returns whether it existed.
     ///
     /// # Errors
     /// Those of every request.
@@ -77,9 +77,9 @@ impl SessionStore {
         let user = match user {
             None | Some(serde_json::Value::Null) => None,
             Some(user) => {
-                let user = user.as_str().ok_or_else(|| {
-                    StoreError::Encode("the field that tells the user is no text".to_owned())
-                })?;
+                let user = user
+                    .as_str()
+                    .ok_or_else(|| StoreError::Encode("the user field is not text".to_owned()))?;
                 Some(UserId::new(user).map_err(|error| StoreError::Encode(error.to_string()))?)
             }
         };
@@ -102,14 +102,17 @@ impl tower_sessions_core::SessionStore for SessionStore {
         }
         let keys = self.keys_of(record)?;
         let body = Body::of(times, &record.data).map_err(SessionError::from);
-        let put = self.sessions.put(&keys, &body.map_err(told)?, times).await;
-        put.map(drop).map_err(told)
+        let put = self
+            .sessions
+            .put(&keys, &body.map_err(store_error)?, times)
+            .await;
+        put.map(drop).map_err(store_error)
     }
 
     async fn save(&self, record: &Record) -> StoreResult<()> {
         let keys = self.keys_of(record)?;
         let stored = self.sessions.fetch::<serde::de::IgnoredAny>(&keys).await;
-        let Some(Loaded { times, .. }) = stored.map_err(told)? else {
+        let Some(Loaded { times, .. }) = stored.map_err(store_error)? else {
             return Ok(());
         };
         let now = self.sessions.clock.now();
@@ -121,13 +124,18 @@ impl tower_sessions_core::SessionStore for SessionStore {
             record.expiry_date,
         );
         if times.ends <= now {
-            return self.sessions.remove(&keys).await.map(drop).map_err(told);
+            return self
+                .sessions
+                .remove(&keys)
+                .await
+                .map(drop)
+                .map_err(store_error);
         }
         let body = Body::of(times, &record.data).map_err(SessionError::from);
-        let body = body.map_err(told)?;
+        let body = body.map_err(store_error)?;
         match self.sessions.replace(&keys, &body, None, times).await {
             Ok(_) | Err(SessionError::Gone) => Ok(()),
-            Err(error) => Err(told(error)),
+            Err(error) => Err(store_error(error)),
         }
     }
 
@@ -136,7 +144,7 @@ impl tower_sessions_core::SessionStore for SessionStore {
         let loaded = self
             .sessions
             .fetch::<HashMap<String, serde_json::Value>>(&keys);
-        let loaded = loaded.await.map_err(told)?;
+        let loaded = loaded.await.map_err(store_error)?;
         Ok(loaded.map(|loaded| Record {
             id: *id,
             data: loaded.data,
@@ -145,7 +153,7 @@ impl tower_sessions_core::SessionStore for SessionStore {
     }
 
     async fn delete(&self, id: &Id) -> StoreResult<()> {
-        self.end(&hashed(*id)).await.map(drop).map_err(told)
+        self.end(&hashed(*id)).await.map(drop).map_err(store_error)
     }
 }
 
@@ -169,7 +177,7 @@ fn date(at: Timestamp) -> OffsetDateTime {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-fn told(error: SessionError) -> StoreError {
+fn store_error(error: SessionError) -> StoreError {
     match error {
         SessionError::Open(error) => StoreError::Decode(error.to_string()),
         SessionError::Request(error @ crate::Error::Decode { .. }) => {

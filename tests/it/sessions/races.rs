@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oxbull::kv::session::SessionError;
 use oxbull::{Client, ClientConfig};
-use oxbull_testkit::{Proxy, RedisServer, Rule, TestResult};
+use oxbull_testkit::{DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 use serde_json::{Value, json};
 
 use super::{is_in, key_of, sealed, start, user};
@@ -146,6 +146,31 @@ async fn lost_answers_change_nothing_twice() -> TestResult {
     assert_eq!(session.data(), &json!(1));
     sessions.save(&mut session).await?;
     assert_eq!(sessions.list(&user("8")).await?.len(), 1);
+    Ok(())
+}
+
+/// A server that restarts without its data has ended every session: none comes back by a save.
+#[tokio::test]
+async fn sessions_lost_in_a_restart_stay_gone() -> TestResult {
+    let (fixture, sessions) = start().await?;
+    let (token, mut session) = sessions.create(&user("7"), json!(1)).await?;
+    fixture.server.kill_hard();
+    fixture.server.restart().await?;
+    eventually(DEADLINE, async || {
+        matches!(sessions.load::<Value>(&token).await, Ok(None))
+    })
+    .await?;
+    fixture.client.clock().advance(Duration::from_secs(2 * 60));
+    for error in [
+        sessions.touch(&mut session).await.err(),
+        sessions.save(&mut session).await.err(),
+        sessions.rotate(&mut session).await.err(),
+    ] {
+        assert!(matches!(error, Some(SessionError::Gone)), "{error:?}");
+    }
+    assert_eq!(fixture.server.int(&["DBSIZE"]).await?, 0);
+    let (token, _) = sessions.create(&user("7"), json!(2)).await?;
+    assert!(is_in(&sessions, &token).await?);
     Ok(())
 }
 
