@@ -66,6 +66,12 @@ pub enum Effect {
         /// The API's subcode.
         #[serde(default)]
         subcode: Option<i64>,
+        /// The API's text, when it is to be a certain one.
+        #[serde(default)]
+        text: Option<String>,
+        /// What the API would tell the user.
+        #[serde(default)]
+        user_message: Option<String>,
     },
     /// It is refused as over the account's rate, with the usual headers and a `Retry-After` of
     /// this many seconds.
@@ -99,6 +105,8 @@ impl Fault {
             status,
             code,
             subcode: None,
+            text: None,
+            user_message: None,
         })
     }
 
@@ -138,6 +146,24 @@ impl Fault {
     pub fn subcode(mut self, value: i64) -> Self {
         if let Effect::Error { subcode, .. } = &mut self.effect {
             *subcode = Some(value);
+        }
+        self
+    }
+
+    /// Sets the text of an error.
+    #[must_use]
+    pub fn text(mut self, value: &str) -> Self {
+        if let Effect::Error { text, .. } = &mut self.effect {
+            *text = Some(value.to_owned());
+        }
+        self
+    }
+
+    /// Sets what an error would tell the user (`error_user_msg`).
+    #[must_use]
+    pub fn user_message(mut self, value: &str) -> Self {
+        if let Effect::Error { user_message, .. } = &mut self.effect {
+            *user_message = Some(value.to_owned());
         }
         self
     }

@@ -19,6 +19,7 @@
 //! |---|---|---|
 //! | a token works for its own account; any other, and one of the other login's host, is answered 190 "Cannot parse access token" | [`Simulator::add_token`], [`Simulator::revoke_tokens`] | Meta's webhooks set-up page, 20 Oct 2026; public reports |
 //! | `GET /refresh_access_token` gives another token for 60 days, and the old one stays right | [`Simulator::add_token`] | Meta's page on Instagram Login, by the copy of Oct 2026 |
+//! | errors have a text of their own and one for users (`error_user_msg`) | [`Fault::text`], [`Fault::user_message`] | Instagram Platform, Error Codes (2 Jun 2026) |
 //!
 //! ```
 //! use oxbull_instagram_simulator::{Fault, Operation, Simulator, SimulatorOptions};

@@ -14,6 +14,17 @@ const APPLICATION_USAGE: &str = "x-app-usage";
 
 /// An error in the API's shape; `text` is for people.
 pub(super) fn error(status: u16, code: i64, subcode: Option<i64>, text: &str) -> Response {
+    error_with(status, code, subcode, text, None)
+}
+
+/// The same with what users are to be told.
+pub(super) fn error_with(
+    status: u16,
+    code: i64,
+    subcode: Option<i64>,
+    text: &str,
+    user_message: Option<&str>,
+) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let mut error = json!({
         "message": text,
@@ -23,6 +34,9 @@ pub(super) fn error(status: u16, code: i64, subcode: Option<i64>, text: &str) ->
     });
     if let (Some(subcode), Some(fields)) = (subcode, error.as_object_mut()) {
         fields.insert("error_subcode".to_owned(), subcode.into());
+    }
+    if let (Some(told), Some(fields)) = (user_message, error.as_object_mut()) {
+        fields.insert("error_user_msg".to_owned(), told.into());
     }
     (status, Json(json!({ "error": error }))).into_response()
 }

@@ -156,9 +156,13 @@ impl Simulation {
                 status,
                 code,
                 subcode,
+                text,
+                user_message,
             }) => {
                 state.counters.refused += 1;
-                return Err(replies::error(status, code, subcode, "failed on request").into());
+                let text = text.as_deref().unwrap_or("failed on request");
+                let told = user_message.as_deref();
+                return Err(replies::error_with(status, code, subcode, text, told).into());
             }
             Some(Effect::RateLimit(seconds)) => {
                 state.counters.refused += 1;

@@ -410,18 +410,28 @@ pub(super) fn sort_container(subcode: Option<i64>) -> Failure {
 
 /// What to do at a stage about an answer that was sorted as `failure`.
 pub(super) fn decide(code: i64, subcode: Option<i64>, failure: Failure, stage: Stage) -> Decision {
-    match row(code, subcode) {
-        Some(row) if row.decision.failure(limit_wait(failure)) == failure => row.at(stage),
-        // The API's own word or the status has decided.
-        _ => Decision::of(failure).at(stage),
+    match row_of(code, subcode, failure) {
+        Some(row) => row.at(stage),
+        None => Decision::of(failure).at(stage),
     }
 }
 
-fn limit_wait(failure: Failure) -> Option<Duration> {
-    match failure {
-        Failure::RateLimited { wait, .. } => wait,
+/// What helps after an answer that was sorted as `failure`, if the failure is final.
+pub(super) fn remedy(code: i64, subcode: Option<i64>, failure: Failure) -> Option<Remedy> {
+    let row = row_of(code, subcode, failure).map(|row| row.decision);
+    match row.unwrap_or_else(|| Decision::of(failure)) {
+        Final(remedy) => Some(remedy),
         _ => None,
     }
+}
+
+/// The row that has decided, unless it was the status or the API's own word.
+fn row_of(code: i64, subcode: Option<i64>, failure: Failure) -> Option<&'static Row> {
+    let wait = match failure {
+        Failure::RateLimited { wait, .. } => wait,
+        _ => None,
+    };
+    row(code, subcode).filter(|row| row.decision.failure(wait) == failure)
 }
 
 /// The decision table in Markdown, as docs/graph-errors.md shows it.

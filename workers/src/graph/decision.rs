@@ -116,6 +116,12 @@ impl Remedy {
     }
 }
 
+impl fmt::Display for Remedy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.advice())
+    }
+}
+
 impl Decision {
     /// The failure of a request of which no stage is known; `wait` is what the API asked for.
     pub(super) fn failure(self, wait: Option<Duration>) -> Failure {

@@ -7,8 +7,8 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::AccessToken;
-use super::codes::{decide, sort, sort_container};
-use super::{Decision, Stage};
+use super::codes::{decide, remedy, sort, sort_container};
+use super::{Decision, Remedy, Stage};
 
 /// A request that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,24 @@ impl GraphError {
             Self::Declined(error) => error.decision(stage),
             error => Decision::of(error.failure()).at(stage),
         }
+    }
+
+    /// What helps, where the failure is final.
+    pub fn remedy(&self) -> Option<Remedy> {
+        match self {
+            Self::Declined(error) => error.remedy(),
+            _ => None,
+        }
+    }
+
+    /// Whether the owner's permission for what was asked for is missing. Too few viewers to count are refused
+    /// with the same code.
+    pub fn is_missing_permission(&self) -> bool {
+        matches!(
+            self,
+            Self::Declined(error) if error.failure == Failure::MissingPermission
+                && !error.message.to_ascii_lowercase().contains("not enough viewers")
+        )
     }
 
     /// Whether the requested object does not exist (any more).
@@ -109,6 +127,13 @@ pub enum Failure {
     Transient,
     /// An error that the API does not document: handled as transient, final in the last attempt.
     Unclassified,
+}
+
+impl Failure {
+    /// Whether only the account's owner can help, by connecting it again.
+    pub fn needs_reconnection(self) -> bool {
+        matches!(self, Self::ExpiredToken | Self::MissingPermission)
+    }
 }
 
 /// Whose requests a rate limit counts.
@@ -238,6 +263,11 @@ impl ApiError {
     /// What to do about it where it came at this stage.
     pub fn decision(&self, stage: Stage) -> Decision {
         decide(self.code, self.subcode, self.failure, stage)
+    }
+
+    /// What helps, where the failure is final.
+    pub fn remedy(&self) -> Option<Remedy> {
+        remedy(self.code, self.subcode, self.failure)
     }
 }
 

@@ -40,7 +40,7 @@ mod usage;
 pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
 pub use codes::decision_table;
 pub use cooldowns::Cooldowns;
-pub(crate) use cooldowns::{DEFAULT_COOLDOWN, SHORTEST_COOLDOWN};
+pub(crate) use cooldowns::{BLOCK_PAUSE, DEFAULT_COOLDOWN, SHORTEST_COOLDOWN};
 pub use decision::{Decision, Pause, Remedy, Stage};
 pub use error::{ApiError, Failure, GraphError, LimitScope};
 pub use ids::{AccountId, ContainerId, InvalidId, MediaId};

@@ -44,3 +44,44 @@ async fn hold_of_the_application_holds_all() -> TestResult {
     redis.client.close().await;
     Ok(())
 }
+
+/// Requests that were under way when the account was blocked are refused as well. They are one block, whoever
+/// of the workers made them.
+#[tokio::test]
+async fn one_block_counts_once_for_all_whom_it_refuses() -> TestResult {
+    let redis = RedisFixture::start().await?;
+    let cooldowns = Cooldowns::new(redis.client.clone());
+    let (account, other) = (AccountId::new("178")?, AccountId::new("179")?);
+    let longest = |pauses: Vec<Duration>| pauses.into_iter().max().unwrap_or_default();
+    for minutes in [15, 30, 60, 120, 120] {
+        let refused = (0..20).map(|_| cooldowns.begin_block(&account));
+        let pauses = futures::future::try_join_all(refused).await?;
+        assert_eq!(longest(pauses), Duration::from_secs(minutes * 60));
+        assert!(cooldowns.remaining(&account).await? > Duration::from_secs(minutes * 59));
+        assert!(cooldowns.end(LimitScope::Account, &account).await?);
+    }
+    assert_eq!(cooldowns.remaining(&other).await?, Duration::ZERO);
+    let first = cooldowns.begin_block(&other).await?;
+    assert_eq!(first, Duration::from_secs(15 * 60));
+    redis.client.close().await;
+    Ok(())
+}
+
+/// A worker that dies once the account is left alone has not counted: the next pause is as long, never
+/// shorter, and nobody asks before it is over.
+#[tokio::test]
+async fn block_that_was_not_counted_still_holds() -> TestResult {
+    let redis = RedisFixture::start().await?;
+    let cooldowns = Cooldowns::new(redis.client.clone());
+    let account = AccountId::new("178")?;
+    let quarter = Duration::from_secs(15 * 60);
+    cooldowns
+        .begin(LimitScope::Account, &account, quarter)
+        .await?;
+    let left = cooldowns.begin_block(&account).await?;
+    assert!(left <= quarter && left > quarter / 2);
+    assert!(cooldowns.end(LimitScope::Account, &account).await?);
+    assert_eq!(cooldowns.begin_block(&account).await?, quarter);
+    redis.client.close().await;
+    Ok(())
+}

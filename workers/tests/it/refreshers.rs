@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use oxbull::{JobState, Queue, RateLimitState, Worker};
-use oxbull_instagram_simulator::{Fault, Moment, Simulator, SimulatorOptions};
+use oxbull_instagram_simulator::{Fault, Moment, Operation, Simulator, SimulatorOptions};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use oxbull_workers::graph::Cooldowns;
 use oxbull_workers::graph::{AccountId, LimitScope};
@@ -221,6 +221,105 @@ async fn expired_token_fails_at_once_and_is_told_once() -> TestResult {
         reaches(&queue, &id, end).await?;
     }
     assert_eq!(subscriber.wait_for("ada", 2).await?.len(), 2);
+    redis.end(worker).await;
+    Ok(())
+}
+
+/// A revoked permission is told like an expired token: once, whichever code says it.
+#[tokio::test]
+async fn analytics_without_permission_tells_its_owner_once() -> TestResult {
+    let redis = RedisFixture::start().await?;
+    let simulator = Simulator::start(SimulatorOptions::new()).await?;
+    let subscriber = Subscriber::open(&redis.server).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
+    let data = account("revoked").user("ada");
+    for code in [10, 200] {
+        simulator.disarm();
+        simulator.arm(Fault::error(403, code));
+        let id = queue.add_with("refresh", &data, options()).await?.id;
+        let job = reaches(&queue, &id, JobState::Failed).await?;
+        assert_eq!(job.attempts_made, 1);
+        let reason = job.failed_reason.unwrap();
+        let remedy = "reconnect the account and grant all permissions";
+        assert!(reason.ends_with(remedy), "{reason}");
+    }
+    let told = subscriber.wait_for("ada", 1).await?;
+    let AccountNotice::Reconnect { account_id, .. } = serde_json::from_value(told[0].clone())?;
+    assert_eq!(account_id, "revoked");
+
+    // Granted again, and revoked again: that is news.
+    simulator.disarm();
+    let id = queue.add_with("refresh", &data, options()).await?.id;
+    reaches(&queue, &id, JobState::Completed).await?;
+    assert_eq!(subscriber.notices("ada").len(), 1);
+    simulator.arm(Fault::error(403, 10));
+    let id = queue.add_with("refresh", &data, options()).await?.id;
+    reaches(&queue, &id, JobState::Failed).await?;
+    assert_eq!(subscriber.wait_for("ada", 2).await?.len(), 2);
+    redis.end(worker).await;
+    Ok(())
+}
+
+/// An account may be read and its insights not: what there is is kept, and the owner is told once instead of
+/// finding nothing but nulls each night.
+#[tokio::test]
+async fn insights_without_permission_are_told_once_beside_the_rest() -> TestResult {
+    let redis = RedisFixture::start().await?;
+    let simulator = Simulator::start(SimulatorOptions::new().older_posts(2)).await?;
+    let subscriber = Subscriber::open(&redis.server).await?;
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
+    let data = account("basic").user("ada");
+    for operation in [Operation::Overview, Operation::Insights] {
+        simulator.arm(Fault::error(403, 10).on(operation));
+    }
+    for _ in 0..2 {
+        let id = queue.add_with("refresh", &data, options()).await?.id;
+        let job = reaches(&queue, &id, JobState::Completed).await?;
+        let overview: Overview = job.return_value()?.unwrap();
+        assert!(overview.followers.is_some() && overview.reach.is_none());
+        assert!(overview.permission_missing);
+        assert_eq!(cached(&redis, &data).await?, Some(overview));
+    }
+    let told = subscriber.wait_for("ada", 1).await?;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["type"], "account.reconnect");
+
+    // Few viewers are no reason to connect again.
+    simulator.disarm();
+    let few = "(#10) Not enough viewers for the media to show insights";
+    for operation in [Operation::Overview, Operation::Insights] {
+        simulator.arm(Fault::error(400, 10).text(few).on(operation));
+    }
+    let data = account("young").user("bob");
+    let id = queue.add_with("refresh", &data, options()).await?.id;
+    let job = reaches(&queue, &id, JobState::Completed).await?;
+    let overview: Overview = job.return_value()?.unwrap();
+    assert!(overview.reach.is_none() && !overview.permission_missing);
+    assert!(subscriber.notices("bob").is_empty());
+    redis.end(worker).await;
+    Ok(())
+}
+
+/// A block by a policy puts refreshes off as it does posts: the worker asks once, then leaves the account alone.
+#[tokio::test]
+async fn blocked_account_is_left_alone() -> TestResult {
+    let redis = RedisFixture::start().await?;
+    let simulator = Simulator::start(SimulatorOptions::new()).await?;
+    simulator.arm(Fault::error(400, 368).account("blocked"));
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
+    let cooldowns = Cooldowns::new(redis.client.clone());
+    let id = queue.add("refresh", &account("blocked")).await?.id;
+    for minutes in [15, 30] {
+        let job = reaches(&queue, &id, JobState::Delayed).await?;
+        assert_eq!(job.attempts_made, 0);
+        assert_eq!(job.delay, Duration::from_secs(minutes * 60));
+        let account = AccountId::new("blocked")?;
+        assert!(cooldowns.end(LimitScope::Account, &account).await?);
+        queue.promote(&id).await?;
+    }
     redis.end(worker).await;
     Ok(())
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use oxbull::{
-    Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention, Timestamp,
+    Backoff, BoxError, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention, Timestamp,
 };
 use serde_json::json;
 
 use super::reaction::Reaction;
 use super::{AccountNotice, AnalyticsRefresh, Overview, QUEUE, Reader, RefreshError};
-use crate::graph::{Failure, SHORTEST_COOLDOWN, TokenError, wait_for_token};
+use crate::graph::{Remedy, SHORTEST_COOLDOWN, TokenError, wait_for_token};
 use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
 
@@ -44,8 +44,8 @@ pub struct Refresher {
 /// Why a refresh failed for good, where the API's own text is not enough.
 #[derive(Debug, thiserror::Error)]
 enum Stop {
-    #[error("{0}; reconnect the account")]
-    Reconnect(RefreshError),
+    #[error("{0}; {1}")]
+    Reconnect(RefreshError, &'static str),
     /// Nothing that the account's owner can repair.
     #[error(transparent)]
     UnusableToken(RefreshError),
@@ -96,8 +96,23 @@ impl Attempt<'_> {
             }
             Err(error) => return Err(JobError::retry(error)),
         }
-        self.is_connected().await;
+        if overview.permission_missing {
+            self.lacks_permission().await;
+        } else {
+            self.is_connected().await;
+        }
         Ok(Outcome::Done(overview))
+    }
+
+    /// The numbers that there are were read, so the job has not failed; the next one tells the owner where
+    /// this one cannot.
+    async fn lacks_permission(&self) {
+        let remedy = Remedy::GrantPermission.advice();
+        let reason = format!("the permission to read insights is missing; {remedy}");
+        if let Err(error) = self.notify_owner(reason).await {
+            let account = &self.job.data().account_id;
+            tracing::warn!(%error, %account, "insights are missing, but the user was not notified");
+        }
     }
 
     /// An account that works may need its owner again some day.
@@ -123,7 +138,7 @@ impl Attempt<'_> {
         let failure = error.failure();
         let limit = self.context.state().postpone_max;
         match Reaction::from(failure) {
-            _ if failure == Failure::ExpiredToken => self.reconnect(error).await,
+            _ if failure.needs_reconnection() => self.reconnect(error).await,
             Reaction::Postpone(_) if self.now().since(self.due()) >= limit => {
                 Err(JobError::fatal(Stop::PostponedTooLong(limit)))
             }
@@ -172,24 +187,36 @@ impl Attempt<'_> {
     /// Fails at once, since only the account's owner can repair this, who is notified once a week until the
     /// account can be read again.
     async fn reconnect(&self, error: RefreshError) -> JobResult<Overview> {
-        let stop = Stop::Reconnect(error);
-        let data = self.job.data();
-        if let Some(user) = &data.user_id {
-            let notice = AccountNotice::Reconnect {
-                account_id: data.account_id.to_string(),
-                reason: stop.to_string(),
-                at: self.now().as_millis(),
-            };
-            let notifier = Notifier::new(self.context.client().clone());
-            if let Err(error) = notifier.notify_once(&self.claim(), user, &notice).await {
-                let ended = redis_failure(error);
-                if ended.is_postponed() {
-                    return Err(ended);
-                }
-                tracing::warn!(error = %ended, account = %data.account_id, "failed, but the user was not notified");
+        let remedy = match &error {
+            RefreshError::Graph(error) => error.remedy(),
+            _ => None,
+        };
+        let stop = Stop::Reconnect(error, remedy.unwrap_or(Remedy::Reconnect).advice());
+        if let Err(error) = self.notify_owner(stop.to_string()).await {
+            let ended = redis_failure(error);
+            if ended.is_postponed() {
+                return Err(ended);
             }
+            let account = &self.job.data().account_id;
+            tracing::warn!(error = %ended, %account, "failed, but the user was not notified");
         }
         Err(JobError::fatal(stop))
+    }
+
+    /// Notifies the account's owner, if the job names one, once a week until the account can be read again.
+    async fn notify_owner(&self, reason: String) -> Result<(), BoxError> {
+        let data = self.job.data();
+        let Some(user) = &data.user_id else {
+            return Ok(());
+        };
+        let notice = AccountNotice::Reconnect {
+            account_id: data.account_id.to_string(),
+            reason,
+            at: self.now().as_millis(),
+        };
+        let notifier = Notifier::new(self.context.client().clone());
+        let notified = notifier.notify_once(&self.claim(), user, &notice).await;
+        notified.map(drop)
     }
 
     fn now(&self) -> Timestamp {

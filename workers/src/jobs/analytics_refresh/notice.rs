@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(tag = "type")]
 pub enum AccountNotice {
-    /// The account has to be connected again: its access has expired or was revoked.
+    /// The account has to be connected again: its access has expired, or it or a
+    /// permission was revoked.
     #[serde(rename = "account.reconnect", rename_all = "camelCase")]
     Reconnect {
         /// The account.

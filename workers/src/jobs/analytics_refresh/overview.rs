@@ -44,6 +44,10 @@ pub struct Overview {
     /// Whether a number is missing, here or of a post.
     #[serde(default)]
     pub partial: bool,
+    /// Whether insights are missing because the account's owner has not granted the permission for
+    /// them, or has revoked it: connecting the account again helps.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub permission_missing: bool,
     /// When the numbers were read, milliseconds since 1970.
     pub fetched_at: i64,
 }
@@ -141,6 +145,7 @@ impl Overview {
             insights,
             posts,
             posts_complete,
+            permission_missing,
         } = gathered;
         let (reach, views) = (insights.value("reach"), insights.value("views"));
         let profile_views = insights.value("profile_views");
@@ -166,6 +171,7 @@ impl Overview {
             partial: !missing.is_empty() || media.iter().any(|post| !post.missing.is_empty()),
             media,
             missing,
+            permission_missing,
             fetched_at,
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oxbull::{BoxError, JobError, JobResult, Outcome};
 
-use crate::graph::{DEFAULT_COOLDOWN, Failure, LimitScope, SHORTEST_COOLDOWN};
+use crate::graph::{BLOCK_PAUSE, DEFAULT_COOLDOWN, Failure, LimitScope, SHORTEST_COOLDOWN};
 
 /// What to do with a job whose request failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl From<Failure> for Reaction {
         match failure {
             Failure::Permanent | Failure::MissingPermission | Failure::ExpiredToken => Self::Fail,
             Failure::Transient | Failure::NotReady | Failure::Unclassified => Self::Retry,
-            Failure::Blocked => Self::Postpone(DEFAULT_COOLDOWN),
+            Failure::Blocked => Self::Postpone(BLOCK_PAUSE),
             Failure::RateLimited { scope, wait } => {
                 let wait = wait.unwrap_or(DEFAULT_COOLDOWN).max(SHORTEST_COOLDOWN);
                 match scope {
@@ -85,6 +85,8 @@ mod tests {
     fn permanent_failures_fail_and_passing_ones_retry() {
         assert_eq!(Reaction::from(Failure::Permanent), Reaction::Fail);
         assert_eq!(Reaction::from(Failure::ExpiredToken), Reaction::Fail);
+        assert_eq!(Reaction::from(Failure::MissingPermission), Reaction::Fail);
+        assert_eq!(Reaction::from(Failure::Unclassified), Reaction::Retry);
         assert_eq!(Reaction::from(Failure::Transient), Reaction::Retry);
     }
 }

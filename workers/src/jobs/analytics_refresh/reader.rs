@@ -11,7 +11,8 @@ use super::{
     refresh,
 };
 use crate::graph::{
-    AccessToken, AccessTokens, AccountId, Cooldowns, Failure, GraphClient, LimitScope, UsageMeter,
+    AccessToken, AccessTokens, AccountId, BLOCK_PAUSE, Cooldowns, Failure, GraphClient, LimitScope,
+    UsageMeter,
 };
 
 /// How much is read, and how often the API may be asked. Processes that share a Redis server must
@@ -88,7 +89,7 @@ impl Reader {
         let read = self.read_with(account, &token, settle_for_less).await;
         match read {
             Err(error)
-                if error.failure() == Failure::ExpiredToken
+                if error.failure().needs_reconnection()
                     && self.tokens.is_replaced(account, &token).await =>
             {
                 let token = self.tokens.of(account).await?;
@@ -122,6 +123,17 @@ impl Reader {
             .await;
         self.cool_down(LimitScope::Application, account, throttle.application)
             .await;
+        if let Err(error) = &read
+            && error.failure() == Failure::Blocked
+        {
+            let begun = self.cooldowns.begin_block(account).await;
+            let wait = begun.unwrap_or_else(|error| {
+                tracing::warn!(%error, %account, "a block could not be passed on to others");
+                BLOCK_PAUSE
+            });
+            let scope = LimitScope::Account;
+            return Err(RefreshError::Held(Denial { scope, wait }));
+        }
         if let Err(error @ RefreshError::Graph(_)) = &read
             && let Some(Denial { scope, wait }) = error.denial()
         {

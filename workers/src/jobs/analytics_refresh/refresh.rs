@@ -85,6 +85,8 @@ pub(super) struct Gathered {
     pub(super) insights: Insights,
     pub(super) posts: Vec<PostRecord>,
     pub(super) posts_complete: bool,
+    /// Whether the account's insights were refused for want of a permission.
+    pub(super) permission_missing: bool,
 }
 
 /// Reads an account's numbers; `now` is in milliseconds since 1970.
@@ -109,6 +111,7 @@ pub async fn refresh(
         settle_for_less,
         requests: 0,
         patience: limits.patience,
+        permission_missing: false,
     };
     let gathered = match run.at_once().await {
         Err(RefreshError::Graph(error)) if error.refuses_a_part() => {
@@ -129,6 +132,7 @@ struct Run<'a, A> {
     requests: u32,
     /// What is left of it.
     patience: Duration,
+    permission_missing: bool,
 }
 
 impl<A: Allowance> Run<'_, A> {
@@ -148,6 +152,7 @@ impl<A: Allowance> Run<'_, A> {
             insights: all.insights,
             posts_complete: posts.complete,
             posts: posts.read,
+            permission_missing: self.permission_missing,
         })
     }
 
@@ -169,6 +174,7 @@ impl<A: Allowance> Run<'_, A> {
             insights,
             posts_complete: posts.complete,
             posts: posts.read,
+            permission_missing: self.permission_missing,
         })
     }
 
@@ -191,6 +197,7 @@ impl<A: Allowance> Run<'_, A> {
                 Err(error) => return Err(error.into()),
             };
             whole = false;
+            self.permission_missing |= error.is_missing_permission();
             let kept = match error.refused_metrics(&metrics) {
                 Refused::Nowhere(name) => without(&metrics, &[name]),
                 Refused::Here(names) => without(&metrics, &names),

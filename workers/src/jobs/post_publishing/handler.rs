@@ -12,8 +12,9 @@ use super::{
     PublishLimits, PublishedPost, QUEUE, Step, TokenWait, Verdict, publish,
 };
 use crate::graph::{
-    AccessToken, AccessTokens, AccountId, Cooldowns, DEFAULT_COOLDOWN, Failure, GraphClient,
-    LimitScope, SHORTEST_COOLDOWN, Throttle, TokenError, UsageMeter, wait_for_token,
+    AccessToken, AccessTokens, AccountId, BLOCK_PAUSE, Cooldowns, DEFAULT_COOLDOWN, Failure,
+    GraphClient, LimitScope, Remedy, SHORTEST_COOLDOWN, Throttle, TokenError, UsageMeter,
+    wait_for_token,
 };
 use crate::jobs::redis_failure::redis_failure;
 use crate::notify::Notifier;
@@ -77,8 +78,9 @@ pub async fn handle(job: Job<Value>, context: Context<Publisher>) -> JobResult<P
 enum Stop {
     #[error(transparent)]
     Publish(#[from] PublishError),
-    #[error("{0}; reconnect the account")]
-    Reconnect(PublishError),
+    /// More than the API's text tells its user what helps.
+    #[error("{0}; {1}")]
+    Remedied(PublishError, Remedy),
     #[error("{0}; reconnect the account")]
     NoToken(TokenError),
     /// Nothing that the account's owner can repair.
@@ -98,15 +100,11 @@ enum Stop {
 impl Stop {
     fn code(&self) -> NoticeCode {
         match self {
-            Self::Reconnect(_) | Self::NoToken(_) => NoticeCode::Reconnect,
+            Self::NoToken(_) => NoticeCode::Reconnect,
+            Self::Remedied(_, remedy) => NoticeCode::of(*remedy),
             Self::PostponedTooLong(_) => NoticeCode::Limited,
             Self::UnusableToken(_) => NoticeCode::Unavailable,
-            Self::Publish(error)
-                if !matches!(
-                    error.failure(),
-                    Failure::Permanent | Failure::MissingPermission
-                ) =>
-            {
+            Self::Publish(error) if error.failure() != Failure::Permanent => {
                 NoticeCode::Unavailable
             }
             Self::Publish(_) | Self::Invalid(_) => NoticeCode::Refused,
@@ -203,7 +201,7 @@ impl Attempt<'_> {
     /// Whether the API refused a token that has been replaced since, so that nobody has to reconnect.
     async fn is_reconnected(&self, error: &PublishError, refused: &AccessToken) -> bool {
         let tokens = &self.context.state().tokens;
-        error.failure() == Failure::ExpiredToken
+        error.failure().needs_reconnection()
             && tokens.is_replaced(&self.post.account_id, refused).await
     }
 
@@ -251,10 +249,17 @@ impl Attempt<'_> {
                 self.limited(scope, wait, error).await
             }
             Failure::Blocked => {
-                let scope = LimitScope::Account;
-                self.limited(scope, DEFAULT_COOLDOWN, error).await
+                let account = &self.post.account_id;
+                let begun = self.cooldowns.begin_block(account).await;
+                let wait = begun.unwrap_or_else(|error| {
+                    tracing::warn!(%error, %account, "a block could not be passed on to other workers");
+                    BLOCK_PAUSE
+                });
+                match self.postpone(wait).await {
+                    Some(postpone) => postpone,
+                    None => self.fail(error.into()).await,
+                }
             }
-            Failure::ExpiredToken => self.fail(Stop::Reconnect(error)).await,
             Failure::Transient | Failure::NotReady | Failure::Unclassified
                 if !self.job.is_last_attempt() =>
             {
@@ -271,11 +276,26 @@ impl Attempt<'_> {
                 }
             }
             Failure::Permanent
+            | Failure::ExpiredToken
             | Failure::MissingPermission
             | Failure::Transient
             | Failure::NotReady
-            | Failure::Unclassified => self.fail(error.into()).await,
+            | Failure::Unclassified => self.fail_with_remedy(error).await,
         }
+    }
+
+    /// Fails with what helps, where it is more than to change the post.
+    async fn fail_with_remedy(&self, error: PublishError) -> JobResult<PublishedPost> {
+        let remedy = match &error {
+            PublishError::Graph(error) => error.remedy(),
+            PublishError::Container(error) => error.remedy(),
+            _ => None,
+        };
+        let stop = match remedy {
+            None | Some(Remedy::ChangePost) => Stop::Publish(error),
+            Some(remedy) => Stop::Remedied(error, remedy),
+        };
+        self.fail(stop).await
     }
 
     /// Leaves the account, or all of them, alone for `wait`, and the post until then.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::PublishedPost;
-use crate::graph::MediaId;
+use crate::graph::{MediaId, Remedy};
 
 /// The message on a user's channel once a post is published or has failed for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,14 +45,26 @@ pub enum PostNotice {
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum NoticeCode {
-    /// Change the post: its media or text is refused, or the account may not publish it.
+    /// Change the post: its media or text is refused. Or the account is restricted, as the reason then says:
+    /// its owner signs in to the Instagram app and does what it asks for.
     Refused,
-    /// Connect the account again: its access has expired or was revoked.
+    /// Connect the account again: its access has expired, or it or a permission was revoked.
     Reconnect,
     /// Try again later: the API's limits left no room in time.
     Limited,
-    /// Try again later: the service did not work.
+    /// Try again later: the service did not work, or refused the post with an error that nothing documents.
     Unavailable,
+}
+
+impl NoticeCode {
+    /// The code of a remedy.
+    pub(super) fn of(remedy: Remedy) -> Self {
+        match remedy {
+            Remedy::Reconnect | Remedy::GrantPermission | Remedy::CheckAccount => Self::Reconnect,
+            Remedy::ChangePost | Remedy::OpenInstagram | Remedy::LeaveOut => Self::Refused,
+            Remedy::CheckApplication => Self::Unavailable,
+        }
+    }
 }
 
 impl PostNotice {

@@ -84,6 +84,40 @@ async fn used_up_quota_postpones_posts() -> TestResult {
     Ok(())
 }
 
+/// A block by a policy gets longer with each request, so the pauses grow, for all posts of the account and
+/// for nobody else. They cost no attempt, and end with the block.
+#[tokio::test]
+async fn policy_block_is_asked_about_less_and_less() -> TestResult {
+    let fixture = PostFixture::start(SimulatorOptions::new()).await?;
+    let blocked = Fault::error(400, 368).subcode(1_390_008);
+    fixture.simulator.arm(blocked.account(ACCOUNT).times(5));
+    let worker = fixture.work(short()).await?;
+    let id = fixture.add(&shoes()).await?;
+    for (asked, minutes) in [15, 30, 60, 120, 120].into_iter().enumerate() {
+        let job = reaches(&fixture.queue, &id, JobState::Delayed).await?;
+        assert_eq!(
+            (job.attempts_made, job.delay),
+            (0, Duration::from_secs(minutes * 60))
+        );
+        let requests = fixture.simulator.counters().accounts[ACCOUNT];
+        assert_eq!(requests, asked as u64 + 1);
+        // Another post of the account asks for nothing, so it makes no pause longer.
+        let second = fixture.add(&shoes()).await?;
+        reaches(&fixture.queue, &second, JobState::Delayed).await?;
+        fixture.queue.remove(&second).await?;
+        assert_eq!(fixture.simulator.counters().accounts[ACCOUNT], requests);
+        assert!(fixture.end_hold(LimitScope::Account).await?);
+        fixture.queue.promote(&id).await?;
+    }
+    let mut other = shoes();
+    other["accountId"] = "78".into();
+    let free = fixture.add(&other).await?;
+    reaches(&fixture.queue, &free, JobState::Completed).await?;
+    reaches(&fixture.queue, &id, JobState::Completed).await?;
+    fixture.end(worker).await;
+    Ok(())
+}
+
 /// A post that limits have postponed for too long fails, with a notice to its user.
 #[tokio::test]
 async fn post_that_is_postponed_for_too_long_fails() -> TestResult {

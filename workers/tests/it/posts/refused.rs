@@ -18,8 +18,9 @@ use crate::support::{ACCOUNT, LATER, reaches, tokens};
 async fn unpublishable_posts_fail_at_once_with_their_reason() -> TestResult {
     let fixture = PostFixture::start(SimulatorOptions::new()).await?;
     let worker = fixture.work(short()).await?;
-    let permission = Fault::error(403, 10).on(Operation::CreateContainer);
-    fixture.simulator.arm(permission.account("78").times(1));
+    let restricted = Fault::error(400, 25).subcode(2_207_050);
+    let restricted = restricted.on(Operation::CreateContainer);
+    fixture.simulator.arm(restricted.account("78").times(1));
     let mut forbidden = shoes();
     forbidden["accountId"] = "78".into();
     let mut alone = shoes();
@@ -27,7 +28,7 @@ async fn unpublishable_posts_fail_at_once_with_their_reason() -> TestResult {
     let unreadable = json!({ "postId": "p", "userId": USER, "accountId": "a/b" });
     for (count, (data, reason)) in [
         (post("https://cdn.example/shoes.gif"), "2207005"),
-        (forbidden, "error 10"),
+        (forbidden, "sign in to the Instagram app"),
         (alone, "children"),
         (unreadable, "does not decode"),
     ]
@@ -76,6 +77,96 @@ async fn expired_token_asks_for_a_reconnection() -> TestResult {
     reaches(&fixture.queue, &added[0], JobState::Completed).await?;
     let notices = fixture.subscriber.wait_for(USER, 4).await?;
     assert_eq!(notices[3]["type"], "post.published");
+    fixture.end(worker).await;
+    Ok(())
+}
+
+/// A permission that was revoked comes back with a new connection only: the post is as good as it was. It
+/// makes no difference which request finds out.
+#[tokio::test]
+async fn revoked_permission_asks_for_a_reconnection() -> TestResult {
+    let fixture = PostFixture::start(SimulatorOptions::new()).await?;
+    let worker = fixture.work(short()).await?;
+    for (count, (code, operation)) in [
+        (10, Operation::CreateContainer),
+        (200, Operation::CreateContainer),
+        (10, Operation::Publish),
+        (299, Operation::Publish),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let revoked = Fault::error(403, code).on(operation);
+        fixture.simulator.arm(revoked.times(1));
+        let id = fixture.add(&shoes()).await?;
+        let job = reaches(&fixture.queue, &id, JobState::Failed).await?;
+        assert_eq!(job.attempts_made, 1);
+        let reason = job.failed_reason.unwrap();
+        let remedy = "reconnect the account and grant all permissions";
+        assert!(reason.ends_with(remedy), "{reason}");
+        let notices = fixture.subscriber.wait_for(USER, count + 1).await?;
+        assert_eq!(notices[count]["code"], "reconnect");
+    }
+    assert!(fixture.simulator.published().is_empty());
+    fixture.end(worker).await;
+    Ok(())
+}
+
+/// What nothing documents is neither final at once nor asked for ever, and its user reads what the API
+/// says about it.
+#[tokio::test]
+async fn unknown_subcode_is_retried_and_named() -> TestResult {
+    let fixture = PostFixture::start(SimulatorOptions::new()).await?;
+    let worker = fixture.work(short()).await?;
+    let unknown = Fault::error(400, 100).subcode(2_207_098);
+    let unknown = unknown.text("Invalid parameter");
+    let unknown = unknown.user_message("Circles are not supported.");
+    let unknown = unknown.on(Operation::CreateContainer);
+    fixture.simulator.arm(unknown.clone().times(2));
+    let id = fixture.add(&shoes()).await?;
+    let job = reaches(&fixture.queue, &id, JobState::Completed).await?;
+    assert_eq!(job.attempts_made, 3);
+    assert_eq!(fixture.subscriber.wait_for(USER, 1).await?.len(), 1);
+
+    fixture.simulator.arm(unknown);
+    let id = fixture.add(&shoes()).await?;
+    let job = reaches(&fixture.queue, &id, JobState::Failed).await?;
+    assert_eq!(job.attempts_made, 3);
+    let expected =
+        "graph api error 100 (subcode 2207098): Invalid parameter (Circles are not supported.)";
+    assert_eq!(job.failed_reason.as_deref(), Some(expected));
+    let notices = fixture.subscriber.wait_for(USER, 2).await?;
+    let notice = &notices[1];
+    assert_eq!(
+        (&notice["code"], &notice["reason"]),
+        (&json!("unavailable"), &json!(expected))
+    );
+    fixture.end(worker).await;
+    Ok(())
+}
+
+/// A container whose media fails for a reason that nothing documents is replaced, and only the last one is
+/// final.
+#[tokio::test]
+async fn undocumented_failure_of_a_container_is_retried() -> TestResult {
+    let fixture = PostFixture::start(SimulatorOptions::new().polls(0)).await?;
+    let worker = fixture.work(short()).await?;
+    let text = "Error: Media upload has failed with error code 2207076";
+    let failed = Fault::container("ERROR", text);
+    fixture.simulator.arm(failed.clone().times(2));
+    let id = fixture.add(&shoes()).await?;
+    let job = reaches(&fixture.queue, &id, JobState::Completed).await?;
+    assert_eq!(job.attempts_made, 3);
+    assert_eq!(fixture.simulator.counters().containers, 3);
+
+    fixture.simulator.arm(failed);
+    let id = fixture.add(&shoes()).await?;
+    let job = reaches(&fixture.queue, &id, JobState::Failed).await?;
+    assert_eq!(job.attempts_made, 3);
+    let reason = job.failed_reason.unwrap();
+    assert!(reason.contains("(subcode 2207076)"), "{reason}");
+    assert!(!reason.contains("error 0"), "{reason}");
+    assert_eq!(fixture.simulator.counters().containers, 6);
     fixture.end(worker).await;
     Ok(())
 }
