@@ -4,6 +4,7 @@
 //! - [`graph`]: the Instagram Graph API: typed requests and failures, cooldowns.
 //! - [`jobs`]: per queue, the job's data and result and the work itself.
 //! - [`notify`]: notices to users.
+//! - [`upkeep`]: what programs do beside their jobs for the accounts' tokens.
 //! - [`gateway`]: the HTTP side: webhook deliveries in, health and numbers out.
 //!
 //! Each program has a Cargo feature of its name, so that it can be built with nothing but what it
@@ -16,3 +17,5 @@ pub mod gateway;
 pub mod graph;
 pub mod jobs;
 pub mod notify;
+#[cfg(feature = "graph")]
+pub mod upkeep;

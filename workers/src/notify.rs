@@ -5,12 +5,35 @@ use std::time::Duration;
 
 use oxbull::BoxError;
 use oxbull::client::{Client, Repeat, Script};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How long a claim is kept; jobs run again within minutes, not weeks.
 const CLAIM_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 static NOTIFY_ONCE: Script = Script::new("notify_once", include_str!("../lua/notify_once.lua"));
+
+/// The message on a user's channel when an account needs its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(tag = "type")]
+pub enum AccountNotice {
+    /// The account has to be connected again: its access has expired, or it or a
+    /// permission was revoked.
+    #[serde(rename = "account.reconnect", rename_all = "camelCase")]
+    Reconnect {
+        /// The account.
+        account_id: String,
+        /// The reason, as the job keeps it.
+        reason: String,
+        /// When it was found out, milliseconds since 1970.
+        at: i64,
+    },
+}
+
+/// The claim of the notice that an account has to be connected again: once a week, whoever finds out.
+pub fn reconnect_claim(account: &str) -> String {
+    format!("analytics-refresh:{account}:reconnect")
+}
 
 /// Publishes to users' channels.
 ///

@@ -26,7 +26,7 @@ const PROGRAMS: [&str; 4] = [
 ];
 
 /// Variables that must not reach the programs from the demo's environment.
-const FOREIGN: [&str; 27] = [
+const FOREIGN: [&str; 29] = [
     "REDIS_HOST",
     "REDIS_PORT",
     "REDIS_USERNAME",
@@ -38,6 +38,8 @@ const FOREIGN: [&str; 27] = [
     "GRAPH_ACCOUNT_ID",
     "GRAPH_LOGIN",
     "MISSING_TOKEN_MAX_MS",
+    "TOKEN_REFRESH_DAYS",
+    "TOKEN_REFRESH_INTERVAL",
     "QUEUE_PREFIX",
     "CONCURRENCY",
     "WORKER_NAME",

@@ -18,6 +18,7 @@
 //! | behaviour | switch | source, date |
 //! |---|---|---|
 //! | a token works for its own account; any other, and one of the other login's host, is answered 190 "Cannot parse access token" | [`Simulator::add_token`], [`Simulator::revoke_tokens`] | Meta's webhooks set-up page, 20 Oct 2026; public reports |
+//! | `GET /refresh_access_token` takes its token from the query; whether the header is enough is documented nowhere | [`Simulator::refresh_tokens_by_query`] | the same |
 //! | `GET /refresh_access_token` gives another token for 60 days, and the old one stays right | [`Simulator::add_token`] | Meta's page on Instagram Login, by the copy of Oct 2026 |
 //! | errors have a text of their own and one for users (`error_user_msg`) | [`Fault::text`], [`Fault::user_message`] | Instagram Platform, Error Codes (2 Jun 2026) |
 //!
@@ -255,6 +256,11 @@ impl Simulator {
     /// Makes a token right for an account. From the first one on, every other token is refused.
     pub fn add_token(&self, account: &str, token: &str) {
         self.simulation.tokens(|tokens| tokens.add(account, token));
+    }
+
+    /// Refreshes tokens only where the query has them, not the header.
+    pub fn refresh_tokens_by_query(&self) {
+        self.simulation.tokens(tokens::Tokens::refresh_by_query);
     }
 
     /// Makes every token of an account wrong.

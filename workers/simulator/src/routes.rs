@@ -247,8 +247,13 @@ async fn refresh_token(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let mut caller = Caller::new(String::new(), &headers, query.as_deref());
-    let token = caller.token.clone().unwrap_or_default();
+    let query = query.unwrap_or_default();
+    let mut caller = Caller::new(String::new(), &headers, None);
+    let token = simulation.tokens(|tokens| tokens.of_refresh(&query, caller.token.as_deref()));
+    let Some(token) = token.filter(|_| query.contains("grant_type=ig_refresh_token")) else {
+        return replies::error(400, 100, None, "Missing access_token or grant_type");
+    };
+    caller.token = Some(token.clone());
     if let Some(owner) = simulation.tokens(|tokens| tokens.owner(&token)) {
         caller.account = owner;
     }

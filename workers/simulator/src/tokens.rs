@@ -15,6 +15,8 @@ const LIFE: u64 = 60 * 24 * 3600;
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     by_account: BTreeMap<String, BTreeSet<String>>,
+    /// Whether a token is refreshed only where the query has it.
+    query_only: bool,
     /// Tokens made by refreshing.
     refreshed: u64,
 }
@@ -48,6 +50,19 @@ impl Tokens {
         let mut accounts = self.by_account.iter();
         let (account, _) = accounts.find(|(_, tokens)| tokens.contains(token))?;
         Some(account.clone())
+    }
+
+    /// Refreshes a token only where the query has it, as documented.
+    pub(super) fn refresh_by_query(&mut self) {
+        self.query_only = true;
+    }
+
+    /// The token of a request to refresh it: in the query, or in the header where that is enough.
+    pub(super) fn of_refresh(&self, query: &str, header: Option<&str>) -> Option<String> {
+        let parameters = query.split('&');
+        let mut tokens = parameters.filter_map(|part| part.strip_prefix("access_token="));
+        let header = header.filter(|_| !self.query_only);
+        tokens.next().or(header).map(str::to_owned)
     }
 
     /// Makes another token for the owner of this one, which stays right until it ends.

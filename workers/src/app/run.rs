@@ -79,6 +79,15 @@ pub fn listen() -> Result<ShutdownSignals, StartError> {
     Ok(ShutdownSignals::listen()?)
 }
 
+/// Returns when the worker whose events these are has closed.
+pub async fn closed(mut events: WorkerEvents) {
+    while let Some(event) = events.next().await {
+        if matches!(event, WorkerEvent::Closed) {
+            return;
+        }
+    }
+}
+
 /// A worker program from its start to its end.
 #[derive(Debug)]
 pub struct Program {

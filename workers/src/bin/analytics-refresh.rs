@@ -7,6 +7,7 @@ use clap::Parser;
 use oxbull_workers::app::{self, Program, StartError, WorkerSettings};
 use oxbull_workers::graph::GraphSettings;
 use oxbull_workers::jobs::analytics_refresh::{QUEUE, ReadSettings, Reader, Refresher, handle};
+use oxbull_workers::upkeep::{self, FileUpkeep, RefreshSettings};
 
 /// Reads the insights of Instagram accounts into the API cache
 #[derive(Debug, Parser)]
@@ -16,6 +17,8 @@ struct Arguments {
     worker: WorkerSettings,
     #[command(flatten)]
     graph: GraphSettings,
+    #[command(flatten)]
+    tokens: RefreshSettings,
     #[command(flatten)]
     reading: ReadSettings,
     /// Milliseconds after a refresh was due for which limits may postpone it before it fails
@@ -34,6 +37,11 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let sources = arguments.graph.tokens()?;
     let program = Program::start(QUEUE, &arguments.worker).await?;
     let tokens = sources.connect(program.client());
+    let file = FileUpkeep::new(&tokens, program.problems())?;
+    let deadline = arguments.graph.deadline();
+    let token_refresher = arguments
+        .tokens
+        .refresher(program.client(), &tokens, &graph, deadline);
     let options = arguments.reading.options();
     let refresher = Refresher {
         reader: Reader::new(program.client(), graph, tokens, options)?,
@@ -44,6 +52,12 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .state(refresher)
         .start(handle)
         .await?;
-    let nothing = std::future::ready(());
-    program.run(worker, &arguments.worker, nothing).await
+    let closed = app::closed(worker.events());
+    let beside = async {
+        tokio::select! {
+            () = closed => {}
+            () = upkeep::run(file, token_refresher) => {}
+        }
+    };
+    program.run(worker, &arguments.worker, beside).await
 }

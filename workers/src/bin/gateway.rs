@@ -8,12 +8,13 @@ use clap::Parser;
 use oxbull::client::Client;
 use oxbull::kv::session::Sessions;
 use oxbull::vault::Keyring;
-use oxbull_workers::app::{self, LogFormat, MetricsRegistry, RedisSettings, StartError};
+use oxbull_workers::app::{self, LogFormat, MetricsRegistry, Problems, RedisSettings, StartError};
 use oxbull_workers::gateway::{
     AppSecrets, Gateway, GatewayOptions, InvalidSecret, Overviews, VerifyToken,
 };
 use oxbull_workers::graph::{GraphSettings, GraphSettingsError};
 use oxbull_workers::jobs::analytics_refresh::ReadSettings;
+use oxbull_workers::upkeep::FileUpkeep;
 
 /// The variables with secrets. They have no flags, since arguments are visible to every user of
 /// the machine.
@@ -90,6 +91,7 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     metrics.install();
     let client = Client::connect(arguments.redis.config()?).await?;
     let tokens = sources.map(|sources| sources.connect(&client));
+    let upkeep = FileUpkeep::new(&tokens.clone().unwrap_or_default(), &Problems::default())?;
     let overviews = tokens.map_or_else(Overviews::stored, |tokens| {
         Overviews::from_api(graph, tokens, arguments.reading.options())
     });
@@ -110,7 +112,10 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     };
     let gateway = Gateway::start(&client, options).await?;
     tracing::info!(address = %gateway.address(), "listening");
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        () = upkeep.run() => {}
+    }
     tracing::info!(
         delay = arguments.drain_delay,
         "not ready any more; stopping after the delay"

@@ -10,6 +10,7 @@ use oxbull_workers::graph::GraphSettings;
 use oxbull_workers::jobs::post_publishing::{
     PublishLimits, Publisher, QUEUE, handle, watch_failures,
 };
+use oxbull_workers::upkeep::{self, FileUpkeep, RefreshSettings};
 
 /// Publishes scheduled posts on Instagram
 #[derive(Debug, Parser)]
@@ -19,6 +20,8 @@ struct Arguments {
     worker: WorkerSettings,
     #[command(flatten)]
     graph: GraphSettings,
+    #[command(flatten)]
+    tokens: RefreshSettings,
     #[command(flatten)]
     waits: Waits,
 }
@@ -84,10 +87,16 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
     let sources = arguments.graph.tokens()?;
     let program = Program::start(QUEUE, &arguments.worker).await?;
     let client = program.client().clone();
+    let tokens = sources.connect(&client);
+    let file = FileUpkeep::new(&tokens, program.problems())?;
+    let deadline = arguments.graph.deadline();
+    let refresher = arguments
+        .tokens
+        .refresher(&client, &tokens, &graph, deadline);
     let publisher = Publisher {
         graph,
-        tokens: sources.connect(&client),
-        limits: arguments.waits.limits(arguments.graph.deadline()),
+        tokens,
+        limits: arguments.waits.limits(deadline),
     };
     let queue = Queue::builder(&client, QUEUE)
         .prefix(arguments.worker.prefix())
@@ -100,5 +109,11 @@ async fn run(arguments: &Arguments) -> Result<(), StartError> {
         .await?;
     let problems = program.problems().clone();
     let failures = watch_failures(worker.events(), client, queue, problems);
-    program.run(worker, &arguments.worker, failures).await
+    let beside = async {
+        tokio::select! {
+            () = failures => {}
+            () = upkeep::run(file, refresher) => {}
+        }
+    };
+    program.run(worker, &arguments.worker, beside).await
 }

@@ -212,6 +212,16 @@ pub(super) struct Reported {
 }
 
 impl ApiError {
+    /// Whether the request itself was refused, as opposed to its time: too many requests, or an API that
+    /// does not work.
+    pub(super) fn is_of_the_request(&self) -> bool {
+        let passing = matches!(
+            self.failure,
+            Failure::RateLimited { .. } | Failure::Blocked | Failure::Transient
+        );
+        !passing && self.status < 500
+    }
+
     /// Reads the error of an unsuccessful response to a request with `token`, which the API's
     /// text may quote. A body that is not the API's error object, such as a proxy's page, is
     /// judged by its status alone.

@@ -37,7 +37,7 @@ mod token_store;
 mod tokens;
 mod usage;
 
-pub use client::{AccountApi, GraphClient, GraphOptions, SetupError};
+pub use client::{AccountApi, GraphClient, GraphOptions, RefreshedToken, SetupError};
 pub use codes::decision_table;
 pub use cooldowns::Cooldowns;
 pub(crate) use cooldowns::{BLOCK_PAUSE, DEFAULT_COOLDOWN, SHORTEST_COOLDOWN};

@@ -206,12 +206,8 @@ fn check(
     {
         return Err(wrong("GRAPH_TOKENS_FILE", token));
     }
-    for (account, token) in tokens.iter().filter(|(_, token)| !login.takes(token)) {
-        tracing::warn!(
-            %account,
-            remedy = login.remedy(),
-            "GRAPH_TOKENS_FILE has {}, which {login} does not take", token.kind()
-        );
+    if let Some(file) = file {
+        file.log_misfits(login);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use super::{AccessToken, AccountId};
+use super::{AccessToken, AccountId, GraphLogin};
 
 /// A token file that cannot be used. The text names the file and never shows its content.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +97,16 @@ impl TokenFile {
             .iter()
             .map(|(account, token)| (account.clone(), token.clone()))
             .collect()
+    }
+
+    /// Logs which of its tokens are not of this login.
+    pub fn log_misfits(&self, login: GraphLogin) {
+        for (account, token) in self.all() {
+            if !login.takes(&token) {
+                let (kind, remedy) = (token.kind(), login.remedy());
+                tracing::warn!(%account, remedy, "the token file has {kind}, which {login} does not take");
+            }
+        }
     }
 
     fn look(&self) -> Option<Look> {

@@ -1,5 +1,7 @@
 //! Accounts' tokens in Redis, each sealed for its account.
 
+use std::time::Duration;
+
 use oxbull::Timestamp;
 use oxbull::client::{Client, Command, Repeat, Script};
 use oxbull::vault::{AssociatedData, Keyring};
@@ -205,6 +207,25 @@ impl TokenStore {
     /// The id of the key that seals.
     pub fn active_key(&self) -> &str {
         self.keyring.active_id()
+    }
+
+    /// Takes the right to refresh an account's token, for `time`; returns `false` while another has it.
+    ///
+    /// # Errors
+    /// Those of every request to Redis.
+    pub(crate) async fn claim_refresh(
+        &self,
+        account: &AccountId,
+        time: Duration,
+    ) -> oxbull::Result<bool> {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let command = Command::new("SET")
+            .arg(format!("token:refresh:{account}"))
+            .args(["1", "NX", "PX"])
+            .arg(millis.max(1));
+        // A repeat after a lost answer could be refused by its own claim: then a later sweep refreshes.
+        let claimed = self.client.request(command, Repeat::Safe).await?;
+        Ok(!claimed.is_nil())
     }
 
     fn seal(&self, account: &str, token: &StoredToken) -> oxbull::Result<String> {

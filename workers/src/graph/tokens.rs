@@ -157,6 +157,11 @@ impl AccessTokens {
         self.file.as_ref()
     }
 
+    /// The login that tokens must be of.
+    pub fn login(&self) -> Option<GraphLogin> {
+        self.login
+    }
+
     /// The token to use for an account.
     ///
     /// # Errors

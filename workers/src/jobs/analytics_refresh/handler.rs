@@ -8,10 +8,10 @@ use oxbull::{
 use serde_json::json;
 
 use super::reaction::Reaction;
-use super::{AccountNotice, AnalyticsRefresh, Overview, QUEUE, Reader, RefreshError};
+use super::{AccountNotice, AnalyticsRefresh, Overview, Reader, RefreshError};
 use crate::graph::{Remedy, SHORTEST_COOLDOWN, TokenError, wait_for_token};
 use crate::jobs::redis_failure::redis_failure;
-use crate::notify::Notifier;
+use crate::notify::{Notifier, reconnect_claim};
 
 /// The options of these jobs: 5 attempts, starting 30 s apart. Ten thousand
 /// a day do not pile up: the last 2,000 are kept for 6 hours, failed ones for a week.
@@ -181,7 +181,7 @@ impl Attempt<'_> {
 
     /// The claim of the notice to the account's owner.
     fn claim(&self) -> String {
-        format!("{QUEUE}:{}:reconnect", self.job.data().account_id)
+        reconnect_claim(self.job.data().account_id.as_str())
     }
 
     /// Fails at once, since only the account's owner can repair this, who is notified once a week until the

@@ -7,7 +7,6 @@
 
 mod budget;
 mod handler;
-mod notice;
 mod overview;
 mod posts;
 mod reaction;
@@ -21,9 +20,9 @@ use serde_json::{Map, Value};
 
 use crate::graph::AccountId;
 
+pub use crate::notify::AccountNotice;
 pub use budget::{Allowance, Budget, Budgets, Denial};
 pub use handler::{POSTPONE_MAX, Refresher, handle, options};
-pub use notice::AccountNotice;
 pub use overview::{OVERVIEW_TTL, Overview, PostNumbers, overview_key};
 pub use reader::{ReadOptions, Reader};
 pub use refresh::{RefreshError, RefreshLimits, refresh};

@@ -1,5 +1,7 @@
 //! Accounts' tokens: where they come from, sellers who connect later, missing and refused ones.
 
+mod upkeep;
+
 use std::process::Stdio;
 
 use oxbull::vault::{AssociatedData, Key, Keyring};
