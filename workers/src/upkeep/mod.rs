@@ -80,7 +80,8 @@ pub async fn run(file: FileUpkeep, refresher: Option<TokenRefresher>) {
             None => std::future::pending().await,
         }
     };
-    tokio::join!(file.run(), refresh);
+    // Requests to the API make it large.
+    tokio::join!(file.run(), Box::pin(refresh));
 }
 
 /// Reads the file if it has changed or somebody asks for it.
