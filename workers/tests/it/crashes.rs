@@ -4,9 +4,13 @@
 //! published. Which steps there are is found out by running: the nth step is the one
 //! to die at, for n = 1, 2, 3, until a run ends before it has come so far.
 
+use std::time::Duration;
+
 use oxbull::{JobId, JobRecord, JobState, Queue};
+use oxbull_instagram_simulator as simulator;
 use oxbull_instagram_simulator::{Moment, Operation, PausedRequest, Simulator, SimulatorOptions};
 use oxbull_testkit::{Command, DEADLINE, Proxy, Rule, TestResult, eventually, unique};
+use oxbull_workers::graph::{AccountId, Cooldowns};
 use oxbull_workers::jobs::post_publishing::{QUEUE, options};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -51,6 +55,23 @@ enum End {
     /// Its only attempt fails unless a crash repeats it: either end is right, but it must be the
     /// one that its user is told.
     AsTold,
+    /// The account's owner has to connect it again; the API has no post.
+    Reconnect,
+    /// It waits for the end of a block, which nobody asks about meanwhile; the API has no post yet.
+    Blocked,
+}
+
+impl End {
+    /// What the API answers all along, or once.
+    fn fault(self) -> Option<simulator::Fault> {
+        let fault = match self {
+            Self::Published(_) | Self::Failed => return None,
+            Self::AsTold => simulator::Fault::error(500, 2).times(1),
+            Self::Reconnect => simulator::Fault::error(403, 10),
+            Self::Blocked => return Some(simulator::Fault::error(400, 368)),
+        };
+        Some(fault.on(Operation::CreateContainer))
+    }
 }
 
 /// What is published, and how that has to end.
@@ -110,9 +131,9 @@ impl CrashFixture {
         let mut options = options().id(JobId::new(&name)?);
         if kind.end == End::AsTold {
             options = options.attempts(1);
-            let failure =
-                oxbull_instagram_simulator::Fault::error(500, 2).on(Operation::CreateContainer);
-            self.simulator.arm(failure.account(&name).times(1));
+        }
+        if let Some(fault) = kind.end.fault() {
+            self.simulator.arm(fault.account(&name));
         }
         let id = queue.add_with("publish", &data, options).await?.id;
 
@@ -136,6 +157,11 @@ impl CrashFixture {
         let mut second =
             publisher_process(&self.redis.server.url(), self.simulator.url(), &prefix)?;
         let job = ended(&queue, &id).await?;
+        if kind.end == End::Blocked {
+            second.kill().await?;
+            self.check_blocked(&name, &job).await?;
+            return Ok(struck);
+        }
         self.subscriber.wait_for(&name, 1).await?;
         second.kill().await?;
         if blow.fault == Fault::Freeze {
@@ -164,7 +190,7 @@ impl CrashFixture {
             .collect();
         match end {
             End::Published(kind) => assert_eq!(kinds, [kind]),
-            End::Failed => assert!(kinds.is_empty(), "{kinds:?}"),
+            End::Failed | End::Reconnect | End::Blocked => assert!(kinds.is_empty(), "{kinds:?}"),
             End::AsTold => assert!(kinds.len() <= 1, "{kinds:?}"),
         }
         let told = self.subscriber.notices(name);
@@ -185,12 +211,26 @@ impl CrashFixture {
             assert_eq!(told[0]["type"], "post.failed");
             let code = match end {
                 End::AsTold => "unavailable",
-                End::Failed | End::Published(_) => "refused",
+                End::Reconnect => "reconnect",
+                End::Failed | End::Published(_) | End::Blocked => "refused",
             };
             assert_eq!(told[0]["code"], code);
             let reason = job.failed_reason.as_deref().unwrap();
             assert_eq!(told[0]["reason"], reason);
         }
+        Ok(())
+    }
+
+    /// The post waits without having used an attempt or told anybody, and its account is left alone: who died
+    /// may have asked, and one other.
+    async fn check_blocked(&self, name: &str, job: &JobRecord) -> TestResult {
+        assert_eq!(job.attempts_made, 0);
+        assert!(self.subscriber.notices(name).is_empty());
+        let cooldowns = Cooldowns::new(self.redis.client.clone());
+        let left = cooldowns.remaining(&AccountId::new(name)?).await?;
+        assert!(left > Duration::from_secs(14 * 60), "{left:?}");
+        let requests = self.simulator.counters().accounts[name];
+        assert!(requests <= 2, "{requests} requests");
         Ok(())
     }
 
@@ -224,12 +264,16 @@ impl CrashFixture {
     }
 }
 
-/// Waits until the job has ended, either way.
+/// Waits until the job has ended, either way, or is put off for long.
 async fn ended(queue: &Queue<Value>, id: &JobId) -> TestResult<JobRecord> {
     eventually(DEADLINE, async || {
         let state = queue.state(id).await.map_err(|error| error.to_string())?;
         match state {
             Some(JobState::Completed | JobState::Failed) => Ok(()),
+            Some(JobState::Delayed) => match queue.job(id).await {
+                Ok(Some(job)) if job.delay > Duration::from_secs(60) => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
             other => Err(format!("{other:?}")),
         }
     })
@@ -344,6 +388,28 @@ async fn failure_is_told_once_wherever_its_publisher_dies() -> TestResult {
         fields: json!({ "imageUrl": "https://cdn.example/a.gif" }),
         end: End::Failed,
         least: 2,
+    })
+    .await
+}
+
+/// A revoked permission is told once, with its remedy, wherever the publisher dies.
+#[tokio::test]
+async fn reconnection_is_asked_for_once_wherever_the_publisher_dies() -> TestResult {
+    kill_everywhere(Kind {
+        end: End::Reconnect,
+        least: 2,
+        ..image()
+    })
+    .await
+}
+
+/// A blocked account is left alone, wherever the publisher dies that found out.
+#[tokio::test]
+async fn block_holds_wherever_the_publisher_dies_that_met_it() -> TestResult {
+    kill_everywhere(Kind {
+        end: End::Blocked,
+        least: 1,
+        ..image()
     })
     .await
 }
