@@ -2,14 +2,16 @@
 //! script declined.
 
 mod chain;
+mod decision;
 mod refusal;
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::job::JobId;
+use crate::id::JobId;
 
 pub(crate) use chain::{Chain, Outage, SharedError, causes, links};
+pub(crate) use decision::{Boxed, Decided, Decision, Kind};
 pub use refusal::Refusal;
 
 /// How many characters of a refused value an error shows.

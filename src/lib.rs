@@ -6,6 +6,7 @@ mod error;
 mod events;
 #[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
 pub mod http;
+mod id;
 mod job;
 mod json;
 pub mod kv;

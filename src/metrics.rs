@@ -5,9 +5,6 @@
 
 use std::time::Duration;
 
-use crate::job::JobRecord;
-use crate::policy::Conclusion;
-
 #[cfg(feature = "metrics")]
 mod names {
     pub(super) const JOBS: &str = "oxbull_jobs_total";
@@ -45,42 +42,28 @@ pub fn describe_metrics() {
     describe_counter!(CONNECTIONS, "Connections to Redis that were opened.");
 }
 
-/// Counts a job that is handed to its handler, and how long it has waited for its first start.
-pub(crate) fn started(queue: &str, job: &JobRecord) {
+/// Counts a job that is handed to its handler, and how long it has `waited` if this is its first start.
+pub(crate) fn started(queue: &str, waited: Option<Duration>) {
     #[cfg(feature = "metrics")]
     {
         metrics::counter!(names::ATTEMPTS, "queue" => label(queue)).increment(1);
-        if job.attempts_started <= 1
-            && let Some(started) = job.processed_on
-        {
-            let due = job.timestamp + job.options.delay.unwrap_or_default();
-            metrics::histogram!(names::WAIT, "queue" => label(queue)).record(started.since(due));
+        if let Some(waited) = waited {
+            metrics::histogram!(names::WAIT, "queue" => label(queue)).record(waited);
         }
     }
     #[cfg(not(feature = "metrics"))]
-    let _ = (queue, job);
+    let _ = (queue, waited);
 }
 
-/// Counts an attempt whose end is stored.
-pub(crate) fn ended(queue: &str, conclusion: &Conclusion, took: Duration) {
+/// Counts an attempt whose end is stored, by its outcome.
+pub(crate) fn ended(queue: &str, outcome: &'static str, took: Duration) {
     #[cfg(feature = "metrics")]
     {
-        let outcome = match conclusion {
-            Conclusion::Complete { .. } => "completed",
-            Conclusion::Skip { .. } => "skipped",
-            Conclusion::Fail { .. } => "failed",
-            Conclusion::Retry { .. } | Conclusion::Backoff { .. } => "retried",
-            Conclusion::Postpone { .. } => "postponed",
-            Conclusion::Return => "released",
-            Conclusion::Park { .. } | Conclusion::Release | Conclusion::WaitForChildren => {
-                "deferred"
-            }
-        };
         metrics::counter!(names::JOBS, "queue" => label(queue), "outcome" => outcome).increment(1);
         metrics::histogram!(names::DURATION, "queue" => label(queue)).record(took);
     }
     #[cfg(not(feature = "metrics"))]
-    let _ = (queue, conclusion, took);
+    let _ = (queue, outcome, took);
 }
 
 /// Counts locks that were to be renewed, by what became of them: `renewed`, `lost` or `failed`.

@@ -4,8 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::error::Error;
-use crate::job::Decided;
+use crate::error::{Decided, Error};
 
 /// Shows an error with its causes, for log lines.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));

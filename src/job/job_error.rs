@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::client;
-use crate::error::{BoxError, causes, links};
+use crate::error::{BoxError, Boxed, Decided, Decision, Kind, causes, links};
 
 /// Longest failure reason that is stored, in bytes.
 const REASON_MAX: usize = 8 * 1024;
@@ -65,32 +65,6 @@ pub enum AttemptError {
 pub struct JobError {
     source: BoxError,
     decision: Decision,
-}
-
-/// What becomes of the job, and where that was decided.
-#[derive(Debug, Clone)]
-struct Decision {
-    kind: Kind,
-    /// `file:line:column`, where known.
-    location: Option<String>,
-}
-
-impl Decision {
-    /// Makes the same decision about another error, which wraps the first.
-    fn about(self, source: BoxError) -> JobError {
-        JobError {
-            source,
-            decision: self,
-        }
-    }
-}
-
-/// What becomes of the job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Retry,
-    Fatal,
-    Postpone,
 }
 
 impl JobError {
@@ -162,15 +136,21 @@ impl JobError {
     /// The error itself, about which nothing has been decided.
     pub(crate) fn decided(error: BoxError) -> Result<Self, BoxError> {
         let error = match error.downcast::<Boxed>() {
-            Ok(boxed) => return Ok(boxed.0.0),
+            Ok(boxed) => {
+                let Decided { decision, source } = boxed.0;
+                return Ok(Self { source, decision });
+            }
             Err(error) => error,
         };
         // Every `Boxed` is followed by its `Decided`.
         let decision = links(&*error)
             .find_map(|link| link.downcast_ref::<Decided>())
-            .map(|decided| decided.0.decision.clone());
+            .map(|decided| decided.decision.clone());
         match decision {
-            Some(decision) => Ok(decision.about(error)),
+            Some(decision) => Ok(Self {
+                source: error,
+                decision,
+            }),
             None => Err(error),
         }
     }
@@ -178,7 +158,10 @@ impl JobError {
     #[track_caller]
     fn new(source: BoxError, kind: Kind) -> Self {
         let location = place(Location::caller());
-        Decision { kind, location }.about(source)
+        Self {
+            source,
+            decision: Decision { kind, location },
+        }
     }
 
     /// Replaces the place where the error was made; `None` where the library itself made it.
@@ -262,48 +245,14 @@ impl fmt::Display for JobError {
     }
 }
 
-/// A [`JobError`] as a boxed error: its message, and below it the decision.
-#[derive(Debug)]
-struct Boxed(Decided);
-
-impl fmt::Display for Boxed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.0.fmt(f)
-    }
-}
-
-impl StdError for Boxed {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&self.0)
-    }
-}
-
-/// The decision of a [`JobError`] as a link between its error and the error's causes. A transparent
-/// wrapper hides the error that it wraps, but not what comes below it.
-#[derive(Debug)]
-pub(crate) struct Decided(JobError);
-
-impl fmt::Display for Decided {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0.decision.kind {
-            Kind::Retry => "to be retried",
-            Kind::Fatal => "not to be retried",
-            Kind::Postpone => "postponed",
-        })
-    }
-}
-
-impl StdError for Decided {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source.source()
-    }
-}
-
 /// The decision holds whichever errors wrap this one: layers and helpers of a handler may return
 /// boxed errors.
 impl From<JobError> for BoxError {
     fn from(error: JobError) -> Self {
-        Box::new(Boxed(Decided(error)))
+        Box::new(Boxed(Decided {
+            decision: error.decision,
+            source: error.source,
+        }))
     }
 }
 

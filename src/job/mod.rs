@@ -20,13 +20,12 @@ mod scheduler;
 mod state;
 mod telemetry;
 
+pub use crate::id::JobId;
 pub use active::Job;
 pub(crate) use active::{Action, Actions};
 pub use added::{AddOutcome, Added};
 pub use backoff::{Backoff, BackoffKind};
 pub use deduplication::{Deduplication, IfDelayed};
-pub use id::JobId;
-pub(crate) use job_error::Decided;
 pub use job_error::{AttemptError, JobError};
 pub use job_outcome::JobOutcome;
 pub use name::{Prefix, QueueName};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::client::Throttle;
 use crate::error::{Chain, Refusal};
-use crate::job::JobId;
+use crate::job::{JobId, JobRecord};
 use crate::metrics;
 use crate::policy::Conclusion;
 use crate::store::AttemptResult;
@@ -38,7 +38,7 @@ impl Reporter {
 
     /// Reports that an attempt has begun.
     pub(super) fn started(&self, attempt: &Attempt) {
-        metrics::started(&self.queue, &attempt.record);
+        metrics::started(&self.queue, waited(&attempt.record));
         self.events.send(|| WorkerEvent::Active {
             id: attempt.record.id.clone(),
             name: attempt.record.name.as_str().into(),
@@ -48,7 +48,11 @@ impl Reporter {
 
     /// Reports a result that Redis has stored.
     pub(super) fn stored(&self, concluded: Concluded) {
-        metrics::ended(&self.queue, &concluded.result.conclusion, concluded.took);
+        metrics::ended(
+            &self.queue,
+            outcome(&concluded.result.conclusion),
+            concluded.took,
+        );
         match &concluded.result.conclusion {
             Conclusion::Fail { reason, .. } => self.failed(&concluded, reason),
             Conclusion::Retry { reason, .. } => self.retried(&concluded, reason, Duration::ZERO),
@@ -154,6 +158,25 @@ impl Reporter {
                 "answer was lost and the job has moved on; its result may not be stored"
             );
         }
+    }
+}
+
+/// How long a job waited for its first start, if this is it.
+fn waited(job: &JobRecord) -> Option<Duration> {
+    let started = job.processed_on.filter(|_| job.attempts_started <= 1)?;
+    Some(started.since(job.timestamp + job.options.delay.unwrap_or_default()))
+}
+
+/// The name of a stored result among the metrics.
+fn outcome(conclusion: &Conclusion) -> &'static str {
+    match conclusion {
+        Conclusion::Complete { .. } => "completed",
+        Conclusion::Skip { .. } => "skipped",
+        Conclusion::Fail { .. } => "failed",
+        Conclusion::Retry { .. } | Conclusion::Backoff { .. } => "retried",
+        Conclusion::Postpone { .. } => "postponed",
+        Conclusion::Return => "released",
+        Conclusion::Park { .. } | Conclusion::Release | Conclusion::WaitForChildren => "deferred",
     }
 }
 
