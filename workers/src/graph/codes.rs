@@ -72,6 +72,9 @@ const INSTAGRAM: &str = "Instagram Platform, Error Codes (2 Jun 2026)";
 /// *Graph API, Rate Limits* by Meta for Developers.
 const LIMITS: &str = "Graph API, Rate Limits (read 27 Nov 2026)";
 
+/// Where nothing is created, a carousel's children are as good as before.
+const IN_PROCESSING: &[(Stage, Decision)] = &[(Stage::Create, SameContainer)];
+
 /// Subcodes are more specific than codes, so they come first. A subcode that Instagram uses for one thing
 /// is found by itself, since the code beside it varies; [`UNKNOWN_OBJECT`] only beside its code.
 static SUBCODES: &[Row] = &[
@@ -144,7 +147,8 @@ static SUBCODES: &[Row] = &[
         "creating the container or uploading failed",
         NewContainer,
         INSTAGRAM,
-    ),
+    )
+    .but(IN_PROCESSING),
     Row::new(
         &[9007..=9007],
         &[2_207_027..=2_207_027],
@@ -201,7 +205,7 @@ static SUBCODES: &[Row] = &[
         &[2_207_077..=2_207_077, 2_207_085..=2_207_085],
         "undocumented: the video cannot be processed",
         Final(ChangePost),
-        "postiz-app #1992 (30 Aug 2026)",
+        "2207085: postiz-app #1992 (30 Aug 2026); 2207077: postiz-app (read 27 Nov 2026)",
     ),
     Row::new(
         &[10..=10],
@@ -216,7 +220,8 @@ static SUBCODES: &[Row] = &[
         "undocumented: processing failed, in some cases sound over a video without any; others retry it",
         NewContainer,
         "postiz-app #2033 (7 Sep 2026)",
-    ),
+    )
+    .but(IN_PROCESSING),
     Row::new(
         &[100..=100],
         &[2_207_089..=2_207_089],
@@ -260,7 +265,7 @@ static CODES: &[Row] = &[
         &[],
         "too many requests of the application",
         limit(LimitScope::Application),
-        LIMITS,
+        "Graph API, Rate Limits (read 27 Nov 2026); 341: Handle Errors (read 28 Nov 2026)",
     ),
     Row::new(
         &[9..=9],
@@ -325,7 +330,7 @@ static CODES: &[Row] = &[
         &[],
         "the same post twice in a row",
         Final(ChangePost),
-        GRAPH,
+        "Graph API, Handle Errors (read 28 Nov 2026)",
     )
     .but(&[(Stage::Publish, LookAgain)]),
     Row::new(
@@ -612,6 +617,8 @@ mod tests {
             (200, None, Stage::Status, Final(GrantPermission)),
             (506, None, Stage::Publish, LookAgain),
             (506, None, Stage::Create, Final(ChangePost)),
+            (-1, Some(2_207_032), Stage::Create, SameContainer),
+            (-1, Some(2_207_032), Stage::Container, NewContainer),
             (-1, Some(2_207_001), Stage::Publish, LookAgain),
             (-1, Some(2_207_001), Stage::Create, SameContainer),
             (-2, Some(2_207_003), Stage::Container, NewContainer),

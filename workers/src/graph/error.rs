@@ -75,15 +75,10 @@ impl GraphError {
         matches!(self, Self::Declined(error) if error.code == 100 && error.subcode == Some(33))
     }
 
-    /// Whether a container made earlier has expired or no longer exists, so that a new one is needed.
+    /// Whether creating a container was refused because one made earlier, such as a child, has expired or no
+    /// longer exists, so that new ones are needed.
     pub fn is_stale_container(&self) -> bool {
-        matches!(
-            self,
-            Self::Declined(ApiError {
-                subcode: Some(2_207_006 | 2_207_008 | 2_207_020),
-                ..
-            })
-        )
+        self.decision(Stage::Create) == Decision::NewContainer
     }
 
     /// Whether the request may have been executed although no success was reported.

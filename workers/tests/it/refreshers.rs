@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oxbull::{JobState, Queue, RateLimitState, Worker};
+use oxbull::{Backoff, JobState, Queue, RateLimitState, Worker};
 use oxbull_instagram_simulator::{Fault, Moment, Operation, Simulator, SimulatorOptions};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use oxbull_workers::graph::Cooldowns;
@@ -298,6 +298,42 @@ async fn insights_without_permission_are_told_once_beside_the_rest() -> TestResu
     let overview: Overview = job.return_value()?.unwrap();
     assert!(overview.reach.is_none() && !overview.permission_missing);
     assert!(subscriber.notices("bob").is_empty());
+    redis.end(worker).await;
+    Ok(())
+}
+
+/// An error that nothing documents is retried as a passing one; in the last attempt what can be read without
+/// the refused part is kept.
+#[tokio::test]
+async fn undocumented_error_costs_its_part_of_the_last_attempt() -> TestResult {
+    let redis = RedisFixture::start().await?;
+    let simulator = Simulator::start(SimulatorOptions::new().older_posts(2)).await?;
+    let unknown = Fault::error(400, 12_345);
+    for operation in [Operation::Overview, Operation::Insights] {
+        simulator.arm(unknown.clone().account("odd").on(operation));
+    }
+    simulator.arm(unknown.account("refused"));
+    let queue = Queue::open(&redis.client, QUEUE).await?;
+    let worker = start(&redis, &simulator).await?;
+    let twice = || {
+        let soon = Backoff::fixed(Duration::from_millis(1));
+        options().attempts(2).backoff(soon)
+    };
+    let id = queue
+        .add_with("refresh", &account("odd"), twice())
+        .await?
+        .id;
+    let job = reaches(&queue, &id, JobState::Completed).await?;
+    assert_eq!(job.attempts_made, 2);
+    let overview: Overview = job.return_value()?.unwrap();
+    assert!(overview.followers.is_some() && overview.reach.is_none());
+    assert!(!overview.permission_missing);
+
+    let refused = account("refused");
+    let id = queue.add_with("refresh", &refused, twice()).await?.id;
+    let job = reaches(&queue, &id, JobState::Failed).await?;
+    assert_eq!(job.attempts_made, 2);
+    assert!(job.failed_reason.unwrap().contains("12345"));
     redis.end(worker).await;
     Ok(())
 }

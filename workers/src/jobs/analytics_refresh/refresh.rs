@@ -432,7 +432,8 @@ impl<A: Allowance> Run<'_, A> {
     /// Whether the snapshot is usable without the failed part.
     fn is_dispensable(&self, error: &RefreshError) -> bool {
         self.settle_for_less
-            && matches!(error, RefreshError::Graph(error) if error.failure() == Failure::Transient)
+            && matches!(error, RefreshError::Graph(error)
+                if matches!(error.failure(), Failure::Transient | Failure::Unclassified))
     }
 
     fn dispense<T>(&self, read: Result<T, RefreshError>) -> Result<Option<T>, RefreshError> {

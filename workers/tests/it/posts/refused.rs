@@ -145,6 +145,23 @@ async fn unknown_subcode_is_retried_and_named() -> TestResult {
     Ok(())
 }
 
+/// Nobody knows whether a request to publish that was refused so had its effect: the container is looked at
+/// before it is made again, and a post is never published twice.
+#[tokio::test]
+async fn unknown_subcode_at_publishing_is_looked_into() -> TestResult {
+    let fixture = PostFixture::start(SimulatorOptions::new()).await?;
+    let worker = fixture.work(short()).await?;
+    let unknown = Fault::error(400, 12_345).on(Operation::Publish);
+    fixture.simulator.arm(unknown.times(1));
+    let id = fixture.add(&shoes()).await?;
+    reaches(&fixture.queue, &id, JobState::Completed).await?;
+    let counters = fixture.simulator.counters();
+    assert_eq!((counters.containers, counters.publications), (1, 1));
+    assert_eq!(fixture.subscriber.wait_for(USER, 1).await?.len(), 1);
+    fixture.end(worker).await;
+    Ok(())
+}
+
 /// A container whose media fails for a reason that nothing documents is replaced, and only the last one is
 /// final.
 #[tokio::test]
