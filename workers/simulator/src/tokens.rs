@@ -15,6 +15,8 @@ const LIFE: u64 = 60 * 24 * 3600;
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     by_account: BTreeMap<String, BTreeSet<String>>,
+    /// Tokens that were right once.
+    revoked: BTreeSet<String>,
     /// Whether a token is refreshed only where the query has it.
     query_only: bool,
     /// Tokens made by refreshing.
@@ -30,10 +32,8 @@ impl Tokens {
 
     /// Takes all tokens of an account away: its owner revoked them.
     pub(super) fn revoke(&mut self, account: &str) {
-        self.by_account
-            .entry(account.to_owned())
-            .or_default()
-            .clear();
+        let tokens = self.by_account.entry(account.to_owned()).or_default();
+        self.revoked.append(tokens);
     }
 
     /// Refuses a token that is not of this account.
@@ -42,7 +42,7 @@ impl Tokens {
         if self.by_account.is_empty() || tokens.is_some_and(|tokens| tokens.contains(token)) {
             return Ok(());
         }
-        Err(Self::refusal().into())
+        Err(self.refusal(token).into())
     }
 
     /// Whose token it is.
@@ -68,7 +68,7 @@ impl Tokens {
     /// Makes another token for the owner of this one, which stays right until it ends.
     pub(super) fn refresh(&mut self, token: &str) -> Response {
         let Some(account) = self.owner(token) else {
-            return Self::refusal();
+            return self.refusal(token);
         };
         self.refreshed += 1;
         let new = format!("IGrefreshed{}-{account}", self.refreshed);
@@ -77,12 +77,12 @@ impl Tokens {
         Json(answer).into_response()
     }
 
-    fn refusal() -> Response {
-        replies::error(
-            401,
-            190,
-            None,
-            "Invalid OAuth access token - Cannot parse access token",
-        )
+    fn refusal(&self, token: &str) -> Response {
+        if self.revoked.contains(token) {
+            let text = "Error validating access token: the session has been invalidated";
+            return replies::error(401, 190, Some(460), text);
+        }
+        let text = "Invalid OAuth access token - Cannot parse access token";
+        replies::error(401, 190, None, text)
     }
 }

@@ -13,6 +13,7 @@ use oxbull::{
 };
 use serde_json::Value;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::health::Health;
@@ -71,11 +72,14 @@ pub fn exit_code(result: Result<(), StartError>) -> ExitCode {
 }
 
 /// Listens for SIGTERM and SIGINT from now on, before anything is started that they must stop in
-/// order.
+/// order. SIGHUP ends the program no more: it asks for files to be read again, where there are any.
 ///
 /// # Errors
 /// [`StartError::Redis`] when the process cannot listen for signals.
 pub fn listen() -> Result<ShutdownSignals, StartError> {
+    let hangups = signal(SignalKind::hangup());
+    // What has been listened to once no longer ends the process.
+    drop(hangups.map_err(|error| StartError::Setting(error.into()))?);
     Ok(ShutdownSignals::listen()?)
 }
 

@@ -10,6 +10,9 @@ use super::AccessToken;
 use super::codes::{decide, remedy, sort, sort_container};
 use super::{Decision, Remedy, Stage};
 
+/// The API's text about a token that it cannot read (webhooks set-up page, 20 Oct 2026). It has no code of its own.
+const UNPARSED: &str = "Cannot parse access token";
+
 /// A request that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,6 +76,11 @@ impl GraphError {
     /// Whether the requested object does not exist (any more).
     pub fn is_unknown_object(&self) -> bool {
         matches!(self, Self::Declined(error) if error.code == 100 && error.subcode == Some(33))
+    }
+
+    /// Whether the API cannot even read the token, as when it belongs to the other login's host.
+    pub(crate) fn is_unparsed_token(&self) -> bool {
+        matches!(self, Self::Declined(error) if error.code == 190 && error.message.contains(UNPARSED))
     }
 
     /// Whether creating a container was refused because one made earlier, such as a child, has expired or no

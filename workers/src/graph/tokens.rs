@@ -8,8 +8,8 @@ use metrics::counter;
 use tokio::time::Instant;
 
 use super::{
-    AccessToken, AccountId, GraphLogin, TokenFile, TokenKind, TokenStore, TokenStoreError,
-    UnreadableToken,
+    AccessToken, AccountId, GraphError, GraphLogin, TokenFile, TokenKind, TokenStore,
+    TokenStoreError, UnreadableToken,
 };
 
 /// Counts requests that were not made for want of a token.
@@ -75,6 +75,12 @@ pub enum TokenError {
         /// Why.
         problem: UnreadableToken,
     },
+    /// The API cannot read the token, and nothing shows that it is of the right login.
+    #[error(
+        "the graph api cannot read the access token of account {0}: it is damaged, or of the other login; \
+         compare GRAPH_API_URL and GRAPH_LOGIN with how the account was connected"
+    )]
+    NotUnderstood(AccountId),
     /// The store could not be asked.
     #[error("the access tokens could not be read")]
     Store(#[source] oxbull::Error),
@@ -87,6 +93,7 @@ impl TokenError {
             Self::Missing(_) => "missing",
             Self::WrongLogin { .. } => "wrong_login",
             Self::Unreadable { .. } => "unreadable",
+            Self::NotUnderstood(_) => "not_understood",
             Self::Store(_) => "store",
         }
     }
@@ -188,6 +195,23 @@ impl AccessTokens {
         self.known().stored.remove(account);
         let found = self.find(account).await;
         matches!(found, Ok(Some(token)) if token != *refused)
+    }
+
+    /// What is wrong with a token that the API cannot read: with one that is known to be of the right login
+    /// nothing but that it was revoked, so `None`; otherwise its owner could reconnect for ever.
+    pub(crate) fn not_understood(
+        &self,
+        account: &AccountId,
+        token: &AccessToken,
+        error: &GraphError,
+    ) -> Option<TokenError> {
+        let fits = self.login.is_some() && token.kind() != TokenKind::Unknown;
+        if fits || !error.is_unparsed_token() {
+            return None;
+        }
+        let error = TokenError::NotUnderstood(account.clone());
+        self.report(account, &error);
+        Some(error)
     }
 
     async fn find(&self, account: &AccountId) -> Result<Option<AccessToken>, TokenStoreError> {

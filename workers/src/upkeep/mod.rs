@@ -27,7 +27,7 @@ pub struct FileUpkeep {
 }
 
 impl FileUpkeep {
-    /// Listens for SIGHUP from now on: it ends the program no more, with or without a file.
+    /// Listens for SIGHUP from now on.
     ///
     /// # Errors
     /// [`StartError::Setting`] when the process cannot listen for signals.

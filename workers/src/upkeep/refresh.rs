@@ -213,10 +213,15 @@ impl TokenRefresher {
     }
 
     async fn failed(&self, account: &AccountId, token: &StoredToken, error: &GraphError, now: i64) {
-        let refused = matches!(
-            error.failure(),
-            Failure::ExpiredToken | Failure::MissingPermission
-        );
+        let understood = self
+            .tokens
+            .not_understood(account, &token.token, error)
+            .is_none();
+        let refused = understood
+            && matches!(
+                error.failure(),
+                Failure::ExpiredToken | Failure::MissingPermission
+            );
         let result = if refused { "refused" } else { "failed" };
         counter!(REFRESHES, "result" => result).increment(1);
         let error = with_causes(error);

@@ -7,7 +7,7 @@ use oxbull_workers::jobs::schemas::schemas;
 use oxbull_workers::jobs::{analytics_refresh, post_publishing, webhook_processing};
 use serde_json::{Value, json};
 
-use crate::fixture::{ShippedRedis, password, read, repository, simulator};
+use crate::fixture::{KEYS, Program, ShippedRedis, password, read, repository, simulator};
 use crate::samples;
 
 /// Far enough that a test never sees it come.
@@ -134,6 +134,65 @@ async fn backend_schedules_posts_and_hears_what_became_of_them() -> TestResult {
             .await?,
         0
     );
+    assert_eq!(fixture.refused().await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// A seller whom the backend connects while the workers run is published with the token that the example sealed,
+/// and not before.
+#[tokio::test]
+async fn backend_connects_an_account_while_workers_run() -> TestResult {
+    let fixture = ShippedRedis::start("queue.conf").await?;
+    let graph = simulator().await?;
+    let post = &samples::of(post_publishing::QUEUE)?[0];
+    let account = post["accountId"].as_str().ok_or("no id")?.to_owned();
+    graph.add_token(&account, "IGconnected");
+    let mut worker = fixture.program(env!("CARGO_BIN_EXE_post-publishing"), "worker", graph.url());
+    let worker = Program::start(worker.env_remove("GRAPH_ACCESS_TOKEN"))?;
+    worker.answers("/ready").await?;
+    let connects = NodePeer::builder("connecting.mjs")
+        .env("REDIS_PORT", fixture.server.port().to_string())
+        .env("REDIS_USERNAME", "gateway")
+        .env("REDIS_PASSWORD", password("gateway"))
+        .env("ENCRYPTION_KEYS", KEYS)
+        .start()?;
+    let node = backend(&fixture)?;
+    let id = node
+        .call("schedulePost", json!({ "post": post, "at": 0 }))
+        .await?;
+    fixture
+        .holds("bull:post-publishing:delayed", id.as_str().ok_or("no id")?)
+        .await?;
+    let login = json!({ "access_token": "IGconnected", "expires_in": 5_184_000 });
+    let put = json!({ "accountId": account, "userId": "u1", "login": login });
+    connects.call("put", put).await?;
+    let wait = json!({ "queue": "post-publishing", "id": id, "timeoutMs": 60_000 });
+    assert_eq!(node.call("result", wait).await?["postId"], post["postId"]);
+    let said = fixture.tokens(&["list", "--json"], "").await?;
+    let listed: Value = serde_json::from_str(&said)?;
+    assert_eq!(listed["user"], "u1");
+    let life =
+        listed["expiresAt"].as_i64().unwrap_or(0) - listed["obtainedAt"].as_i64().unwrap_or(0);
+    assert_eq!(life, 5_184_000_000);
+
+    // What the command stores can be read by the example.
+    fixture
+        .tokens(&["put", "other", "--user", "u2"], "IGother")
+        .await?;
+    let stored = connects
+        .call("get", json!({ "accountId": "other" }))
+        .await?;
+    assert_eq!(
+        (&stored["token"], &stored["userId"]),
+        (&json!("IGother"), &json!("u2"))
+    );
+    connects
+        .call("remove", json!({ "accountId": "other" }))
+        .await?;
+    connects
+        .call("remove", json!({ "accountId": account }))
+        .await?;
+    assert_eq!(fixture.tokens(&["list"], "").await?, "");
     assert_eq!(fixture.refused().await?, Vec::<String>::new());
     Ok(())
 }

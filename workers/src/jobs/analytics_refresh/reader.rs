@@ -95,6 +95,10 @@ impl Reader {
                 let token = self.tokens.of(account).await?;
                 self.read_with(account, &token, settle_for_less).await
             }
+            Err(RefreshError::Graph(error)) => {
+                let problem = self.tokens.not_understood(account, &token, &error);
+                Err(problem.map_or(RefreshError::Graph(error), RefreshError::NoToken))
+            }
             read => read,
         }
     }

@@ -165,8 +165,20 @@ impl Attempt<'_> {
                 tracing::info!(%account, %error, "another token has taken the place of the refused one");
                 Ok(Outcome::DelayFor(SHORTEST_COOLDOWN))
             }
-            Err(error) => self.stopped(error).await,
+            Err(error) => match self.not_understood(&error, &token) {
+                Some(error) => self.without_token(error).await,
+                None => self.stopped(error).await,
+            },
         }
+    }
+
+    /// What is wrong with a token that the API cannot read, where reconnecting would not help.
+    fn not_understood(&self, error: &PublishError, token: &AccessToken) -> Option<TokenError> {
+        let PublishError::Graph(error) = error else {
+            return None;
+        };
+        let tokens = &self.context.state().tokens;
+        tokens.not_understood(&self.post.account_id, token, error)
     }
 
     /// Postpones a post that no request can be made for, without using an attempt. Its user is only

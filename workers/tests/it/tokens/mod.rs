@@ -1,5 +1,6 @@
 //! Accounts' tokens: where they come from, sellers who connect later, missing and refused ones.
 
+mod crashes;
 mod upkeep;
 
 use std::process::Stdio;
@@ -228,6 +229,36 @@ async fn token_of_the_other_login_tells_no_seller_to_reconnect() -> TestResult {
     let notices = fixture.subscriber.wait_for(USER, 1).await?;
     assert_eq!(notices[0]["code"], "unavailable");
     assert!(fixture.simulator.counters().accounts.is_empty());
+    publisher.kill().await?;
+    Ok(())
+}
+
+/// An API that cannot read a token of unknown origin says the same as to one of the other host: no seller is told
+/// to reconnect, which would not help. One that was revoked is told at once.
+#[tokio::test]
+async fn token_that_the_api_cannot_read_tells_no_seller_to_reconnect() -> TestResult {
+    let fixture = Fixture::start().await?;
+    fixture.simulator.add_token(OTHER, "right");
+    fixture.put(ACCOUNT, "damaged-s3cret").await?;
+    let mut publisher = fixture
+        .publisher()
+        .env("GRAPH_LOGIN", "instagram")
+        .env("POSTPONE_MAX_MS", "1500")
+        .spawn()?;
+    let id = fixture.add(ACCOUNT).await?;
+    let (job, reason) = fixture.waits_for_token(&id).await?;
+    assert_eq!(job.attempts_made, 0);
+    assert!(reason.contains("GRAPH_API_URL"), "{reason}");
+    reaches(&fixture.queue, &id, JobState::Failed).await?;
+    let notices = fixture.subscriber.wait_for(USER, 1).await?;
+    assert_eq!(notices[0]["code"], "unavailable");
+
+    fixture.put(OTHER, "right").await?;
+    fixture.simulator.revoke_tokens(OTHER);
+    let id = fixture.add(OTHER).await?;
+    reaches(&fixture.queue, &id, JobState::Failed).await?;
+    let notices = fixture.subscriber.wait_for(USER, 2).await?;
+    assert_eq!(notices[1]["code"], "reconnect");
     publisher.kill().await?;
     Ok(())
 }

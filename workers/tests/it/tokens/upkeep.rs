@@ -283,17 +283,27 @@ async fn token_file_is_read_again() -> TestResult {
     Ok(())
 }
 
-/// SIGHUP ends neither the refresher of numbers nor a program without a file.
+/// SIGHUP ends no program, though some have no file to read again.
 #[tokio::test]
 async fn hangup_ends_nothing() -> TestResult {
-    let fixture = Fixture::start().await?;
-    let port = free_port()?;
-    let worker = refresher(&fixture.redis.server.url(), fixture.simulator.url())
-        .env("HEALTH_PORT", port.to_string())
-        .spawn()?;
-    answers(port, "/health", 200).await?;
-    signal(&worker, Signal::HUP)?;
-    signal(&worker, Signal::HUP)?;
-    answers(port, "/health", 200).await?;
+    let redis = RedisFixture::start().await?;
+    for (path, variable) in [
+        (env!("CARGO_BIN_EXE_post-publishing"), "HEALTH_PORT"),
+        (env!("CARGO_BIN_EXE_webhook-processing"), "HEALTH_PORT"),
+        (env!("CARGO_BIN_EXE_analytics-refresh"), "HEALTH_PORT"),
+        (env!("CARGO_BIN_EXE_gateway"), "PORT"),
+    ] {
+        let port = free_port()?;
+        let mut program = crate::health::program(path, &redis.server.url())
+            .env("RUST_LOG", "error")
+            .env(variable, port.to_string())
+            .spawn()?;
+        answers(port, "/ready", 200).await?;
+        signal(&program, Signal::HUP)?;
+        // Whatever signal comes first is handled first.
+        signal(&program, Signal::TERM)?;
+        let status = tokio::time::timeout(DEADLINE, program.wait()).await??;
+        assert!(status.success(), "{path}: {status}");
+    }
     Ok(())
 }
