@@ -1,8 +1,9 @@
 --[[
-  claim_container: makes a container the one that a job may publish, unless another one is
-  KEYS    1 claim of the job
-  ARGV    1 container   2 time to live of the claim (ms)
-  Returns the container that the job may publish
+  claim_container: makes a container the one that a job may publish, unless another one is, or a job the one
+  that has published a post of an account
+  KEYS    1 claim of the job or of the post
+  ARGV    1 container or job   2 time to live of the claim (ms)
+  Returns the container that the job may publish, or the job that has published the post
 ]]
 local claim = KEYS[1]
 local container, ttl = ARGV[1], ARGV[2]

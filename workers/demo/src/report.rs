@@ -156,6 +156,7 @@ fn pattern(key: &str) -> String {
         (Some("publish"), Some("container"), Some(_)) => {
             "publish:container:{jobId}@{timestamp}".to_owned()
         }
+        (Some("publish"), Some("media"), Some(_)) => "publish:media:{mediaId}".to_owned(),
         (Some("api"), Some("analytics"), Some("overview")) => {
             "api:analytics:overview:{accountId}".to_owned()
         }

@@ -72,6 +72,10 @@ pub enum Effect {
         /// What the API would tell the user.
         #[serde(default)]
         user_message: Option<String>,
+        /// For publishing: it is executed nevertheless, and so many looks at the container's status find
+        /// nothing of it.
+        #[serde(default)]
+        executed: Option<u32>,
     },
     /// It is refused as over the account's rate, with the usual headers and a `Retry-After` of
     /// this many seconds.
@@ -107,6 +111,7 @@ impl Fault {
             subcode: None,
             text: None,
             user_message: None,
+            executed: None,
         })
     }
 
@@ -166,6 +171,21 @@ impl Fault {
             *user_message = Some(value.to_owned());
         }
         self
+    }
+
+    /// An object that cannot be seen for the moment, although it exists and can be used.
+    pub fn hidden() -> Self {
+        Self::error(400, 100).subcode(33)
+    }
+
+    /// Executes a request to publish that is answered with an error. So many looks at the container's status
+    /// still find it finished, and until then the account does not show the post.
+    #[must_use]
+    pub fn executed(mut self, looks: u32) -> Self {
+        if let Effect::Error { executed, .. } = &mut self.effect {
+            *executed = Some(looks);
+        }
+        self.on(Operation::Publish)
     }
 
     /// Concerns one operation only.

@@ -20,6 +20,8 @@
 //! | a token works for its own account; any other, and one of the other login's host, is answered 190 "Cannot parse access token" | [`Simulator::add_token`], [`Simulator::revoke_tokens`] | Meta's webhooks set-up page, 20 Oct 2026; public reports |
 //! | `GET /refresh_access_token` takes its token from the query; whether the header is enough is documented nowhere | [`Simulator::refresh_tokens_by_query`] | the same |
 //! | `GET /refresh_access_token` gives another token for 60 days, and the old one stays right | [`Simulator::add_token`] | Meta's page on Instagram Login, by the copy of Oct 2026 |
+//! | a container or post that exists cannot be seen (100/33) and can be published all the same | [`Fault::hidden`] | postiz-app #1562, events-tracker #1900 (23 May 2026) |
+//! | a request to publish is executed and answered with an error, such as 4/2207051; status and posts show it later | [`Fault::executed`] | postiz-app #1681 (6 Jul 2026) |
 //! | errors have a text of their own and one for users (`error_user_msg`) | [`Fault::text`], [`Fault::user_message`] | Instagram Platform, Error Codes (2 Jun 2026) |
 //!
 //! ```

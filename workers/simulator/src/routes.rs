@@ -90,7 +90,7 @@ async fn answer(
     let Some(token) = &caller.token else {
         return replies::error(401, 190, None, "an access token is required");
     };
-    let treatment = match simulation.admit(operation, &caller.account) {
+    let mut treatment = match simulation.admit(operation, &caller.account) {
         Ok(treatment) => treatment,
         Err(refusal) => return *refusal,
     };
@@ -104,6 +104,9 @@ async fn answer(
     let mut response = act(&treatment);
     if treatment.lose_reply {
         return replies::lost();
+    }
+    if let Some((_, refusal)) = treatment.executed.take() {
+        response = refusal;
     }
     Simulation::mark_usage(&mut response, &treatment, &caller.account);
     response
@@ -136,8 +139,9 @@ async fn publish(
     Json(publication): Json<Publication>,
 ) -> Response {
     let caller = Caller::new(account.clone(), &headers, query.as_deref());
-    serve(&simulation, Operation::Publish, caller, |_| {
-        simulation.publish(&account, &publication.creation_id)
+    serve(&simulation, Operation::Publish, caller, |treatment| {
+        let looks = treatment.executed.as_ref().map_or(0, |(looks, _)| *looks);
+        simulation.publish(&account, &publication.creation_id, looks)
     })
     .await
 }

@@ -59,6 +59,8 @@ pub(super) struct Treatment {
     pub(super) slow: Duration,
     pub(super) lose_reply: bool,
     pub(super) outcome: Option<ContainerOutcome>,
+    /// It is executed, which so many looks do not show, and answered with this.
+    pub(super) executed: Option<(u32, Response)>,
     /// Percent in use and minutes of block, for the answer's header.
     usage: Option<(u32, u64)>,
     /// Percent of the application's rate in use.
@@ -158,11 +160,16 @@ impl Simulation {
                 subcode,
                 text,
                 user_message,
+                executed,
             }) => {
                 state.counters.refused += 1;
                 let text = text.as_deref().unwrap_or("failed on request");
                 let told = user_message.as_deref();
-                return Err(replies::error_with(status, code, subcode, text, told).into());
+                let refusal = replies::error_with(status, code, subcode, text, told);
+                match executed {
+                    None => return Err(refusal.into()),
+                    Some(looks) => treatment.executed = Some((looks, refusal)),
+                }
             }
             Some(Effect::RateLimit(seconds)) => {
                 state.counters.refused += 1;
@@ -222,13 +229,13 @@ impl Simulation {
         self.lock().store.status(id, outcome)
     }
 
-    pub(super) fn publish(&self, account: &str, id: &str) -> Response {
+    pub(super) fn publish(&self, account: &str, id: &str, looks: u32) -> Response {
         let mut state = self.lock();
         if state.store.used_quota(account) >= self.quota() {
             state.counters.refused += 1;
             return replies::error(403, 9, Some(2_207_042), "too many posts in 24 hours");
         }
-        match state.store.publish(account, id) {
+        match state.store.publish(account, id, looks) {
             Publishing::Done(response) => {
                 state.counters.publications += 1;
                 response

@@ -72,6 +72,8 @@ struct Container {
     content: NewContainer,
     polls_left: u32,
     published: bool,
+    /// How many looks do not show yet that it is published.
+    looks_left: u32,
     outcome: Option<ContainerOutcome>,
 }
 
@@ -159,6 +161,7 @@ impl MediaStore {
             content,
             polls_left,
             published: false,
+            looks_left: 0,
             outcome,
         };
         self.containers.insert(id.clone(), container);
@@ -207,7 +210,9 @@ impl MediaStore {
         if outcome.is_some() {
             container.outcome = outcome;
         }
-        let (code, text) = if container.published {
+        let shown = container.published && container.looks_left == 0;
+        container.looks_left = container.looks_left.saturating_sub(1);
+        let (code, text) = if shown {
             ("PUBLISHED", "Published: media has been published")
         } else if container.polls_left > 0 {
             ("IN_PROGRESS", "In progress: media is being processed")
@@ -232,7 +237,7 @@ impl MediaStore {
         }
     }
 
-    pub(super) fn publish(&mut self, account: &str, id: &str) -> Publishing {
+    pub(super) fn publish(&mut self, account: &str, id: &str, looks: u32) -> Publishing {
         let refused =
             |code, subcode, text| Publishing::Refused(Refusal(code, subcode, text).into_response());
         let container = match self.containers.get_mut(id) {
@@ -251,6 +256,7 @@ impl MediaStore {
             return refused(9007, 2_207_027, "the media is not ready");
         }
         container.published = true;
+        container.looks_left = looks;
         let content = container.content.clone();
         let children = content.children.iter();
         let urls = children
@@ -285,6 +291,10 @@ impl MediaStore {
             .iter()
             .rev()
             .filter(|post| post.account == account && (post.media_type == "STORIES") == stories)
+            .filter(|post| {
+                let container = self.containers.get(&post.container);
+                container.is_none_or(|container| container.looks_left == 0)
+            })
             .take(LISTED)
             .map(media_json)
             .collect();

@@ -44,6 +44,12 @@ struct Waits {
     /// `GRAPH_DEADLINE`, which it should not be below]
     #[arg(long, env = "PUBLISH_SETTLE_MS")]
     publish_settle_ms: Option<u64>,
+    /// How long a post that may be public is looked for before a failure is final
+    #[arg(long, env = "PUBLISH_DOUBT_MS", default_value_t = 600_000, value_parser = clap::value_parser!(u64).range(1..))]
+    publish_doubt_ms: u64,
+    /// How long a container that the API does not show is waited for before it is used without its status
+    #[arg(long, env = "CONTAINER_HIDDEN_MS", default_value_t = 120_000, value_parser = clap::value_parser!(u64).range(1..))]
+    container_hidden_ms: u64,
     /// How long an account waits whose publishing quota is used up
     #[arg(long, env = "PUBLISHING_QUOTA_WAIT_MS", default_value_t = 900_000, value_parser = clap::value_parser!(u64).range(1..))]
     publishing_quota_wait_ms: u64,
@@ -69,6 +75,8 @@ impl Waits {
             longest_wait: Duration::from_millis(self.container_poll_max_ms),
             processing: Duration::from_millis(self.container_deadline_ms),
             settle: settle.unwrap_or(enough),
+            doubt: Duration::from_millis(self.publish_doubt_ms),
+            hidden: Duration::from_millis(self.container_hidden_ms),
             quota_wait: Duration::from_millis(self.publishing_quota_wait_ms),
             postpone_max: Duration::from_millis(self.postpone_max_ms),
             ..PublishLimits::default()

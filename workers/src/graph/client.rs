@@ -14,6 +14,9 @@ use super::{AccessToken, AccountId, ApiError, GraphError, GraphLogin, UsageMeter
 /// The largest answer read, in bytes; the requests made here have answers of a few kilobytes.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 
+/// How many times as long as other requests one may take that creates something.
+const CREATION: u32 = 4;
+
 /// Where the API is and how long to wait for it.
 #[derive(Debug, Clone)]
 pub struct GraphOptions {
@@ -133,13 +136,13 @@ impl GraphClient {
         }
         Ok(url)
     }
+}
 
-    fn broken(&self, error: reqwest::Error) -> GraphError {
-        if error.is_timeout() {
-            GraphError::Deadline(self.deadline)
-        } else {
-            GraphError::Unreachable(error.without_url())
-        }
+fn broken(error: reqwest::Error, deadline: Duration) -> GraphError {
+    if error.is_timeout() {
+        GraphError::Deadline(deadline)
+    } else {
+        GraphError::Unreachable(error.without_url())
     }
 }
 
@@ -254,13 +257,41 @@ impl AccountApi<'_> {
         }
     }
 
+    /// Like [`write`](Self::write), with [`CREATION`] times the deadline.
+    pub(super) async fn create<A: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<A, GraphError> {
+        let deadline = self.graph.deadline.saturating_mul(CREATION);
+        let request = self
+            .graph
+            .http
+            .request(Method::POST, self.graph.url(path)?)
+            .timeout(deadline)
+            .json(body);
+        self.send_within(deadline, operation, request).await
+    }
+
     async fn send<A: DeserializeOwned>(
         &self,
         operation: &'static str,
         request: reqwest::RequestBuilder,
     ) -> Result<A, GraphError> {
+        self.send_within(self.graph.deadline, operation, request)
+            .await
+    }
+
+    /// Sends a request that has this deadline.
+    async fn send_within<A: DeserializeOwned>(
+        &self,
+        deadline: Duration,
+        operation: &'static str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<A, GraphError> {
         let start = Instant::now();
-        let answer = self.exchange(request).await;
+        let answer = self.exchange(request, deadline).await;
         let elapsed_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
         match &answer {
             Ok(_) => tracing::debug!(operation, account = %self.id, elapsed_ms, "graph request"),
@@ -274,6 +305,7 @@ impl AccountApi<'_> {
     async fn exchange<A: DeserializeOwned>(
         &self,
         request: reqwest::RequestBuilder,
+        deadline: Duration,
     ) -> Result<A, GraphError> {
         if let Some(throttle) = self
             .meter
@@ -288,7 +320,7 @@ impl AccountApi<'_> {
             .bearer_auth(self.token.reveal())
             .send()
             .await
-            .map_err(|error| self.graph.broken(error))?;
+            .map_err(|error| broken(error, deadline))?;
         if let Some(meter) = self.meter {
             meter.note(response.headers());
         }
@@ -296,7 +328,7 @@ impl AccountApi<'_> {
         while let Some(chunk) = response
             .chunk()
             .await
-            .map_err(|error| self.graph.broken(error))?
+            .map_err(|error| broken(error, deadline))?
         {
             if body.len() + chunk.len() > LARGEST_ANSWER {
                 return Err(GraphError::Unexpected(format!(

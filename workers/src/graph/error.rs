@@ -89,6 +89,12 @@ impl GraphError {
         self.decision(Stage::Create) == Decision::NewContainer
     }
 
+    /// Whether a server error was reported, which may come after the effect and from what answers in the API's
+    /// stead.
+    pub(crate) fn is_server_error(&self) -> bool {
+        matches!(self, Self::Declined(error) if error.status >= 500)
+    }
+
     /// Whether the request may have been executed although no success was reported.
     pub fn is_ambiguous(&self) -> bool {
         match self {

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use oxbull::{JobId, JobRecord, JobState, Queue};
+use oxbull::{Backoff, JobId, JobRecord, JobState, Queue};
 use oxbull_instagram_simulator as simulator;
 use oxbull_instagram_simulator::{Moment, Operation, PausedRequest, Simulator, SimulatorOptions};
 use oxbull_testkit::{Command, DEADLINE, Proxy, Rule, TestResult, eventually, unique};
@@ -78,6 +78,10 @@ impl End {
 struct Kind {
     fields: Value,
     end: End,
+    /// What the API does to each such post.
+    api: Vec<simulator::Fault>,
+    /// Attempts of the job, at most.
+    attempts: u32,
     /// Fewer API requests or writes than this mean that steps were not found.
     least: u32,
 }
@@ -128,11 +132,12 @@ impl CrashFixture {
         let mut data = json!({ "postId": name, "userId": name, "accountId": name });
         let fields = kind.fields.as_object().unwrap().clone();
         data.as_object_mut().unwrap().extend(fields);
-        let mut options = options().id(JobId::new(&name)?);
+        let backoff = Backoff::fixed(Duration::from_millis(1));
+        let mut options = options().id(JobId::new(&name)?).backoff(backoff);
         if kind.end == End::AsTold {
             options = options.attempts(1);
         }
-        if let Some(fault) = kind.end.fault() {
+        for fault in kind.api.iter().cloned().chain(kind.end.fault()) {
             self.simulator.arm(fault.account(&name));
         }
         let id = queue.add_with("publish", &data, options).await?.id;
@@ -173,12 +178,13 @@ impl CrashFixture {
             reaches(&queue, &probe, JobState::Completed).await?;
             first.kill().await?;
         }
-        self.check(kind.end, &name, &job)?;
+        self.check(kind, &name, &job)?;
         Ok(struck)
     }
 
     /// The API has the post exactly once or not at all, and job and user know which.
-    fn check(&self, end: End, name: &str, job: &JobRecord) -> TestResult {
+    fn check(&self, kind: &Kind, name: &str, job: &JobRecord) -> TestResult {
+        let end = kind.end;
         let published = self.simulator.published();
         let published: Vec<_> = published
             .iter()
@@ -195,7 +201,11 @@ impl CrashFixture {
         }
         let told = self.subscriber.notices(name);
         assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(job.attempts_made, 1, "a crash costs no attempt");
+        let attempts = 1..=kind.attempts;
+        assert!(
+            attempts.contains(&job.attempts_made),
+            "a crash costs no attempt"
+        );
         if let [post] = published.as_slice() {
             let result: Value = job.return_value()?.unwrap();
             let permalink = result["permalink"].as_str().unwrap();
@@ -335,6 +345,8 @@ fn image() -> Kind {
     Kind {
         fields: json!({ "imageUrl": "https://cdn.example/a.jpg", "caption": "New shoes" }),
         end: End::Published("IMAGE"),
+        api: Vec::new(),
+        attempts: 1,
         least: 6,
     }
 }
@@ -354,6 +366,8 @@ async fn carousel_is_published_once_wherever_its_publisher_dies() -> TestResult 
             { "videoUrl": "https://cdn.example/right.mp4" },
         ] }),
         end: End::Published("CAROUSEL"),
+        api: Vec::new(),
+        attempts: 1,
         least: 10,
     })
     .await
@@ -365,6 +379,8 @@ async fn reel_is_published_once_wherever_its_publisher_dies() -> TestResult {
     kill_everywhere(Kind {
         fields: json!({ "mediaType": "REELS", "videoUrl": "https://cdn.example/a.mp4" }),
         end: End::Published("REELS"),
+        api: Vec::new(),
+        attempts: 1,
         least: 6,
     })
     .await
@@ -376,6 +392,8 @@ async fn story_is_published_once_wherever_its_publisher_dies() -> TestResult {
     kill_everywhere(Kind {
         fields: json!({ "mediaType": "STORIES", "imageUrl": "https://cdn.example/a.jpg" }),
         end: End::Published("STORIES"),
+        api: Vec::new(),
+        attempts: 1,
         least: 6,
     })
     .await
@@ -387,6 +405,8 @@ async fn failure_is_told_once_wherever_its_publisher_dies() -> TestResult {
     kill_everywhere(Kind {
         fields: json!({ "imageUrl": "https://cdn.example/a.gif" }),
         end: End::Failed,
+        api: Vec::new(),
+        attempts: 1,
         least: 2,
     })
     .await
@@ -444,4 +464,54 @@ async fn frozen_publisher_tells_no_failure_of_a_published_post() -> TestResult {
     fixture.every_step(&kind, blow).await?;
     fixture.redis.client.close().await;
     Ok(())
+}
+
+/// A post whose publication was refused although it was executed is found, wherever its publisher dies.
+#[tokio::test]
+async fn post_in_doubt_is_found_wherever_its_publisher_dies() -> TestResult {
+    let spam = simulator::Fault::error(400, 4).subcode(2_207_051);
+    kill_everywhere(Kind {
+        api: vec![spam.executed(1).times(1)],
+        least: 8,
+        ..image()
+    })
+    .await
+}
+
+/// A post that was refused and is not public fails once, as refused.
+#[tokio::test]
+async fn refusal_after_doubt_is_told_once_wherever_its_publisher_dies() -> TestResult {
+    let spam = simulator::Fault::error(400, 4).subcode(2_207_051);
+    kill_everywhere(Kind {
+        api: vec![spam.on(Operation::Publish)],
+        end: End::Failed,
+        least: 8,
+        ..image()
+    })
+    .await
+}
+
+/// A container that the API does not show is published once, also before it is ready.
+#[tokio::test]
+async fn post_of_a_hidden_container_is_published_once_wherever_its_publisher_dies() -> TestResult {
+    let hidden = simulator::Fault::hidden().on(Operation::ContainerStatus);
+    kill_everywhere(Kind {
+        api: vec![hidden.times(6)],
+        least: 8,
+        ..image()
+    })
+    .await
+}
+
+/// A container that is not found is published again and then replaced: only one of the two is published.
+#[tokio::test]
+async fn replaced_container_is_not_published_wherever_its_publisher_dies() -> TestResult {
+    let absent = simulator::Fault::error(400, 24).subcode(2_207_008);
+    kill_everywhere(Kind {
+        api: vec![absent.on(Operation::Publish).times(3)],
+        attempts: 2,
+        least: 12,
+        ..image()
+    })
+    .await
 }

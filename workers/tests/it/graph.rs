@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
+use oxbull_instagram_simulator::{Fault, SimulatorOptions};
 use oxbull_testkit::TestResult;
 use oxbull_workers::graph::{
     ContainerState, Decision, Failure, GraphError, LimitScope, NewContainer, Stage, UsageMeter,
@@ -59,15 +59,18 @@ async fn publishing_a_container_again_is_refused() -> TestResult {
     Ok(())
 }
 
-/// An API that does not answer costs a request its deadline, not more.
+/// An API that does not answer costs a request its deadline, not more, and four times as much where it fetches
+/// media meanwhile.
 #[tokio::test]
 async fn silent_api_costs_the_deadline() -> TestResult {
     let deadline = Duration::from_millis(100);
     let fixture = GraphFixture::with(SimulatorOptions::new(), deadline).await?;
-    let slow = Fault::slow(Duration::from_secs(60)).on(Operation::CreateContainer);
+    let slow = Fault::slow(Duration::from_secs(60));
     fixture.simulator.arm(slow);
-    let error = fixture.api().create_container(&image()).await.unwrap_err();
+    let error = fixture.api().recent_media().await.unwrap_err();
     assert!(matches!(error, GraphError::Deadline(limit) if limit == deadline));
+    let error = fixture.api().create_container(&image()).await.unwrap_err();
+    assert!(matches!(error, GraphError::Deadline(limit) if limit == 4 * deadline));
     assert!(error.is_ambiguous());
     assert_eq!(error.failure(), Failure::Transient);
     Ok(())

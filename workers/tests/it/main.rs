@@ -8,6 +8,7 @@
     reason = "a helper that panics fails its test"
 )]
 
+mod containers;
 mod cooldowns;
 mod crashes;
 mod deliveries;

@@ -1,12 +1,13 @@
 //! A post is published once, whatever is lost, refused or repeated on the way.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oxbull::Clock;
 use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
-use oxbull_testkit::TestResult;
-use oxbull_workers::graph::{ContainerId, Failure, LimitScope};
+use oxbull_testkit::{TestResult, unique};
+use oxbull_workers::graph::{ContainerId, Failure, LimitScope, MediaId};
 use oxbull_workers::jobs::BoxError;
 use oxbull_workers::jobs::post_publishing::{
     Plan, PostPublishing, ProgressStore, Publication, PublishError, PublishLimits, PublishRequest,
@@ -17,9 +18,12 @@ use serde_json::{Value, json};
 use crate::support::{ACCOUNT, GraphFixture};
 
 /// A job's data and claim as Redis would keep them between runs.
-struct TestPost {
+pub(crate) struct TestPost {
+    name: String,
     post: Mutex<PostPublishing>,
     claimed: Mutex<Option<ContainerId>>,
+    /// Which post of the account is whose, of all jobs.
+    media: Arc<Mutex<HashMap<MediaId, String>>>,
     limits: PublishLimits,
     clock: Clock,
 }
@@ -40,26 +44,42 @@ impl ProgressStore for TestPost {
         claimed.take_if(|held| held == container);
         Ok(())
     }
+
+    async fn claim_media(&self, media: &MediaId) -> Result<bool, BoxError> {
+        let mut claims = self.media.lock().unwrap();
+        let holder = claims.entry(media.clone()).or_insert(self.name.clone());
+        Ok(*holder == self.name)
+    }
 }
 
 impl TestPost {
-    fn new(fields: &Value) -> Self {
+    pub(crate) fn new(fields: &Value) -> Self {
         let mut data = json!({ "postId": "post-1", "userId": "user-1", "accountId": ACCOUNT });
         let fields = fields.as_object().unwrap().clone();
         data.as_object_mut().unwrap().extend(fields);
         Self {
+            name: unique("post"),
             post: Mutex::new(serde_json::from_value(data).unwrap()),
             claimed: Mutex::default(),
+            media: Arc::default(),
             limits: PublishLimits::default(),
             clock: Clock::default(),
         }
     }
 
-    fn shoes() -> Self {
+    pub(crate) fn shoes() -> Self {
         Self::new(&json!({ "imageUrl": "https://cdn.example/shoes.jpg", "caption": "New shoes" }))
     }
 
-    fn carousel() -> Self {
+    /// The same post as another job.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            media: Arc::clone(&self.media),
+            ..Self::shoes()
+        }
+    }
+
+    pub(crate) fn carousel() -> Self {
         Self::new(
             &json!({ "mediaType": "CAROUSEL", "caption": "Both shoes", "children": [
             { "imageUrl": "https://cdn.example/left.jpg" },
@@ -68,21 +88,24 @@ impl TestPost {
         )
     }
 
-    fn progress(&self) -> Publication {
+    pub(crate) fn progress(&self) -> Publication {
         let post = self.post.lock().unwrap();
         post.publication.clone().unwrap_or_default()
     }
 
-    async fn run(&self, fixture: &GraphFixture) -> Result<Step, PublishError> {
+    pub(crate) async fn run(&self, fixture: &GraphFixture) -> Result<Step, PublishError> {
         let post = self.post.lock().unwrap().clone();
         let plan = Plan::of(&post).unwrap();
         publish(fixture.api(), &post, &plan, self, &self.limits, &self.clock).await
     }
 
     /// Runs until the post is published, through waits, which pass at once, and failed attempts.
-    async fn finish(&self, fixture: &GraphFixture) -> Result<PublishedPost, PublishError> {
+    pub(crate) async fn finish(
+        &self,
+        fixture: &GraphFixture,
+    ) -> Result<PublishedPost, PublishError> {
         let mut last = None;
-        for _ in 0..20 {
+        for _ in 0..100 {
             match self.run(fixture).await {
                 Ok(Step::Published(post)) => return Ok(post),
                 Ok(Step::Wait(wait)) => self.pass(wait),
@@ -93,12 +116,12 @@ impl TestPost {
         Err(last.expect("the post neither failed nor got published"))
     }
 
-    fn pass(&self, time: Duration) {
+    pub(crate) fn pass(&self, time: Duration) {
         self.clock.advance(time);
     }
 }
 
-async fn without_polls() -> TestResult<GraphFixture> {
+pub(crate) async fn without_polls() -> TestResult<GraphFixture> {
     GraphFixture::with(SimulatorOptions::new().polls(0), Duration::from_secs(10)).await
 }
 
@@ -247,7 +270,7 @@ async fn death_before_the_request_costs_no_attempt() -> TestResult {
     let mut noted = test_post.progress();
     noted.request = Some(PublishRequest {
         at: test_post.clock.now().as_millis(),
-        problem: None,
+        ..PublishRequest::default()
     });
     test_post.keep(&noted).await.unwrap();
     assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
@@ -343,22 +366,6 @@ async fn expired_container_passes_its_claim_on() -> TestResult {
     let post = test_post.finish(&fixture).await?;
     assert_ne!(Some(post.container_id), claimed);
     assert_eq!(fixture.simulator.published().len(), 1);
-    Ok(())
-}
-
-/// A container that is gone after publishing was asked for: nobody can tell, so nobody guesses.
-#[tokio::test]
-async fn vanished_container_in_doubt_fails_and_says_so() -> TestResult {
-    let fixture = without_polls().await?;
-    let test_post = TestPost::shoes();
-    let lost = Fault::lose_reply().on(Operation::Publish).times(1);
-    fixture.simulator.arm(lost);
-    assert!(matches!(test_post.run(&fixture).await?, Step::Wait(_)));
-    let gone = Fault::error(400, 100).subcode(33);
-    fixture.simulator.arm(gone.on(Operation::ContainerStatus));
-    let error = test_post.run(&fixture).await.unwrap_err();
-    assert!(matches!(error, PublishError::Vanished(_)));
-    assert_eq!(error.failure(), Failure::Permanent);
     Ok(())
 }
 

@@ -165,6 +165,8 @@ pub(crate) fn publisher(redis_url: &str, graph_url: &str, prefix: &str) -> Comma
         .env("CONTAINER_POLL_MS", "5")
         .env("CONTAINER_POLL_MAX_MS", "20")
         .env("PUBLISH_SETTLE_MS", "50")
+        .env("PUBLISH_DOUBT_MS", "100")
+        .env("CONTAINER_HIDDEN_MS", "30")
         .stdin(Stdio::null())
         .kill_on_drop(true);
     command

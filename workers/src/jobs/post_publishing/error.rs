@@ -30,9 +30,12 @@ pub enum PublishError {
     /// Publishing was asked for without an answer, and the container is still not published.
     #[error("the request to publish had no effect: {0}")]
     Unanswered(String),
-    /// Publishing was requested, and the container no longer exists: it is unknown whether the post is
-    /// public, so it is not published again.
-    #[error("container {0} no longer exists and may have been published; check the account")]
+    /// Publishing was refused, and the post is not public.
+    #[error("{0}")]
+    Refused(String),
+    /// Publishing was requested, and neither the container nor the account's posts show what became of it: it is
+    /// unknown whether the post is public, so it is not published again.
+    #[error("container {0} may have been published, and the api does not show whether it was")]
     Vanished(ContainerId),
     /// The account has published as many posts as it may in 24 hours.
     #[error("the account's publishing quota is used up")]
@@ -52,7 +55,7 @@ impl PublishError {
                 scope: LimitScope::Publishing,
                 wait: Some(*wait),
             },
-            Self::Vanished(_) => Failure::Permanent,
+            Self::Refused(_) | Self::Vanished(_) => Failure::Permanent,
             Self::Expired(_)
             | Self::NeverReady { .. }
             | Self::Unanswered(_)

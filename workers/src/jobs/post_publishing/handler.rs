@@ -109,7 +109,10 @@ impl Stop {
             }
             Self::Publish(_) | Self::Invalid(_) => NoticeCode::Refused,
             Self::Decided(verdict) => verdict.code,
-            Self::InDoubt(stop) => stop.code(),
+            Self::InDoubt(stop) => match stop.code() {
+                NoticeCode::Reconnect => NoticeCode::Reconnect,
+                _ => NoticeCode::InDoubt,
+            },
         }
     }
 }
@@ -155,8 +158,11 @@ impl Attempt<'_> {
         let meter = UsageMeter::for_account(account);
         let api = publisher.graph.account(account, &token).metered(&meter);
         let clock = self.context.client().clock();
-        let limits = &publisher.limits;
-        let ended = publish(api, self.post, &plan, &self.notes, limits, clock).await;
+        let limits = PublishLimits {
+            last_attempt: self.job.is_last_attempt(),
+            ..publisher.limits
+        };
+        let ended = publish(api, self.post, &plan, &self.notes, &limits, clock).await;
         self.throttle(account, meter.throttle()).await;
         match ended {
             Ok(Step::Wait(wait)) => Ok(Outcome::DelayFor(wait)),

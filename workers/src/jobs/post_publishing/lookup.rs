@@ -5,13 +5,20 @@ use crate::graph::Media;
 /// How far the API's clock and ours may be apart, in milliseconds; the API rounds to seconds.
 const SKEW: i64 = 120_000;
 
-/// Finds the one post with this caption that was published after publishing was asked for. None
-/// when there is no such post or more than one: a wrong permalink is worse than none.
-pub(super) fn find(
-    latest: Vec<Media>,
-    caption: Option<&str>,
-    asked_at: Option<i64>,
-) -> Option<Media> {
+/// What an account's posts show.
+#[derive(Debug)]
+pub(super) enum Lookup {
+    /// The one post that is meant.
+    Found(Media),
+    /// No such post.
+    Absent,
+    /// More than one that it may be, or the posts could not be read.
+    Unknown,
+}
+
+/// Finds the one post with this caption that was published after publishing was asked for, never one of
+/// more than one: a wrong permalink is worse than none.
+pub(super) fn find(latest: Vec<Media>, caption: Option<&str>, asked_at: Option<i64>) -> Lookup {
     let earliest = asked_at.map(|at| at - SKEW);
     let mut candidates = latest.into_iter().filter(|media| {
         let is_recent = match (media.published_at(), earliest) {
@@ -20,8 +27,11 @@ pub(super) fn find(
         };
         is_recent && same_text(media.caption.as_deref(), caption)
     });
-    let found = candidates.next();
-    found.filter(|_| candidates.next().is_none())
+    match (candidates.next(), candidates.next()) {
+        (None, _) => Lookup::Absent,
+        (Some(found), None) => Lookup::Found(found),
+        (Some(_), Some(_)) => Lookup::Unknown,
+    }
 }
 
 /// The API trims captions, and leaves out empty ones.
@@ -45,8 +55,10 @@ mod tests {
 
     fn found(latest: &[Media], caption: Option<&str>) -> Option<String> {
         let asked_at = 1_772_366_400_000; // 12:00:00
-        let found = find(latest.to_vec(), caption, Some(asked_at));
-        found.map(|media| media.id.to_string())
+        match find(latest.to_vec(), caption, Some(asked_at)) {
+            Lookup::Found(media) => Some(media.id.to_string()),
+            Lookup::Absent | Lookup::Unknown => None,
+        }
     }
 
     /// The users see where the permalink leads, so a guess is not good enough.
@@ -60,7 +72,8 @@ mod tests {
         assert_eq!(found(&latest, Some("New shoes")).as_deref(), Some("3"));
         assert_eq!(found(&latest, None).as_deref(), Some("2"));
         assert_eq!(found(&latest, Some("Old shoes")), None);
-        let twice = [latest[0].clone(), latest[0].clone()];
-        assert_eq!(found(&twice, Some("New shoes")), None);
+        let twice = vec![latest[0].clone(), latest[0].clone()];
+        let unknown = find(twice, Some("New shoes"), None);
+        assert!(matches!(unknown, Lookup::Unknown), "{unknown:?}");
     }
 }

@@ -54,6 +54,9 @@ pub enum NoticeCode {
     Limited,
     /// Try again later: the service did not work, or refused the post with an error that nothing documents.
     Unavailable,
+    /// Look at the account: the post may be public, and could not be found there by the API. Publish it again
+    /// only if it is not.
+    InDoubt,
 }
 
 impl NoticeCode {

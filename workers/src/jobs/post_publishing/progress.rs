@@ -23,6 +23,15 @@ pub struct Publication {
     /// The container made for the post.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<ContainerId>,
+    /// When the latest container was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<i64>,
+    /// Since when the API does not show a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_since: Option<i64>,
+    /// How often the container was not found when it was to be published.
+    #[serde(skip_serializing_if = "is_none_yet")]
+    pub not_found_retries: u32,
     /// That publication was asked for, noted before the request is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<PublishRequest>,
@@ -54,6 +63,14 @@ pub struct Publication {
     reason = "serde passes a reference"
 )]
 fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_none_yet(number: &u32) -> bool {
     *number == 0
 }
 
@@ -100,7 +117,7 @@ pub struct TokenWait {
 }
 
 /// A request to publish whose effect is not known yet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PublishRequest {
@@ -109,6 +126,36 @@ pub struct PublishRequest {
     /// What came instead of an answer; absent when the worker died before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What follows once the post is known not to be public.
+    #[serde(default, skip_serializing_if = "IfUnpublished::is_retry")]
+    pub if_unpublished: IfUnpublished,
+    /// How often the post has been looked for.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub looks: u32,
+}
+
+/// What follows once a post that was in doubt is known not to be public.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum IfUnpublished {
+    /// Request the same again.
+    #[default]
+    Retry,
+    /// Make another container.
+    Replace,
+    /// The refusal is final.
+    Refuse,
+}
+
+impl IfUnpublished {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde passes a reference"
+    )]
+    fn is_retry(&self) -> bool {
+        *self == Self::Retry
+    }
 }
 
 /// A final failure. A run that finds it ends the same way: the run that stored it died before the

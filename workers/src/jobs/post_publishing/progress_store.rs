@@ -9,7 +9,7 @@ use oxbull::{BoxError, Job};
 use serde_json::Value;
 
 use super::Publication;
-use crate::graph::ContainerId;
+use crate::graph::{ContainerId, MediaId};
 
 /// How long a claim lasts after it was made: a container expires after 24 hours, so a worker that may
 /// still know of another one cannot publish it by then.
@@ -40,6 +40,10 @@ pub trait ProgressStore {
     /// Gives up the claim of a container that can never be published any more.
     fn release(&self, container: &ContainerId)
     -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Claims a post of the account as the one that the job has published; returns whether it is not
+    /// another job's.
+    fn claim_media(&self, media: &MediaId) -> impl Future<Output = Result<bool, BoxError>> + Send;
 }
 
 /// Keeps the progress in the job's own data, and the claim in a key beside the queue.
@@ -75,6 +79,13 @@ impl<'a> JobProgressStore<'a> {
     fn key(&self) -> String {
         format!("publish:container:{}", job_mark(self.job))
     }
+
+    /// Makes a claim unless it has another holder; returns who holds it.
+    async fn claimed(&self, key: String, holder: &str) -> Result<String, BoxError> {
+        let ttl = u64::try_from(CLAIM_TTL.as_millis())?;
+        let call = CLAIM.call().key(key).arg(holder).arg(ttl);
+        Ok(self.client.run(call, Repeat::Safe).await?.into_text()?)
+    }
 }
 
 /// Names a job for good. The time makes it unique even where ids start over.
@@ -95,19 +106,22 @@ impl ProgressStore for JobProgressStore<'_> {
     }
 
     async fn claim(&self, container: &ContainerId) -> Result<ContainerId, BoxError> {
-        let ttl = u64::try_from(CLAIM_TTL.as_millis())?;
-        let call = CLAIM
-            .call()
-            .key(self.key())
-            .arg(container.as_str())
-            .arg(ttl);
-        let held = self.client.run(call, Repeat::Safe).await?.into_text()?;
-        Ok(ContainerId::new(held)?)
+        Ok(ContainerId::new(
+            self.claimed(self.key(), container.as_str()).await?,
+        )?)
     }
 
     async fn release(&self, container: &ContainerId) -> Result<(), BoxError> {
         let call = RELEASE.call().key(self.key()).arg(container.as_str());
         self.client.run(call, Repeat::Safe).await?;
         Ok(())
+    }
+
+    async fn claim_media(&self, media: &MediaId) -> Result<bool, BoxError> {
+        let mark = job_mark(self.job);
+        let holder = self
+            .claimed(format!("publish:media:{media}"), &mark)
+            .await?;
+        Ok(holder == mark)
     }
 }

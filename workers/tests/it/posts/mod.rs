@@ -1,5 +1,6 @@
 //! Posts as jobs of a real worker: attempts, waits, limits, and the notices to users.
 
+mod doubt;
 mod limited;
 mod published;
 mod refused;
@@ -93,6 +94,8 @@ fn short() -> PublishLimits {
         first_wait: Duration::from_millis(1),
         longest_wait: Duration::from_millis(5),
         settle: Duration::from_millis(1),
+        hidden: Duration::from_millis(1),
+        doubt: Duration::from_millis(20),
         ..PublishLimits::default()
     }
 }
