@@ -40,7 +40,7 @@ struct Arguments {
     #[arg(long, env = "GATEWAY_HOST", value_name = "GATEWAY_HOST", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
     host: IpAddr,
     /// Largest delivery, in bytes
-    #[arg(long, env = "WEBHOOK_BODY_LIMIT", value_name = "WEBHOOK_BODY_LIMIT", default_value_t = 1 << 20)]
+    #[arg(long, env = "WEBHOOK_BODY_LIMIT", value_name = "WEBHOOK_BODY_LIMIT", default_value_t = 8 << 20)]
     body_limit: usize,
     /// Age in hours from which a delivery is refused; repeats are known for 48 hours
     #[arg(long, env = "WEBHOOK_MAX_AGE_HOURS", value_name = "WEBHOOK_MAX_AGE_HOURS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=47))]

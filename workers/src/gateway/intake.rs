@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::secrets::hex;
 use crate::jobs::webhook_processing::{
-    Ledger, QUEUE, SEEN_TTL, WebhookDelivery, in_ms, options, shares,
+    Ledger, QUEUE, SEEN_TTL, Share, WebhookDelivery, delivery_id, in_ms, options, shares,
 };
 
 /// How far in the future a delivery's time may be: clocks differ by less.
@@ -64,35 +64,55 @@ impl Intake {
         &self.queue
     }
 
-    /// Stores a delivery unless it is known. Asking again, after an error or not at all, is safe:
-    /// the id tells what is the same.
-    pub(super) async fn take(&self, body: &[u8]) -> Result<DeliveryOutcome, BoxError> {
-        // The job's data is the text as it came; to the reader it is the same JSON.
+    /// Reads a delivery; the outcome of one that is not to be stored.
+    pub(super) fn read(&self, body: &[u8]) -> Result<Delivery, DeliveryOutcome> {
         let Ok(raw) = serde_json::from_slice::<Box<RawValue>>(body) else {
-            return Ok(DeliveryOutcome::NotJson);
+            return Err(DeliveryOutcome::NotJson);
         };
-        let id = job_id(body)?;
-        // A delivery of another shape has no conversations. Its job fails with the reason.
-        if let Ok(delivery) = serde_json::from_slice::<WebhookDelivery>(body) {
-            if !in_time(&delivery, self.client.clock().now(), self.max_age) {
-                return Ok(DeliveryOutcome::OutOfTime);
+        let mut delivery = Delivery {
+            hash: hex(digest(&SHA256, body).as_ref()),
+            raw,
+            shares: Vec::new(),
+        };
+        if let Ok(read) = WebhookDelivery::parse(body) {
+            if !in_time(&read, self.client.clock().now(), self.max_age) {
+                return Err(DeliveryOutcome::OutOfTime);
             }
-            let (shares, _) = shares(&delivery);
-            let mut handled = !shares.is_empty();
-            for share in &shares {
-                handled &= self.ledger.accept(&id, share).await?;
-            }
-            if handled {
-                return Ok(DeliveryOutcome::Duplicate);
+            delivery.shares = shares(&read).0;
+            // Places are by conversation; the events are read again from the job.
+            for share in &mut delivery.shares {
+                share.events = Vec::new();
             }
         }
-        let options = JobOptions::new().id(id);
-        let added = self.queue.add_once(JOB, &raw, options).await?;
+        Ok(delivery)
+    }
+
+    /// Stores a delivery unless it is known: first its job, then its places, so that no place is
+    /// without a job. Asking again, after an error or not at all, is safe: the id tells what is the
+    /// same, and a repeat gives the places that are missing.
+    pub(super) async fn take(&self, delivery: &Delivery) -> Result<DeliveryOutcome, BoxError> {
+        let id = delivery_id(&delivery.hash)?;
+        let options = JobOptions::new().id(id.clone());
+        let added = self.queue.add_once(JOB, &delivery.raw, options).await?;
+        let handled = self.ledger.accept_all(&id, &delivery.shares).await?;
         Ok(match added.outcome {
-            AddOutcome::Added => DeliveryOutcome::Enqueued,
+            AddOutcome::Added if delivery.shares.is_empty() || !handled => {
+                DeliveryOutcome::Enqueued
+            }
             _ => DeliveryOutcome::Duplicate,
         })
     }
+}
+
+/// A delivery that may be stored.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    hash: String,
+    /// The job's data is the text as it came; to the reader it is the same JSON.
+    raw: Box<RawValue>,
+    /// What each account has in it, without the events. A delivery of another shape has none: its job
+    /// fails with the reason.
+    shares: Vec<Share>,
 }
 
 /// The id of the job of a delivery with this body: the same for the same bytes, different for all
@@ -102,7 +122,7 @@ impl Intake {
 /// None today: every hash makes an id.
 pub fn job_id(body: &[u8]) -> oxbull::Result<JobId> {
     let hash = digest(&SHA256, body);
-    JobId::new(format!("delivery-{}", hex(hash.as_ref())))
+    delivery_id(&hex(hash.as_ref()))
 }
 
 /// Whether the newest time of the entries is recent enough. A delivery has no other time; one without

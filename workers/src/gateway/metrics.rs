@@ -12,6 +12,7 @@ const REQUESTS: &str = "gateway_requests_total";
 const SECONDS: &str = "gateway_request_seconds";
 const REFUSED: &str = "gateway_signatures_refused_total";
 const DELIVERIES: &str = "gateway_deliveries_total";
+const UNREAD: &str = "gateway_bodies_refused_total";
 const CACHE: &str = "gateway_cache_total";
 
 /// What the gateway has done since it was started.
@@ -27,9 +28,13 @@ impl From<MetricsRegistry> for Metrics {
             describe_histogram!(SECONDS, "Time from a request's head to its answer.");
             describe_counter!(REFUSED, "Deliveries without the right signature.");
             describe_counter!(DELIVERIES, "Signed deliveries by what became of them.");
+            describe_counter!(UNREAD, "Bodies that were not read, signed or not.");
             describe_counter!(CACHE, "What the cache did.");
             // What has not happened yet is 0, not absent.
             counter!(REFUSED).increment(0);
+            for reason in ["too_large", "no_room"] {
+                counter!(UNREAD, "reason" => reason).increment(0);
+            }
             for result in [
                 "enqueued",
                 "duplicate",
@@ -62,6 +67,21 @@ impl Metrics {
     /// Counts a delivery without the right signature.
     pub(super) fn signature_refused(&self) {
         self.registry.record(|| counter!(REFUSED).increment(1));
+    }
+
+    /// Counts a body that is longer than any may be.
+    pub(super) fn too_large(&self) {
+        self.unread("too_large");
+    }
+
+    /// Counts a body for which there was no memory.
+    pub(super) fn no_room(&self) {
+        self.unread("no_room");
+    }
+
+    fn unread(&self, reason: &'static str) {
+        self.registry
+            .record(|| counter!(UNREAD, "reason" => reason).increment(1));
     }
 
     /// Counts what became of a signed delivery.

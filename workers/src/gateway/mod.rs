@@ -13,13 +13,15 @@
 //! A delivery goes through these steps, each of which may refuse it, and nothing of a refused one
 //! is logged or stored:
 //!
-//! 1. its size, while it is read, and the time that takes: 413, 408; compressed bodies: 415;
+//! 1. its size, while it is read, and the time that takes: 413, 408; compressed bodies: 415; without
+//!    room for one more of those that are large: 503 with `Retry-After`;
 //! 2. its signature over the bytes as they came, with any of the [`AppSecrets`]: 401, the same
 //!    whether it is wrong, missing or given twice;
 //! 3. whether it is JSON: 400;
 //! 4. its age, by the time of its entries: 403 when older than
 //!    [`GatewayOptions::max_age`], since repeats of a delivery are known for longer than that;
-//! 5. storing it: 503 with `Retry-After` when Redis does not confirm it in time.
+//! 5. storing it: 503 with `Retry-After` when Redis does not confirm it in time. Then either nothing of
+//!    it is stored, or its job is in the queue and a repeat is a duplicate.
 //!
 //! The job's id is the hash of the body, so a repeat is never a second job. A
 //! delivery that the worker cannot decode is queued all the same: its job fails with the reason.
@@ -31,6 +33,7 @@
 //! `/metrics`, `/ready`, `/live` and the API are for the inner network: let the proxy in front of the
 //! gateway pass `/instagram/webhooks` alone.
 
+mod body;
 mod health;
 mod intake;
 mod metrics;

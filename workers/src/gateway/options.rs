@@ -15,7 +15,8 @@ use crate::app::MetricsRegistry;
 /// | [`address`](Self::address) | 0.0.0.0:4000 |
 /// | [`prefix`](Self::prefix) | `bull` |
 /// | [`sessions`](Self::sessions) | none: every request is anonymous |
-/// | [`body_limit`](Self::body_limit) | 1 MiB |
+/// | [`body_limit`](Self::body_limit) | 8 MiB |
+/// | [`body_memory`](Self::body_memory) | 64 MiB |
 /// | [`read_timeout`](Self::read_timeout) | 10 s |
 /// | [`connections`](Self::connections) | 1,024 |
 /// | [`max_age`](Self::max_age) | 40 h |
@@ -32,6 +33,7 @@ pub struct GatewayOptions {
     pub(super) prefix: String,
     pub(super) sessions: Option<Sessions>,
     pub(super) body_limit: usize,
+    pub(super) body_memory: usize,
     pub(super) read_timeout: Duration,
     pub(super) connections: usize,
     pub(super) max_age: Duration,
@@ -51,7 +53,8 @@ impl GatewayOptions {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 4000)),
             prefix: "bull".to_owned(),
             sessions: None,
-            body_limit: 1 << 20,
+            body_limit: 8 << 20,
+            body_memory: 64 << 20,
             read_timeout: Duration::from_secs(10),
             connections: 1024,
             max_age: Duration::from_secs(40 * 3600),
@@ -83,10 +86,19 @@ impl GatewayOptions {
         self
     }
 
-    /// Sets the largest delivery, in bytes.
+    /// Sets the largest delivery, in bytes. The API puts up to 1,000 updates into one, and writes what is
+    /// not ASCII with six bytes a character.
     #[must_use]
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.body_limit = bytes;
+        self
+    }
+
+    /// Sets the memory for all bodies that are being read or stored, in bytes; at least one fits. Those
+    /// up to 64 KiB need none of it. Without room the answer is 503 and the sender repeats the delivery.
+    #[must_use]
+    pub fn body_memory(mut self, bytes: usize) -> Self {
+        self.body_memory = bytes;
         self
     }
 

@@ -15,9 +15,11 @@ use axum::response::Response;
 use axum::routing::get;
 use oxbull::client::Client;
 use oxbull::kv::session::Sessions;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::body::BodyMemory;
 use super::intake::Intake;
 use super::metrics::Metrics;
 use super::overview::{self, Source};
@@ -44,6 +46,9 @@ pub(super) struct App {
     pub(super) secrets: AppSecrets,
     pub(super) token: VerifyToken,
     pub(super) body_limit: usize,
+    pub(super) bodies: BodyMemory,
+    /// Turns of the large deliveries.
+    pub(super) large: Arc<Semaphore>,
     pub(super) read_timeout: Duration,
     pub(super) store_within: Duration,
     /// Cancelled when requests should go elsewhere.

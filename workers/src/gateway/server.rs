@@ -6,9 +6,11 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use oxbull::client::Client;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use super::body::BodyMemory;
 use super::intake::Intake;
 use super::options::GatewayOptions;
 use super::overview::Source;
@@ -16,6 +18,9 @@ use super::routes::{App, router};
 use crate::app::StartError;
 use crate::app::http_server::{self, ConnectionLimits, HttpServer, ListenError};
 use crate::app::write_probe::WriteProbe;
+
+/// Large deliveries that are read and stored at a time.
+const LARGE: usize = 2;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +74,8 @@ impl Gateway {
             secrets: options.secrets,
             token: options.token,
             body_limit: options.body_limit,
+            bodies: BodyMemory::new(options.body_memory.max(options.body_limit)),
+            large: Arc::new(Semaphore::new(LARGE)),
             read_timeout: options.read_timeout,
             store_within: options.store_within,
             draining: draining.clone(),

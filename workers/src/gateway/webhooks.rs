@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
@@ -11,9 +11,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use oxbull::BoxError;
 use serde::Deserialize;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::intake::DeliveryOutcome;
+use super::body::{ReadBody, SMALL, Unread};
+use super::intake::{Delivery, DeliveryOutcome};
 use super::routes::App;
 
 /// The header with the signature.
@@ -67,19 +69,20 @@ pub(super) async fn deliver(
         .get(CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > app.body_limit as u64) {
-        return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        return refused(&app, Unread::TooLong);
     }
-    let body = match timeout(app.read_timeout, to_bytes(body, app.body_limit)).await {
+    let body = app.bodies.read(body, app.body_limit);
+    let body = match timeout(app.read_timeout, body).await {
         Ok(Ok(body)) => body,
-        Ok(Err(error)) => return unread(error).into_response(),
+        Ok(Err(unread)) => return refused(&app, unread),
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
-    if !app.secrets.verify(&headers.get_all(SIGNATURE), &body) {
-        app.metrics.signature_refused();
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    let taken = match timeout(app.store_within, app.intake.take(&body)).await {
-        Ok(Ok(taken)) => taken,
+    let taken = match timeout(app.store_within, take(&app, headers, body)).await {
+        Ok(Ok(Some(taken))) => taken,
+        Ok(Ok(None)) => {
+            app.metrics.signature_refused();
+            return StatusCode::UNAUTHORIZED.into_response();
+        }
         Ok(Err(error)) => return try_again(&app, Some(&error)),
         Err(_) => return try_again(&app, None),
     };
@@ -92,17 +95,61 @@ pub(super) async fn deliver(
     .into_response()
 }
 
-/// A body that could not be read: too long, or cut off.
-fn unread(error: axum::Error) -> StatusCode {
-    let inner = error.into_inner();
-    if inner.is::<http_body_util::LengthLimitError>() {
-        StatusCode::PAYLOAD_TOO_LARGE
-    } else {
-        StatusCode::BAD_REQUEST
+/// Checks, reads and stores a delivery; `None` if it is not signed. Large ones are read on threads
+/// where they hold up no other, and a few at a time, since what is read takes more memory than its text.
+async fn take(
+    app: &Arc<App>,
+    headers: HeaderMap,
+    body: ReadBody,
+) -> Result<Option<DeliveryOutcome>, BoxError> {
+    let ReadBody { bytes, held } = body;
+    if bytes.len() <= SMALL {
+        return store(app, read(app, &headers, &bytes)).await;
+    }
+    let turn = Arc::clone(&app.large).acquire_owned().await?;
+    let reader = Arc::clone(app);
+    // The memory is free only when the thread is done, which nothing stops.
+    let reading = spawn_blocking(move || (read(&reader, &headers, &bytes), held, turn));
+    let (delivery, held, turn) = reading.await?;
+    let stored = store(app, delivery).await;
+    drop((held, turn));
+    stored
+}
+
+/// Checks the signature, then reads; `None` if it is not signed.
+fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Option<Result<Delivery, DeliveryOutcome>> {
+    let signed = app.secrets.verify(&headers.get_all(SIGNATURE), body);
+    signed.then(|| app.intake.read(body))
+}
+
+async fn store(
+    app: &App,
+    delivery: Option<Result<Delivery, DeliveryOutcome>>,
+) -> Result<Option<DeliveryOutcome>, BoxError> {
+    Ok(match delivery {
+        Some(Ok(delivery)) => Some(app.intake.take(&delivery).await?),
+        Some(Err(outcome)) => Some(outcome),
+        None => None,
+    })
+}
+
+/// A body that was not read.
+fn refused(app: &App, unread: Unread) -> Response {
+    match unread {
+        Unread::TooLong => {
+            app.metrics.too_large();
+            StatusCode::PAYLOAD_TOO_LARGE.into_response()
+        }
+        Unread::NoRoom => {
+            app.metrics.no_room();
+            (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, TRY_AGAIN)]).into_response()
+        }
+        Unread::CutOff => StatusCode::BAD_REQUEST.into_response(),
     }
 }
 
-/// The delivery may be stored or not. The sender repeats it, which its id makes safe.
+/// The delivery may be stored or not: if it is, its job is whole in the queue. The sender repeats it,
+/// which its id makes safe.
 fn try_again(app: &App, error: Option<&BoxError>) -> Response {
     app.metrics.not_stored();
     let count = app.not_stored.fetch_add(1, Ordering::Relaxed) + 1;

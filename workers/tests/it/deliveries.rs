@@ -401,7 +401,8 @@ async fn malformed_delivery_fails_with_its_reason_and_data() -> TestResult {
     let fixture = DeliveryFixture::start().await?;
     let worker = fixture.worker().await?;
     for (id, data, reason) in [
-        ("list", json!([1, 2]), "invalid type: sequence"),
+        ("list", json!([1, 2]), "invalid type: integer"),
+        ("none", json!([]), "invalid length 0"),
         ("text", json!("hello"), "invalid type: string"),
         ("empty", json!({}), "missing field `object`"),
         (

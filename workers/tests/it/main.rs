@@ -12,6 +12,7 @@ mod containers;
 mod cooldowns;
 mod crashes;
 mod deliveries;
+mod event_shapes;
 mod gateway;
 mod graph;
 mod health;

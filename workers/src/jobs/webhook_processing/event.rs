@@ -29,6 +29,12 @@ pub enum EventKind {
     Mention,
     /// A post was commented.
     Comment,
+    /// A message was edited by its sender.
+    MessageEdit,
+    /// Somebody follows the account.
+    Follow,
+    /// A post of the account was shared to a story.
+    StoryShare,
     /// An event of a type that has no handling of its own; kept whole.
     #[serde(untagged)]
     Unknown(String),
@@ -46,6 +52,9 @@ impl EventKind {
             Self::Reaction => "reaction",
             Self::Mention => "mention",
             Self::Comment => "comment",
+            Self::MessageEdit => "message_edit",
+            Self::Follow => "follow",
+            Self::StoryShare => "story_share",
             Self::Unknown(name) => name,
         }
     }
@@ -66,10 +75,18 @@ pub struct WebhookEvent {
     /// Whom the account talks to, where it is an event of a conversation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<String>,
+    /// Whether another application has the conversation in hand, and this one only looks on.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub standby: bool,
     /// When it happened, milliseconds since 1970, if the delivery contains it.
     pub occurred_at: Option<i64>,
-    /// The event as it came.
+    /// The event as it came; of a message event that came as a change, its value.
     pub payload: Value,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde asks")]
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Splits a delivery into its events, in order. Nothing is left out: what has an unknown shape
@@ -78,24 +95,56 @@ pub fn split(delivery: &WebhookDelivery) -> Vec<WebhookEvent> {
     delivery.entry.iter().flat_map(split_entry).collect()
 }
 
+/// The fields of an entry whose items are events.
+const ITEMS: [&str; 3] = ["messaging", "standby", "changes"];
+
 fn split_entry(entry: &Value) -> Vec<WebhookEvent> {
     let account = text(entry, "id").unwrap_or_else(|| "unknown".to_owned());
-    let time = entry.get("time").and_then(Value::as_i64).map(in_ms);
-    let messaging = items(entry, "messaging").map(|item| messaging_event(&account, item));
-    let changes = items(entry, "changes").map(|item| change_event(&account, time, item));
-    let events: Vec<_> = messaging.chain(changes).collect();
+    let time = time_of(entry, "time");
+    let [messaging, standby, changes] = ITEMS.map(|name| items(entry, name));
+    let mut events: Vec<_> = messaging
+        .map(|item| messaging_event(&account, None, item))
+        .chain(standby.map(|item| WebhookEvent {
+            standby: true,
+            ..messaging_event(&account, None, item)
+        }))
+        .chain(changes.map(|item| change_event(&account, time, item)))
+        .collect();
+    for (name, part) in entry.as_object().into_iter().flatten() {
+        if is_of_unknown_shape(name, part) {
+            events.push(unknown_at(name, &account, time, part));
+        }
+    }
     if events.is_empty() {
-        return vec![unknown("entry", &account, time, entry)];
+        events.push(unknown("entry", &account, time, entry));
     }
     events
 }
 
-fn items<'v>(entry: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+/// Whether a part of an entry may hold updates that nothing else of this module reads.
+fn is_of_unknown_shape(name: &str, part: &Value) -> bool {
+    match part {
+        Value::Array(items) => !items.is_empty() && !ITEMS.contains(&name),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => false,
+    }
+}
+
+fn items<'v>(entry: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> + use<'v> {
     entry
         .get(name)
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
+}
+
+/// A time as a number, or as a text, which message events have when they come as changes.
+fn time_of(value: &Value, field: &str) -> Option<i64> {
+    let time = match value.get(field)? {
+        Value::String(text) => text.parse().ok()?,
+        other => other.as_i64()?,
+    };
+    Some(in_ms(time))
 }
 
 /// Entries come with seconds or milliseconds, depending on the product.
@@ -108,9 +157,11 @@ pub fn in_ms(time: i64) -> i64 {
     }
 }
 
-fn messaging_event(account: &str, item: &Value) -> WebhookEvent {
-    let time = item.get("timestamp").and_then(Value::as_i64).map(in_ms);
+/// An event of a conversation; `sent` is when it came, for those that have no time.
+fn messaging_event(account: &str, sent: Option<i64>, item: &Value) -> WebhookEvent {
+    let time = time_of(item, "timestamp").or(sent);
     let known = message(item)
+        .or_else(|| edit(item, time))
         .or_else(|| Some((EventKind::Postback, text(item.get("postback")?, "mid")?)))
         .or_else(|| read(item))
         .or_else(|| reaction(item, time));
@@ -133,6 +184,14 @@ fn message(item: &Value) -> Option<(EventKind, String)> {
         EventKind::Message
     };
     Some((kind, text(message, "mid")?))
+}
+
+/// A message may be edited several times.
+fn edit(item: &Value, time: Option<i64>) -> Option<(EventKind, String)> {
+    let edit = item.get("message_edit")?;
+    let id = text(edit, "mid")?;
+    let which = text(edit, "num_edit").or_else(|| Some(time?.to_string()))?;
+    Some((EventKind::MessageEdit, format!("{id}.{which}")))
 }
 
 /// A reader's receipt for a message; two readers may read the same one.
@@ -179,6 +238,10 @@ fn subject(item: &Value) -> &str {
 fn change_event(account: &str, time: Option<i64>, item: &Value) -> WebhookEvent {
     let field = item.get("field").and_then(Value::as_str);
     let value = item.get("value").unwrap_or(&Value::Null);
+    // A message event has the same content in either form, and so the same identity.
+    if party(value, "sender").is_some() || party(value, "recipient").is_some() {
+        return messaging_event(account, time, value);
+    }
     let known = match field {
         Some("comments" | "live_comments") => text(value, "id").map(|id| (EventKind::Comment, id)),
         Some("mentions") => text(value, "comment_id")
@@ -186,9 +249,21 @@ fn change_event(account: &str, time: Option<i64>, item: &Value) -> WebhookEvent 
             .map(|id| (EventKind::Mention, id)),
         _ => None,
     };
-    match known {
-        Some((kind, id)) => event(kind, account, &id, time, item),
-        None => unknown(field.unwrap_or("change"), account, time, item),
+    let Some((kind, id)) = known else {
+        let event = unknown_at(field.unwrap_or("change"), account, time, item);
+        // No id in these is documented, so they are known by their content.
+        return match field {
+            Some("follow") => event.of(EventKind::Follow),
+            Some("share_to_story") => event.of(EventKind::StoryShare),
+            _ => event,
+        };
+    };
+    event(kind, account, &id, time, item)
+}
+
+impl WebhookEvent {
+    fn of(self, kind: EventKind) -> Self {
+        Self { kind, ..self }
     }
 }
 
@@ -204,6 +279,7 @@ fn event(
         account_id: fit_for_key(account),
         event_id: fit_for_key(id),
         conversation: None,
+        standby: false,
         occurred_at,
         payload: payload.clone(),
     }
@@ -214,6 +290,15 @@ fn unknown(name: &str, account: &str, time: Option<i64>, payload: &Value) -> Web
     let kind = EventKind::Unknown(fit_for_key(name));
     let id = hash(&payload.to_string());
     event(kind, account, &id, time, payload)
+}
+
+/// As [`unknown`], for what has no time in it: the same may happen again.
+fn unknown_at(name: &str, account: &str, time: Option<i64>, payload: &Value) -> WebhookEvent {
+    let mut event = unknown(name, account, time, payload);
+    if let Some(time) = time {
+        event.event_id = hash(&format!("{time} {payload}"));
+    }
+    event
 }
 
 /// Ids become part of a Redis key; one with other characters is replaced by its hash.

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use oxbull::{Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention};
 use tokio::time::sleep;
 
-use super::ledger::{Handled, Ledger};
+use super::ledger::{CALLS, Handled, Ledger, Places};
+use super::share::by_account;
 use super::{ProcessedDelivery, Share, WebhookDelivery, WebhookEvent, shares};
 use crate::jobs::redis_failure::redis_failure;
 
@@ -53,17 +55,38 @@ pub async fn handle(
     context: Context<Ledger>,
 ) -> JobResult<ProcessedDelivery> {
     let (shares, found) = shares(job.data());
-    let mut events = Vec::new();
-    for share in shares {
-        match handle_share(&job, share, context.state()).await? {
-            Some(ours) => events.extend(ours),
-            None => return Ok(Outcome::DelayFor(turn_delay(&job))),
-        }
-    }
+    let events = futures::stream::iter(by_account(shares))
+        .map(|shares| handle_account(&job, shares, context.state()))
+        .buffered(CALLS)
+        .collect::<Vec<_>>()
+        .await;
+    let events: Option<Vec<_>> = events.into_iter().collect::<Result<_, _>>()?;
+    // What could be handled has been: only the conversations of the others go on waiting.
+    let Some(events) = events else {
+        return Ok(Outcome::DelayFor(turn_delay(&job)));
+    };
+    let events: Vec<_> = events.into_iter().flatten().collect();
     Ok(Outcome::Done(ProcessedDelivery {
         repeated: found - events.len(),
         events,
     }))
+}
+
+/// Returns the events of an account's shares that are this job's, or `None` when it is not the turn
+/// of one of them.
+async fn handle_account(
+    job: &Job<WebhookDelivery>,
+    shares: Vec<Share>,
+    ledger: &Ledger,
+) -> Result<Option<Vec<WebhookEvent>>, JobError> {
+    let mut events = Vec::new();
+    for share in shares {
+        match handle_share(job, share, ledger).await? {
+            Some(ours) => events.extend(ours),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(events))
 }
 
 /// Returns the events that are this job's, or `None` when it is not its turn.
@@ -77,19 +100,24 @@ async fn handle_share(
     let user = job.data().user();
     let mut looks = TURN_CHECKS.iter();
     loop {
-        let handled = ledger.handle(job.id(), &owner, user, &share).await;
+        let places = Places::of(job, &share, ledger.time());
+        let handled = ledger.handle(job.id(), &owner, user, places, &share).await;
         let first = match handled.map_err(|error| redis_failure(error))? {
             Handled::Done(ours) => {
                 let events = share.events.into_iter().zip(ours);
                 let ours = events.filter_map(|(event, ours)| ours.then_some(event));
                 return Ok(Some(ours.collect()));
             }
-            Handled::Behind(first) => first,
+            Handled::Behind(first) => Some(first),
+            Handled::Unplaced => None,
         };
         if let Some(pause) = looks.next() {
             sleep(*pause).await;
             continue;
         }
+        let Some(first) = first else {
+            return Ok(None);
+        };
         let passed = ledger.pass_over(&share.account, &first).await;
         if !passed.map_err(|error| redis_failure(error))? {
             return Ok(None);

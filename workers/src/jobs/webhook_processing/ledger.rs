@@ -18,8 +18,9 @@
 
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use oxbull::client::{self, Client, Repeat, Script, ScriptCall};
-use oxbull::{BoxError, JobId, JobState, Queue};
+use oxbull::{BoxError, Job, JobId, JobState, Queue, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -38,9 +39,15 @@ pub const MOST_EVENTS: u32 = 10_000;
 /// Events of unknown kinds kept an account, about.
 pub const MOST_UNKNOWN: u32 = 1_000;
 
-/// How long a delivery that has its place may take to come into the queue. A gateway that died
-/// in between must not hold up a conversation for longer.
+/// How long after a delivery was queued its places may come, and a place may be without its job. A
+/// gateway that died in between must not hold up a delivery or a conversation for longer.
 pub const PASS_OVER_AFTER: Duration = Duration::from_secs(10);
+
+/// What the ids of the gateway's jobs begin with.
+const ID_PREFIX: &str = "delivery-";
+
+/// Calls to Redis that one delivery has under way at a time; they share one connection.
+pub(super) const CALLS: usize = 64;
 
 static ACCEPT: Script = Script::new(
     "accept_delivery",
@@ -125,6 +132,59 @@ pub(super) enum Handled {
     Done(Vec<bool>),
     /// Another share comes first.
     Behind(First),
+    /// Its places are still to come. Nothing has changed.
+    Unplaced,
+}
+
+/// Whether a share has places in its conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Places {
+    /// The gateway gives them, and may still be about to.
+    Awaited,
+    /// The gateway should have given them by now.
+    Late,
+    /// Nobody gives them: a backend queued the delivery.
+    None,
+}
+
+impl Places {
+    /// Those of a share: the gateway's jobs are known by their ids.
+    pub(super) fn of<D>(job: &Job<D>, share: &Share, now: Timestamp) -> Self {
+        if !is_gateways(job.id()) {
+            return Self::None;
+        }
+        // Either way, since clocks differ: a job from the future must not wait until then.
+        let age = now.as_millis().abs_diff(job.timestamp().as_millis());
+        // What belongs to no conversation need not wait for its place.
+        if age < millis(PASS_OVER_AFTER) && !share.conversations.is_empty() {
+            Self::Awaited
+        } else {
+            Self::Late
+        }
+    }
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Awaited => "awaited",
+            Self::Late => "late",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The id of the gateway's job for a delivery with this hash, in hexadecimal digits.
+///
+/// # Errors
+/// None for a hash: only an empty text or one that is too long makes no id.
+pub fn delivery_id(hash: &str) -> oxbull::Result<JobId> {
+    JobId::new(format!("{ID_PREFIX}{hash}"))
+}
+
+/// Whether an id was made by [`delivery_id`] of a SHA-256.
+fn is_gateways(id: &JobId) -> bool {
+    let hash = id.as_str().strip_prefix(ID_PREFIX);
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    hash.is_some_and(|hash| hash.len() == 64 && hash.bytes().all(is_digit))
 }
 
 /// The delivery that is first in a conversation.
@@ -169,12 +229,26 @@ impl Ledger {
         Ok(self.run(call).await?.into_text()? == "done")
     }
 
+    /// Gives all shares of a delivery their places, many at a time; returns whether all of their events
+    /// have been handled. Safe to repeat.
+    ///
+    /// # Errors
+    /// When Redis did not answer: some shares may have their places, others not.
+    pub async fn accept_all(&self, id: &JobId, shares: &[Share]) -> Result<bool, BoxError> {
+        let calls: Vec<_> = shares.iter().map(|share| self.accept(id, share)).collect();
+        stream::iter(calls)
+            .buffer_unordered(CALLS)
+            .try_fold(true, async |all, handled| Ok(all && handled))
+            .await
+    }
+
     /// Handles a share's events if it comes first in all their conversations.
     pub(super) async fn handle(
         &self,
         id: &JobId,
         owner: &str,
         user: Option<&str>,
+        places: Places,
         share: &Share,
     ) -> Result<Handled, BoxError> {
         let account = &share.account;
@@ -194,7 +268,8 @@ impl Ledger {
             .arg(MOST_EVENTS)
             .arg(MOST_UNKNOWN)
             .arg(channel(user, account))
-            .arg(share.conversations.len());
+            .arg(share.conversations.len())
+            .arg(places.as_str());
         for event in &share.events {
             let known = !matches!(event.kind, EventKind::Unknown(_));
             let notice = Notice {
@@ -215,6 +290,7 @@ impl Ledger {
             [done, ours @ ..] if done == "done" && ours.len() == share.events.len() => {
                 Ok(Handled::Done(ours.iter().map(|ours| ours == "1").collect()))
             }
+            [unplaced] if unplaced == "unplaced" => Ok(Handled::Unplaced),
             [behind, number, first, place] if behind == "behind" => {
                 let conversation = share.conversations.get(number.parse::<usize>()?);
                 Ok(Handled::Behind(First {
@@ -267,11 +343,34 @@ impl Ledger {
         self.client.run(call, Repeat::Safe).await
     }
 
+    /// The time by this client's clock.
+    pub(super) fn time(&self) -> Timestamp {
+        self.client.clock().now()
+    }
+
     fn now(&self) -> i64 {
-        self.client.clock().now().as_millis()
+        self.time().as_millis()
     }
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Only the gateway's jobs wait for places: a backend may choose ids that look alike.
+    #[test]
+    fn gateways_jobs_are_known_by_their_ids() {
+        let is = |id: &str| is_gateways(&JobId::existing(id));
+        assert!(is_gateways(&delivery_id(&"0a".repeat(32)).unwrap()));
+        for id in ["7", "delivery-", "delivery-7", "delivery", ""] {
+            assert!(!is(id), "{id}");
+        }
+        assert!(!is(&format!("delivery-{}", "0A".repeat(32))));
+        assert!(!is(&format!("delivery-{}0", "0a".repeat(32))));
+        assert!(!is(&"0a".repeat(32)));
+    }
 }

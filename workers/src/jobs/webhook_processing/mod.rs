@@ -10,12 +10,15 @@
 //!   read the record instead.
 //!
 //! A conversation is an account and the other side of a message, postback, receipt or reaction.
-//! The gateway gives each delivery a place in its conversations before it is queued; a job whose
-//! place is not the first waits a moment, then is delayed without using an attempt. A
-//! job that finds the first place held by a failed job, or by one that was never queued, skips that
-//! place and logs it. Deliveries that were queued without the gateway have no place: they are handled
-//! in the order of the queue, as far as concurrent jobs keep it.
+//! The gateway queues each delivery and then gives it a place in its conversations; a job whose place is
+//! not the first, or not there yet, waits a moment, then is delayed without using an attempt. So no place
+//! is ever without a job. A job that finds the first place held by one that has failed or was removed skips
+//! that place and logs it; one whose places do not come for [`PASS_OVER_AFTER`], because its gateway died,
+//! is handled without. Deliveries that were queued without the gateway have no place: they are handled
+//! in the order of the queue, as far as concurrent jobs keep it. Accounts are handled side by side, and
+//! what has to wait for its turn holds up no other account.
 
+mod delivery;
 mod event;
 mod handler;
 mod ledger;
@@ -28,15 +31,16 @@ pub use event::{EventKind, WebhookEvent, in_ms, split};
 pub use handler::{CONCURRENCY, STALLS, handle, options};
 pub use ledger::{
     Ledger, MOST_EVENTS, MOST_UNKNOWN, Notice, PASS_OVER_AFTER, RECORD_TTL, SEEN_TTL, channel,
-    events_key, unknown_key,
+    delivery_id, events_key, unknown_key,
 };
 pub use share::{SHARE_MAX, Share, shares};
 
 /// The queue's name.
 pub const QUEUE: &str = "webhook-processing";
 
-/// A job's data: one delivery, exactly as the API posted it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A job's data: one delivery, exactly as the API posted it. Where that is an array of deliveries, which
+/// its documentation shows, they are read as one.
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct WebhookDelivery {
     /// What the delivery is about; `instagram`.
@@ -49,6 +53,14 @@ pub struct WebhookDelivery {
 }
 
 impl WebhookDelivery {
+    /// Reads a delivery as the API posts it.
+    ///
+    /// # Errors
+    /// When it is no JSON, or of another shape.
+    pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(body)
+    }
+
     /// The user to notify, from the field `userId` of deliveries that a backend queued.
     pub fn user(&self) -> Option<&str> {
         self.other.get("userId")?.as_str()

@@ -69,6 +69,22 @@ pub fn shares(delivery: &WebhookDelivery) -> (Vec<Share>, usize) {
     (shares, found)
 }
 
+/// Gathers the shares of each account, in their order.
+pub(super) fn by_account(shares: Vec<Share>) -> Vec<Vec<Share>> {
+    let mut accounts: Vec<Vec<Share>> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for share in shares {
+        let place = *places
+            .entry(share.account.clone())
+            .or_insert(accounts.len());
+        match accounts.get_mut(place) {
+            Some(shares) => shares.push(share),
+            None => accounts.push(vec![share]),
+        }
+    }
+    accounts
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

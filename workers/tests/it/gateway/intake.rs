@@ -119,7 +119,10 @@ async fn repeated_delivery_is_one_job() -> TestResult {
 /// JSON of another shape is kept, for its job to say what is wrong.
 #[tokio::test]
 async fn what_is_out_of_bounds_is_refused() -> TestResult {
-    let fixture = GatewayFixture::with(options().read_timeout(Duration::from_millis(300))).await?;
+    let fixture = {
+        let options = options().body_limit(1 << 20);
+        GatewayFixture::with(options.read_timeout(Duration::from_millis(300))).await?
+    };
     let now = fixture.client.clock().now().as_millis();
     let hour = 3_600_000;
     for (status, body) in [

@@ -1,6 +1,8 @@
 //! The gateway over real connections, on a private Redis.
 
 mod availability;
+mod batches;
+mod flights;
 mod intake;
 mod overviews;
 mod program;
