@@ -515,3 +515,27 @@ async fn replaced_container_is_not_published_wherever_its_publisher_dies() -> Te
     })
     .await
 }
+
+/// A frozen publisher in doubt wakes when another has found the post, and neither publishes nor tells again.
+#[tokio::test]
+async fn post_in_doubt_is_published_once_wherever_its_publisher_is_frozen() -> TestResult {
+    let fixture = CrashFixture::start(0).await?;
+    let spam = simulator::Fault::error(400, 4).subcode(2_207_051);
+    let kind = Kind {
+        api: vec![spam.executed(1).times(1)],
+        least: 6,
+        ..image()
+    };
+    let every = async |moment| {
+        let (fault, side) = (Fault::Freeze, Side::Api);
+        let blow = Blow {
+            fault,
+            side,
+            moment,
+        };
+        fixture.every_step(&kind, blow).await
+    };
+    tokio::try_join!(every(Moment::Before), every(Moment::After))?;
+    fixture.redis.client.close().await;
+    Ok(())
+}
