@@ -28,7 +28,8 @@ pub enum Outcome<R> {
     ///
     /// That holds for this worker, and for every worker that knows a rate limit, its own or the
     /// global one; another worker without a limit goes on, as in BullMQ, and may take the job. A
-    /// limit that lasts longer already is not shortened. Running jobs are not affected.
+    /// limit that lasts longer already is not shortened, but a window of the queue's rate limit that is
+    /// under way ends: once this wait is over, the limit counts from zero. Running jobs are not affected.
     RateLimited(Duration),
 }
 

@@ -65,7 +65,6 @@ pub(super) enum Exit {
 }
 
 /// Runs attempts. It has everything that an attempt needs beside its job.
-#[derive(Clone)]
 pub(super) struct Runner {
     pub(super) store: Store,
     pub(super) service: JobService,
@@ -82,7 +81,7 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Runs an attempt and concludes it.
-    pub(super) async fn run(self, attempt: Attempt, canceller: Canceller) -> Exit {
+    pub(super) async fn run(self: Arc<Self>, attempt: Attempt, canceller: Canceller) -> Exit {
         match self.outcome(&attempt, &canceller).await {
             Some(outcome) => self.conclude(attempt, outcome).await,
             None => Exit::LockLost,
@@ -90,7 +89,11 @@ impl Runner {
     }
 
     /// Concludes an attempt whose outcome is known.
-    pub(super) async fn conclude(self, attempt: Attempt, outcome: AttemptOutcome) -> Exit {
+    pub(super) async fn conclude(
+        self: Arc<Self>,
+        attempt: Attempt,
+        outcome: AttemptOutcome,
+    ) -> Exit {
         Exit::Concluded(self.concluder.conclude(attempt, outcome).await)
     }
 
@@ -126,6 +129,7 @@ impl Runner {
         };
         // Dropped with the attempt, so that work the handler spawned ends too.
         let _stop_spawned = call.cancellation.0.clone().drop_guard();
+        // Cloned here, since layers are the user's code, and their panics an attempt's.
         let handling = answer(self.service.clone(), call).instrument(span);
         tokio::pin!(handling);
         let timeout = async {
@@ -225,17 +229,40 @@ impl Concluder {
     pub(super) async fn conclude(&self, attempt: Attempt, outcome: AttemptOutcome) -> Concluded {
         let random = fastrand::f64();
         let conclusion = self.decide(&attempt.record, &outcome, random).await;
-        let (limit, error) = match outcome {
+        // Everything that the handler's error can say is read here, and the error is dropped here: its code
+        // may panic, which must cost this attempt's task alone.
+        let (limit, failure) = match outcome {
             AttemptOutcome::Returned(Outcome::RateLimited(wait)) => (Some(wait), None),
-            AttemptOutcome::Failed(error) => (None, Some(error)),
+            AttemptOutcome::Failed(error) => (None, Some(Box::new(Failure::of(&error)))),
             AttemptOutcome::Returned(_) | AttemptOutcome::NotRun | AttemptOutcome::Skipped(_) => {
                 (None, None)
             }
         };
         Concluded {
             limit,
-            error,
+            failure,
             ..Concluded::new(attempt, conclusion)
+        }
+    }
+}
+
+/// What is known of a handler's error once the attempt is concluded.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) is_fatal: bool,
+    /// The causes of the error, for a log line.
+    pub(super) causes: Option<String>,
+    /// The error by which Redis could not serve the handler, if that is what happened.
+    pub(super) outage: Option<String>,
+}
+
+impl Failure {
+    fn of(error: &JobError) -> Self {
+        let outage = error.is_postponed() && is_outage(error.error());
+        Self {
+            is_fatal: error.is_fatal(),
+            causes: error.error().source().map(|cause| Chain(cause).to_string()),
+            outage: outage.then(|| Chain(error.error()).to_string()),
         }
     }
 }
@@ -250,7 +277,7 @@ pub(super) struct Concluded {
     /// How long the handler wants no job to be started.
     pub(super) limit: Option<Duration>,
     /// What the handler failed with, or what failed instead of it.
-    pub(super) error: Option<Arc<JobError>>,
+    pub(super) failure: Option<Box<Failure>>,
 }
 
 /// What became of a result.
@@ -308,7 +335,7 @@ impl Concluded {
             },
             took: attempt.since.elapsed(),
             limit: None,
-            error: None,
+            failure: None,
             attempt,
         }
     }
@@ -316,12 +343,6 @@ impl Concluded {
     /// Concludes an activation whose handler has not run: it is undone.
     pub(super) fn not_run(attempt: Attempt) -> Self {
         Self::new(attempt, Conclusion::Return)
-    }
-
-    /// Returns the error by which Redis could not serve the handler, if that is what happened.
-    pub(super) fn outage(&self) -> Option<&JobError> {
-        let error = self.error.as_deref()?;
-        (error.is_postponed() && is_outage(error.error())).then_some(error)
     }
 
     /// Takes in the settlement of the result and reports it; says what is left to do.

@@ -418,7 +418,7 @@ impl WorkerBuilder<(), ()> {
             abandoned: 0,
         });
         let pump = Pump::new(Parts {
-            runner: Runner {
+            runner: Arc::new(Runner {
                 iterations: Iterations {
                     store: store.clone(),
                     events: events.clone(),
@@ -438,7 +438,7 @@ impl WorkerBuilder<(), ()> {
                     clock: client.clock().clone(),
                 }),
                 events: events.clone(),
-            },
+            }),
             caller: Caller {
                 // The locks of jobs that a call started are not renewed until it is answered: there
                 // must be time to give it up and find them.

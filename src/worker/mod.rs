@@ -79,6 +79,7 @@ use pump::{Command, Status};
 /// # }
 /// ```
 #[derive(Debug)]
+#[must_use = "a worker stops when it is dropped"]
 pub struct Worker {
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
@@ -172,7 +173,8 @@ impl Worker {
         WorkerHealth {
             running: status.running,
             paused: status.paused,
-            closed: status.closed,
+            // Also when its task has ended in a way that it could not report.
+            closed: self.is_closed(),
             last_answer: last_answer.map(ago),
             last_fetch: last_fetch.map(ago),
             last_renewal: last_renewal.map(ago),
@@ -285,12 +287,16 @@ impl Worker {
     /// Waits until the worker has ended, for whatever reason.
     pub async fn closed(&self) -> ShutdownReport {
         let mut status = self.status.clone();
-        // An error means that the pump is gone, and so has ended.
-        drop(status.wait_for(|status| status.closed).await);
+        // An error means that the pump is gone, with its runtime, and so has ended.
+        let reported = status.wait_for(|status| status.closed).await.is_ok();
         let status = status.borrow();
         ShutdownReport {
             released: status.released,
-            abandoned: status.abandoned,
+            abandoned: if reported {
+                status.abandoned
+            } else {
+                status.running
+            },
         }
     }
 

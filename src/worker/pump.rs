@@ -53,6 +53,8 @@ use unresolved::UnresolvedCalls;
 
 /// How long closing waits to pass a wake-up on.
 const WAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same when the time for the last results is used up.
+const WAKE_MIN: Duration = Duration::from_millis(100);
 
 /// What the worker's handle asks of its pump.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ pub(super) struct Status {
 /// Parts that the worker's builder puts together.
 pub(super) struct Parts {
     pub(super) options: Arc<WorkerOptions>,
-    pub(super) runner: Runner,
+    pub(super) runner: Arc<Runner>,
     pub(super) caller: Caller,
     pub(super) leases: Arc<Leases>,
     pub(super) lock_renewer: LockRenewer,
@@ -146,7 +148,11 @@ impl Pump {
         self.parts.lock_renewer.stop().await;
         // A wake-up that our read took with it belongs to another worker.
         let store = &self.parts.caller.store;
-        let wake = tokio::time::timeout(WAKE_TIMEOUT, store.run(&Wake)).await;
+        let left = self.shutdown.deadline().map_or(WAKE_TIMEOUT, |until| {
+            until.saturating_duration_since(Instant::now())
+        });
+        let wait = left.clamp(WAKE_MIN, WAKE_TIMEOUT);
+        let wake = tokio::time::timeout(wait, store.run(&Wake)).await;
         if let Ok(Err(error)) = wake {
             tracing::debug!(%error, "no wake-up was passed on");
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::Throttle;
-use crate::error::{Chain, Refusal};
+use crate::error::Refusal;
 use crate::job::{JobId, JobRecord};
 use crate::metrics;
 use crate::policy::Conclusion;
@@ -82,7 +82,7 @@ impl Reporter {
             name = %job.name,
             attempt = job.attempts_made.saturating_add(1),
             of = job.options.attempts.unwrap_or(1).max(1),
-            fatal = concluded.error.as_ref().is_some_and(|error| error.is_fatal()),
+            fatal = concluded.failure.as_ref().is_some_and(|failure| failure.is_fatal),
             reason = with_causes(reason, concluded),
             took = ?concluded.took,
             "job failed"
@@ -212,11 +212,12 @@ fn event_of(attempt: &Attempt, result: AttemptResult, took: Duration) -> WorkerE
 
 /// Adds the causes of an error to its reason, and cuts both to what a log line should hold.
 fn with_causes(reason: &str, concluded: &Concluded) -> String {
-    let causes = concluded.error.as_ref().and_then(|error| {
-        let cause = error.error().source()?;
-        Some(format!("{reason}: {}", Chain(cause)))
-    });
-    let mut text = causes.unwrap_or_else(|| reason.to_owned());
+    let causes = concluded.failure.as_ref();
+    let causes = causes.and_then(|failure| failure.causes.as_ref());
+    let mut text = match causes {
+        Some(causes) => format!("{reason}: {causes}"),
+        None => reason.to_owned(),
+    };
     if let Some((end, _)) = text.char_indices().nth(REASON_MAX) {
         text.truncate(end);
     }

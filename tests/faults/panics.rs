@@ -1,8 +1,12 @@
 //! V3: a handler that panics fails its attempt and gives up its slot and lock, wherever it
 //! panics.
 
-use oxbull::{Backoff, Context, Handler, Job, JobOptions, JobResult, Outcome, WorkerEvent};
+use oxbull::{
+    Backoff, Context, Handler, Job, JobCall, JobError, JobOptions, JobResult, Outcome, WorkerEvent,
+};
 use oxbull_testkit::{DEADLINE, TestResult};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Context as Poll;
 use std::time::Duration;
 
 use crate::check::{Allow, check_queue};
@@ -111,5 +115,97 @@ async fn panics_do_not_use_up_slots() -> TestResult {
     worker.close().await;
     let summary = check_queue(&fixture, &ids, Allow::default()).await?;
     assert_eq!(summary.failed, 20);
+    Ok(())
+}
+
+/// An error with code of its own that panics: where its causes are looked at, or when it is dropped.
+#[derive(Debug)]
+struct Hostile {
+    in_drop: bool,
+}
+
+impl std::fmt::Display for Hostile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("hostile")
+    }
+}
+
+impl std::error::Error for Hostile {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        assert!(self.in_drop, "panic in source");
+        None
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        assert!(!self.in_drop || std::thread::panicking(), "panic in drop");
+    }
+}
+
+async fn fails_with_a_hostile_drop(job: Job<Work>, context: Context<Effects>) -> JobResult<()> {
+    context.state().begin(&job);
+    Err(JobError::retry(Hostile { in_drop: true }))
+}
+
+async fn postpones_with_a_hostile_source(
+    job: Job<Work>,
+    context: Context<Effects>,
+) -> JobResult<()> {
+    context.state().begin(&job);
+    Err(JobError::postpone(Hostile { in_drop: false }))
+}
+
+/// The code of a handler's error runs in the attempt's task: the worker outlives it.
+#[tokio::test]
+async fn panic_in_the_error_of_a_handler_fails_the_attempt() -> TestResult {
+    fails_both_attempts(fails_with_a_hostile_drop, "handler panicked: panic in drop").await?;
+    fails_both_attempts(
+        postpones_with_a_hostile_source,
+        "handler panicked: panic in source",
+    )
+    .await
+}
+
+/// The same holds for layers, which are cloned for each attempt.
+#[tokio::test]
+async fn panic_in_the_clone_of_a_layer_fails_the_attempt() -> TestResult {
+    struct Fragile<S>(S);
+    impl<S: Clone> Clone for Fragile<S> {
+        fn clone(&self) -> Self {
+            static CLONES: AtomicUsize = AtomicUsize::new(0);
+            let clones = CLONES.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(clones, 2, "panic in clone");
+            Self(self.0.clone())
+        }
+    }
+    impl<S: tower::Service<JobCall>> tower::Service<JobCall> for Fragile<S> {
+        type Response = S::Response;
+        type Error = S::Error;
+        type Future = S::Future;
+
+        fn poll_ready(&mut self, cx: &mut Poll<'_>) -> std::task::Poll<Result<(), S::Error>> {
+            self.0.poll_ready(cx)
+        }
+
+        fn call(&mut self, job: JobCall) -> S::Future {
+            self.0.call(job)
+        }
+    }
+    let fixture = Fixture::start().await?;
+    let options = JobOptions::new()
+        .attempts(3)
+        .backoff(Backoff::fixed(Duration::from_millis(10)));
+    let ids = fixture.add_with(5, 0, &options).await?;
+    let worker = fixture
+        .worker()
+        .layer(tower::layer::layer_fn(Fragile))
+        .start(work)
+        .await?;
+    fixture.drained().await?;
+    assert!(worker.health().is_healthy());
+    worker.close().await;
+    let summary = check_queue(&fixture, &ids, Allow::default()).await?;
+    assert_eq!((summary.completed, summary.failed), (5, 0));
     Ok(())
 }

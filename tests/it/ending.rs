@@ -9,7 +9,7 @@ use oxbull::{
     Client, ClientConfig, Context, Job, JobOptions, JobResult, ManualWorker, Outcome, Queue,
     QueueEvents, Worker,
 };
-use oxbull_testkit::{RedisServer, TestResult};
+use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
 use serde_json::{Value, json};
 
 /// How long an idle process is watched.
@@ -123,4 +123,35 @@ fn dropped_handles_leave_nothing_that_spins() -> TestResult {
         std::mem::forget(worker);
         Ok(())
     })
+}
+
+/// A worker whose runtime has ended cannot say so itself: its handle does, and counts the job it left.
+#[test]
+fn worker_whose_runtime_has_ended_is_closed() -> TestResult {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+    };
+    let (own, other) = (runtime()?, runtime()?);
+    let server = own.block_on(RedisServer::start())?;
+    let url = server.url();
+    let worker = other.block_on(async {
+        let client = Client::connect(ClientConfig::from_url(&url)?).await?;
+        let queue: Queue<u32> = Queue::open(&client, "q").await?;
+        queue.add("n", &1).await?;
+        let forever =
+            async |_: Job<u32>| -> Result<(), std::io::Error> { std::future::pending().await };
+        let worker = queue.worker().start(forever).await?;
+        eventually(DEADLINE, async || worker.health().running == 1).await?;
+        TestResult::Ok(worker)
+    })?;
+    assert!(worker.health().is_healthy());
+    other.shutdown_timeout(DEADLINE);
+    let health = worker.health();
+    assert!(health.closed && !health.is_healthy(), "{health:?}");
+    let report = own.block_on(worker.close());
+    assert_eq!((report.released, report.abandoned), (0, 1));
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! The pump's attempts: begun in tasks of their own, and collected when these end.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use crate::error::Chain;
 use crate::policy::{AttemptOutcome, Conclusion};
 use crate::worker::attempt::{Attempt, Concluded, Exit};
 use crate::worker::cancel::Canceller;
@@ -19,14 +20,14 @@ impl Pump {
             .leases
             .hold(attempt.activation(), cancellation.clone());
         self.parts.reporter.started(&attempt);
-        let runner = self.parts.runner.clone();
+        let runner = Arc::clone(&self.parts.runner);
         let task = runner.run(attempt.clone(), cancellation.clone());
         self.running.spawn(attempt, cancellation, task);
     }
 
     /// Concludes an attempt once more, in a task that keeps its slot: a backoff strategy may take time.
     pub(super) fn conclude_again(&mut self, attempt: Attempt, end: AttemptOutcome) {
-        let runner = self.parts.runner.clone();
+        let runner = Arc::clone(&self.parts.runner);
         let task = runner.conclude(attempt.clone(), end);
         self.running.spawn(attempt, Canceller::default(), task);
     }
@@ -79,9 +80,9 @@ impl Pump {
         if let Some(wait) = concluded.limit {
             self.gate.limit_by_handler(self.calls.made(), wait, now);
         }
-        if let Some(error) = concluded.outage() {
+        let failure = concluded.failure.as_ref();
+        if let Some(error) = failure.and_then(|failure| failure.outage.as_ref()) {
             self.gate.handler_failed(now);
-            let error = Chain(error.error());
             self.parts
                 .health
                 .handler_failed(format!("redis could not serve a handler: {error}"));

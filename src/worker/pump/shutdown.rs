@@ -73,12 +73,22 @@ impl Shutdown {
     /// Begins a shutdown, or hurries one that has begun: a second command can only make it shorter.
     pub(super) fn begin(&mut self, options: ShutdownOptions, now: Instant) -> Option<Step> {
         let until = after(now, options.finish_within);
-        self.options = options;
-        match self.stage {
-            Stage::Running => self.stage = Stage::Finishing(until),
-            Stage::Finishing(old) => self.stage = Stage::Finishing(old.min(until)),
+        if self.stage == Stage::Running {
+            self.options = options;
+            self.stage = Stage::Finishing(until);
+            return None;
+        }
+        let own = &mut self.options;
+        own.cancel_within = own.cancel_within.min(options.cancel_within);
+        own.report_within = own.report_within.min(options.report_within);
+        match &mut self.stage {
+            Stage::Running => {}
+            Stage::Finishing(old) => *old = until.min(*old),
             Stage::Cancelling(_) if options.cancel_within.is_zero() => return Some(Step::Drop),
-            Stage::Cancelling(_) | Stage::Reporting(_) => {}
+            Stage::Cancelling(old) => {
+                *old = (after(now, options.cancel_within) + CANCEL_MARGIN).min(*old);
+            }
+            Stage::Reporting(old) => *old = after(now, options.report_within).min(*old),
         }
         None
     }
@@ -166,8 +176,19 @@ mod tests {
         assert_eq!(shutdown.deadline(), Some(now + 10 * SECOND));
         shutdown.begin(options(2, 5, 3), now);
         assert_eq!(shutdown.deadline(), Some(now + 2 * SECOND));
-        shutdown.advance(now + 2 * SECOND, true);
+        shutdown.begin(options(60, 60, 60), now);
+        let cancel = Some(Step::Cancel(5 * SECOND));
+        assert_eq!(shutdown.advance(now + 2 * SECOND, true), cancel);
+        shutdown.begin(options(60, 1, 60), now + 2 * SECOND);
+        let until = now + 3 * SECOND + CANCEL_MARGIN;
+        assert_eq!(shutdown.deadline(), Some(until));
         let hurried = shutdown.begin(options(0, 0, 3), now + 2 * SECOND);
         assert_eq!(hurried, Some(Step::Drop));
+        assert_eq!(shutdown.advance(until, true), Some(Step::Drop));
+        assert_eq!(shutdown.deadline(), Some(until + 3 * SECOND));
+        shutdown.begin(options(0, 0, 1), until);
+        assert_eq!(shutdown.deadline(), Some(until + SECOND));
+        shutdown.begin(options(60, 60, 60), until);
+        assert_eq!(shutdown.deadline(), Some(until + SECOND));
     }
 }
