@@ -125,7 +125,8 @@ impl GatewayOptions {
         self
     }
 
-    /// Sets how long a delivery may take to be stored; after that the answer is 503 and the sender repeats it.
+    /// Sets how long a delivery may take to be stored, one over 64 KiB four times as long; after that the
+    /// answer is 503 and the sender repeats it.
     #[must_use]
     pub fn store_within(mut self, time: Duration) -> Self {
         self.store_within = time;

@@ -24,6 +24,10 @@ const SIGNATURE: &str = "x-hub-signature-256";
 /// Seconds after which a sender may try again.
 const TRY_AGAIN: &str = "5";
 
+/// How many times as long a large delivery may take to be stored, its wait for a turn included. The API
+/// waits 5 s.
+const LARGE_WITHIN: u32 = 4;
+
 /// Longest challenge that is given back, in bytes.
 const CHALLENGE_MAX: usize = 256;
 
@@ -77,7 +81,12 @@ pub(super) async fn deliver(
         Ok(Err(unread)) => return refused(&app, unread),
         Err(_) => return StatusCode::REQUEST_TIMEOUT.into_response(),
     };
-    let taken = match timeout(app.store_within, take(&app, headers, body)).await {
+    let within = if body.bytes.len() > SMALL {
+        app.store_within * LARGE_WITHIN
+    } else {
+        app.store_within
+    };
+    let taken = match timeout(within, take(&app, headers, body)).await {
         Ok(Ok(Some(taken))) => taken,
         Ok(Ok(None)) => {
             app.metrics.signature_refused();

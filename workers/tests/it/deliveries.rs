@@ -41,7 +41,7 @@ impl DeliveryFixture {
         Ok(worker)
     }
 
-    /// Gives a delivery its place, as the gateway does before it queues it.
+    /// Gives a delivery its place, as the gateway does.
     async fn accept(&self, id: &str, delivery: &Value) -> TestResult<bool> {
         let delivery: WebhookDelivery = serde_json::from_value(delivery.clone())?;
         let mut handled = true;
