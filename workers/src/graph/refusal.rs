@@ -34,7 +34,12 @@ impl GraphError {
             return Refused::Older;
         }
         if !matches!(error.code, 1 | 100) {
-            return Refused::All;
+            // Too few people to count is the matter of one object.
+            return if self.is_missing_permission() {
+                Refused::All
+            } else {
+                Refused::Unnamed
+            };
         }
         if let Some(metric) = listed(&error.message).and_then(|index| asked.get(index)) {
             return Refused::Nowhere(metric);
@@ -96,10 +101,10 @@ mod tests {
             subcode,
             message: message.to_owned(),
             user_message: None,
-            failure: if code == 190 {
-                Failure::ExpiredToken
-            } else {
-                Failure::Permanent
+            failure: match code {
+                190 => Failure::ExpiredToken,
+                10 => Failure::MissingPermission,
+                _ => Failure::Permanent,
             },
         })
     }
@@ -119,6 +124,12 @@ mod tests {
         assert_eq!(refused, Refused::Unnamed);
         let refused = declined(10, None, "no permission for reach").refused_metrics(&asked);
         assert_eq!(refused, Refused::All);
+        let few = declined(
+            10,
+            None,
+            "(#10) Not enough viewers for the media to show insights",
+        );
+        assert_eq!(few.refused_metrics(&asked), Refused::Unnamed);
         let old = declined(100, Some(2_108_006), "posted before reach was counted");
         assert_eq!(old.refused_metrics(&asked), Refused::Older);
     }

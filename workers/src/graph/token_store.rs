@@ -175,8 +175,12 @@ impl TokenStore {
         let next = next.map_err(|_| oxbull::Error::Protocol("HSCAN has a cursor".to_owned()))?;
         let mut entries = Vec::new();
         for (account, sealed) in pairs.into_pairs()? {
-            let account = account.into_text()?;
-            let sealed = sealed.into_text()?;
+            // One value that another program spoiled must not hide the others.
+            let text = |value: oxbull::client::Value| -> oxbull::Result<String> {
+                let bytes = value.into_bytes()?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            };
+            let (account, sealed) = (text(account)?, text(sealed)?);
             entries.push(TokenEntry {
                 token: self.open(&account, &sealed),
                 account,

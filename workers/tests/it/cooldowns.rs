@@ -85,3 +85,21 @@ async fn block_that_was_not_counted_still_holds() -> TestResult {
     redis.client.close().await;
     Ok(())
 }
+
+/// A nearly used up rate holds the account for seconds. A block that comes with it still pauses for a quarter
+/// of an hour.
+#[tokio::test]
+async fn block_outlasts_a_short_hold() -> TestResult {
+    let redis = RedisFixture::start().await?;
+    let cooldowns = Cooldowns::new(redis.client.clone());
+    let account = AccountId::new("178")?;
+    let short = Duration::from_secs(6);
+    cooldowns
+        .begin(LimitScope::Account, &account, short)
+        .await?;
+    let pause = cooldowns.begin_block(&account).await?;
+    assert_eq!(pause, Duration::from_secs(15 * 60));
+    assert!(cooldowns.remaining(&account).await? > Duration::from_secs(14 * 60));
+    redis.client.close().await;
+    Ok(())
+}

@@ -34,9 +34,13 @@ pub(super) fn find(latest: Vec<Media>, caption: Option<&str>, asked_at: Option<i
     }
 }
 
-/// The API trims captions, and leaves out empty ones.
+/// The API trims captions and their lines, and leaves out empty ones.
 fn same_text(one: Option<&str>, other: Option<&str>) -> bool {
-    one.unwrap_or_default().trim() == other.unwrap_or_default().trim()
+    let words = |text: Option<&str>| -> Vec<String> {
+        let words = text.unwrap_or_default().split_whitespace();
+        words.map(str::to_owned).collect()
+    };
+    words(one) == words(other)
 }
 
 #[cfg(test)]
@@ -72,6 +76,7 @@ mod tests {
         assert_eq!(found(&latest, Some("New shoes")).as_deref(), Some("3"));
         assert_eq!(found(&latest, None).as_deref(), Some("2"));
         assert_eq!(found(&latest, Some("Old shoes")), None);
+        assert_eq!(found(&latest, Some("New \r\n shoes")).as_deref(), Some("3"));
         let twice = vec![latest[0].clone(), latest[0].clone()];
         let unknown = find(twice, Some("New shoes"), None);
         assert!(matches!(unknown, Lookup::Unknown), "{unknown:?}");

@@ -220,8 +220,13 @@ impl<N: ProgressStore> Run<'_, N> {
 
     /// The one of the account's latest posts that is this one, and no other job's.
     async fn ours(&self, latest: Vec<Media>) -> Result<Lookup, PublishError> {
-        let asked_at = self.progress.request.as_ref().map(|request| request.at);
-        let found = lookup::find(latest, self.caption(), asked_at);
+        // No post is older than its container; an earlier request may have been forgotten.
+        let requested = self.progress.request.as_ref().map(|request| request.at);
+        let since = [requested, self.progress.created_at]
+            .into_iter()
+            .flatten()
+            .min();
+        let found = lookup::find(latest, self.caption(), since);
         if let Lookup::Found(media) = &found {
             let claimed = self.notes.claim_media(&media.id).await;
             if !claimed.map_err(PublishError::ProgressStore)? {

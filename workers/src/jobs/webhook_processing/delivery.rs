@@ -61,3 +61,68 @@ impl<'de> Deserialize<'de> for WebhookDelivery {
         deserializer.deserialize_any(EitherShape)
     }
 }
+
+/// Replaces halves of surrogate pairs by U+FFFD: text that was cut in the middle of a character makes
+/// them, and no decoder takes them. Returns `None` where there are none.
+pub(crate) fn without_lone_surrogates(json: &str) -> Option<String> {
+    let mut mended = String::with_capacity(json.len());
+    let mut rest = json;
+    let mut found = false;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                found = true;
+                mended.push_str("\\ufffd");
+                rest = escape.get(6..).unwrap_or_default();
+                continue;
+            }
+            (Some(_), _) => 6,
+            // The backslash and what it escapes, which may be another one.
+            (None, _) => escape.chars().take(2).map(char::len_utf8).sum(),
+        };
+        let (escape, after) = escape.split_at(length);
+        mended.push_str(escape);
+        rest = after;
+    }
+    mended.push_str(rest);
+    found.then_some(mended)
+}
+
+/// The code unit that a text begins with as `\uXXXX`.
+fn unit(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u16::from_str_radix(digits, 16).ok().filter(|_| hex)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_of_surrogate_pairs_are_replaced() {
+        let mend = |json| without_lone_surrogates(json);
+        assert_eq!(mend(r#""cut \ud83d""#).as_deref(), Some(r#""cut \ufffd""#));
+        assert_eq!(
+            mend(r#""\ude00\ud83d\ude00""#).as_deref(),
+            Some(r#""\ufffd\ud83d\ude00""#)
+        );
+        assert_eq!(
+            mend(r#""\ud83d\ud83d\ude00\n""#).as_deref(),
+            Some(r#""\ufffd\ud83d\ude00\n""#)
+        );
+        for whole in [
+            r#""\ud83d\ude00""#,
+            r#""\\ud83d""#,
+            r#""\u00e4\u00"#,
+            "\\",
+            "\\u",
+            "é",
+        ] {
+            assert_eq!(mend(whole), None, "{whole}");
+        }
+    }
+}

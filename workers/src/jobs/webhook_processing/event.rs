@@ -167,6 +167,9 @@ fn messaging_event(account: &str, sent: Option<i64>, item: &Value) -> WebhookEve
         .or_else(|| reaction(item, time));
     let mut event = match known {
         Some((kind, id)) => event(kind, account, &id, time, item),
+        None if time_of(item, "timestamp").is_none() => {
+            unknown_at(subject(item), account, sent, item)
+        }
         None => unknown(subject(item), account, time, item),
     };
     event.conversation = other_side(account, item).map(|id| fit_for_key(&id));

@@ -27,6 +27,7 @@ mod share;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub(crate) use delivery::without_lone_surrogates;
 pub use event::{EventKind, WebhookEvent, in_ms, split};
 pub use handler::{CONCURRENCY, STALLS, handle, options};
 pub use ledger::{

@@ -182,6 +182,23 @@ async fn batch_of_a_thousand_japanese_messages_is_taken() -> TestResult {
     Ok(())
 }
 
+/// A text that was cut in the middle of a character has half a surrogate pair, which no decoder takes. It
+/// costs that character, not the delivery.
+#[tokio::test]
+async fn half_of_a_surrogate_pair_costs_no_event() -> TestResult {
+    let fixture = BatchFixture::start(options()).await?;
+    let messages = [("1", "a", "cut @"), ("1", "b", "whole"), ("2", "c", "@")];
+    let body = String::from_utf8(fixture.body(&messages))?.replace('@', "\\ud83d");
+    assert_eq!(fixture.deliver(body.as_bytes()).await?, 200);
+    let worker = fixture.worker().await?;
+    fixture.completes(&job_id(body.as_bytes())?).await?;
+    assert_eq!(fixture.recorded("1").await?, ["a", "b"]);
+    assert_eq!(fixture.recorded("2").await?, ["c"]);
+    worker.close().await;
+    fixture.end().await;
+    Ok(())
+}
+
 /// Wherever the way to Redis breaks while a delivery is stored, no conversation has a place without a
 /// job, and the sender's next try stores it whole, once.
 #[tokio::test]
