@@ -69,7 +69,7 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// Each connection's task runs on the tokio runtime that was current at its first use. When that runtime
 /// is dropped, the next use starts another task; while it exists and nothing drives it, as after the
 /// `block_on` of a current-thread runtime, requests from other runtimes end as
-/// [`Error::Unreachable`](crate::Error::Unreachable).
+/// [`Error::Unreachable`].
 ///
 /// # Examples
 /// ```no_run

@@ -66,7 +66,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when there is no such job; [`Error::Encode`]; connection errors. Safe
+    /// [`Error::Refused`](crate::Error::Refused) when there is no such job; [`Error::Encode`](crate::Error::Encode); connection errors. Safe
     /// to repeat.
     pub async fn update_data(&self, id: impl Into<JobId>, data: &D) -> Result<()>
     where
@@ -106,8 +106,8 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when there is no such job; connection errors. After
-    /// [`Error::Indeterminate`] a repetition may write the row twice.
+    /// [`Error::Refused`](crate::Error::Refused) when there is no such job; connection errors. After
+    /// [`Error::Indeterminate`](crate::Error::Indeterminate) a repetition may write the row twice.
     pub async fn log(&self, id: impl Into<JobId>, row: impl AsRef<str>, keep: u32) -> Result<u64> {
         let id = named(id)?;
         self.store()
@@ -126,7 +126,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when there is no such job or it has not failed; connection errors.
+    /// [`Error::Refused`](crate::Error::Refused) when there is no such job or it has not failed; connection errors.
     pub async fn retry(&self, id: impl Into<JobId>, options: RetryOptions) -> Result<()> {
         self.retry_from(named(id)?, false, options).await
     }
@@ -135,7 +135,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when there is no such job or it has not completed; connection errors.
+    /// [`Error::Refused`](crate::Error::Refused) when there is no such job or it has not completed; connection errors.
     pub async fn rerun(&self, id: impl Into<JobId>, options: RetryOptions) -> Result<()> {
         self.retry_from(named(id)?, true, options).await
     }
@@ -155,7 +155,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when there is no such job or it is not delayed; connection errors.
+    /// [`Error::Refused`](crate::Error::Refused) when there is no such job or it is not delayed; connection errors.
     pub async fn promote(&self, id: impl Into<JobId>) -> Result<()> {
         let id = named(id)?;
         self.store().run(&PromoteJob { job: &id }).await
@@ -165,7 +165,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when there is no such job or it is not delayed; [`Error::Invalid`];
+    /// [`Error::Refused`](crate::Error::Refused) when there is no such job or it is not delayed; [`Error::Invalid`](crate::Error::Invalid);
     /// connection errors. Safe to repeat.
     pub async fn change_delay(&self, id: impl Into<JobId>, delay: Duration) -> Result<()> {
         JobOptions::new().delay(delay).check()?;
@@ -184,7 +184,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`] when there is no such job; [`Error::Invalid`]; connection errors. Safe
+    /// [`Error::Refused`](crate::Error::Refused) when there is no such job; [`Error::Invalid`](crate::Error::Invalid); connection errors. Safe
     /// to repeat.
     pub async fn change_priority(
         &self,

@@ -16,7 +16,7 @@ impl ManualWorker {
         self
     }
 
-    /// Sets how long a lock lasts, 1 ms to a year; steps fail with [`Error::Invalid`] where it is not.
+    /// Sets how long a lock lasts, 1 ms to a year; steps fail with [`Error::Invalid`](crate::Error::Invalid) where it is not.
     /// Default: 30 s.
     #[must_use]
     pub fn lock_duration(mut self, duration: Duration) -> Self {
@@ -25,7 +25,7 @@ impl ManualWorker {
     }
 
     /// Limits the starts of jobs, with all workers of the queue that have a limit. Default: no limit.
-    /// Steps fail with [`Error::Invalid`] where `max` is 0 or the window below 1 ms or above 2^52 ms.
+    /// Steps fail with [`Error::Invalid`](crate::Error::Invalid) where `max` is 0 or the window below 1 ms or above 2^52 ms.
     #[must_use]
     pub fn rate_limit(mut self, limit: JobRateLimit) -> Self {
         self.limit = Some(limit);

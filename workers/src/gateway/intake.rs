@@ -105,11 +105,11 @@ impl Intake {
         let id = delivery_id(&delivery.hash)?;
         let options = JobOptions::new().id(id.clone());
         let added = self.queue.add_once(JOB, &delivery.raw, options).await?;
-        let handled = self.ledger.accept_all(&id, &delivery.shares).await?;
+        // Its events may be handled already: by an earlier delivery whose job is gone, or by a worker that was
+        // faster than this.
+        self.ledger.accept_all(&id, &delivery.shares).await?;
         Ok(match added.outcome {
-            AddOutcome::Added if delivery.shares.is_empty() || !handled => {
-                DeliveryOutcome::Enqueued
-            }
+            AddOutcome::Added => DeliveryOutcome::Enqueued,
             _ => DeliveryOutcome::Duplicate,
         })
     }
