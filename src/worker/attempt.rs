@@ -73,10 +73,10 @@ pub(super) struct Runner {
     pub(super) limit: Option<u32>,
     pub(super) queue: Arc<str>,
     pub(super) iterations: Iterations,
-    pub(super) concluder: Arc<Concluder>,
+    pub(super) concluder: Concluder,
     pub(super) events: EventSender,
     /// One line a second: a producer's mistake is in all of its jobs.
-    pub(super) unreadable: Arc<Throttle>,
+    pub(super) unreadable: Throttle,
 }
 
 impl Runner {

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tower::{Layer, Service, ServiceExt};
 
-use crate::client::Client;
+use crate::client::{Client, Throttle};
 use crate::error::{BoxError, Error, Result};
 use crate::job::{JobRateLimit, Prefix, QueueName, Retention};
 use crate::queue::Queue;
@@ -426,17 +426,17 @@ impl WorkerBuilder<(), ()> {
                     lock_duration: options.lock_duration,
                     trouble: Arc::default(),
                 },
-                unreadable: Arc::default(),
+                unreadable: Throttle::default(),
                 store: store.clone(),
                 service,
                 timeout: options.timeout,
                 limit: options.limit.map(|limit| limit.max),
                 queue: Arc::clone(&queue),
-                concluder: Arc::new(Concluder {
+                concluder: Concluder {
                     rules: options.rules.clone(),
                     strategies: options.strategies.clone(),
                     clock: client.clock().clone(),
-                }),
+                },
                 events: events.clone(),
             }),
             caller: Caller {

@@ -404,24 +404,24 @@ where
 /// Data that cannot be decoded:
 /// ```compile_fail
 /// struct Data;
-/// async fn handle(_: oxbull::Job<Data>) -> oxbull::JobResult<()> { todo!() }
+/// async fn handle(_: oxbull::Job<Data>) -> oxbull::JobResult<()> { std::future::pending().await }
 /// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
 /// ```
 /// A result that cannot be encoded:
 /// ```compile_fail
 /// struct Value;
-/// async fn handle(_: oxbull::Job<u32>) -> oxbull::JobResult<Value> { todo!() }
+/// async fn handle(_: oxbull::Job<u32>) -> oxbull::JobResult<Value> { std::future::pending().await }
 /// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
 /// ```
 /// The context of another state:
 /// ```compile_fail
-/// async fn handle(_: oxbull::Job<u32>, _: oxbull::Context<u64>) -> oxbull::JobResult<()> { todo!() }
+/// async fn handle(_: oxbull::Job<u32>, _: oxbull::Context<u64>) -> oxbull::JobResult<()> { std::future::pending().await }
 /// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
 /// ```
 /// An outcome with an error that is no `JobError`:
 /// ```compile_fail
 /// use oxbull::{BoxError, Job, Outcome};
-/// async fn handle(_: Job<u32>) -> Result<Outcome<()>, BoxError> { todo!() }
+/// async fn handle(_: Job<u32>) -> Result<Outcome<()>, BoxError> { std::future::pending().await }
 /// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
 /// ```
 /// A future that cannot move between threads:
@@ -430,7 +430,7 @@ where
 ///     let shared = std::rc::Rc::new(1);
 ///     std::future::ready(()).await;
 ///     drop(shared);
-///     todo!()
+///     std::future::pending().await
 /// }
 /// # fn f(client: &oxbull::Client) { let _ = oxbull::Worker::builder(client, "q").start(handle); }
 /// ```

@@ -7,8 +7,8 @@ use oxbull::BoxError;
 use super::posts::{Posts, Search};
 use super::{Allowance, Denial, Overview};
 use crate::graph::{
-    AccountApi, Failure, GraphError, Insights, LARGEST_PAGE, PostQuery, PostRecord, Profile,
-    Refused, TokenError,
+    AccountApi, Failure, GraphError, Insights, LARGEST_PAGE, PostPage, PostQuery, PostRecord,
+    Profile, Refused, TokenError,
 };
 
 /// The account's insights, by the API's names.
@@ -266,15 +266,11 @@ impl<A: Allowance> Run<'_, A> {
                     after: start.as_deref(),
                     metrics: &asked,
                 };
-                self.admit().await?;
-                match self.api.posts(query).await {
+                match self.page(query).await? {
                     Ok(page) => break page,
                     // The list itself is refused.
-                    Err(error) if error.refuses_a_part() && asked.is_empty() => return Ok(()),
-                    Err(error) if error.refuses_a_part() => {
-                        refusal = Some(error.refused_metrics(&asked));
-                    }
-                    Err(error) => return Err(error.into()),
+                    Err(_) if asked.is_empty() => return Ok(()),
+                    Err(error) => refusal = Some(error.refused_metrics(&asked)),
                 }
             };
             searches.extend(found.into_iter().map(|search| Search {
@@ -317,17 +313,27 @@ impl<A: Allowance> Run<'_, A> {
             after: search.after.as_deref(),
             metrics: &search.metrics,
         };
-        self.admit().await?;
-        match self.api.posts(query).await {
+        Ok(match self.page(query).await? {
             Ok(page) => {
                 posts.merge(page);
-                Ok(None)
+                None
             }
-            Err(error) if error.refuses_a_part() => Ok(Some(Search {
+            Err(_) => Some(Search {
                 refused: true,
                 ..search
-            })),
-            Err(error) => Err(error.into()),
+            }),
+        })
+    }
+
+    /// Asks for a page; the inner error is a refusal of a part of it.
+    async fn page(
+        &mut self,
+        query: PostQuery<'_>,
+    ) -> Result<Result<PostPage, GraphError>, RefreshError> {
+        self.admit().await?;
+        match self.api.posts(query).await {
+            Err(error) if !error.refuses_a_part() => Err(error.into()),
+            answer => Ok(answer),
         }
     }
 
@@ -367,8 +373,7 @@ impl<A: Allowance> Run<'_, A> {
                 after: after.as_deref(),
                 metrics: &asked,
             };
-            self.admit().await?;
-            let error = match self.api.posts(query).await {
+            let error = match self.page(query).await? {
                 Ok(page) => {
                     let read = page.posts.len();
                     suspect = suspect.saturating_sub(read);
@@ -387,8 +392,7 @@ impl<A: Allowance> Run<'_, A> {
                     }
                     continue;
                 }
-                Err(error) if error.refuses_a_part() => error,
-                Err(error) => return Err(error.into()),
+                Err(error) => error,
             };
             if asked.is_empty() {
                 return Ok(());

@@ -229,16 +229,15 @@ impl Ledger {
         Ok(self.run(call).await?.into_text()? == "done")
     }
 
-    /// Gives all shares of a delivery their places, many at a time; returns whether all of their events
-    /// have been handled. Safe to repeat.
+    /// Gives all shares of a delivery their places, many at a time. Safe to repeat.
     ///
     /// # Errors
     /// When Redis did not answer: some shares may have their places, others not.
-    pub async fn accept_all(&self, id: &JobId, shares: &[Share]) -> Result<bool, BoxError> {
+    pub async fn accept_all(&self, id: &JobId, shares: &[Share]) -> Result<(), BoxError> {
         let calls: Vec<_> = shares.iter().map(|share| self.accept(id, share)).collect();
         stream::iter(calls)
             .buffer_unordered(CALLS)
-            .try_fold(true, async |all, handled| Ok(all && handled))
+            .try_for_each(async |_| Ok(()))
             .await
     }
 
