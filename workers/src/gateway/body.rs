@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 pub(super) const SMALL: usize = 64 << 10;
 
 /// Memory is taken in steps of so many bytes.
-const STEP: usize = 256 << 10;
+const STEP: usize = 64 << 10;
 
-/// The memory for all bodies that are not small. Nobody has shown a signature while a body is read,
+/// The memory for what bodies have beyond a small one. Nobody has shown a signature while a body is read,
 /// so it is taken for bytes that have come, not for those that were announced.
 #[derive(Debug)]
 pub(super) struct BodyMemory(Arc<Semaphore>);
@@ -63,16 +63,16 @@ impl BodyMemory {
         Ok(read)
     }
 
-    /// Takes what is missing for a body of this length.
+    /// Takes what is missing for a body of this length, which is more than small.
     fn hold(&self, read: &mut ReadBody, length: usize) -> Result<(), Unread> {
         let has = read
             .held
             .as_ref()
             .map_or(0, OwnedSemaphorePermit::num_permits);
-        if length <= has {
+        if length <= SMALL + has {
             return Ok(());
         }
-        let size = length.next_multiple_of(STEP);
+        let size = (length - SMALL).next_multiple_of(STEP);
         let missing = u32::try_from(size - has).map_err(|_| Unread::TooLong)?;
         let permit = Arc::clone(&self.0).try_acquire_many_owned(missing);
         let permit = permit.map_err(|error: TryAcquireError| {
@@ -83,7 +83,7 @@ impl BodyMemory {
             Some(held) => held.merge(permit),
             None => read.held = Some(permit),
         }
-        read.bytes.reserve_exact(size - read.bytes.len());
+        read.bytes.reserve_exact(SMALL + size - read.bytes.len());
         Ok(())
     }
 }
@@ -92,26 +92,40 @@ impl BodyMemory {
 mod tests {
     use super::*;
 
+    const LIMIT: usize = SMALL + 16 * STEP;
+
     async fn read(memory: &BodyMemory, length: usize) -> Result<ReadBody, Unread> {
-        memory.read(Body::from(vec![b' '; length]), 4 * STEP).await
+        memory.read(Body::from(vec![b' '; length]), LIMIT).await
     }
 
     /// Large bodies share the memory until they are dropped; small ones need none of it.
     #[tokio::test]
     async fn memory_is_bounded_and_small_bodies_need_none() {
         let memory = BodyMemory::new(3 * STEP);
-        let first = read(&memory, STEP + 1).await.unwrap();
-        assert_eq!(first.bytes.len(), STEP + 1);
+        let first = read(&memory, SMALL + STEP + 1).await.unwrap();
+        assert_eq!(first.bytes.len(), SMALL + STEP + 1);
         let second = read(&memory, SMALL + 1).await.unwrap();
         assert_eq!(read(&memory, SMALL + 1).await.unwrap_err(), Unread::NoRoom);
         assert_eq!(read(&memory, SMALL).await.unwrap().bytes.len(), SMALL);
         drop(second);
-        read(&memory, STEP).await.unwrap();
+        read(&memory, SMALL + STEP).await.unwrap();
         drop(first);
-        read(&memory, 3 * STEP).await.unwrap();
-        let refused = read(&memory, 4 * STEP + 1).await;
+        read(&memory, SMALL + 3 * STEP).await.unwrap();
+        let refused = read(&memory, LIMIT + 1).await;
         assert_eq!(refused.unwrap_err(), Unread::TooLong);
         // Those that were refused hold nothing.
-        read(&memory, 3 * STEP).await.unwrap();
+        read(&memory, SMALL + 3 * STEP).await.unwrap();
+    }
+
+    /// Many bodies of a byte more than a small one leave room for a genuine large one: each takes a
+    /// 64 KiB step, so it takes as many connections as there may be to fill the memory.
+    #[tokio::test]
+    async fn bodies_that_are_hardly_large_leave_room_for_large_ones() {
+        let memory = BodyMemory::new(4 << 20);
+        let mut strangers = Vec::new();
+        for _ in 0..32 {
+            strangers.push(read(&memory, (64 << 10) + 1).await.unwrap());
+        }
+        read(&memory, 1 << 20).await.unwrap();
     }
 }

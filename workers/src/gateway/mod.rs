@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /instagram/webhooks` | the challenge, for the right `hub.verify_token`; else 403 |
 //! | `POST /instagram/webhooks` | 200 once the delivery is stored, or was before |
-//! | `GET /api/analytics/overview/{accountId}` | an account's numbers, through the API cache |
+//! | `GET /api/analytics/overview/{accountId}` | an account's numbers, through the API cache; 409 when it has to be connected again |
 //! | `GET /health` | `{"redis":"up"}`, or 503 with `{"redis":"down"}`, also while Redis refuses writes |
 //! | `GET /ready` | 200 while deliveries can be taken, else 503 |
 //! | `GET /live` | 200 |
@@ -13,14 +13,15 @@
 //! A delivery goes through these steps, each of which may refuse it, and nothing of a refused one
 //! is logged or stored:
 //!
-//! 1. its size, while it is read, and the time that takes: 413, 408; compressed bodies: 415; without
+//! 1. whether it has one signature, of the right form: 401, and its body is not read;
+//! 2. its size, while it is read, and the time that takes: 413, 408; compressed bodies: 415; without
 //!    room for one more of those that are large: 503 with `Retry-After`;
-//! 2. its signature over the bytes as they came, with any of the [`AppSecrets`]: 401, the same
+//! 3. its signature over the bytes as they came, with any of the [`AppSecrets`]: 401, the same
 //!    whether it is wrong, missing or given twice;
-//! 3. whether it is JSON: 400;
-//! 4. its age, by the time of its entries: 403 when older than
+//! 4. whether it is JSON: 400;
+//! 5. its age, by the time of its entries: 403 when older than
 //!    [`GatewayOptions::max_age`], since repeats of a delivery are known for longer than that;
-//! 5. storing it: 503 with `Retry-After` when Redis does not confirm it in time. Then either nothing of
+//! 6. storing it: 503 with `Retry-After` when Redis does not confirm it in time. Then either nothing of
 //!    it is stored, or its job is in the queue and a repeat is a duplicate.
 //!
 //! The job's id is the hash of the body, so a repeat is never a second job. A

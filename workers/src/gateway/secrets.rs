@@ -46,25 +46,32 @@ impl AppSecrets {
         Ok(Self(parts.collect::<Result<_, _>>()?))
     }
 
-    /// Whether the headers are exactly one well-formed signature of `body` by one of the
-    /// secrets. Takes as long for a wrong signature as for none.
-    pub(super) fn verify(&self, headers: &GetAll<'_, HeaderValue>, body: &[u8]) -> bool {
-        let mut headers = headers.iter();
-        let only = match (headers.next(), headers.next()) {
-            (Some(header), None) => signature(header.as_bytes()),
-            _ => None,
-        };
-        let claimed = only.unwrap_or([0; SIGNATURE_LEN]);
-        let right = self.0.iter().fold(false, |right, key| {
-            right | hmac::verify(key, body, &claimed).is_ok()
-        });
-        right && only.is_some()
+    /// Whether a signature is of `body`, by one of the secrets.
+    pub(super) fn verify(&self, signature: Signature, body: &[u8]) -> bool {
+        self.0.iter().fold(false, |right, key| {
+            right | hmac::verify(key, body, &signature.0).is_ok()
+        })
     }
 }
 
 impl fmt::Debug for AppSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "AppSecrets({})", self.0.len())
+    }
+}
+
+/// What a request claims to be its signature: well formed, right or wrong.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Signature([u8; SIGNATURE_LEN]);
+
+impl Signature {
+    /// Reads the signature from the headers of its name; `None` unless there is one, in the sender's form.
+    pub(super) fn claimed(headers: &GetAll<'_, HeaderValue>) -> Option<Self> {
+        let mut headers = headers.iter();
+        match (headers.next(), headers.next()) {
+            (Some(header), None) => signature(header.as_bytes()).map(Self),
+            _ => None,
+        }
     }
 }
 
@@ -152,7 +159,8 @@ mod tests {
             map.append("x-hub-signature-256", header.parse().unwrap());
         }
         let secrets = AppSecrets::parse(secrets).unwrap();
-        secrets.verify(&map.get_all("x-hub-signature-256"), body)
+        let claimed = Signature::claimed(&map.get_all("x-hub-signature-256"));
+        claimed.is_some_and(|signature| secrets.verify(signature, body))
     }
 
     /// The known answer of HMAC-SHA256 (RFC 4231, case 2): ours is the sender's algorithm.

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use super::body::{ReadBody, SMALL, Unread};
 use super::intake::{Delivery, DeliveryOutcome};
 use super::routes::App;
+use super::secrets::Signature;
 
 /// The header with the signature.
 const SIGNATURE: &str = "x-hub-signature-256";
@@ -60,12 +61,15 @@ pub(super) async fn challenge(
     }
 }
 
-/// Takes one delivery.
+/// Takes one delivery. Without a well-formed signature nothing of its body is read.
 pub(super) async fn deliver(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    let Some(signature) = Signature::claimed(&headers.get_all(SIGNATURE)) else {
+        return unsigned(&app);
+    };
     if headers.contains_key(CONTENT_ENCODING) {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
     }
@@ -86,12 +90,9 @@ pub(super) async fn deliver(
     } else {
         app.store_within
     };
-    let taken = match timeout(within, take(&app, headers, body)).await {
+    let taken = match timeout(within, take(&app, signature, body)).await {
         Ok(Ok(Some(taken))) => taken,
-        Ok(Ok(None)) => {
-            app.metrics.signature_refused();
-            return StatusCode::UNAUTHORIZED.into_response();
-        }
+        Ok(Ok(None)) => return unsigned(&app),
         Ok(Err(error)) => return try_again(&app, Some(&error)),
         Err(_) => return try_again(&app, None),
     };
@@ -108,17 +109,17 @@ pub(super) async fn deliver(
 /// where they hold up no other, and a few at a time, since what is read takes more memory than its text.
 async fn take(
     app: &Arc<App>,
-    headers: HeaderMap,
+    signature: Signature,
     body: ReadBody,
 ) -> Result<Option<DeliveryOutcome>, BoxError> {
     let ReadBody { bytes, held } = body;
     if bytes.len() <= SMALL {
-        return store(app, read(app, &headers, &bytes)).await;
+        return store(app, read(app, signature, &bytes)).await;
     }
     let turn = Arc::clone(&app.large).acquire_owned().await?;
     let reader = Arc::clone(app);
     // The memory is free only when the thread is done, which nothing stops.
-    let reading = spawn_blocking(move || (read(&reader, &headers, &bytes), held, turn));
+    let reading = spawn_blocking(move || (read(&reader, signature, &bytes), held, turn));
     let (delivery, held, turn) = reading.await?;
     let stored = store(app, delivery).await;
     drop((held, turn));
@@ -126,8 +127,8 @@ async fn take(
 }
 
 /// Checks the signature, then reads; `None` if it is not signed.
-fn read(app: &App, headers: &HeaderMap, body: &[u8]) -> Option<Result<Delivery, DeliveryOutcome>> {
-    let signed = app.secrets.verify(&headers.get_all(SIGNATURE), body);
+fn read(app: &App, signature: Signature, body: &[u8]) -> Option<Result<Delivery, DeliveryOutcome>> {
+    let signed = app.secrets.verify(signature, body);
     signed.then(|| app.intake.read(body))
 }
 
@@ -140,6 +141,12 @@ async fn store(
         Some(Err(outcome)) => Some(outcome),
         None => None,
     })
+}
+
+/// The same answer whether a signature is wrong, missing or given twice.
+fn unsigned(app: &App) -> Response {
+    app.metrics.signature_refused();
+    StatusCode::UNAUTHORIZED.into_response()
 }
 
 /// A body that was not read.

@@ -362,7 +362,11 @@ async fn delivery_without_its_places_is_handled_when_they_are_overdue() -> TestR
 #[tokio::test]
 async fn memory_for_bodies_is_bounded_and_counted() -> TestResult {
     let fixture = BatchFixture::start(options().body_limit(1 << 20).body_memory(1 << 20)).await?;
-    let head = "POST /instagram/webhooks HTTP/1.1\r\nhost: h\r\ncontent-length: 1048576\r\n\r\n";
+    let zeros = "0".repeat(64);
+    let head = format!(
+        "POST /instagram/webhooks HTTP/1.1\r\nhost: h\r\nx-hub-signature-256: sha256={zeros}\r\n\
+         content-length: 1048576\r\n\r\n"
+    );
     // Another request may have some of the memory just then, which refuses the stranger.
     let mut stranger = None;
     for _ in 0..100 {
@@ -370,7 +374,7 @@ async fn memory_for_bodies_is_bounded_and_counted() -> TestResult {
         let mut http = Http::to(&fixture.gateway).await?;
         http.send(head.as_bytes()).await?;
         let whole = http.send(&vec![b' '; (1 << 20) - 1]).await.is_ok();
-        let refused = fixture.deliver(&vec![b' '; 100_000]).await;
+        let refused = fixture.deliver(&vec![b' '; 140_000]).await;
         if whole && refused.is_ok_and(|status| status == 503) {
             stranger = Some(http);
             break;
@@ -381,7 +385,7 @@ async fn memory_for_bodies_is_bounded_and_counted() -> TestResult {
     assert_eq!(fixture.deliver(&small).await?, 200);
     drop(stranger);
     eventually(DEADLINE, async || {
-        let status = fixture.deliver(&vec![b' '; 100_000]).await;
+        let status = fixture.deliver(&vec![b' '; 140_000]).await;
         let status = status.map_err(|error| error.to_string())?;
         (status == 400).then_some(()).ok_or(status.to_string())
     })

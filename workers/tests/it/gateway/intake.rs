@@ -50,6 +50,42 @@ async fn unsigned_deliveries_leave_nothing() -> TestResult {
     Ok(())
 }
 
+/// Without a signature that may be one, nothing of a body is read, however large: the answer comes before it,
+/// and no room is taken. A wrong one of the right form is found out by reading.
+#[tokio::test]
+async fn body_without_a_well_formed_signature_is_not_read() -> TestResult {
+    let fixture = GatewayFixture::start().await?;
+    let begin = |headers: &str| {
+        format!(
+            "POST {WEBHOOKS} HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\n\
+             content-length: 4000000\r\n{headers}\r\n"
+        )
+    };
+    let zeros = format!("x-hub-signature-256: sha256={}\r\n", "0".repeat(64));
+    for headers in [
+        String::new(),
+        "x-hub-signature-256: \r\n".to_owned(),
+        zeros.replace("sha256=00", "sha256="),
+        zeros.replace("sha256=00", "sha256=zz"),
+        zeros.replace("sha256", "sha1"),
+        zeros.repeat(2),
+    ] {
+        let mut http = fixture.http().await?;
+        http.send(begin(&headers).as_bytes()).await?;
+        assert_eq!(http.receive().await?.status, 401, "{headers}");
+    }
+    let metrics = fixture.http().await?.get("/metrics").await?.body;
+    assert!(
+        metrics.contains("gateway_signatures_refused_total 6"),
+        "{metrics}"
+    );
+    let mut http = fixture.http().await?;
+    http.send(begin(&zeros).as_bytes()).await?;
+    assert_eq!(http.receive().await?.status, 100);
+    fixture.end().await;
+    Ok(())
+}
+
 /// The signature is of the bytes as they came: whatever they escape and however they are cut.
 #[tokio::test]
 async fn bytes_are_taken_as_they_came() -> TestResult {
@@ -144,7 +180,9 @@ async fn what_is_out_of_bounds_is_refused() -> TestResult {
     );
 
     // One byte too many: announced, and in a piece of no announced length.
-    let head = format!("POST {WEBHOOKS} HTTP/1.1\r\nhost: h\r\n");
+    let zeros = "0".repeat(64);
+    let head =
+        format!("POST {WEBHOOKS} HTTP/1.1\r\nhost: h\r\nx-hub-signature-256: sha256={zeros}\r\n");
     let mut http = fixture.http().await?;
     let announced = format!("{head}content-length: {}\r\n\r\n", (1 << 20) + 1);
     http.send(announced.as_bytes()).await?;
