@@ -1,5 +1,7 @@
 //! Deliveries by a real worker: each event once, in its conversation's order.
 
+mod equal;
+
 use oxbull::{
     Client, ClientConfig, JobId, JobOptions, JobState, ManualWorker, Queue, RetryOptions, Worker,
 };

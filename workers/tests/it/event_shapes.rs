@@ -156,6 +156,58 @@ fn array_of_deliveries_is_one_delivery() {
     }
 }
 
+/// An element that is no delivery costs the others nothing, and is kept whole: wherever it stands, whatever it is.
+#[test]
+fn odd_element_of_an_array_is_kept_whole_beside_the_others() {
+    let entry = json!({ "id": ACCOUNT, "messaging": [item("message", &json!({"mid": "a"}))] });
+    let single = json!({ "object": "instagram", "entry": [entry] });
+    for odd in [
+        json!(7),
+        json!(null),
+        json!([single]),
+        json!({ "object": 7, "entry": [entry], "note": "x" }),
+        json!({ "object": "instagram", "entry": {"id": ACCOUNT}, "note": "x" }),
+        entry.clone(),
+    ] {
+        for body in [json!([odd, single]), json!([single, odd])] {
+            let read = WebhookDelivery::parse(body.to_string().as_bytes()).unwrap();
+            assert_eq!(read.object, "instagram");
+            let mut found = split(&read);
+            found.sort_by_key(|event| event.kind.name() == "entry");
+            assert_eq!(names(&found), ["message", "entry"], "{body}");
+            assert_eq!(found[1].payload, json!([odd]));
+        }
+    }
+    // Where nothing can be read, the job fails with the reason.
+    for odd in [
+        json!([]),
+        json!([7]),
+        json!({ "object": 7, "entry": [] }),
+        json!({ "object": "instagram", "entry": {} }),
+        json!({ "object": "instagram" }),
+    ] {
+        let refused = WebhookDelivery::parse(odd.to_string().as_bytes());
+        assert!(!refused.unwrap_err().to_string().is_empty(), "{odd}");
+    }
+}
+
+/// Votes and polls have no documented shape: in a message they are part of it, else they are kept whole, with
+/// their conversation.
+#[test]
+fn polls_keep_their_conversation() {
+    let poll = json!({ "question": "Which colour?", "options": ["red", "blue"] });
+    let message = item("message", &json!({ "mid": "a", "poll": poll }));
+    let found = events(&json!({ "messaging": [
+        message, item("poll", &poll), item("polls", &json!([poll])), item("poll_vote", &json!({"option": 1}))] }));
+    assert_eq!(names(&found), ["message", "poll", "polls", "poll_vote"]);
+    assert_eq!(found[0].payload, message);
+    for event in &found {
+        assert_eq!(event.conversation.as_deref(), Some("5"), "{event:?}");
+    }
+    let change = json!({ "changes": [{ "field": "messages", "value": item("poll", &poll) }] });
+    assert_eq!(events(&change), found[1..2]);
+}
+
 /// What an update may be, apart from its mark.
 #[derive(Debug, Clone)]
 enum Update {
@@ -164,7 +216,7 @@ enum Update {
     Part(usize, &'static str),
 }
 
-const SUBJECTS: [&str; 9] = [
+const SUBJECTS: [&str; 11] = [
     "message",
     "message_edit",
     "postback",
@@ -173,6 +225,8 @@ const SUBJECTS: [&str; 9] = [
     "referral",
     "optin",
     "messaging_poll",
+    "poll",
+    "poll_vote",
     "pass_thread_control",
 ];
 const FIELDS: [&str; 12] = [
@@ -235,23 +289,39 @@ fn entry(account: u8, standby: bool, update: &Update, mark: &str) -> Value {
 proptest! {
     /// Nothing that is acknowledged is dropped: each update is whole in exactly one event, of its account.
     #[test]
-    fn every_update_is_in_one_event(updates in updates(), as_array in any::<bool>()) {
+    fn every_update_is_in_one_event(
+        updates in updates(),
+        as_array in any::<bool>(),
+        odd in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+    ) {
         let marks: Vec<_> = (0..updates.len()).map(|n| format!("mark-{n}-")).collect();
         let entries: Vec<_> = updates
             .iter()
             .zip(&marks)
             .map(|((account, standby, update), mark)| entry(*account, *standby, update, mark))
             .collect();
-        let body = if as_array && !entries.is_empty() {
+        let as_array = as_array && !entries.is_empty();
+        let odd = if as_array { odd } else { Vec::new() };
+        let odd_marks: Vec<_> = (0..odd.len()).map(|n| format!("odd-{n}-")).collect();
+        let body = if as_array {
             let single = |entry: &Value| json!({ "object": "instagram", "entry": [entry] });
-            entries.iter().map(single).collect()
+            let mut elements: Vec<_> = entries.iter().map(single).collect();
+            for (n, (place, mark)) in odd.iter().zip(&odd_marks).enumerate() {
+                let element = if n == 0 { json!({ "entry": mark }) } else { json!(mark) };
+                elements.insert(place.index(elements.len() + 1), element);
+            }
+            json!(elements)
         } else {
             json!({ "object": "instagram", "entry": entries })
         };
         let read = WebhookDelivery::parse(body.to_string().as_bytes()).unwrap();
         let (shares, found) = shares(&read);
         let events: Vec<_> = shares.into_iter().flat_map(|share| share.events).collect();
-        prop_assert_eq!(found, updates.len());
+        prop_assert_eq!(found, updates.len() + odd.len());
+        for mark in &odd_marks {
+            let holds = |event: &&WebhookEvent| event.payload.to_string().contains(mark.as_str());
+            prop_assert_eq!(events.iter().filter(holds).count(), 1, "{}", mark);
+        }
         for ((account, ..), mark) in updates.iter().zip(&marks) {
             let holders: Vec<_> = events
                 .iter()

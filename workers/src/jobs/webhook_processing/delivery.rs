@@ -1,4 +1,5 @@
-//! Reading a delivery in either shape: an object, or an array of such objects.
+//! Reading a delivery in either shape: an object, or an array of such objects. An element of an array that is
+//! no delivery becomes an entry that is kept whole; an array without any delivery is none.
 
 use std::fmt;
 
@@ -42,17 +43,37 @@ impl<'de> Visitor<'de> for EitherShape {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let first = array.next_element::<Single>()?;
-        let mut all: WebhookDelivery = first
-            .ok_or_else(|| A::Error::invalid_length(0, &self))?
-            .into();
-        while let Some(next) = array.next_element::<Single>()? {
-            all.entry.extend(next.entry);
-            for (name, value) in next.other {
-                all.other.entry(name).or_insert(value);
+        let mut all: Option<WebhookDelivery> = None;
+        let mut problem = None;
+        let mut entries = Vec::new();
+        while let Some(element) = array.next_element::<Value>()? {
+            match Single::deserialize(&element) {
+                Ok(next) => {
+                    entries.extend(next.entry);
+                    let all = all.get_or_insert_with(|| WebhookDelivery {
+                        object: next.object,
+                        entry: Vec::new(),
+                        other: Map::new(),
+                    });
+                    for (name, value) in next.other {
+                        all.other.entry(name).or_insert(value);
+                    }
+                }
+                // In an array of its own it is an entry of unknown shape, which is kept whole.
+                Err(error) => {
+                    problem.get_or_insert(error);
+                    entries.push(Value::Array(vec![element]));
+                }
             }
         }
-        Ok(all)
+        match (all, problem) {
+            (Some(all), _) => Ok(WebhookDelivery {
+                entry: entries,
+                ..all
+            }),
+            (None, Some(problem)) => Err(A::Error::custom(problem)),
+            (None, None) => Err(A::Error::invalid_length(0, &self)),
+        }
     }
 }
 

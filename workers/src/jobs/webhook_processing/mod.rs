@@ -40,7 +40,8 @@ pub use share::{SHARE_MAX, Share, shares};
 pub const QUEUE: &str = "webhook-processing";
 
 /// A job's data: one delivery, exactly as the API posted it. Where that is an array of deliveries, which
-/// its documentation shows, they are read as one.
+/// its documentation shows, they are read as one; an element of another
+/// shape is kept whole, as an event of unknown kind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(feature = "schemas", derive(schemars::JsonSchema))]
 pub struct WebhookDelivery {
