@@ -35,6 +35,14 @@ pub fn reconnect_claim(account: &str) -> String {
     format!("analytics-refresh:{account}:reconnect")
 }
 
+/// The claim of the notice that an account's token cannot be prolonged: once a week for each token. Its own,
+/// because such an account may be read, which forgets [`reconnect_claim`]. A refreshed or replaced token has
+/// other times and so another claim; they are in milliseconds since 1970.
+pub fn prolong_claim(account: &str, expires_at: Option<i64>, obtained_at: Option<i64>) -> String {
+    let token = expires_at.or(obtained_at).unwrap_or(0);
+    format!("token:{account}:prolong:{token}")
+}
+
 /// Publishes to users' channels.
 ///
 /// Redis publishes a message exactly once per claim. Who is not subscribed at that moment does not

@@ -10,7 +10,7 @@ use crate::graph::{
     AccessTokens, AccountId, Cooldowns, Failure, GraphClient, GraphError, StoredToken, TokenEntry,
     TokenKind, TokenStore,
 };
-use crate::notify::{AccountNotice, Notifier, reconnect_claim};
+use crate::notify::{AccountNotice, Notifier, prolong_claim, reconnect_claim};
 
 /// Counts refreshes by result.
 const REFRESHES: &str = "graph_token_refreshes_total";
@@ -168,8 +168,10 @@ impl TokenRefresher {
         match state {
             State::Due => self.refresh(&id, entry, token).await?,
             State::Ended => {
-                self.tell(&id, token, "the account's access has expired")
-                    .await;
+                // Nothing works without it, so whoever finds out tells it.
+                let claim = reconnect_claim(id.as_str());
+                let reason = "the account's access has expired";
+                self.tell(&id, token, &claim, reason).await;
             }
             State::Valid | State::WrongLogin | State::Unreadable => {}
         }
@@ -205,7 +207,6 @@ impl TokenRefresher {
                 let replaced = self.store.replace(entry, &new).await?;
                 counter!(REFRESHES, "result" => "refreshed").increment(1);
                 tracing::info!(%account, replaced, "the account's token was refreshed");
-                self.reconnected(account).await;
             }
             Err(error) => self.failed(account, old, &error, now).await,
         }
@@ -230,12 +231,13 @@ impl TokenRefresher {
         let ends_soon = left.is_some_and(|left| left <= millis(LAST_CHANCE));
         if refused || ends_soon {
             let reason = format!("the account's access could not be prolonged: {error}");
-            self.tell(account, token, &reason).await;
+            let claim = prolong_claim(account.as_str(), token.expires_at, token.obtained_at);
+            self.tell(account, token, &claim, &reason).await;
         }
     }
 
-    /// Tells the account's owner once a week.
-    async fn tell(&self, account: &AccountId, token: &StoredToken, reason: &str) {
+    /// Tells the account's owner, once a week under this claim.
+    async fn tell(&self, account: &AccountId, token: &StoredToken, claim: &str, reason: &str) {
         let Some(user) = &token.user_id else {
             tracing::warn!(%account, reason, "the account has to be connected again, and its token names no user to notify");
             return;
@@ -245,19 +247,10 @@ impl TokenRefresher {
             reason: format!("{reason}; reconnect the account"),
             at: self.store.now().as_millis(),
         };
-        let claim = reconnect_claim(account.as_str());
-        match self.notifier.notify_once(&claim, user, &notice).await {
+        match self.notifier.notify_once(claim, user, &notice).await {
             Ok(true) => tracing::warn!(%account, reason, "the account has to be connected again"),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, %account, "the user is not notified yet"),
-        }
-    }
-
-    /// An account that works may need its owner again some day.
-    async fn reconnected(&self, account: &AccountId) {
-        let claim = reconnect_claim(account.as_str());
-        if let Err(error) = self.notifier.forget(&claim).await {
-            tracing::warn!(%error, %account, "the claim of a notice was not removed");
         }
     }
 }

@@ -208,6 +208,51 @@ async fn failed_refresh_is_told() -> TestResult {
     Ok(())
 }
 
+/// An account whose token can be used and not prolonged is told once, however often it is read meanwhile; a new token
+/// that cannot be prolonged either is news.
+#[tokio::test]
+async fn token_that_cannot_be_prolonged_is_told_once_though_the_account_works() -> TestResult {
+    let fixture = Fixture::start().await?;
+    fixture.aged("IGold", 40, 20).await?;
+    fixture
+        .simulator
+        .arm(Fault::error(400, 190).on(Operation::RefreshToken));
+    let name = oxbull_workers::jobs::analytics_refresh::QUEUE;
+    let queue: Queue<Value> = Queue::open(&fixture.redis.client, name).await?;
+    let port = free_port()?;
+    let mut worker = refresher(&fixture.redis.server.url(), fixture.simulator.url())
+        .env_remove("GRAPH_ACCESS_TOKEN")
+        .env("ENCRYPTION_KEYS", K1)
+        .env("TOKEN_REFRESH_INTERVAL", "1")
+        .env("GRAPH_DEADLINE", "1")
+        .env("HEALTH_PORT", port.to_string())
+        .spawn()?;
+    fixture.subscriber.wait_for(USER, 1).await?;
+    let data = json!({ "accountId": ACCOUNT, "userId": USER });
+    let id = queue.add("refresh", &data).await?.id;
+    reaches(&queue, &id, JobState::Completed).await?;
+    // Each later try is over once the next begins.
+    let seen = fixture.refreshes();
+    let tried = async |more: u64| {
+        eventually(DEADLINE, async || {
+            let now = fixture.refreshes();
+            (now >= seen + more)
+                .then_some(())
+                .ok_or_else(|| now.to_string())
+        })
+        .await
+    };
+    tried(2).await?;
+    let notices = fixture.subscriber.notices(USER);
+    assert_eq!(notices.len(), 1, "{notices:?}");
+    assert_eq!(notices[0]["type"], "account.reconnect");
+
+    fixture.aged("IGnew", 40, 19).await?;
+    fixture.subscriber.wait_for(USER, 2).await?;
+    worker.kill().await?;
+    Ok(())
+}
+
 /// An API that takes the token from the query only, as it documents, gets it there; no log shows it.
 #[tokio::test]
 async fn token_in_the_query_shows_in_no_log() -> TestResult {
