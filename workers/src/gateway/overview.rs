@@ -102,7 +102,7 @@ impl Source {
         }
         let reader = self.reader.as_ref().ok_or(Absent::Unknown)?;
         let overview = match reader.read(account, false).await {
-            Err(RefreshError::NoToken(TokenError::Missing(_))) => return Err(Absent::Unknown),
+            Err(RefreshError::NoToken(TokenError::Missing(_))) => return Err(Absent::Disconnected),
             read => read?,
         };
         if let Err(error) = reader.keep(&overview).await {
@@ -154,15 +154,22 @@ async fn overview(State(app): State<Arc<App>>, Path(account): Path<String>) -> R
 /// Why there are no numbers.
 #[derive(Debug)]
 enum Absent {
-    /// There is no token for this account, or it is no account id.
+    /// It is no account id, or there is nothing to read accounts with.
     Unknown,
+    /// There is no token for this account, or the API refuses the one there is or a permission.
+    Disconnected,
     /// The API does not give them.
     Api(RefreshError),
 }
 
 impl From<RefreshError> for Absent {
     fn from(error: RefreshError) -> Self {
-        Self::Api(error)
+        if error.failure().needs_reconnection() {
+            tracing::warn!(%error, "an account has to be connected again");
+            Self::Disconnected
+        } else {
+            Self::Api(error)
+        }
     }
 }
 
@@ -170,19 +177,24 @@ impl IntoResponse for Absent {
     fn into_response(self) -> Response {
         let error = match self {
             Self::Unknown => {
-                let body = json!({ "error": "no numbers of this account" });
+                let body = json!({ "code": "unknown", "error": "no numbers of this account" });
                 return (StatusCode::NOT_FOUND, Json(body)).into_response();
+            }
+            Self::Disconnected => {
+                let error = "the account has to be connected again";
+                let body = json!({ "code": "reconnect", "error": error });
+                return (StatusCode::CONFLICT, Json(body)).into_response();
             }
             Self::Api(error) => error,
         };
         tracing::warn!(%error, "an account's numbers were not read");
         if let Failure::RateLimited { wait, .. } = error.failure() {
             let seconds = wait.unwrap_or(Duration::from_secs(60)).as_secs().max(1);
-            let body = json!({ "error": "the api's limit is reached" });
+            let body = json!({ "code": "limited", "error": "the api's limit is reached" });
             let again = [(RETRY_AFTER, seconds.to_string())];
             return (StatusCode::SERVICE_UNAVAILABLE, again, Json(body)).into_response();
         }
-        let body = json!({ "error": "the api did not give the numbers" });
+        let body = json!({ "code": "unavailable", "error": "the api did not give the numbers" });
         (StatusCode::BAD_GATEWAY, Json(body)).into_response()
     }
 }

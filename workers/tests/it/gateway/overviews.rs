@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oxbull::kv::session::{Sessions, UserId};
 use oxbull::{Client, ClientConfig};
-use oxbull_instagram_simulator::{Simulator, SimulatorOptions};
+use oxbull_instagram_simulator::{Fault, Simulator, SimulatorOptions};
 use oxbull_testkit::{RedisServer, TestResult};
 use oxbull_workers::gateway::{AppSecrets, Gateway, GatewayOptions, Overviews, VerifyToken};
 use oxbull_workers::graph::{
@@ -19,8 +19,12 @@ use crate::support::ACCOUNT;
 
 /// Options of a gateway that reads accounts without a snapshot from the API.
 fn reading(simulator: &Simulator) -> TestResult<GatewayOptions> {
+    let shared = AccessTokens::shared(AccessToken::new("s3cret-token"));
+    reading_with(simulator, shared)
+}
+
+fn reading_with(simulator: &Simulator, tokens: AccessTokens) -> TestResult<GatewayOptions> {
     let graph = GraphClient::new(&GraphOptions::new(simulator.url()))?;
-    let tokens = AccessTokens::shared(AccessToken::new("s3cret-token"));
     let overviews = Overviews::from_api(graph, tokens, ReadOptions::default());
     let (secrets, token) = (AppSecrets::parse(SECRET)?, VerifyToken::new(TOKEN)?);
     let options = GatewayOptions::new(secrets, token, overviews);
@@ -78,6 +82,42 @@ async fn held_account_is_not_asked_about() -> TestResult {
     assert!(answer.head.contains("retry-after: 3"), "{}", answer.head);
     assert!(simulator.counters().requests.is_empty());
     fixture.end().await;
+    Ok(())
+}
+
+/// A seller who has to act learns that, and not that something is out of order: a token that is missing or refused
+/// and a revoked permission are told apart from what passes by itself, and are not cached.
+#[tokio::test]
+async fn account_that_has_to_be_connected_again_says_so() -> TestResult {
+    let simulator = Simulator::start(SimulatorOptions::new()).await?;
+    let path = format!("/api/analytics/overview/{ACCOUNT}");
+    let none = reading_with(&simulator, AccessTokens::default())?;
+    let without = GatewayFixture::with(none).await?;
+    let fixture = GatewayFixture::with(reading(&simulator)?).await?;
+    for (fault, status, code) in [
+        (Fault::error(400, 190).subcode(463), 409, "reconnect"),
+        (Fault::error(403, 10), 409, "reconnect"),
+        (Fault::error(500, 2), 502, "unavailable"),
+    ] {
+        simulator.disarm();
+        simulator.arm(fault);
+        let answer = fixture.http().await?.get(&path).await?;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        let said: Value = serde_json::from_str(&answer.body)?;
+        assert_eq!(said["code"], code);
+        assert!(said["error"].is_string());
+    }
+    simulator.disarm();
+    let answer = without.http().await?.get(&path).await?;
+    assert_eq!(answer.status, 409, "{}", answer.body);
+    assert_eq!(
+        serde_json::from_str::<Value>(&answer.body)?["code"],
+        "reconnect"
+    );
+    // Connected again, it is read.
+    assert_eq!(fixture.http().await?.get(&path).await?.status, 200);
+    fixture.end().await;
+    without.end().await;
     Ok(())
 }
 
