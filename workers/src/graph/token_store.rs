@@ -242,7 +242,11 @@ impl TokenStore {
         let key = key(account);
         let place = AssociatedData::token(&key);
         let json = self.keyring.open(&place, sealed);
-        let json = json.map_err(|error| UnreadableToken(error.to_string()))?;
+        let json = json.map_err(|error| {
+            UnreadableToken(format!(
+                "{error}; compare ENCRYPTION_KEYS with the program that put it, or put the token again"
+            ))
+        })?;
         // The error itself may quote the token.
         serde_json::from_slice(&json).map_err(|error| {
             let problem = format!("{:?} error at column {}", error.classify(), error.column());

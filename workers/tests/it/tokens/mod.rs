@@ -1,6 +1,7 @@
 //! Accounts' tokens: where they come from, sellers who connect later, missing and refused ones.
 
 mod crashes;
+mod spoiled;
 mod upkeep;
 
 use std::process::Stdio;
