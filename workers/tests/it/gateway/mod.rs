@@ -4,6 +4,7 @@ mod availability;
 mod batches;
 mod flights;
 mod intake;
+mod kills;
 mod overviews;
 mod program;
 

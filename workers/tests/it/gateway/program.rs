@@ -13,14 +13,15 @@ use tokio::process::Command;
 use super::{delivery, signature};
 use crate::http::{Http, SECRET, TOKEN, WEBHOOKS, sign};
 
-fn program(redis: &str) -> Command {
+pub(super) fn program(redis: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gateway"));
     command
         .env_clear()
         .env("REDIS_URL", redis)
         .env("META_APP_SECRET", SECRET)
         .env("META_VERIFY_TOKEN", TOKEN)
-        .args(["--host", "127.0.0.1", "--port", "0"])
+        .env("PORT", "0")
+        .args(["--host", "127.0.0.1"])
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
