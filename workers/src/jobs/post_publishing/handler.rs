@@ -147,6 +147,9 @@ impl Attempt<'_> {
                 return Err(JobError::postpone(error));
             }
         };
+        if !held.is_zero() {
+            self.end_token_wait().await;
+        }
         // A published post lacks but its permalink, a small request that its user waits for.
         let published = self.notes.kept().media_id.is_some();
         if !held.is_zero()
@@ -164,17 +167,20 @@ impl Attempt<'_> {
         };
         let ended = publish(api, self.post, &plan, &self.notes, &limits, clock).await;
         self.throttle(account, meter.throttle()).await;
+        if let Err(error) = &ended {
+            if self.is_reconnected(error, &token).await {
+                tracing::info!(%account, %error, "another token has taken the place of the refused one");
+                return Ok(Outcome::DelayFor(SHORTEST_COOLDOWN));
+            }
+            if let Some(error) = self.not_understood(error, &token) {
+                return self.without_token(error).await;
+            }
+        }
+        self.end_token_wait().await;
         match ended {
             Ok(Step::Wait(wait)) => Ok(Outcome::DelayFor(wait)),
             Ok(Step::Published(published)) => self.done(published).await,
-            Err(error) if self.is_reconnected(&error, &token).await => {
-                tracing::info!(%account, %error, "another token has taken the place of the refused one");
-                Ok(Outcome::DelayFor(SHORTEST_COOLDOWN))
-            }
-            Err(error) => match self.not_understood(&error, &token) {
-                Some(error) => self.without_token(error).await,
-                None => self.stopped(error).await,
-            },
+            Err(error) => self.stopped(error).await,
         }
     }
 
@@ -214,6 +220,17 @@ impl Attempt<'_> {
         }
         let rest = limit.saturating_sub(lacking).max(SHORTEST_COOLDOWN);
         Ok(Outcome::DelayFor(wait_for_token(lacking).min(rest)))
+    }
+
+    /// Forgets since when the account had no usable token: it has one now.
+    async fn end_token_wait(&self) {
+        let mut progress = self.notes.kept();
+        if progress.token_wait.take().is_none() {
+            return;
+        }
+        if let Err(error) = self.notes.keep(&progress).await {
+            tracing::warn!(%error, post = self.post.post_id, "the end of the wait for a token was not stored");
+        }
     }
 
     /// Whether the API refused a token that has been replaced since, so that nobody has to reconnect.

@@ -7,6 +7,7 @@ use oxbull_instagram_simulator::{Fault, Operation, SimulatorOptions};
 use oxbull_testkit::TestResult;
 use oxbull_workers::graph::LimitScope;
 use oxbull_workers::jobs::post_publishing::PublishLimits;
+use serde_json::{Value, json};
 
 use super::{PostFixture, USER, shoes, short};
 use crate::support::{ACCOUNT, LATER, reaches};
@@ -39,6 +40,31 @@ async fn nearly_used_up_rate_holds_the_account() -> TestResult {
     }
     assert_eq!(fixture.simulator.counters().containers, 3);
     fixture.end(worker).await;
+    Ok(())
+}
+
+/// A wait for a token ends when there is one, also while a limit holds the account: a token that is missing
+/// later is waited for from then on.
+#[tokio::test]
+async fn wait_for_a_token_ends_with_its_arrival() -> TestResult {
+    for operation in [Operation::PublishingQuota, Operation::CreateContainer] {
+        let fixture = PostFixture::start(SimulatorOptions::new()).await?;
+        let limit = Fault::rate_limit(LATER).on(operation);
+        fixture.simulator.arm(limit.account(ACCOUNT).times(1));
+        let worker = fixture.work(short()).await?;
+        let mut waiting = shoes();
+        waiting["publication"] = json!({ "tokenWait": { "since": 1, "reason": "none" } });
+        for _ in 0..2 {
+            // The first meets the limit, the second is held by it.
+            let id = fixture.add(&waiting).await?;
+            let job = reaches(&fixture.queue, &id, JobState::Delayed).await?;
+            let data: Value = job.data()?;
+            let publication = &data["publication"];
+            assert!(publication["putOffSince"].is_i64(), "{data}");
+            assert!(publication["tokenWait"].is_null(), "{data}");
+        }
+        fixture.end(worker).await;
+    }
     Ok(())
 }
 
