@@ -4,7 +4,8 @@ use std::future::Future;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use oxbull::client::{Client, Repeat, Script};
+use oxbull::client::Client;
+use oxbull::kv::Claim;
 use oxbull::{BoxError, Job};
 use serde_json::Value;
 
@@ -14,16 +15,6 @@ use crate::graph::{ContainerId, MediaId};
 /// How long a claim lasts after it was made: a container expires after 24 hours, so a worker that may
 /// still know of another one cannot publish it by then.
 const CLAIM_TTL: Duration = Duration::from_secs(72 * 3600);
-
-static CLAIM: Script = Script::new(
-    "claim_container",
-    include_str!("../../../lua/claim_container.lua"),
-);
-
-static RELEASE: Script = Script::new(
-    "release_container",
-    include_str!("../../../lua/release_container.lua"),
-);
 
 /// What a publication remembers outside of the process.
 pub trait ProgressStore {
@@ -80,12 +71,13 @@ impl<'a> JobProgressStore<'a> {
         format!("publish:container:{}", job_mark(self.job))
     }
 
-    /// Makes a claim unless it has another holder; returns who holds it.
-    async fn claimed(&self, key: String, holder: &str) -> Result<String, BoxError> {
-        let ttl = u64::try_from(CLAIM_TTL.as_millis())?;
-        let call = CLAIM.call().key(key).arg(holder).arg(ttl);
-        Ok(self.client.run(call, Repeat::Safe).await?.into_text()?)
+    async fn claim_key(&self, key: &str, owner: &str) -> oxbull::Result<Claim> {
+        self.client.kv().claim(key, owner, CLAIM_TTL).await
     }
+}
+
+fn media_key(media: &MediaId) -> String {
+    format!("publish:media:{media}")
 }
 
 /// Names a job for good. The time makes it unique even where ids start over.
@@ -106,22 +98,20 @@ impl ProgressStore for JobProgressStore<'_> {
     }
 
     async fn claim(&self, container: &ContainerId) -> Result<ContainerId, BoxError> {
-        Ok(ContainerId::new(
-            self.claimed(self.key(), container.as_str()).await?,
-        )?)
+        match self.claim_key(&self.key(), container.as_str()).await? {
+            Claim::HeldBy { owner, .. } => Ok(ContainerId::new(owner)?),
+            _ => Ok(container.clone()),
+        }
     }
 
     async fn release(&self, container: &ContainerId) -> Result<(), BoxError> {
-        let call = RELEASE.call().key(self.key()).arg(container.as_str());
-        self.client.run(call, Repeat::Safe).await?;
+        let kv = self.client.kv();
+        kv.release_claim(&self.key(), container.as_str()).await?;
         Ok(())
     }
 
     async fn claim_media(&self, media: &MediaId) -> Result<bool, BoxError> {
-        let mark = job_mark(self.job);
-        let holder = self
-            .claimed(format!("publish:media:{media}"), &mark)
-            .await?;
-        Ok(holder == mark)
+        let (key, mark) = (media_key(media), job_mark(self.job));
+        Ok(self.claim_key(&key, &mark).await?.is_held())
     }
 }
