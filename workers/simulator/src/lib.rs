@@ -83,6 +83,7 @@ pub struct SimulatorOptions {
     quota: Option<u64>,
     older_posts: usize,
     foreign_usage: bool,
+    caption_length: Option<usize>,
 }
 
 /// Requests accepted in a window of time.
@@ -104,6 +105,7 @@ impl Default for SimulatorOptions {
             quota: None,
             older_posts: 0,
             foreign_usage: false,
+            caption_length: None,
         }
     }
 }
@@ -139,6 +141,13 @@ impl SimulatorOptions {
     #[must_use]
     pub fn publishing_quota(mut self, posts: u64) -> Self {
         self.quota = Some(posts);
+        self
+    }
+
+    /// Shows posts with their captions cut to this many characters, as the API changes some captions.
+    #[must_use]
+    pub fn caption_length(mut self, characters: usize) -> Self {
+        self.caption_length = Some(characters);
         self
     }
 

@@ -210,7 +210,10 @@ impl Simulation {
         )
     }
 
-    pub(super) fn create_container(&self, account: &str, content: NewContainer) -> Response {
+    pub(super) fn create_container(&self, account: &str, mut content: NewContainer) -> Response {
+        if let Some(length) = self.options.caption_length {
+            content.cut_caption(length);
+        }
         let mut state = self.lock();
         let polls = Polls {
             image: self.options.polls,

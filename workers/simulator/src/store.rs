@@ -48,6 +48,12 @@ pub(super) struct NewContainer {
 }
 
 impl NewContainer {
+    pub(super) fn cut_caption(&mut self, length: usize) {
+        if let Some(caption) = &mut self.caption {
+            *caption = caption.chars().take(length).collect();
+        }
+    }
+
     fn kind(&self) -> &str {
         self.media_type.as_deref().unwrap_or("IMAGE")
     }

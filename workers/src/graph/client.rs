@@ -257,14 +257,19 @@ impl AccountApi<'_> {
         }
     }
 
-    /// Like [`write`](Self::write), with [`CREATION`] times the deadline.
+    /// How long a request may take that creates something.
+    pub(crate) fn creation_deadline(&self) -> Duration {
+        self.graph.deadline.saturating_mul(CREATION)
+    }
+
+    /// Like [`write`](Self::write), within [`creation_deadline`](Self::creation_deadline).
     pub(super) async fn create<A: DeserializeOwned>(
         &self,
         operation: &'static str,
         path: &[&str],
         body: &impl Serialize,
     ) -> Result<A, GraphError> {
-        let deadline = self.graph.deadline.saturating_mul(CREATION);
+        let deadline = self.creation_deadline();
         let request = self
             .graph
             .http

@@ -95,6 +95,17 @@ impl GraphError {
         matches!(self, Self::Declined(error) if error.status >= 500)
     }
 
+    /// Whether the request was made and no answer of the API has come; what answers in its stead (504) knows no
+    /// more. The API may still be executing it.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        match self {
+            Self::Deadline(_) => true,
+            Self::Unreachable(error) => !error.is_connect(),
+            Self::Declined(error) => error.status == 504,
+            Self::Spared(_) | Self::Unexpected(_) => false,
+        }
+    }
+
     /// Whether the request may have been executed although no success was reported.
     pub fn is_ambiguous(&self) -> bool {
         match self {

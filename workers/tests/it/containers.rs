@@ -141,6 +141,147 @@ async fn post_that_nothing_can_tell_is_in_doubt() -> TestResult {
     Ok(())
 }
 
+/// The API may change a caption, so a recent post that no job has claimed can be this one: it is neither
+/// published again, nor from another container, nor told as refused.
+#[tokio::test]
+async fn post_that_is_live_with_another_caption_is_in_doubt() -> TestResult {
+    for fault in [spam(), Fault::hidden(), Fault::error(502, 0)] {
+        for hidden in [true, false] {
+            let options = SimulatorOptions::new().polls(0).caption_length(5);
+            let fixture = GraphFixture::with(options, Duration::from_secs(10)).await?;
+            let post = TestPost::shoes();
+            let looks = if hidden { 0 } else { 1000 };
+            fixture
+                .simulator
+                .arm(fault.clone().executed(looks).times(1));
+            assert!(matches!(post.run(&fixture).await?, Step::Wait(_)));
+            if hidden {
+                let hidden = Fault::hidden().on(Operation::ContainerStatus);
+                fixture.simulator.arm(hidden);
+            } else {
+                // The list of posts has it, its container does not say so yet.
+                by_hand(&fixture).await?;
+            }
+            let (passed, ended) = ends(&post, &fixture).await;
+            let error = ended.unwrap_err();
+            assert!(matches!(error, PublishError::Vanished(_)), "{error}");
+            assert!(passed >= 9 * MINUTE, "{passed:?}");
+            assert!(post.progress().request.is_some());
+            let asked = requests(&fixture, Operation::Publish);
+            assert_eq!(asked, if hidden { 1 } else { 2 });
+        }
+    }
+    Ok(())
+}
+
+/// The account's owner publishes a post that no job knows.
+async fn by_hand(fixture: &GraphFixture) -> TestResult {
+    let post = json!({ "imageUrl": "https://cdn.example/b.jpg", "caption": "By hand" });
+    TestPost::new(&post).finish(fixture).await?;
+    Ok(())
+}
+
+/// Posts of other jobs, and from before the container was made, leave no doubt.
+#[tokio::test]
+async fn post_that_cannot_be_meant_leaves_no_doubt() -> TestResult {
+    for before in [true, false] {
+        let fixture = without_polls().await?;
+        let other = TestPost::carousel();
+        other.finish(&fixture).await?;
+        let post = if before {
+            let post = TestPost::shoes();
+            post.pass(10 * MINUTE);
+            post
+        } else {
+            other.another()
+        };
+        let unanswered = Fault::error(502, 0).on(Operation::Publish);
+        fixture.simulator.arm(unanswered.times(1));
+        let (_, ended) = ends(&post, &fixture).await;
+        assert!(
+            matches!(ended, Err(PublishError::Unanswered(_))),
+            "{ended:?}"
+        );
+        ends(&post, &fixture).await.1?;
+        assert_eq!(fixture.simulator.published().len(), 2);
+    }
+    Ok(())
+}
+
+/// A refusal of the second request says nothing of the first, which may be executed.
+#[tokio::test]
+async fn refusal_of_a_repetition_is_not_told_before_the_first_request_is_out_of_doubt() -> TestResult
+{
+    let absent = Fault::error(400, 24).subcode(2_207_008);
+    for refusal in [Fault::error(400, 36_003), absent] {
+        let fixture = without_polls().await?;
+        let unanswered = Fault::error(502, 0).executed(12).times(1);
+        fixture.simulator.arm(unanswered);
+        fixture.simulator.arm(refusal.on(Operation::Publish));
+        let post = TestPost::shoes();
+        let (passed, ended) = ends(&post, &fixture).await;
+        assert!(
+            matches!(ended, Err(PublishError::Unanswered(_))),
+            "{ended:?}"
+        );
+        assert!(passed < MINUTE, "{passed:?}");
+        ends(&post, &fixture).await.1?;
+        let published = fixture.simulator.published();
+        assert_eq!(published.len(), 1);
+        assert_eq!(fixture.simulator.counters().containers, 1);
+    }
+    Ok(())
+}
+
+/// A refusal that comes long after the request without an answer is told at once.
+#[tokio::test]
+async fn doubt_about_the_first_request_ends() -> TestResult {
+    let fixture = without_polls().await?;
+    let unanswered = Fault::error(502, 0).on(Operation::Publish);
+    fixture.simulator.arm(unanswered.times(1));
+    let post = TestPost::shoes();
+    assert!(ends(&post, &fixture).await.1.is_err());
+    post.pass(11 * MINUTE);
+    fixture
+        .simulator
+        .arm(Fault::error(400, 36_003).on(Operation::Publish));
+    let (passed, ended) = ends(&post, &fixture).await;
+    assert_eq!(ended.unwrap_err().failure(), Failure::Permanent);
+    assert_eq!(passed, Duration::ZERO);
+    Ok(())
+}
+
+/// A creation without an answer may have made a container: the next waits, and there are few.
+#[tokio::test]
+async fn creations_without_an_answer_are_few_and_far_between() -> TestResult {
+    for (post, before) in [(TestPost::shoes(), 0), (TestPost::carousel(), 1)] {
+        let fixture = without_polls().await?;
+        let made = || requests(&fixture, Operation::CreateContainer);
+        if before == 1 {
+            // The first child is made at once, the second never.
+            let usage = Fault::usage(1, 0).on(Operation::CreateContainer);
+            fixture.simulator.arm(usage.times(1));
+        }
+        let lost = Fault::lose_reply().on(Operation::CreateContainer);
+        fixture.simulator.arm(lost);
+        for count in 1..=3 {
+            let (passed, ended) = ends(&post, &fixture).await;
+            assert_eq!(ended.unwrap_err().failure(), Failure::Transient);
+            // The time that has really passed counts as well.
+            let paused = Duration::from_secs(30)..=Duration::from_secs(40);
+            assert!(count == 1 || paused.contains(&passed), "{passed:?}");
+            assert_eq!(made(), count + before);
+        }
+        for _ in 0..3 {
+            let error = ends(&post, &fixture).await.1.unwrap_err();
+            assert!(matches!(error, PublishError::NeverCreated), "{error}");
+            assert_eq!(error.failure(), Failure::Transient);
+            assert_eq!(made(), 3 + before);
+        }
+    }
+    Ok(())
+}
+
 /// Answers 100/33 for a while are no reason to make other containers.
 #[tokio::test]
 async fn fresh_container_that_cannot_be_read_is_waited_for() -> TestResult {

@@ -50,6 +50,11 @@ impl ProgressStore for TestPost {
         let holder = claims.entry(media.clone()).or_insert(self.name.clone());
         Ok(*holder == self.name)
     }
+
+    async fn is_anothers(&self, media: &MediaId) -> Result<bool, BoxError> {
+        let claims = self.media.lock().unwrap();
+        Ok(claims.get(media).is_some_and(|holder| *holder != self.name))
+    }
 }
 
 impl TestPost {

@@ -19,6 +19,9 @@ pub enum PublishError {
     /// The container was not published in time; the next attempt makes another.
     #[error("container {0} expired")]
     Expired(ContainerId),
+    /// Creating containers got no answer too often, so no others are made.
+    #[error("the api did not answer in time to any of several requests to prepare the media")]
+    NeverCreated,
     /// A container stayed in progress; the next attempt makes others.
     #[error("container {container} was not ready within {limit:?}")]
     NeverReady {
@@ -58,6 +61,7 @@ impl PublishError {
             Self::Refused(_) | Self::Vanished(_) => Failure::Permanent,
             Self::Expired(_)
             | Self::NeverReady { .. }
+            | Self::NeverCreated
             | Self::Unanswered(_)
             | Self::ProgressStore(_) => Failure::Transient,
         }

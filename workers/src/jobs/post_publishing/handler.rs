@@ -390,9 +390,10 @@ impl Attempt<'_> {
 
     async fn note_verdict(&self, code: NoticeCode, reason: &str) -> bool {
         let mut progress = self.notes.kept();
-        // A retry by hand starts a new postponement limit.
+        // A retry by hand has new limits.
         progress.postponed_since = None;
         progress.token_wait = None;
+        progress.lost_creations = 0;
         progress.verdict = Some(Verdict {
             attempts_made: self.job.attempts_made(),
             stalled: self.job.record().stalled,

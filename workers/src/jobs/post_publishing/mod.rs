@@ -29,7 +29,8 @@
 //!   100/33, 506), puts the post in doubt. The container's status and the account's own posts are looked at first.
 //!   Without an answer the request is repeated once it cannot be on its way any more; before a failed attempt or a
 //!   refusal is final the post is looked for during 10 minutes. A post in the account is taken for this one if
-//!   it is the only one with its caption since the request and no other job's. What stays in doubt is told as
+//!   it is the only one with its caption since its container was made and no other job's; one with another
+//!   caption leaves the doubt. So does a refusal of the repeated request, while the first is in doubt. What stays in doubt is told as
 //!   `in_doubt`, never as refused. A crash of the worker uses no attempt.
 //! - **A container that the API does not show** (100/33) is waited for during 2 minutes and then used without its
 //!   status: publishing it says by itself that it is not ready or does not exist.

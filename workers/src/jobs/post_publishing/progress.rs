@@ -35,6 +35,16 @@ pub struct Publication {
     /// That publication was asked for, noted before the request is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<PublishRequest>,
+    /// When the latest request to publish was made that got no answer and is to be repeated. The post is in
+    /// doubt until the container's status denies it long after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered_at: Option<i64>,
+    /// How many creations of containers got no answer.
+    #[serde(skip_serializing_if = "is_none_yet")]
+    pub lost_creations: u32,
+    /// When the latest of them ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creation_lost_at: Option<i64>,
     /// The post's id once it is published and known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub media_id: Option<MediaId>,
@@ -82,15 +92,18 @@ impl Publication {
 
     /// Whether the post may be public, as far as is known.
     pub(super) fn may_be_public(&self) -> bool {
-        self.request.is_some() || self.media_id.is_some()
+        self.request.is_some() || self.unanswered_at.is_some() || self.media_id.is_some()
     }
 
     /// Discards the containers, so that the next run makes others. A container that may have been
     /// published is never discarded, see [`request`](Self::request).
     pub(super) fn start_over(&mut self) {
         let postponed_since = self.postponed_since;
+        let (lost_creations, creation_lost_at) = (self.lost_creations, self.creation_lost_at);
         let other = std::mem::take(&mut self.other);
         *self = Self {
+            lost_creations,
+            creation_lost_at,
             postponed_since,
             other,
             ..Self::default()

@@ -35,6 +35,9 @@ pub trait ProgressStore {
     /// Claims a post of the account as the one that the job has published; returns whether it is not
     /// another job's.
     fn claim_media(&self, media: &MediaId) -> impl Future<Output = Result<bool, BoxError>> + Send;
+
+    /// Returns whether another job has published this post of the account; claims nothing.
+    fn is_anothers(&self, media: &MediaId) -> impl Future<Output = Result<bool, BoxError>> + Send;
 }
 
 /// Keeps the progress in the job's own data, and the claim in a key beside the queue.
@@ -113,5 +116,10 @@ impl ProgressStore for JobProgressStore<'_> {
     async fn claim_media(&self, media: &MediaId) -> Result<bool, BoxError> {
         let (key, mark) = (media_key(media), job_mark(self.job));
         Ok(self.claim_key(&key, &mark).await?.is_held())
+    }
+
+    async fn is_anothers(&self, media: &MediaId) -> Result<bool, BoxError> {
+        let holder = self.client.kv().get_text(&media_key(media)).await?;
+        Ok(holder.is_some_and(|holder| holder != job_mark(self.job)))
     }
 }

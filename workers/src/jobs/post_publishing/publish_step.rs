@@ -18,7 +18,13 @@ pub(super) enum Seen {
 }
 
 impl<N: ProgressStore> Run<'_, N> {
-    pub(super) async fn make_public(&mut self, container: ContainerId) -> Done {
+    pub(super) async fn make_public(&mut self, container: ContainerId, seen: Seen) -> Done {
+        if let Some(at) = self.progress.unanswered_at
+            && seen == Seen::Finished
+            && self.left_of(at, self.limits.doubt).is_zero()
+        {
+            self.progress.unanswered_at = None;
+        }
         let claimed = self.notes.claim(&container).await;
         let claimed = claimed.map_err(PublishError::ProgressStore)?;
         if claimed != container {
@@ -78,8 +84,11 @@ impl<N: ProgressStore> Run<'_, N> {
 
     /// The container is not found for the moment: asks again once or twice, then replaces it.
     async fn not_found(&mut self, container: ContainerId, error: GraphError) -> Done {
-        self.progress.request = None;
         let retries = self.progress.not_found_retries;
+        if retries >= NOT_FOUND_RETRIES && self.progress.unanswered_at.is_some() {
+            return self.doubt(&error).await;
+        }
+        self.progress.request = None;
         if retries < NOT_FOUND_RETRIES {
             self.progress.not_found_retries += 1;
             self.keep().await?;
@@ -89,7 +98,8 @@ impl<N: ProgressStore> Run<'_, N> {
         Err(error.into())
     }
 
-    /// The API has declined to publish. It also does so when the container is published already.
+    /// The API has declined to publish. It also does so when the container is published already, such as by an
+    /// earlier request without an answer.
     async fn refused(&mut self, container: ContainerId, error: GraphError) -> Done {
         let failure = error.failure();
         if matches!(failure, Failure::Permanent | Failure::MissingPermission) {
@@ -97,7 +107,12 @@ impl<N: ProgressStore> Run<'_, N> {
                 Some(status) if status.state == ContainerState::Published => {
                     return self.find_published().await.map(Some);
                 }
-                None if failure == Failure::Permanent => return self.doubt(&error).await,
+                status
+                    if failure == Failure::Permanent
+                        && (status.is_none() || self.progress.unanswered_at.is_some()) =>
+                {
+                    return self.doubt(&error).await;
+                }
                 Some(_) | None => {}
             }
         }
@@ -125,19 +140,20 @@ impl<N: ProgressStore> Run<'_, N> {
         let looked = if settled {
             self.look_for_post().await?
         } else {
-            Lookup::Unknown
+            Lookup::Unread
         };
         if let Lookup::Found(media) = looked {
             self.progress.media_id = Some(media.id.clone());
             return self.published(Some(media)).map(Some);
         }
         let is_final = self.limits.last_attempt && request.problem.is_some();
-        let left =
-            if seen == Seen::Hidden || is_final || request.if_unpublished != IfUnpublished::Retry {
-                self.left_of(request.at, self.limits.doubt)
-            } else {
-                settling
-            };
+        let may_be_shown = matches!(looked, Lookup::Possible);
+        let is_repeated = request.if_unpublished == IfUnpublished::Retry;
+        let left = if seen == Seen::Hidden || is_final || may_be_shown || !is_repeated {
+            self.left_of(request.at, self.limits.doubt)
+        } else {
+            settling
+        };
         if !settled || !left.is_zero() {
             let wait = self.limits.wait(request.looks);
             request.looks += 1;
@@ -152,7 +168,9 @@ impl<N: ProgressStore> Run<'_, N> {
         }
         let is_known = matches!(looked, Lookup::Absent);
         match request.if_unpublished {
-            _ if seen == Seen::Hidden && !is_known => Err(PublishError::Vanished(container)),
+            _ if may_be_shown || (seen == Seen::Hidden && !is_known) => {
+                Err(PublishError::Vanished(container))
+            }
             IfUnpublished::Refuse if !is_known => Err(PublishError::Vanished(container)),
             IfUnpublished::Replace => {
                 self.replace(&container).await?;
@@ -160,13 +178,15 @@ impl<N: ProgressStore> Run<'_, N> {
             }
             IfUnpublished::Refuse => {
                 self.progress.request = None;
+                self.progress.unanswered_at = None;
                 self.keep().await?;
                 Err(PublishError::Refused(request.problem.unwrap_or_default()))
             }
             IfUnpublished::Retry => {
                 self.progress.request = None;
+                self.progress.unanswered_at = Some(request.at).filter(|_| !is_final);
                 match request.problem {
-                    None => self.make_public(container).await,
+                    None => self.make_public(container, seen).await,
                     Some(problem) => {
                         self.keep().await?;
                         Err(PublishError::Unanswered(problem))
@@ -184,14 +204,14 @@ impl<N: ProgressStore> Run<'_, N> {
                 return match error.decision(Stage::ReadBack) {
                     Decision::Wait(Pause::Limit(_) | Pause::Block)
                     | Decision::Final(Remedy::Reconnect) => Err(error.into()),
-                    _ => Ok(Lookup::Unknown),
+                    _ => Ok(Lookup::Unread),
                 };
             }
         };
         let found = self.ours(latest).await?;
         // Without a caption it may be a post that the account's owner has published by hand.
         if self.caption().is_none() && matches!(found, Lookup::Found(_)) {
-            return Ok(Lookup::Unknown);
+            return Ok(Lookup::Possible);
         }
         Ok(found)
     }
@@ -205,10 +225,8 @@ impl<N: ProgressStore> Run<'_, N> {
         };
         let found = match self.ours(latest).await? {
             Lookup::Found(media) => Some(media),
-            Lookup::Absent if self.progress.waits < self.limits.permalink_waits => {
-                return self.wait().await;
-            }
-            Lookup::Absent | Lookup::Unknown => {
+            _ if self.progress.waits < self.limits.permalink_waits => return self.wait().await,
+            _ => {
                 let post = &self.post.post_id;
                 tracing::warn!(post, "published; which of the account's posts is unknown");
                 None
@@ -218,19 +236,27 @@ impl<N: ProgressStore> Run<'_, N> {
         self.published(found)
     }
 
-    /// The one of the account's latest posts that is this one, and no other job's.
+    /// The one of the account's latest posts that is this one. A post of another job is none that it can be.
     async fn ours(&self, latest: Vec<Media>) -> Result<Lookup, PublishError> {
-        // No post is older than its container; an earlier request may have been forgotten.
+        // No post is older than its container.
         let requested = self.progress.request.as_ref().map(|request| request.at);
         let since = [requested, self.progress.created_at]
             .into_iter()
             .flatten()
             .min();
-        let found = lookup::find(latest, self.caption(), since);
+        let mut recent = Vec::new();
+        for media in lookup::published_since(latest, since) {
+            let anothers = self.notes.is_anothers(&media.id).await;
+            if !anothers.map_err(PublishError::ProgressStore)? {
+                recent.push(media);
+            }
+        }
+        let found = lookup::find(recent, self.caption());
         if let Lookup::Found(media) = &found {
             let claimed = self.notes.claim_media(&media.id).await;
             if !claimed.map_err(PublishError::ProgressStore)? {
-                return Ok(Lookup::Absent);
+                // Another job was faster: the next look leaves it out.
+                return Ok(Lookup::Possible);
             }
         }
         Ok(found)

@@ -16,6 +16,9 @@ use crate::graph::{
 /// How long a container that is not published exists.
 const CONTAINER_LIFE: Duration = Duration::from_secs(24 * 3600);
 
+/// How many creations of a job may get no answer.
+const LOST_CREATIONS: u32 = 3;
+
 /// What one run came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -109,9 +112,16 @@ pub(super) type Done = Result<Option<Step>, PublishError>;
 
 impl<N: ProgressStore> Run<'_, N> {
     async fn create_child(&mut self, child: &NewContainer) -> Done {
-        let id = self.api.create_container(child).await?;
-        self.progress.children.push(id);
-        self.created().await
+        if let Some(wait) = self.creation_pause()? {
+            return Ok(Some(wait));
+        }
+        match self.api.create_container(child).await {
+            Ok(id) => {
+                self.progress.children.push(id);
+                self.created().await
+            }
+            Err(error) => Err(self.not_created(error).await?.into()),
+        }
     }
 
     /// Children are prepared side by side, so the first that is not ready is waited for.
@@ -135,6 +145,9 @@ impl<N: ProgressStore> Run<'_, N> {
     }
 
     async fn create_container(&mut self) -> Done {
+        if let Some(wait) = self.creation_pause()? {
+            return Ok(Some(wait));
+        }
         let container = self.plan.container(&self.progress.children);
         match self.api.create_container(&container).await {
             Ok(id) => {
@@ -151,9 +164,32 @@ impl<N: ProgressStore> Run<'_, N> {
                 if error.is_stale_container() {
                     self.start_over().await?;
                 }
-                Err(error.into())
+                Err(self.not_created(error).await?.into())
             }
         }
+    }
+
+    /// Whether another container may be made: one that got no answer may still be made now, so the next waits as
+    /// long as a creation takes, and there are few of them.
+    fn creation_pause(&self) -> Result<Option<Step>, PublishError> {
+        let Some(lost_at) = self.progress.creation_lost_at else {
+            return Ok(None);
+        };
+        if self.progress.lost_creations >= LOST_CREATIONS {
+            return Err(PublishError::NeverCreated);
+        }
+        let left = self.left_of(lost_at, self.api.creation_deadline());
+        Ok(Some(left).filter(|left| !left.is_zero()).map(Step::Wait))
+    }
+
+    /// Notes a creation that may have been executed without an answer.
+    async fn not_created(&mut self, error: GraphError) -> Result<GraphError, PublishError> {
+        if error.is_unanswered() {
+            self.progress.lost_creations += 1;
+            self.progress.creation_lost_at = Some(self.now());
+            self.keep().await?;
+        }
+        Ok(error)
     }
 
     async fn check_container(&mut self, container: ContainerId) -> Done {
@@ -162,7 +198,7 @@ impl<N: ProgressStore> Run<'_, N> {
                 Some(request) => self.resolve(container, request, Seen::Hidden).await,
                 None => match self.hidden(&container).await? {
                     Some(wait) => Ok(Some(wait)),
-                    None => self.make_public(container).await,
+                    None => self.make_public(container, Seen::Hidden).await,
                 },
             };
         };
@@ -172,7 +208,7 @@ impl<N: ProgressStore> Run<'_, N> {
             ContainerState::Error | ContainerState::Expired => self.dead(container, &status).await,
             ContainerState::Finished => match self.progress.request.clone() {
                 Some(request) => self.resolve(container, request, Seen::Finished).await,
-                None => self.make_public(container).await,
+                None => self.make_public(container, Seen::Finished).await,
             },
         }
     }
@@ -235,7 +271,7 @@ impl<N: ProgressStore> Run<'_, N> {
         if self.left_of(since, self.limits.processing).is_zero() {
             let limit = self.limits.processing;
             // What may have been published must not be forgotten.
-            if self.progress.request.is_none() {
+            if !self.progress.may_be_public() {
                 self.progress.start_over();
             }
             self.progress.waiting_since = None;

@@ -52,6 +52,34 @@ async fn replaced_container_is_not_published_wherever_its_publisher_dies() -> Te
     .await
 }
 
+/// A request without an answer is repeated, wherever its publisher dies: also between the two.
+#[tokio::test]
+async fn unanswered_post_is_published_once_wherever_its_publisher_dies() -> TestResult {
+    let unanswered = simulator::Fault::error(502, 0).on(Operation::Publish);
+    kill_everywhere(Kind {
+        api: vec![unanswered.times(1)],
+        attempts: 2,
+        least: 10,
+        ..image()
+    })
+    .await
+}
+
+/// The repetition is refused: that is told once, when the first request is out of doubt.
+#[tokio::test]
+async fn refusal_of_a_repetition_is_told_once_wherever_its_publisher_dies() -> TestResult {
+    let unanswered = simulator::Fault::error(502, 0).on(Operation::Publish);
+    let refusal = simulator::Fault::error(400, 36_003).on(Operation::Publish);
+    kill_everywhere(Kind {
+        api: vec![unanswered.times(1), refusal],
+        end: End::Failed,
+        attempts: 2,
+        least: 10,
+        ..image()
+    })
+    .await
+}
+
 /// A frozen publisher in doubt wakes when another has found the post, and neither publishes nor tells again.
 #[tokio::test]
 async fn post_in_doubt_is_published_once_wherever_its_publisher_is_frozen() -> TestResult {

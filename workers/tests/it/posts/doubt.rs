@@ -56,3 +56,29 @@ async fn doubt_that_remains_is_told_as_doubt() -> TestResult {
     fixture.end(worker).await;
     Ok(())
 }
+
+/// The token ends between a request without an answer and its repetition: who reconnects the account is also
+/// told to look whether the post is public.
+#[tokio::test]
+async fn expired_token_after_an_unanswered_request_is_told_with_the_doubt() -> TestResult {
+    for refusal in [Fault::error(400, 190).subcode(463), Fault::error(403, 10)] {
+        let fixture = PostFixture::start(SimulatorOptions::new().polls(0)).await?;
+        let unanswered = Fault::error(502, 0).on(Operation::Publish);
+        fixture.simulator.arm(unanswered.times(1));
+        fixture.simulator.arm(refusal.on(Operation::Publish));
+        let limits = PublishLimits {
+            doubt: LATER,
+            ..short()
+        };
+        let worker = fixture.work(limits).await?;
+        let id = fixture.add(&shoes()).await?;
+        let job = reaches(&fixture.queue, &id, JobState::Failed).await?;
+        assert_eq!(job.attempts_made, 2);
+        let notices = fixture.subscriber.wait_for(USER, 1).await?;
+        assert_eq!(notices[0]["code"], "reconnect", "{notices:?}");
+        let reason = notices[0]["reason"].as_str().unwrap();
+        assert!(reason.contains("may have been published"), "{reason}");
+        fixture.end(worker).await;
+    }
+    Ok(())
+}
