@@ -15,6 +15,7 @@ mod policy;
 mod queue;
 mod resp;
 mod store;
+mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod time_zone;

@@ -1,13 +1,14 @@
 //! Adding one job: what may be given, and what became of it.
 
 use serde::Serialize;
+use tracing::Span;
 
 use super::{Queue, encode};
 use crate::error::{Error, Result};
 use crate::job::{Added, JobId, JobOptions};
 use crate::policy::Placement;
 use crate::store::NewRecord;
-use crate::wire;
+use crate::{telemetry, wire};
 
 /// A job for [`Queue::add_bulk`].
 #[derive(Debug, Clone)]
@@ -86,8 +87,14 @@ impl<D> Queue<D> {
     where
         D: Serialize,
     {
-        let job = self.prepare(name.into(), data, options)?;
-        self.batcher.add(job).await
+        let name = name.into();
+        let span = telemetry::add(self.name().as_str(), &name);
+        let added = match self.prepare(name, data, options, &span) {
+            Ok(job) => self.batcher.add(job).await,
+            Err(error) => Err(error),
+        };
+        telemetry::added(&span, &added);
+        added
     }
 
     /// Adds a job exactly once, even if the connection fails: it gets a unique id here, unless the
@@ -118,13 +125,20 @@ impl<D> Queue<D> {
         self.add_with(name, data, options).await
     }
 
-    /// Checks and encodes a job.
-    pub(super) fn prepare(&self, name: String, data: &D, options: JobOptions) -> Result<NewRecord>
+    /// Checks and encodes a job, which carries the trace context of `span`.
+    pub(super) fn prepare(
+        &self,
+        name: String,
+        data: &D,
+        options: JobOptions,
+        span: &Span,
+    ) -> Result<NewRecord>
     where
         D: Serialize,
     {
-        let options = options.or(self.default_options());
+        let mut options = options.or(self.default_options());
         options.check()?;
+        telemetry::carry(span, &mut options);
         let data = Self::encode_data(&name, data, &options)?;
         Ok(NewRecord {
             // Every client takes the time 0 for none.

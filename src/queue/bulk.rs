@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use serde::Serialize;
 
 use super::{NewJob, Queue, batcher};
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::job::Added;
 use crate::store::NewRecord;
+use crate::telemetry;
 
 /// What became of each job of a [bulk add](Queue::add_bulk), in the order given.
 ///
@@ -93,13 +94,19 @@ impl<D> Queue<D> {
     where
         D: Serialize,
     {
-        let mut waiting = jobs
-            .into_iter()
-            .map(|job| {
-                let (name, data, options) = job.into_parts();
-                self.prepare(name, &data, options)
-            })
-            .collect::<Result<VecDeque<_>>>()?;
+        let jobs: Vec<_> = jobs.into_iter().collect();
+        let span = telemetry::add_bulk(self.name().as_str(), jobs.iter().map(NewJob::name));
+        let prepared = jobs.into_iter().map(|job| {
+            let (name, data, options) = job.into_parts();
+            self.prepare(name, &data, options, &span)
+        });
+        let mut waiting = match prepared.collect::<Result<VecDeque<_>>>() {
+            Ok(waiting) => waiting,
+            Err(error) => {
+                telemetry::failed(&span, &Chain(&error));
+                return Err(error);
+            }
+        };
         let mut results = Vec::with_capacity(waiting.len());
         // One call after the other: a call that is repeated, after a lost script or connection,
         // would otherwise come behind the next one, and its jobs behind those given later.
@@ -107,7 +114,11 @@ impl<D> Queue<D> {
             let batch = batcher::cut(&mut waiting, NewRecord::size);
             results.extend(batcher::enqueue(self.store(), batch).await);
         }
-        Ok(BulkAdded(results))
+        let added = BulkAdded(results);
+        if let Some((_, error)) = added.failures().next() {
+            telemetry::failed(&span, &Chain(error));
+        }
+        Ok(added)
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::client::{Throttle, is_outage};
 use crate::clock::Clock;
@@ -22,6 +22,7 @@ use crate::error::{Chain, Error, Refusal};
 use crate::job::{AttemptError, JobError, JobId, JobRecord, Outcome};
 use crate::policy::{self, AfterRefusal, AttemptOutcome, Conclusion, WorkerRules};
 use crate::store::{AttemptResult, LimitRate, LockToken, Store};
+use crate::telemetry::{self, Processor};
 use crate::worker::actions::StoreActions;
 use crate::worker::backoff::Strategies;
 use crate::worker::cancel::{Canceller, Cause};
@@ -39,6 +40,8 @@ pub(super) struct Attempt {
     pub(super) record: Arc<JobRecord>,
     pub(super) token: LockToken,
     pub(super) since: Instant,
+    /// The span around the attempt, once it runs.
+    pub(super) span: Span,
 }
 
 impl Attempt {
@@ -47,6 +50,7 @@ impl Attempt {
             record: Arc::new(record),
             token: token.clone(),
             since: Instant::now(),
+            span: Span::none(),
         }
     }
 
@@ -71,7 +75,7 @@ pub(super) struct Runner {
     pub(super) timeout: Option<Duration>,
     /// The number of jobs in the worker's own rate limit.
     pub(super) limit: Option<u32>,
-    pub(super) queue: Arc<str>,
+    pub(super) processor: Processor,
     pub(super) iterations: Iterations,
     pub(super) concluder: Concluder,
     pub(super) events: EventSender,
@@ -81,10 +85,14 @@ pub(super) struct Runner {
 
 impl Runner {
     /// Runs an attempt and concludes it.
-    pub(super) async fn run(self: Arc<Self>, attempt: Attempt, canceller: Canceller) -> Exit {
+    pub(super) async fn run(self: Arc<Self>, mut attempt: Attempt, canceller: Canceller) -> Exit {
+        attempt.span = telemetry::process(&self.processor, &attempt.record);
         match self.outcome(&attempt, &canceller).await {
             Some(outcome) => self.conclude(attempt, outcome).await,
-            None => Exit::LockLost,
+            None => {
+                telemetry::failed(&attempt.span, &"the job's lock was lost");
+                Exit::LockLost
+            }
         }
     }
 
@@ -100,7 +108,7 @@ impl Runner {
     /// Runs the handler, unless it must not run; `None` when the lock was lost.
     async fn outcome(&self, attempt: &Attempt, canceller: &Canceller) -> Option<AttemptOutcome> {
         let Attempt { record, token, .. } = attempt;
-        match self.iterations.begin(record, token, canceller).await {
+        match self.iterations.begin(attempt, canceller).await {
             Ok(None) => {}
             Ok(Some(outcome)) => return Some(outcome),
             Err(Cause::LockLost) => return None,
@@ -110,13 +118,6 @@ impl Runner {
             return Some(AttemptOutcome::failed(error));
         }
         self.warn_of_unreadable(record);
-        let span = tracing::info_span!(
-            "job",
-            queue = %self.queue,
-            id = %record.id,
-            name = %record.name,
-            attempt = record.attempts_started,
-        );
         let call = JobCall {
             actions: Arc::new(StoreActions {
                 store: self.store.clone(),
@@ -130,7 +131,7 @@ impl Runner {
         // Dropped with the attempt, so that work the handler spawned ends too.
         let _stop_spawned = call.cancellation.0.clone().drop_guard();
         // Cloned here, since layers are the user's code, and their panics an attempt's.
-        let handling = answer(self.service.clone(), call).instrument(span);
+        let handling = answer(self.service.clone(), call).instrument(attempt.span.clone());
         tokio::pin!(handling);
         let timeout = async {
             match self.timeout {
@@ -173,7 +174,7 @@ impl Runner {
             && let Err(error) = self.store.run(&LimitRate::new(*wait, self.limit)).await
         {
             let error = Chain(&error);
-            tracing::warn!(queue = %self.queue, %error, "rate limit was not stored");
+            tracing::warn!(queue = %self.processor.queue, %error, "rate limit was not stored");
         }
     }
 
@@ -183,7 +184,7 @@ impl Runner {
             && let Some(suppressed) = self.unreadable.admit()
         {
             tracing::warn!(
-                queue = %self.queue,
+                queue = %self.processor.queue,
                 job = %record.id,
                 suppressed,
                 problems = %record.problems.join("; "),

@@ -18,6 +18,7 @@ use crate::error::{BoxError, Error, Result};
 use crate::job::{JobRateLimit, Prefix, QueueName, Retention};
 use crate::queue::Queue;
 use crate::store::Store;
+use crate::telemetry::Processor;
 use crate::worker::Worker;
 use crate::worker::attempt::{Concluder, Runner};
 use crate::worker::backoff::FailedAttempt;
@@ -417,6 +418,7 @@ impl WorkerBuilder<(), ()> {
             released: 0,
             abandoned: 0,
         });
+        let id = uuid::Uuid::new_v4().to_string();
         let pump = Pump::new(Parts {
             runner: Arc::new(Runner {
                 iterations: Iterations {
@@ -431,7 +433,11 @@ impl WorkerBuilder<(), ()> {
                 service,
                 timeout: options.timeout,
                 limit: options.limit.map(|limit| limit.max),
-                queue: Arc::clone(&queue),
+                processor: Processor {
+                    queue: Arc::clone(&queue),
+                    id: id.as_str().into(),
+                    name: options.name.as_deref().map(Into::into),
+                },
                 concluder: Concluder {
                     rules: options.rules.clone(),
                     strategies: options.strategies.clone(),
@@ -454,7 +460,7 @@ impl WorkerBuilder<(), ()> {
             health: Arc::clone(&health),
             commands: orders,
             status,
-            id: uuid::Uuid::new_v4().to_string(),
+            id,
         });
         tracing::info!(
             queue = %options.queue,

@@ -12,7 +12,9 @@ use crate::error::{Chain, Error, Result};
 use crate::job::{JobId, JobRecord};
 use crate::policy::AttemptOutcome;
 use crate::store::{ExtendLocks, LockToken, Store};
+use crate::telemetry;
 use crate::wire::scheduler_of;
+use crate::worker::attempt::Attempt;
 use crate::worker::cancel::{Canceller, Cause};
 use crate::worker::events::{EventSender, WorkerEvent};
 use crate::worker::schedules::{self, Advance};
@@ -37,10 +39,15 @@ impl Iterations {
     /// The cause, when the attempt was cancelled meanwhile.
     pub(super) async fn begin(
         &self,
-        job: &JobRecord,
-        token: &LockToken,
+        attempt: &Attempt,
         cancellation: &Canceller,
     ) -> Result<Option<AttemptOutcome>, Cause> {
+        let Attempt {
+            record: job,
+            token,
+            span,
+            ..
+        } = attempt;
         let Some(scheduler) = scheduler_of(job) else {
             return Ok(None);
         };
@@ -50,7 +57,11 @@ impl Iterations {
                 problem,
                 mismatch,
                 running,
+                made,
             }) => {
+                if let Some(made) = made {
+                    span.in_scope(|| iteration_made(&self.queue, &scheduler, &job.name, &made));
+                }
                 for problem in [problem, mismatch].into_iter().flatten() {
                     self.report(&problem);
                 }
@@ -128,6 +139,11 @@ impl Iterations {
     }
 }
 
+/// Marks the making of an iteration.
+fn iteration_made(queue: &str, scheduler: &str, name: &str, id: &JobId) {
+    telemetry::made(&telemetry::add_iteration(queue, scheduler, name), id);
+}
+
 /// The result of an iteration that was passed over because an earlier one runs.
 pub(super) fn skipped(running: &JobId) -> String {
     json!({ "skipped": format!("{running} still runs") }).to_string()
@@ -149,6 +165,7 @@ pub(super) async fn advance_by_hand(
                 problem,
                 mismatch,
                 running,
+                made: _,
             }) => {
                 for problem in [problem, mismatch].into_iter().flatten() {
                     tracing::warn!(queue = store.keys().qualified(), "{problem}");

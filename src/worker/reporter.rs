@@ -9,6 +9,7 @@ use crate::job::{JobId, JobRecord};
 use crate::metrics;
 use crate::policy::Conclusion;
 use crate::store::AttemptResult;
+use crate::telemetry::{self, End};
 use crate::worker::attempt::{Attempt, Concluded};
 use crate::worker::events::{EventSender, WorkerEvent};
 
@@ -53,6 +54,7 @@ impl Reporter {
             outcome(&concluded.result.conclusion),
             concluded.took,
         );
+        traced(&concluded);
         match &concluded.result.conclusion {
             Conclusion::Fail { reason, .. } => self.failed(&concluded, reason),
             Conclusion::Retry { reason, .. } => self.retried(&concluded, reason, Duration::ZERO),
@@ -122,6 +124,7 @@ impl Reporter {
     /// Reports a result that Redis refused because the job is no longer this worker's.
     pub(super) fn lost(&self, concluded: &Concluded, refusal: Refusal) {
         let id = &concluded.result.job;
+        telemetry::failed(&concluded.attempt.span, &refusal);
         if let Some(suppressed) = self.refusals.admit() {
             tracing::warn!(
                 queue = %self.queue,
@@ -159,6 +162,28 @@ impl Reporter {
             );
         }
     }
+}
+
+/// Notes a stored result with the span around its attempt.
+fn traced(concluded: &Concluded) {
+    let Attempt { span, record, .. } = &concluded.attempt;
+    let end = match &concluded.result.conclusion {
+        Conclusion::Complete { .. } | Conclusion::Skip { .. } => End::Completed,
+        Conclusion::Fail { reason, .. }
+        | Conclusion::Retry { reason, .. }
+        | Conclusion::Backoff { reason, .. } => {
+            let failure = concluded.failure.as_ref();
+            let causes = failure.and_then(|failure| failure.causes.as_deref());
+            End::Failed { reason, causes }
+        }
+        // No attempt is counted.
+        Conclusion::Postpone { reason, .. } => return telemetry::failed(span, reason),
+        Conclusion::Park { .. }
+        | Conclusion::Release
+        | Conclusion::Return
+        | Conclusion::WaitForChildren => return,
+    };
+    telemetry::processed(span, record, end, concluded.took);
 }
 
 /// How long a job waited for its first start, if this is it.

@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::job::{CatchUp, JobId, JobOptions, JobRecord, Recurrence, Schedule};
 use crate::policy::next_run::{self, Moment, Previous};
 use crate::queue::schedules::Upserted;
 use crate::queue::{NewJob, Queue};
 use crate::store::{FirstOccurrence, UpsertScheduler};
-use crate::{time_zone, wire};
+use crate::{telemetry, time_zone, wire};
 
 /// Job schedulers.
 impl<D> Queue<D> {
@@ -79,7 +79,10 @@ impl<D> Queue<D> {
         let Some(occurrence) = first_occurrence(schedule, now)? else {
             return Ok(None);
         };
-        let iteration = wire::first_iteration(&options, schedule, id, now);
+        let span = telemetry::add_iteration(self.name().as_str(), id, &name);
+        let mut carrying = options.clone();
+        telemetry::carry(&span, &mut carrying);
+        let iteration = wire::first_iteration(&carrying, schedule, id, now);
         let mut upsert = UpsertScheduler {
             scheduler: id,
             now,
@@ -90,7 +93,12 @@ impl<D> Queue<D> {
             history: None,
             fields: &wire::definition_fields(schedule, &options),
         };
-        let (id, due) = Box::pin(self.store().upsert_scheduler(&mut upsert)).await?;
+        let upserted = Box::pin(self.store().upsert_scheduler(&mut upsert)).await;
+        match &upserted {
+            Ok((id, _)) => telemetry::made(&span, id),
+            Err(error) => telemetry::failed(&span, &Chain(error)),
+        }
+        let (id, due) = upserted?;
         let job = iteration_made(&upsert, id.clone(), due);
         Ok(Some(Upserted { id, due, job }))
     }

@@ -19,6 +19,8 @@ pub(in crate::worker) struct Advance {
     pub(in crate::worker) mismatch: Option<String>,
     /// An earlier iteration that still runs: this one must not.
     pub(in crate::worker) running: Option<JobId>,
+    /// The iteration that follows, if this made it.
+    pub(in crate::worker) made: Option<JobId>,
 }
 
 /// Makes the iteration that follows an activated job, if the job is the current iteration of a
@@ -53,8 +55,13 @@ pub(in crate::worker) async fn advance(
         NextOutcome::Made(_) => mismatch(job, now),
         _ => None,
     };
+    let mut made = None;
     let problem = match next {
-        NextOutcome::Made(_) | NextOutcome::NotCurrent => None,
+        NextOutcome::Made(id) => {
+            made = Some(id);
+            None
+        }
+        NextOutcome::NotCurrent => None,
         NextOutcome::Over => obstacle,
         NextOutcome::Duplicate(id) => Some(format!("a job {id} exists already")),
         NextOutcome::Unknown | NextOutcome::Repeatable => Some(
@@ -72,6 +79,7 @@ pub(in crate::worker) async fn advance(
         mismatch: mismatch
             .map(|mismatch| format!("job {} of scheduler {scheduler}: {mismatch}", job.id)),
         running: activated.running,
+        made,
     })
 }
 
