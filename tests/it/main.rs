@@ -40,6 +40,8 @@ mod settle_model;
 mod spoiled;
 mod stalling;
 mod steering;
+#[cfg(feature = "opentelemetry")]
+mod telemetry;
 mod testing;
 mod tidy;
 #[cfg(feature = "tower-sessions")]
