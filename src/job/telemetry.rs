@@ -11,7 +11,11 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Carries `metadata`, text that the worker's telemetry understands.
+    /// Carries `metadata`, text that the worker's telemetry understands: for `bullmq-otel` and for ours the text of a JSON
+    /// object, such as `{"traceparent":"00-…"}`. It takes the place of the context that the feature `opentelemetry`
+    /// would store.
+    ///
+    /// A worker of BullMQ with `bullmq-otel` stops at text that is not JSON.
     pub fn new(metadata: impl Into<String>) -> Self {
         Self {
             metadata: Some(metadata.into()),
