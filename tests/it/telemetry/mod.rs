@@ -17,9 +17,11 @@ use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
 use serde_json::Value;
 use tracing::Dispatch;
+use tracing::level_filters::LevelFilter;
 use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
 
 /// Collects the spans of this test's thread while it lives.
 struct Collector {
@@ -32,6 +34,10 @@ struct Collector {
 
 impl Collector {
     fn start() -> Self {
+        Self::with(&Targets::new().with_default(LevelFilter::TRACE))
+    }
+
+    fn with(filter: &Targets) -> Self {
         static PROPAGATOR: Once = Once::new();
         PROPAGATOR.call_once(|| {
             global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
@@ -45,7 +51,7 @@ impl Collector {
             .build();
         let subscriber = || {
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("oxbull"));
-            Registry::default().with(layer)
+            Registry::default().with(layer.with_filter(filter.clone()))
         };
         let second = Dispatch::new(subscriber());
         let guard = tracing::subscriber::set_default(subscriber());

@@ -7,6 +7,7 @@ use opentelemetry::{Context as OtelContext, KeyValue};
 use oxbull::{Error, JobOptions, NewJob, Schedule, Telemetry};
 use serde_json::json;
 use tracing::Instrument;
+use tracing::level_filters::LevelFilter;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::*;
@@ -63,6 +64,25 @@ async fn given_and_omitted_contexts_stay_as_they_are() -> TestResult {
     let quiet = builder.default_options(omit).open().await?;
     let id = quiet.add("done", &json!({})).await?.id;
     assert_eq!(carried(&quiet, &id).await?, None);
+    Ok(())
+}
+
+/// Where our spans are filtered out, the caller's takes their place.
+#[tokio::test]
+async fn jobs_carry_the_callers_span_where_ours_are_off() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let filter = Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_target("oxbull::telemetry", LevelFilter::OFF);
+    let collector = Collector::with(&filter);
+    let outer = tracing::info_span!("outer");
+    let add = fixture.add("done", JobOptions::new());
+    let id = add.instrument(outer.clone()).await?;
+    drop(outer);
+    let outer = collector.one("outer").await?;
+    let context = carried(&fixture.queue, &id).await?.unwrap_or_default();
+    assert!(context.contains(&outer.traceparent()), "{context}");
+    assert_eq!(collector.exporter.get_finished_spans()?.len(), 1);
     Ok(())
 }
 
@@ -243,12 +263,8 @@ async fn iterations_carry_the_context_of_their_upsert() -> TestResult {
     let template = NewJob::new("tick", json!({}));
     let upserted = fixture.queue.upsert_scheduler("s", &schedule, template);
     let upserted = upserted.await?.ok_or("the schedule has no run")?;
-    assert_eq!(
-        fixture
-            .shown(&["HEXISTS", &fixture.key("repeat:s"), "opts"])
-            .await?,
-        "0"
-    );
+    let scheduler = fixture.queue.scheduler("s").await?;
+    assert_eq!(scheduler.ok_or("it is gone")?.options.telemetry, None);
     let worker = scripted_worker(&fixture).await?;
     let [first, second] = collector.wait("process q").await?;
     let [upsert, made] = collector.wait("add q.tick").await?;
