@@ -23,6 +23,10 @@ use bridge::Described;
 
 /// What an attempt came to, once Redis has it.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "opentelemetry"),
+    expect(dead_code, reason = "only spans of OpenTelemetry say it")
+)]
 pub(crate) enum End<'a> {
     Completed,
     /// It failed for this reason, which has further causes maybe.
@@ -65,6 +69,8 @@ pub(crate) fn add_bulk<'a>(queue: &str, names: impl ExactSizeIterator<Item = &'a
         described.attribute("bullmq.job.bulk.count", bridge::integer(names.len()));
         described.texts("bullmq.job.bulk.names", names);
     }
+    #[cfg(not(feature = "opentelemetry"))]
+    drop(names);
     span
 }
 
@@ -121,6 +127,10 @@ pub(crate) fn carry(span: &Span, options: &mut JobOptions) {
 
 /// Who processes a job.
 #[derive(Debug, Clone)]
+#[cfg_attr(
+    not(feature = "opentelemetry"),
+    expect(dead_code, reason = "only spans of OpenTelemetry say it")
+)]
 pub(crate) struct Processor {
     pub(crate) queue: Arc<str>,
     /// The worker's own id.

@@ -61,6 +61,10 @@ impl Attempt {
 
 /// How an attempt's task ended.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost all are concluded: a box would be an allocation a job"
+)]
 pub(super) enum Exit {
     /// The attempt is over, and this is to be stored.
     Concluded(Concluded),
@@ -87,13 +91,11 @@ impl Runner {
     /// Runs an attempt and concludes it.
     pub(super) async fn run(self: Arc<Self>, mut attempt: Attempt, canceller: Canceller) -> Exit {
         attempt.span = telemetry::process(&self.processor, &attempt.record);
-        match self.outcome(&attempt, &canceller).await {
-            Some(outcome) => self.conclude(attempt, outcome).await,
-            None => {
-                telemetry::failed(&attempt.span, &"the job's lock was lost");
-                Exit::LockLost
-            }
-        }
+        let Some(outcome) = self.outcome(&attempt, &canceller).await else {
+            telemetry::failed(&attempt.span, &"the job's lock was lost");
+            return Exit::LockLost;
+        };
+        self.conclude(attempt, outcome).await
     }
 
     /// Concludes an attempt whose outcome is known.
