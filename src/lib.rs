@@ -29,10 +29,11 @@ pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
 pub use job::{
-    AddOutcome, Added, AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, Deduplication,
-    IfDelayed, Job, JobError, JobId, JobOptions, JobOutcome, JobRateLimit, JobRecord, JobResult,
-    JobState, Outcome, Overlap, Parent, ParentLink, Prefix, QueueName, RateLimitState, Recurrence,
-    Retention, Schedule, SchedulerRecord, Telemetry,
+    AddOutcome, Added, AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, ChildResults,
+    Deduplication, Dependencies, Dependency, DependencyCounts, DependencyCursor, DependencyKind,
+    DependencyPage, DependencyState, IfDelayed, Job, JobError, JobId, JobKey, JobOptions,
+    JobOutcome, JobRateLimit, JobRecord, JobResult, JobState, Outcome, Overlap, Parent, ParentLink,
+    Prefix, QueueName, RateLimitState, Recurrence, Retention, Schedule, SchedulerRecord, Telemetry,
 };
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobOptions, JobRecord};
+use crate::job::{JobId, JobOptions, JobRecord, ReadDependencies};
 
 /// A change that a handler makes to its own job.
 #[derive(Debug)]
@@ -25,7 +25,10 @@ pub(crate) enum Action {
 }
 
 /// Carries an active job's actions out; the worker implements it over the store.
-pub(crate) trait Actions: Send + Sync {
+pub(crate) trait Actions: ReadDependencies {
+    /// The qualified name of the job's queue.
+    fn queue(&self) -> &str;
+
     /// Carries out one action. The number is the count of log rows kept, the
     /// milliseconds of a limit, or 0.
     fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>>;
@@ -35,7 +38,7 @@ pub(crate) trait Actions: Send + Sync {
 pub struct Job<D> {
     record: Arc<JobRecord>,
     data: D,
-    actions: Arc<dyn Actions>,
+    pub(super) actions: Arc<dyn Actions>,
 }
 
 impl<D> Job<D> {

@@ -2,12 +2,15 @@
 //! [`Job`].
 
 mod active;
+mod active_children;
 mod added;
 mod backoff;
 mod deduplication;
+mod dependencies;
 mod id;
 mod job_error;
 mod job_outcome;
+mod key;
 mod name;
 mod options;
 mod outcome;
@@ -26,8 +29,14 @@ pub(crate) use active::{Action, Actions};
 pub use added::{AddOutcome, Added};
 pub use backoff::{Backoff, BackoffKind};
 pub use deduplication::{Deduplication, IfDelayed};
+pub use dependencies::{
+    ChildResults, Dependencies, Dependency, DependencyCounts, DependencyCursor, DependencyKind,
+    DependencyPage, DependencyState,
+};
+pub(crate) use dependencies::{PageRequest, ReadDependencies};
 pub use job_error::{AttemptError, JobError};
 pub use job_outcome::JobOutcome;
+pub use key::JobKey;
 pub use name::{Prefix, QueueName};
 pub use options::JobOptions;
 pub(crate) use options::check_priority;

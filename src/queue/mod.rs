@@ -6,6 +6,7 @@ mod batcher;
 mod builder;
 mod bulk;
 mod deduplication;
+mod dependencies;
 mod events;
 mod jobs;
 mod limits;

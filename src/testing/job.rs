@@ -11,7 +11,10 @@ use tower::Service;
 
 use crate::client::Client;
 use crate::error::{BoxError, Error, Refusal, Result};
-use crate::job::{Actions, Job, JobError, JobId, JobOptions, JobRecord, Outcome};
+use crate::job::{
+    Actions, Dependency, DependencyState, Job, JobError, JobId, JobKey, JobOptions, JobRecord,
+    Outcome,
+};
 use crate::json;
 use crate::policy::{self, WorkerRules};
 use crate::testing::recorder::Recorder;
@@ -143,6 +146,54 @@ impl TestJob {
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut JobRecord)) -> Self {
         change(Arc::make_mut(&mut self.record));
+        self
+    }
+
+    /// Gives the job a child that has completed with this result, for handlers that
+    /// [read](Job::children_values) it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`] when the result has no JSON form.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), oxbull::BoxError> {
+    /// use oxbull::testing::TestJob;
+    /// use oxbull::{Job, JobResult, Outcome};
+    ///
+    /// async fn sum(job: Job<()>) -> JobResult<u64> {
+    ///     let results = job.children_values::<u64>().await?.into_map()?;
+    ///     Ok(Outcome::Done(results.into_values().sum()))
+    /// }
+    ///
+    /// let test = TestJob::new(&())?
+    ///     .child_result("bull:pages:1", &40)?
+    ///     .child_result("bull:pages:2", &2)?;
+    /// assert_eq!(sum(test.job()?).await.unwrap(), Outcome::Done(42));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn child_result<R: Serialize + ?Sized>(
+        self,
+        child: impl Into<JobKey>,
+        result: &R,
+    ) -> Result<Self> {
+        let result = serde_json::to_string(result).map_err(|source| Error::Encode {
+            what: "result of a child",
+            source,
+        })?;
+        Ok(self.child(child, DependencyState::Processed(result)))
+    }
+
+    /// Gives the job a child of any kind: one that is pending, has failed, or has completed with what
+    /// Redis may hold as its result.
+    #[must_use]
+    pub fn child(self, child: impl Into<JobKey>, state: DependencyState) -> Self {
+        let child = Dependency::new(child.into(), state);
+        self.recorder.lock().children.push(child);
         self
     }
 

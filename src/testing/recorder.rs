@@ -6,7 +6,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Refusal, Result};
-use crate::job::{Action, Actions, JobId};
+use crate::job::{
+    Action, Actions, Dependency, DependencyCounts, DependencyPage, JobId, PageRequest,
+    ReadDependencies,
+};
 use crate::store::LimitRate;
 
 /// Records the actions of a handler.
@@ -21,6 +24,8 @@ pub(super) struct Recorded {
     /// JSON text.
     pub(super) data: Option<String>,
     pub(super) limits: Vec<Duration>,
+    /// What the job knows of its children.
+    pub(super) children: Vec<Dependency>,
     /// With what every action is refused.
     pub(super) refusal: Option<Refusal>,
 }
@@ -57,7 +62,37 @@ impl Recorder {
     }
 }
 
+impl ReadDependencies for Recorder {
+    fn dependency_page<'a>(
+        &'a self,
+        _: &'a JobId,
+        request: PageRequest,
+    ) -> BoxFuture<'a, Result<DependencyPage>> {
+        let recorded = self.lock();
+        let of_kind = |child: &&Dependency| child.state.kind() == request.kind;
+        let dependencies = recorded.children.iter().filter(of_kind).cloned().collect();
+        let page = DependencyPage {
+            dependencies,
+            next: None,
+        };
+        Box::pin(std::future::ready(Ok(page)))
+    }
+
+    fn dependency_counts<'a>(&'a self, _: &'a JobId) -> BoxFuture<'a, Result<DependencyCounts>> {
+        let recorded = self.lock();
+        let mut counts = DependencyCounts::default();
+        for child in &recorded.children {
+            *counts.of_mut(child.state.kind()) += 1;
+        }
+        Box::pin(std::future::ready(Ok(counts)))
+    }
+}
+
 impl Actions for Recorder {
+    fn queue(&self) -> &'static str {
+        "bull:test"
+    }
+
     fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>> {
         Box::pin(std::future::ready(self.record(job, action)))
     }

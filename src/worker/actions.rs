@@ -3,7 +3,9 @@
 use futures_util::future::BoxFuture;
 
 use crate::error::Result;
-use crate::job::{Action, Actions, JobId};
+use crate::job::{
+    Action, Actions, DependencyCounts, DependencyPage, JobId, PageRequest, ReadDependencies,
+};
 use crate::store::{AddLog, LimitRate, LockToken, Store, UpdateData, UpdateProgress};
 use crate::worker::events::{EventSender, WorkerEvent};
 
@@ -16,7 +18,28 @@ pub(super) struct StoreActions {
     pub(super) events: EventSender,
 }
 
+impl ReadDependencies for StoreActions {
+    fn dependency_page<'a>(
+        &'a self,
+        parent: &'a JobId,
+        request: PageRequest,
+    ) -> BoxFuture<'a, Result<DependencyPage>> {
+        self.store.dependency_page(parent, request)
+    }
+
+    fn dependency_counts<'a>(
+        &'a self,
+        parent: &'a JobId,
+    ) -> BoxFuture<'a, Result<DependencyCounts>> {
+        self.store.dependency_counts(parent)
+    }
+}
+
 impl Actions for StoreActions {
+    fn queue(&self) -> &str {
+        self.store.keys().qualified()
+    }
+
     fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>> {
         Box::pin(async move {
             match action {

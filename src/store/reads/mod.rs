@@ -1,6 +1,7 @@
 //! Plain reads: no scripts, so that a read-only user may run them.
 
 mod backlog;
+mod dependencies;
 mod limits;
 mod schedulers;
 
