@@ -169,15 +169,22 @@ local function delete_left(base, job_id, dedup_id, prev)
   return 1
 end
 
--- Deletes descendants for one step. `stack` holds the path from the job to the descendant in work: keys, each
--- with the state it was in; all of them have left their states. It is empty when the job itself is deleted,
--- and then 1 is returned, or 0 when there was none.
-local function remove_step(stack)
-  local budget, deleted = FLOW_BUDGET, 0
-  local neighbours, leaving = {}, {}
+-- Takes children out of the lists of their queues, for one step: each gets a stand-in, so that no index moves,
+-- until `settle` takes the stand-ins out. `neighbours` are pending siblings that were found beside them.
+local function list_leaver()
+  local leaver, leaving = { neighbours = {} }, {}
 
-  -- Takes a pending child out of the lists of its queue, and notes which of its siblings stand beside it.
-  local function leave_lists(base, job_id, siblings)
+  -- Puts the stand-in at an index of a list.
+  function leaver.mark(key, index)
+    redis.call('LSET', key, index, LEAVING)
+    local mark = leaving[key] or { count = 0, index = index }
+    leaving[key] = mark
+    mark.count = mark.count + 1
+  end
+
+  -- Takes a child out of the list that holds it, and notes which of its siblings stand beside it. Returns
+  -- that list's key name.
+  function leaver.leave(base, job_id, parent_key)
     for _, list in ipairs(STATE_LISTS) do
       local key = base .. list
       local index = redis.call('LPOS', key, job_id)
@@ -187,20 +194,49 @@ local function remove_step(stack)
         for i, near in ipairs(ids) do
           keys[i] = base .. near
         end
-        for i, pending in ipairs(redis.call('SMISMEMBER', siblings, unpack(keys))) do
+        for i, pending in ipairs(redis.call('SMISMEMBER', parent_key .. ':dependencies', unpack(keys))) do
           if pending == 1 and ids[i] ~= job_id then
-            neighbours[#neighbours + 1] = { base = base, id = ids[i], list = list, index = from + i - 1 }
+            leaver.neighbours[#leaver.neighbours + 1] =
+              { base = base, id = ids[i], list = list, index = from + i - 1, parent_key = parent_key }
           end
         end
-        redis.call('LSET', key, index, LEAVING)
-        local mark = leaving[key] or { count = 0, index = index }
-        leaving[key] = mark
-        mark.count = mark.count + 1
+        leaver.mark(key, index)
         return list
       end
     end
     return 'unknown'
   end
+
+  -- Takes a neighbour out of its list, if it is still there and no worker holds it. Returns whether it was.
+  function leaver.leave_beside(near)
+    local key = near.base .. near.list
+    if redis.call('LINDEX', key, near.index) ~= near.id or redis.call('EXISTS', near.base .. near.id .. ':lock') == 1 then
+      return false
+    end
+    leaver.mark(key, near.index)
+    return true
+  end
+
+  -- Runs `work`, then takes the stand-ins out. No list may keep one, even after an error.
+  function leaver.settle_after(work)
+    local ok, problem = pcall(work)
+    for key, mark in pairs(leaving) do
+      remove_near(key, mark.count, mark.index, LEAVING)
+    end
+    if not ok then
+      error(problem)
+    end
+  end
+
+  return leaver
+end
+
+-- Deletes descendants for one step. `stack` holds the path from the job to the descendant in work: keys, each
+-- with the state it was in; all of them have left their states. It is empty when the job itself is deleted,
+-- and then 1 is returned, or 0 when there was none.
+local function remove_step(stack)
+  local budget, deleted = FLOW_BUDGET, 0
+  local leaver = list_leaver()
 
   -- The next child of a job and the key that lists it, children that have ended first.
   local function next_child(job_key)
@@ -229,13 +265,13 @@ local function remove_step(stack)
   end
 
   -- Takes a child out of its state, and returns which that was.
-  local function leave(base, job_id, siblings)
+  local function leave(base, job_id, parent_key)
     local set = leave_sets(base, job_id)
     if set or redis.call('EXISTS', base .. job_id) == 0 then
       return set or 'unknown'
     end
     budget = budget - list_cost(base)
-    return leave_lists(base, job_id, siblings)
+    return leaver.leave(base, job_id, parent_key)
   end
 
   local on_path = {}
@@ -248,7 +284,7 @@ local function remove_step(stack)
     local child_key = child.base .. child.id
     if child.has_children then
       stack[#stack + 1], stack[#stack + 2] = child_key, prev
-      on_path[child_key], neighbours = true, {}
+      on_path[child_key], leaver.neighbours = true, {}
     else
       delete_left(child.base, child.id, dedup_of(child_key), prev)
       forget(job_key, child_key)
@@ -274,24 +310,20 @@ local function remove_step(stack)
       return forget(job_key, child)
     end
     local has_children = count_children(child) > 0
-    drop(job_key, { base = base, id = child_id, has_children = has_children }, leave(base, child_id, source))
+    drop(job_key, { base = base, id = child_id, has_children = has_children }, leave(base, child_id, job_key))
   end
 
   -- The same for a child that stands beside one whose place is known.
   local function delete_neighbour(job_key, near)
-    local child = near.base .. near.id
-    local key = near.base .. near.list
-    if redis.call('LINDEX', key, near.index) == near.id and redis.call('EXISTS', child .. ':lock') == 0 then
-      local has_children = count_children(child) > 0
-      redis.call('LSET', key, near.index, LEAVING)
-      leaving[key].count = leaving[key].count + 1
+    if leaver.leave_beside(near) then
+      local has_children = count_children(near.base .. near.id) > 0
       drop(job_key, { base = near.base, id = near.id, has_children = has_children }, near.list)
     end
   end
 
-  local function work()
-    while #stack > 0 and (budget > 0 or #neighbours > 0) do
-      local near = table.remove(neighbours)
+  leaver.settle_after(function()
+    while #stack > 0 and (budget > 0 or #leaver.neighbours > 0) do
+      local near = table.remove(leaver.neighbours)
       budget = budget - 1
       if near then
         delete_neighbour(stack[#stack - 1], near)
@@ -299,14 +331,6 @@ local function remove_step(stack)
         delete_one(stack[#stack - 1], stack[#stack])
       end
     end
-  end
-  -- No list may keep a stand-in, even after an error.
-  local ok, problem = pcall(work)
-  for key, mark in pairs(leaving) do
-    remove_near(key, mark.count, mark.index, LEAVING)
-  end
-  if not ok then
-    error(problem)
-  end
+  end)
   return deleted
 end

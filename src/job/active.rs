@@ -22,6 +22,8 @@ pub(crate) enum Action {
     Log { row: String, keep: u32 },
     /// Stops the queue's workers from starting jobs.
     Limit(Duration),
+    /// Deletes the children that the job waits for.
+    RemoveUnprocessedChildren,
 }
 
 /// Carries an active job's actions out; the worker implements it over the store.
@@ -29,7 +31,7 @@ pub(crate) trait Actions: ReadDependencies {
     /// The qualified name of the job's queue.
     fn queue(&self) -> &str;
 
-    /// Carries out one action. The number is the count of log rows kept, the
+    /// Carries out one action. The number is the count of log rows kept or of jobs deleted, the
     /// milliseconds of a limit, or 0.
     fn run<'a>(&'a self, job: &'a JobId, action: Action) -> BoxFuture<'a, Result<u64>>;
 }

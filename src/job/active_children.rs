@@ -9,8 +9,8 @@ use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::dependencies::{PageRequest, ReadDependencies};
 use crate::job::{
-    ChildResults, Dependencies, DependencyCounts, DependencyCursor, DependencyKind, DependencyPage,
-    Job, JobKey, Parent,
+    Action, ChildResults, Dependencies, DependencyCounts, DependencyCursor, DependencyKind,
+    DependencyPage, Job, JobKey, Parent,
 };
 
 /// # Children
@@ -129,5 +129,38 @@ impl<D> Job<D> {
     #[doc(alias = "getDependenciesCount")]
     pub async fn dependency_counts(&self) -> Result<DependencyCounts> {
         self.actions.dependency_counts(self.id()).await
+    }
+
+    /// Deletes the children that the job waits for, except those that a worker holds and those that have
+    /// failed. For a job that runs because one child has failed
+    /// ([`ContinueParent`](crate::ChildPolicy::ContinueParent)) and does without the others. As
+    /// [`Queue::remove_unprocessed_children`](crate::Queue::remove_unprocessed_children); returns how many
+    /// jobs were deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`](crate::Error::Refused) when the job does not exist; connection errors. Safe to
+    /// repeat.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use oxbull::{Job, JobResult, Outcome};
+    ///
+    /// async fn first_offer(job: Job<()>) -> JobResult<usize> {
+    ///     if !job.ignored_failures().await?.is_empty() {
+    ///         job.remove_unprocessed_children().await?;
+    ///         if job.dependency_counts().await?.unprocessed > 0 {
+    ///             return Ok(Outcome::WaitForChildren);
+    ///         }
+    ///     }
+    ///     let offers = job.children_values::<u64>().await?;
+    ///     Ok(Outcome::Done(offers.len()))
+    /// }
+    /// ```
+    #[doc(alias = "removeUnprocessedChildren")]
+    pub async fn remove_unprocessed_children(&self) -> Result<u64> {
+        let action = Action::RemoveUnprocessedChildren;
+        self.actions.run(self.id(), action).await
     }
 }

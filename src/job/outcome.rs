@@ -22,7 +22,49 @@ pub enum Outcome<R> {
     DelayUntil(Timestamp),
     /// The job goes back to be the next to run.
     Release,
-    /// The job runs again once its pending children have ended.
+    /// The job runs again once its pending children have ended; with none pending it goes back to be the
+    /// next to run. If a child has failed by then that fails its parent
+    /// ([`ChildPolicy::FailParent`](crate::ChildPolicy::FailParent)), the job fails instead.
+    ///
+    /// The handler runs from its beginning again, and finds in the job's data how far it was:
+    ///
+    /// ```
+    /// use oxbull::{ChildPolicy, Context, Job, JobId, JobOptions, JobResult, Outcome, Queue};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct Album {
+    ///     photos: Vec<String>,
+    ///     step: Step,
+    /// }
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// enum Step {
+    ///     Resize,
+    ///     Publish,
+    /// }
+    ///
+    /// async fn publish(job: Job<Album>, context: Context<Queue<String>>) -> JobResult<Vec<String>> {
+    ///     match job.data().step {
+    ///         Step::Resize => {
+    ///             for (n, photo) in job.data().photos.iter().enumerate() {
+    ///                 // An id of its own: if this attempt is repeated, no child is added twice.
+    ///                 let options = JobOptions::new().id(JobId::new(format!("{}-{n}", job.id()))?);
+    ///                 job.add_child(context.state(), ChildPolicy::FailParent, "resize", photo, options)
+    ///                     .await?;
+    ///             }
+    ///             // Once the children are there: if this is lost, the next run adds none and goes on.
+    ///             let next = Album { step: Step::Publish, ..job.data().clone() };
+    ///             job.update_data(&next).await?;
+    ///             Ok(Outcome::WaitForChildren)
+    ///         }
+    ///         Step::Publish => {
+    ///             let urls = job.children_values::<String>().await?.into_map()?;
+    ///             Ok(Outcome::Done(urls.into_values().collect()))
+    ///         }
+    ///     }
+    /// }
+    /// ```
     WaitForChildren,
     /// The job goes back to be the next to run, and the queue starts no job for this long.
     ///

@@ -5,6 +5,7 @@ mod backlog;
 mod batcher;
 mod builder;
 mod bulk;
+mod children;
 mod deduplication;
 mod dependencies;
 mod events;

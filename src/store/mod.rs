@@ -45,6 +45,7 @@ pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
 pub(crate) use transitions::recover_stalled::RecoverStalled;
 pub(crate) use transitions::release_deduplication::ReleaseDeduplication;
+pub(crate) use transitions::remove_child_dependency::RemoveChildDependency;
 pub(crate) use transitions::remove_scheduler::RemoveScheduler;
 pub(crate) use transitions::repair_scheduler::{Repair, RepairScheduler};
 pub(crate) use transitions::retry_job::RetryJob;

@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 
 use crate::error::{Error, Refusal, Result};
 use crate::job::{
-    Action, Actions, Dependency, DependencyCounts, DependencyPage, JobId, PageRequest,
-    ReadDependencies,
+    Action, Actions, Dependency, DependencyCounts, DependencyPage, DependencyState, JobId,
+    PageRequest, ReadDependencies,
 };
 use crate::store::LimitRate;
 
@@ -51,6 +51,13 @@ impl Recorder {
                     recorded.logs.drain(..rows.saturating_sub(keep));
                 }
                 return Ok(u64::try_from(recorded.logs.len()).unwrap_or(u64::MAX));
+            }
+            Action::RemoveUnprocessedChildren => {
+                let before = recorded.children.len();
+                let stays = |child: &Dependency| child.state != DependencyState::Unprocessed;
+                recorded.children.retain(stays);
+                let removed = before - recorded.children.len();
+                return Ok(u64::try_from(removed).unwrap_or(u64::MAX));
             }
             Action::Limit(wait) => {
                 LimitRate::checked(wait, None)?;

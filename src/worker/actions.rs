@@ -65,6 +65,9 @@ impl Actions for StoreActions {
                     let row = &row;
                     self.store.run(&AddLog { job, row, keep }).await
                 }
+                Action::RemoveUnprocessedChildren => {
+                    self.store.remove_unprocessed_children(job).await
+                }
                 Action::Limit(wait) => {
                     let limit = LimitRate::checked(wait, self.limit)?;
                     let left = self.store.run(&limit).await?;
