@@ -38,7 +38,8 @@ pub use job::{
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;
 pub use queue::{
-    Backlog, BulkAdded, DeduplicationOwner, DrainScope, JobCounts, Logs, NewJob, Queue,
+    Backlog, BlockedParent, BlockedParents, BlockingChild, BlockingReason, BulkAdded,
+    DeduplicationOwner, DrainScope, FlowLimits, FlowNode, JobCounts, Logs, NewJob, Queue,
     QueueBuilder, QueuePosition, RetryOptions, SchedulerOrder, Upserted,
 };
 pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};

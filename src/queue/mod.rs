@@ -3,12 +3,14 @@
 mod add;
 mod backlog;
 mod batcher;
+mod blocked;
 mod builder;
 mod bulk;
 mod children;
 mod deduplication;
 mod dependencies;
 mod events;
+mod flow;
 mod jobs;
 mod limits;
 mod pause;
@@ -29,9 +31,11 @@ use crate::store::Store;
 
 pub use add::NewJob;
 pub use backlog::Backlog;
+pub use blocked::{BlockedParent, BlockedParents, BlockingChild, BlockingReason};
 pub use builder::QueueBuilder;
 pub use bulk::BulkAdded;
 pub use deduplication::DeduplicationOwner;
+pub use flow::{FlowLimits, FlowNode};
 pub use jobs::{QueuePosition, RetryOptions};
 pub use reads::{JobCounts, Logs};
 pub use remove::DrainScope;

@@ -1,11 +1,16 @@
 //! Plain reads: no scripts, so that a read-only user may run them.
 
 mod backlog;
+mod blocked;
 mod dependencies;
+mod flow;
 mod limits;
 mod schedulers;
 
 use std::time::Duration;
+
+pub(crate) use blocked::PendingChild;
+pub(crate) use flow::FlowJob;
 
 use crate::client::Repeat;
 use crate::error::{Error, Result};
