@@ -13,6 +13,7 @@
 mod deduplicating;
 mod events;
 mod fleet;
+mod flows;
 mod limits;
 mod load;
 mod mixed;

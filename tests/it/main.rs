@@ -27,6 +27,7 @@ mod model;
 mod oauth;
 mod operations;
 mod outcomes;
+mod parents;
 mod priorities;
 mod queueing;
 mod rate;

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 
+mod flows;
+
 /// BullMQ 6 in a Node process.
 pub(crate) struct Node {
     peer: Arc<NodePeer>,
@@ -276,6 +278,7 @@ impl Node {
                     .await
             }
             Step::Limit(limit) => self.limit(place, *limit).await,
+            Step::Flow(step) => self.flow(place, step).await,
             Step::UpsertScheduler {
                 id,
                 repeat,

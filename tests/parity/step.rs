@@ -101,6 +101,7 @@ pub(crate) enum Step {
     },
     CountSchedulers,
     Limit(Limit),
+    Flow(FlowStep),
     /// An application's own event; `keep` as in BullMQ's producer.
     Publish {
         event: String,
@@ -146,6 +147,34 @@ pub(crate) enum Limit {
     Lift,
     /// Whether the limit of so many jobs holds; answered as `free`, `held` or `endless`.
     State(Option<u32>),
+}
+
+/// What concerns parents and their children.
+#[derive(Debug, Clone)]
+pub(crate) enum FlowStep {
+    /// Everything that a parent knows of its children.
+    Children { id: String },
+    /// A job with those below it, siblings in the order of their text.
+    Tree {
+        id: String,
+        depth: u32,
+        max_children: u32,
+    },
+    /// Deletes the children that a parent waits for.
+    RemoveUnprocessed { id: String },
+    /// Breaks the link of a child to its parent.
+    Unlink { id: String },
+}
+
+/// A list in an order that depends on what is in it only.
+pub(crate) fn sorted(list: Value) -> Value {
+    match list {
+        Value::Array(mut items) => {
+            items.sort_by_key(Value::to_string);
+            items.into()
+        }
+        other => other,
+    }
 }
 
 /// How an attempt ends.

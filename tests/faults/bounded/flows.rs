@@ -1,6 +1,8 @@
 //! Operations on parents and their children.
 
-use oxbull::{JobOptions, Outcome, Parent};
+use std::collections::BTreeSet;
+
+use oxbull::{FlowLimits, JobOptions, Outcome, Parent};
 use oxbull_testkit::TestResult;
 use serde_json::json;
 
@@ -80,5 +82,48 @@ pub(super) async fn ended_flow(b: &MeteredQueue) -> TestResult {
         b.server.int(&["EXISTS", "bull:q:brief:processed"]).await?,
         0
     );
+    Ok(())
+}
+
+/// 100,000 children that wait in their queue, some of which have failed, and one with 100,000 below it: all that can
+/// go are removed. Then each of 100,000 more parents is looked at, and the last child is unlinked.
+pub(super) async fn unprocessed_flow(b: &MeteredQueue) -> TestResult {
+    let children = format!(
+        "local id = 'k' .. i {JOB} redis.call('HSET', B .. id, 'parentKey', B .. 'par')
+        if i % 10 == 0 then redis.call('ZADD', B .. 'failed', i, id) else redis.call('LPUSH', B .. 'wait', id) end
+        redis.call('SADD', B .. 'par:dependencies', B .. id)
+        id = 'low' .. i {JOB} redis.call('ZADD', B .. 'prioritized', i, id)
+        redis.call('SADD', B .. 'mid:dependencies', B .. id)"
+    );
+    b.fill(MANY, &children).await?;
+    let parents = format!(
+        "for _, id in ipairs({{ 'par', 'mid' }}) do {JOB} redis.call('ZADD', B .. 'waiting-children', 1, id) end
+        redis.call('SADD', B .. 'par:dependencies', B .. 'mid')"
+    );
+    b.fill(1, &parents).await?;
+    let all = b.queue.dependency_counts("par").await?.unprocessed;
+    assert_eq!(all, MANY as u64 + 1);
+    let removed = b.queue.remove_unprocessed_children("par").await?;
+    assert_eq!(removed, 2 * MANY as u64 + 1 - MANY as u64 / 10);
+    let counts = b.queue.counts().await?;
+    assert_eq!((counts.waiting, counts.prioritized), (0, 0));
+    let flow = b.queue.flow("par", FlowLimits::new()).await?;
+    let flow = flow.ok_or("the parent is there")?;
+    assert!(flow.is_truncated() && flow.children.len() == 20);
+    b.queue.children_values::<u32>("par").await?.into_map()?;
+
+    b.fill(
+        MANY,
+        "redis.call('ZADD', B .. 'waiting-children', i, 'p' .. i)",
+    )
+    .await?;
+    b.fill(1, "redis.call('SADD', B .. 'p1:dependencies', B .. 'none')")
+        .await?;
+    let (mut blocked, mut parents) = (b.queue.blocked_parents(), BTreeSet::new());
+    while let Some(parent) = blocked.next().await {
+        parents.insert(parent?.id);
+    }
+    assert_eq!(parents.len(), MANY + 1);
+    assert!(b.queue.remove_child_dependency("k10").await?);
     Ok(())
 }

@@ -33,7 +33,7 @@ const TRIES: usize = 3;
 type Row = for<'a> fn(&'a MeteredQueue) -> Pin<Box<dyn Future<Output = TestResult> + Send + 'a>>;
 
 /// The operations. A script that none of them runs fails the test.
-const ROWS: [(&str, Row); 10] = [
+const ROWS: [(&str, Row); 11] = [
     ("jobs of a crowded queue", |b| Box::pin(jobs::crowded(b))),
     ("queue with very many active jobs", |b| {
         Box::pin(jobs::busy(b))
@@ -44,6 +44,9 @@ const ROWS: [(&str, Row); 10] = [
     }),
     ("flow of several levels", |b| Box::pin(flows::deep_flow(b))),
     ("flow of ended children", |b| Box::pin(flows::ended_flow(b))),
+    ("unprocessed children and blocked parents", |b| {
+        Box::pin(flows::unprocessed_flow(b))
+    }),
     ("drain", |b| Box::pin(jobs::drained(b))),
     ("retention", |b| Box::pin(jobs::retained(b))),
     ("sessions and values", |b| Box::pin(values::sessions(b))),

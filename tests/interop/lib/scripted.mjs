@@ -15,6 +15,8 @@ export function scriptedMethods({ bullmq, connection, track }) {
     return error;
   }
 
+  const sorted = map => Object.fromEntries(Object.entries(map).sort());
+
   const verbs = {
     return: (_run, value) => ({ value }),
     fail: (_run, message) => {
@@ -49,6 +51,10 @@ export function scriptedMethods({ bullmq, connection, track }) {
       const parent = { id: job.id, queue: job.queueQualifiedName };
       await play.queue.add(id, { n: id }, { jobId: id, parent, ...opts });
     },
+    // These two end the run with what they read.
+    values: async ({ job }) => ({ value: sorted(await job.getChildrenValues()) }),
+    ignored: async ({ job }) => ({ value: sorted(await job.getIgnoredChildrenFailures()) }),
+    drop: ({ job }) => job.removeUnprocessedChildren(),
     progress: ({ job }, value) => job.updateProgress(value),
     log: ({ job }, row) => job.log(row),
     data: ({ job }, value) => job.updateData(value),
@@ -76,7 +82,7 @@ export function scriptedMethods({ bullmq, connection, track }) {
     play.runs.set(job.id, runs + 1);
     for (const [verb, ...args] of play.script[job.id]?.[runs] ?? []) {
       const end = await verbs[verb]({ play, job, token }, ...args);
-      if (verb === 'return') {
+      if (['return', 'values', 'ignored'].includes(verb)) {
         return end.value;
       }
     }

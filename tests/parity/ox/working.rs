@@ -198,9 +198,20 @@ impl Handlers {
                 let mut opts = step[2].clone();
                 opts["jobId"] = json!(id);
                 opts["parent"] = json!({ "id": job.id().as_str(), "queue": self.parent });
-                let options = options(&opts).map_err(|error| bad(&error.to_string()))?;
-                let data = json!({ "n": id });
-                self.queue.add_with(&id, &data, options).await?;
+                let mut options = options(&opts).map_err(|error| bad(&error.to_string()))?;
+                let policy = options.parent.take().map(|parent| parent.on_failure);
+                let (queue, data) = (&self.queue, json!({ "n": id }));
+                job.add_child(queue, policy.unwrap_or_default(), &id, &data, options)
+                    .await?;
+                None
+            }
+            "values" => {
+                let values = job.children_values::<Value>().await?.into_map()?;
+                Some(Outcome::Done(json!(values)))
+            }
+            "ignored" => Some(Outcome::Done(json!(job.ignored_failures().await?))),
+            "drop" => {
+                job.remove_unprocessed_children().await?;
                 None
             }
             "progress" => {

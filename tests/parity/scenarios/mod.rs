@@ -8,6 +8,7 @@ mod deferring;
 mod failing;
 mod fetching;
 mod finishing;
+mod flows;
 mod iterating;
 mod limiting;
 mod odd;
