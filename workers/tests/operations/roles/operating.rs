@@ -1,7 +1,7 @@
 //! The work of operators.
 
 use oxbull::{
-    Client, DrainScope, JobId, JobOptions, JobRateLimit, Queue, QueuePosition, RetryOptions,
+    Client, DrainScope, FlowLimits, JobId, JobOptions, JobRateLimit, Parent, Queue, QueuePosition, RetryOptions,
     SchedulerOrder,
 };
 use oxbull_testkit::{NodePeer, TestResult};
@@ -45,11 +45,35 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     queue.remove_scheduler("often").await?;
     queue.trim_events(1).await?;
     queue.release_deduplication("b").await?;
+    rust_operates_on_flows(&queue).await?;
     assert!(queue.remove(&JobId::new(LARGE_FLOW)?).await?);
     queue.drain(DrainScope::ReadyAndDelayed).await?;
     let old: Queue<Value> = Queue::open(client, "old").await?;
     old.pause().await?;
     old.resume().await?;
+    Ok(())
+}
+
+async fn rust_operates_on_flows(queue: &Queue<Value>) -> TestResult {
+    let flow = queue.flow(LARGE_FLOW, FlowLimits::new()).await?;
+    assert!(flow.is_some_and(|flow| flow.is_truncated()));
+    let mut blocked = queue.blocked_parents();
+    while let Some(parent) = blocked.next().await {
+        parent?;
+    }
+    queue.dependency_counts(LARGE_FLOW).await?;
+    queue.children_values::<Value>(LARGE_FLOW).await?;
+    queue.failed_children(LARGE_FLOW).await?;
+    let family = JobId::new("family")?;
+    let options = JobOptions::new().id(family.clone()).delay(LATER);
+    queue.add_with("family", &json!({}), options).await?;
+    for child in ["unlinked", "removed"] {
+        let parent = Parent::new(queue.qualified_name(), family.clone());
+        let options = JobOptions::new().id(JobId::new(child)?).parent(parent);
+        queue.add_with(child, &json!({}), options).await?;
+    }
+    assert!(queue.remove_child_dependency("unlinked").await?);
+    assert_eq!(queue.remove_unprocessed_children(&family).await?, 1);
     Ok(())
 }
 
