@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::error::{Error, Result};
 use crate::job::{DependencyCounts, DependencyKind, JobId, JobKey, JobRecord};
 use crate::queue::{Queue, named};
-use crate::store::FlowJob;
+use crate::store::FlowMember;
 
 /// How many jobs one call reads.
 const STEP: usize = 20;
@@ -159,7 +159,7 @@ impl<D> Queue<D> {
                 let children = reads_children.then_some(limits.max_children);
                 let read = self.store().flow_jobs(&keys, children).await?;
                 for ((key, kind, parent), found) in step.into_iter().zip(read) {
-                    let FlowJob {
+                    let FlowMember {
                         job,
                         counts,
                         children,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 
-mod flows;
+mod parents;
 
 /// BullMQ 6 in a Node process.
 pub(crate) struct Node {

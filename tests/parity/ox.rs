@@ -17,8 +17,8 @@ use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 use options::{millis, number, options, retention, schedule, text};
 use working::ScriptedWorker;
 
-mod flows;
 mod options;
+mod parents;
 mod working;
 
 /// The interval of the stalled checks, BullMQ's default.
@@ -270,7 +270,7 @@ impl Ox {
                 Ok(state.map_or("unknown", |state| state.as_str()).into())
             }
             Step::Limit(step) => limit(&queue, *step).await,
-            Step::Flow(step) => flows::flow(&queue, step).await,
+            Step::Flow(step) => parents::flow(&queue, step).await,
             Step::UpsertScheduler {
                 id,
                 repeat,

@@ -14,7 +14,7 @@ const WHAT: &str = "a flow";
 
 /// A job of a flow.
 #[derive(Debug)]
-pub(crate) struct FlowJob {
+pub(crate) struct FlowMember {
     /// The job; `None` when it is missing.
     pub(crate) job: Option<JobRecord>,
     /// How many children it has.
@@ -29,7 +29,7 @@ impl Store {
         &self,
         keys: &[&JobKey],
         children: Option<u32>,
-    ) -> Result<Vec<FlowJob>> {
+    ) -> Result<Vec<FlowMember>> {
         let mut batch = Batch::new();
         for key in keys {
             batch.push(Command::new("HGETALL").arg(key.as_bytes()));
@@ -53,7 +53,7 @@ impl Store {
             let fields = reply::fields(answer()?, WHAT)?;
             let job = (!fields.is_empty()).then(|| wire::decode_record(key.id(), fields));
             let counts = read_counts([answer()?, answer()?, answer()?, answer()?])?;
-            let mut job = FlowJob {
+            let mut job = FlowMember {
                 job,
                 counts,
                 children: Vec::new(),

@@ -10,7 +10,7 @@ mod schedulers;
 use std::time::Duration;
 
 pub(crate) use blocked::PendingChild;
-pub(crate) use flow::FlowJob;
+pub(crate) use flow::FlowMember;
 
 use crate::client::Repeat;
 use crate::error::{Error, Result};

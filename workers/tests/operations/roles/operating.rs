@@ -1,8 +1,8 @@
 //! The work of operators.
 
 use oxbull::{
-    Client, DrainScope, FlowLimits, JobId, JobOptions, JobRateLimit, Parent, Queue, QueuePosition, RetryOptions,
-    SchedulerOrder,
+    Client, DrainScope, FlowLimits, JobId, JobOptions, JobRateLimit, Parent, Queue, QueuePosition,
+    RetryOptions, SchedulerOrder,
 };
 use oxbull_testkit::{NodePeer, TestResult};
 use serde_json::{Value, json};
