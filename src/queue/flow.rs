@@ -93,7 +93,7 @@ pub struct FlowNode {
     /// The job; `None` when it is missing: it has been removed, while its parent still names it.
     pub job: Option<JobRecord>,
     /// The children that were read: processed, unprocessed, failed, ignored.
-    pub children: Vec<FlowNode>,
+    pub children: Vec<Self>,
     /// How many children there are of each kind, shown or not.
     pub counts: DependencyCounts,
 }
