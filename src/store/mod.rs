@@ -22,7 +22,10 @@ use crate::resp::{Argument, Command, Value};
 
 pub(crate) use history::{AddHistory, PastAdd, Starts};
 pub(crate) use keys::QueueKeys;
-pub(crate) use reads::{Counts, FlowMember, PendingChild};
+pub(crate) use reads::{
+    Connected, Counts, FlowMember, Found, PendingChild, Place, PlaceSize, StoredMetrics, Window,
+    is_signal,
+};
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{

@@ -2,9 +2,13 @@
 
 mod backlog;
 mod blocked;
+mod clients;
+mod counts;
 mod dependencies;
 mod flow;
 mod limits;
+mod places;
+mod rows;
 mod schedulers;
 
 use std::time::Duration;
@@ -19,26 +23,10 @@ use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 use crate::wire;
 
-/// How many jobs are in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) waiting: u64,
-    /// Jobs that a BullMQ 5 client parked while it had the queue paused.
-    pub(crate) parked: u64,
-    pub(crate) active: u64,
-    pub(crate) prioritized: u64,
-    pub(crate) delayed: u64,
-    pub(crate) waiting_children: u64,
-    pub(crate) completed: u64,
-    pub(crate) failed: u64,
-}
-
-/// Rows of a job's log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LogPage {
-    pub(crate) rows: Vec<String>,
-    pub(crate) total: u64,
-}
+pub(crate) use clients::Connected;
+pub(crate) use counts::Counts;
+pub(crate) use places::{Found, Place, PlaceSize, Window, is_signal};
+pub(crate) use rows::StoredMetrics;
 
 impl Store {
     /// Sends reads as one transaction, so that they see one moment.
@@ -118,52 +106,6 @@ impl Store {
             .map(|((_, state), _)| *state))
     }
 
-    /// Counts the jobs of each state at one moment.
-    pub(crate) async fn counts(&self) -> Result<Counts> {
-        const WHAT: &str = "the counts of a queue";
-        let mut batch = Batch::new();
-        for list in ["wait", "paused", "active"] {
-            batch.push(Command::new("LLEN").arg(self.keys.key(list)));
-        }
-        for set in [
-            "prioritized",
-            "delayed",
-            "waiting-children",
-            "completed",
-            "failed",
-        ] {
-            batch.push(Command::new("ZCARD").arg(self.keys.key(set)));
-        }
-        let answers = self.snapshot(&batch, WHAT).await?;
-        let numbers = answers
-            .iter()
-            .map(|answer| Ok(u64::try_from(reply::int(answer, WHAT)?).unwrap_or(0)))
-            .collect::<Result<Vec<_>>>()?;
-        let [
-            waiting,
-            parked,
-            active,
-            prioritized,
-            delayed,
-            waiting_children,
-            completed,
-            failed,
-        ] = *numbers
-        else {
-            return Err(reply::unexpected(WHAT));
-        };
-        Ok(Counts {
-            waiting,
-            parked,
-            active,
-            prioritized,
-            delayed,
-            waiting_children,
-            completed,
-            failed,
-        })
-    }
-
     /// Finds the owner of a deduplication id, and how long the id stays taken.
     pub(crate) async fn deduplication_owner(
         &self,
@@ -195,23 +137,6 @@ impl Store {
             .arg("paused");
         let value = self.connection.request(command, Repeat::Safe).await?;
         Ok(reply::int(&value, "HEXISTS")? == 1)
-    }
-
-    /// Reads rows of a job's log; indexes as in LRANGE.
-    pub(crate) async fn logs(&self, id: &JobId, start: i64, end: i64) -> Result<LogPage> {
-        const WHAT: &str = "the log of a job";
-        let key = self.keys.logs(id);
-        let mut batch = Batch::new();
-        batch.push(Command::new("LRANGE").arg(&key).arg(start).arg(end));
-        batch.push(Command::new("LLEN").arg(&key));
-        let mut answers = self.snapshot(&batch, WHAT).await?.into_iter();
-        let (Some(rows), Some(total)) = (answers.next(), answers.next()) else {
-            return Err(reply::unexpected(WHAT));
-        };
-        Ok(LogPage {
-            rows: reply::texts(rows, WHAT)?,
-            total: u64::try_from(reply::int(&total, WHAT)?).unwrap_or(0),
-        })
     }
 
     /// Writes the queue's settings as a producer that opens it does
