@@ -7,6 +7,7 @@ mod events;
 #[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
 pub mod http;
 mod id;
+pub mod inspect;
 mod job;
 mod json;
 pub mod kv;
@@ -28,6 +29,7 @@ pub use client::{Client, ClientConfig};
 pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
+pub use inspect::{Backlog, JobCounts, Logs};
 pub use job::{
     AddOutcome, Added, AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, ChildResults,
     Deduplication, Dependencies, Dependency, DependencyCounts, DependencyCursor, DependencyKind,
@@ -38,9 +40,9 @@ pub use job::{
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;
 pub use queue::{
-    Backlog, BlockedParent, BlockedParents, BlockingChild, BlockingReason, BulkAdded,
-    DeduplicationOwner, DrainScope, FlowLimits, FlowNode, JobCounts, Logs, NewJob, Queue,
-    QueueBuilder, QueuePosition, RetryOptions, SchedulerOrder, Upserted,
+    BlockedParent, BlockedParents, BlockingChild, BlockingReason, BulkAdded, DeduplicationOwner,
+    DrainScope, FlowLimits, FlowNode, NewJob, Queue, QueueBuilder, QueuePosition, RetryOptions,
+    SchedulerOrder, Upserted,
 };
 pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};
 pub use worker::{

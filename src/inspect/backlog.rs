@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::error::Result;
+use crate::inspect::JobCounts;
 use crate::job::JobRecord;
 use crate::json;
-use crate::queue::{JobCounts, Queue};
+use crate::queue::Queue;
 
 /// How much a queue has to do, and how late it is: what monitoring asks for. In JSON times are
 /// milliseconds.

@@ -1,91 +1,11 @@
-//! Looking at a queue's jobs.
+//! One job: its record, its state, its end.
 
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
 
-use crate::error::Result;
-use crate::job::{JobId, JobRecord, JobState};
+use crate::error::{Error, Result};
+use crate::job::{JobId, JobOutcome, JobRecord, JobState};
+use crate::json;
 use crate::queue::{Queue, named};
-use crate::store::Counts;
-
-/// How many jobs are in each state, at one moment. In JSON they have the names of the states.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[non_exhaustive]
-pub struct JobCounts {
-    /// Ready to run, those parked by a BullMQ 5 client during a pause included.
-    pub waiting: u64,
-    /// Ready to run after those, by priority.
-    pub prioritized: u64,
-    /// Waiting for a time.
-    pub delayed: u64,
-    /// Being run.
-    pub active: u64,
-    /// Waiting for children.
-    pub waiting_children: u64,
-    /// Completed and kept.
-    pub completed: u64,
-    /// Failed and kept.
-    pub failed: u64,
-}
-
-impl JobCounts {
-    /// Returns the count of one state.
-    pub fn of(&self, state: JobState) -> u64 {
-        match state {
-            JobState::Waiting => self.waiting,
-            JobState::Prioritized => self.prioritized,
-            JobState::Delayed => self.delayed,
-            JobState::Active => self.active,
-            JobState::WaitingChildren => self.waiting_children,
-            JobState::Completed => self.completed,
-            JobState::Failed => self.failed,
-        }
-    }
-}
-
-impl From<Counts> for JobCounts {
-    fn from(counts: Counts) -> Self {
-        Self {
-            waiting: counts.waiting + counts.parked,
-            prioritized: counts.prioritized,
-            delayed: counts.delayed,
-            active: counts.active,
-            waiting_children: counts.waiting_children,
-            completed: counts.completed,
-            failed: counts.failed,
-        }
-    }
-}
-
-/// Rows of a job's log. In JSON these are `logs` and `count`, as with BullMQ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Logs {
-    /// The rows asked for, oldest first.
-    #[serde(rename = "logs")]
-    pub rows: Vec<String>,
-    /// How many rows there are in all.
-    #[serde(rename = "count")]
-    pub total: u64,
-}
-
-impl Logs {
-    /// Makes a log of these rows and no others, for tests of code that is given logs.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use oxbull::Logs;
-    ///
-    /// let logs = Logs::new(["sent", "done"]);
-    /// assert_eq!(logs.total, 2);
-    /// ```
-    pub fn new<T: Into<String>>(rows: impl IntoIterator<Item = T>) -> Self {
-        let rows: Vec<String> = rows.into_iter().map(Into::into).collect();
-        let total = rows.len() as u64;
-        Self { rows, total }
-    }
-}
 
 impl<D> Queue<D> {
     /// Reads a job; `None` when there is no such job.
@@ -107,26 +27,38 @@ impl<D> Queue<D> {
         self.store().state(&named(id)?).await
     }
 
-    /// Counts the jobs of each state at one moment.
+    /// Reads how a job ended: its result, decoded, or why it failed. `None` when it has not ended.
+    /// [`wait_for`](Self::wait_for) waits until it has.
     ///
     /// # Errors
     ///
-    /// Connection errors.
-    pub async fn counts(&self) -> Result<JobCounts> {
-        self.store().counts().await.map(JobCounts::from)
-    }
-
-    /// Reads a job's log from row `start` to row `end`, both included; negative numbers count
-    /// from the newest row (`0, -1` is all of it).
-    ///
-    /// # Errors
-    ///
-    /// Connection errors.
-    pub async fn logs(&self, id: impl Into<JobId>, start: i64, end: i64) -> Result<Logs> {
-        let page = self.store().logs(&named(id)?, start, end).await?;
-        Ok(Logs {
-            rows: page.rows,
-            total: page.total,
-        })
+    /// [`Error::JobMissing`]; [`Error::Decode`] for a result that is not JSON of type `R`; connection
+    /// errors.
+    #[doc(alias = "isFinished")]
+    pub async fn ended<R: DeserializeOwned>(
+        &self,
+        id: impl Into<JobId>,
+    ) -> Result<Option<JobOutcome<R>>> {
+        let id = named(id)?;
+        let (exists, end) = self.store().end(&id).await?;
+        if !exists {
+            return Err(Error::JobMissing(id));
+        }
+        let Some((state, value)) = end else {
+            return Ok(None);
+        };
+        let text = json::text(value);
+        if state == JobState::Failed {
+            return Ok(Some(JobOutcome::Failed { reason: text }));
+        }
+        // Every client reads nothing as null.
+        let text = if text.is_empty() { "null" } else { &text };
+        match json::read(text) {
+            Ok(result) => Ok(Some(JobOutcome::Completed(result))),
+            Err(source) => Err(Error::Decode {
+                what: format!("returnvalue of job {id}"),
+                source: source.into(),
+            }),
+        }
     }
 }

@@ -1,7 +1,6 @@
 //! The producers' side of a queue: adding jobs, acting on them, waiting for their ends.
 
 mod add;
-mod backlog;
 mod batcher;
 mod blocked;
 mod builder;
@@ -14,7 +13,6 @@ mod flow;
 mod jobs;
 mod limits;
 mod pause;
-mod reads;
 mod remove;
 mod schedules;
 mod waiting;
@@ -30,14 +28,12 @@ use crate::job::{JobId, JobOptions, Prefix, QueueName};
 use crate::store::Store;
 
 pub use add::NewJob;
-pub use backlog::Backlog;
 pub use blocked::{BlockedParent, BlockedParents, BlockingChild, BlockingReason};
 pub use builder::QueueBuilder;
 pub use bulk::BulkAdded;
 pub use deduplication::DeduplicationOwner;
 pub use flow::{FlowLimits, FlowNode};
 pub use jobs::{QueuePosition, RetryOptions};
-pub use reads::{JobCounts, Logs};
 pub use remove::DrainScope;
 pub use schedules::{SchedulerOrder, Upserted};
 
@@ -136,6 +132,15 @@ impl<D> Queue<D> {
         self.store().keys().qualified()
     }
 
+    /// Returns the same queue, for what does not need the type of its data.
+    pub(crate) fn untyped(&self) -> Queue {
+        Queue {
+            shared: Arc::clone(&self.shared),
+            batcher: Arc::clone(&self.batcher),
+            data: PhantomData,
+        }
+    }
+
     pub(crate) fn client(&self) -> &Client {
         &self.shared.client
     }
@@ -152,7 +157,7 @@ impl<D> Queue<D> {
 
 /// The job that a caller names. The queue's own keys are refused: an action on `meta` would change the
 /// settings of the queue.
-fn named(id: impl Into<JobId>) -> Result<JobId> {
+pub(crate) fn named(id: impl Into<JobId>) -> Result<JobId> {
     let id = id.into();
     if id.is_queue_key() {
         return Err(Error::invalid(

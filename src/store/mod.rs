@@ -23,8 +23,7 @@ use crate::resp::{Argument, Command, Value};
 pub(crate) use history::{AddHistory, PastAdd, Starts};
 pub(crate) use keys::QueueKeys;
 pub(crate) use reads::{
-    Connected, Counts, FlowMember, Found, PendingChild, Place, PlaceSize, StoredMetrics, Window,
-    is_signal,
+    Connected, Counts, FlowMember, Found, PendingChild, Place, StoredMetrics, Window, is_signal,
 };
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 pub(crate) use transitions::add_log::AddLog;

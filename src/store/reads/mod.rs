@@ -25,7 +25,7 @@ use crate::wire;
 
 pub(crate) use clients::Connected;
 pub(crate) use counts::Counts;
-pub(crate) use places::{Found, Place, PlaceSize, Window, is_signal};
+pub(crate) use places::{Found, Place, Window, is_signal};
 pub(crate) use rows::StoredMetrics;
 
 impl Store {
