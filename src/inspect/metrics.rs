@@ -22,8 +22,8 @@ pub enum MetricKind {
     Failed,
 }
 
-/// How many jobs ended (`docs/protocol.md#metrics`). Only workers of BullMQ that are told to record it:
-/// all is zero where none is.
+/// How many jobs ended (`docs/protocol.md#metrics`). Only [workers that are told
+/// to](crate::WorkerBuilder::metrics) count; all is zero where none is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

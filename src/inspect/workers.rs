@@ -15,6 +15,8 @@ use crate::store::{Connected, Found};
 
 /// How many active jobs are looked at.
 const ACTIVE_MAX: i64 = 10_000;
+/// What is read of each; every job has a time stamp.
+const FIELDS: [&str; 5] = ["name", "timestamp", "processedOn", "ats", "pb"];
 
 /// A connected worker, of any library. In JSON times are milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -101,7 +103,8 @@ pub struct Activity {
 
 /// Workers of every library, by the names of their connections (`docs/protocol.md#connection-names`).
 impl<D> Queue<D> {
-    /// Lists the connected workers. Redis lists all of its clients for that, some 2 ms for 10,000.
+    /// Lists the connected workers. Redis lists all of its clients for that, which is the one read whose
+    /// cost grows with something else than its answer.
     ///
     /// # Errors
     ///
@@ -169,7 +172,6 @@ impl<D> Queue<D> {
         let states = [JobState::Active];
         let ids = self.job_ids(states, 0..ACTIVE_MAX, JobOrder::Ascending);
         let ids = ids.await?;
-        const FIELDS: [&str; 5] = ["name", "timestamp", "processedOn", "ats", "pb"];
         let found = self.store().record_fields(&ids, &FIELDS).await?;
         for found in found {
             if let Found::Job(job) | Found::Unreadable(job) = found {

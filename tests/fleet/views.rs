@@ -89,14 +89,72 @@ async fn rust_workers_show_up_among_bullmq_workers() -> TestResult {
                 .filter_map(|worker| worker["rawname"].as_str())
                 .collect();
             let named = |name: &str| names.iter().filter(|raw| raw.ends_with(name)).count();
-            if named(":w:rosa") == 1 && named(":w:nora") == 1 {
+            // Both kinds see the same workers, under the same names.
+            let ours = fleet
+                .queue
+                .workers()
+                .await
+                .map_err(|error| error.to_string())?;
+            let mut ours: Vec<&str> = ours.iter().map(|one| one.client_name.as_str()).collect();
+            let mut theirs = names.clone();
+            ours.sort_unstable();
+            theirs.sort_unstable();
+            if named(":w:rosa") == 1 && named(":w:nora") == 1 && ours == theirs {
                 Ok(())
             } else {
-                Err(format!("{names:?}"))
+                Err(format!("{theirs:?} {ours:?}"))
             }
         })
         .await?;
         worker.close().await;
+    }
+    Ok(())
+}
+
+/// Who does what is seen whatever runs it: jobs of both kinds of workers, and listeners of both.
+#[tokio::test]
+async fn activity_shows_workers_of_both_kinds() -> TestResult {
+    for version in BullMq::ALL {
+        let fleet = Fleet::start(version).await?;
+        fleet.ask("events.open", json!({})).await?;
+        let _events = fleet.queue.events().start().await?;
+        fleet
+            .node_worker(json!({ "name": "nora", "concurrency": 1 }))
+            .await?;
+        let worker = fleet
+            .rust_worker()
+            .name("rosa")
+            .concurrency(1)
+            .start(scripted)
+            .await?;
+        fleet.queue.add("one", &Order::new("sleep:600000")).await?;
+        fleet.queue.add("two", &Order::new("sleep:600000")).await?;
+        eventually(DEADLINE, || async {
+            let activity = fleet
+                .queue
+                .activity()
+                .await
+                .map_err(|error| error.to_string())?;
+            let listeners = fleet
+                .queue
+                .listeners()
+                .await
+                .map_err(|error| error.to_string())?;
+            let busy = |name: &str| {
+                let group = activity
+                    .by_name
+                    .iter()
+                    .find(|one| one.name.as_deref() == Some(name));
+                group.is_some_and(|group| group.workers.len() == 1 && group.jobs.len() == 1)
+            };
+            if busy("nora") && busy("rosa") && listeners.len() == 2 && activity.active == 2 {
+                Ok(())
+            } else {
+                Err(format!("{activity:?} {listeners:?}"))
+            }
+        })
+        .await?;
+        worker.close_now().await;
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ mod examples;
 mod http_cache;
 #[cfg(feature = "http-rate-limit")]
 mod http_rate_limit;
+mod inspect;
 mod json;
 mod kv;
 #[cfg(any(feature = "sessions", feature = "oauth"))]

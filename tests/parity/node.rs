@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 
 mod parents;
+mod reading;
 
 /// BullMQ 6 in a Node process.
 pub(crate) struct Node {
@@ -279,6 +280,7 @@ impl Node {
             }
             Step::Limit(limit) => self.limit(place, *limit).await,
             Step::Flow(step) => self.flow(place, step).await,
+            Step::Read(read) => self.read(place, read).await,
             Step::UpsertScheduler {
                 id,
                 repeat,

@@ -19,6 +19,7 @@ use working::ScriptedWorker;
 
 mod options;
 mod parents;
+mod reading;
 mod working;
 
 /// The interval of the stalled checks, BullMQ's default.
@@ -271,6 +272,7 @@ impl Ox {
             }
             Step::Limit(step) => limit(&queue, *step).await,
             Step::Flow(step) => parents::flow(&queue, step).await,
+            Step::Read(read) => reading::read(&queue, read).await,
             Step::UpsertScheduler {
                 id,
                 repeat,

@@ -102,6 +102,7 @@ pub(crate) enum Step {
     CountSchedulers,
     Limit(Limit),
     Flow(FlowStep),
+    Read(Read),
     /// An application's own event; `keep` as in BullMQ's producer.
     Publish {
         event: String,
@@ -177,6 +178,23 @@ pub(crate) fn sorted(list: Value) -> Value {
     }
 }
 
+/// What is looked at; states and orders as BullMQ's users name them.
+#[derive(Debug, Clone)]
+pub(crate) enum Read {
+    Jobs(&'static [&'static str], (i64, i64), bool),
+    Ids(&'static [&'static str], (i64, i64), bool),
+    Counts,
+    /// How many wait, are prioritized, delayed or wait for children.
+    Pending,
+    CountsByPriority(&'static [u32]),
+    DelayedBefore(i64),
+    Logs(&'static str, (i64, i64), bool),
+    Settings,
+    Metrics(&'static str, (i64, i64)),
+    /// Names and values of labels. Only BullMQ's lines count.
+    Export(Value),
+}
+
 /// How an attempt ends.
 #[derive(Debug, Clone)]
 pub(crate) enum End {
@@ -226,4 +244,13 @@ pub(crate) fn refused(code: i64) -> Value {
 /// The answer to a remove that found a lock; BullMQ has no code for it.
 pub(crate) fn locked() -> Value {
     json!({ "refused": "locked" })
+}
+
+/// What is compared of a job in a list.
+pub(crate) fn shown_job(job: &Value) -> Value {
+    json!({
+        "id": job["id"], "name": job["name"], "data": job["data"], "priority": job["priority"],
+        "attemptsMade": job["attemptsMade"], "failedReason": job["failedReason"],
+        "finishedOn": job["finishedOn"], "processedOn": job["processedOn"],
+    })
 }

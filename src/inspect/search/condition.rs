@@ -251,7 +251,8 @@ impl<'a> Parser<'a> {
     }
 
     fn test(&mut self) -> Result<Test> {
-        const OPERATORS: [(&str, fn(Value) -> Test); 7] = [
+        type Make = fn(Value) -> Test;
+        const OPERATORS: [(&str, Make); 7] = [
             ("==", Test::Equals),
             ("!=", Test::Differs),
             ("<=", Test::AtMost),

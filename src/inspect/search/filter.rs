@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::condition::{DataCondition, has};
+use crate::clock::Timestamp;
 use crate::job::{JobId, JobRecord};
 use crate::json;
 
@@ -71,11 +72,8 @@ impl Filter {
                 reason.is_some_and(|reason| has(reason, part, self.fold))
             })
             && within(self.added, Some(job.timestamp.as_millis()))
-            && within(
-                self.processed,
-                job.processed_on.map(|time| time.as_millis()),
-            )
-            && within(self.finished, job.finished_on.map(|time| time.as_millis()))
+            && within(self.processed, job.processed_on.map(Timestamp::as_millis))
+            && within(self.finished, job.finished_on.map(Timestamp::as_millis))
             && within(self.attempts_made, Some(i64::from(job.attempts_made)));
         if !cheap || self.data.is_empty() {
             return Some(cheap);

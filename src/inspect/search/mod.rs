@@ -27,7 +27,7 @@ pub(super) use filter::Filter;
 ///
 /// ```no_run
 /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
-/// use futures_util::TryStreamExt;
+/// use futures::TryStreamExt;
 /// use oxbull::JobState;
 /// use oxbull::inspect::Search;
 ///
@@ -156,7 +156,8 @@ impl Search {
     }
 
     /// Goes on where another search with the same states and order has come to. Of what that has given,
-    /// this gives again what has moved since, and its last step where not all of it had been taken.
+    /// this gives again what has moved since, its last step where not all of it had been taken, and the
+    /// jobs of a list from whose middle all of the last eight that it read have left.
     pub fn resume(mut self, cursor: Cursor) -> Self {
         self.cursor = Some(cursor);
         self
@@ -196,7 +197,7 @@ impl<D> Queue<D> {
     ///
     /// ```no_run
     /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
-    /// use futures_util::TryStreamExt;
+    /// use futures::TryStreamExt;
     /// use oxbull::JobState;
     /// use oxbull::inspect::JobOrder;
     ///

@@ -12,6 +12,7 @@ use crate::meter::{Cost, Meter};
 
 mod flows;
 mod jobs;
+mod reading;
 mod values;
 
 /// How many of everything there are.
@@ -49,6 +50,7 @@ const ROWS: [(&str, Row); 11] = [
     }),
     ("drain", |b| Box::pin(jobs::drained(b))),
     ("retention", |b| Box::pin(jobs::retained(b))),
+    ("looking at a queue", |b| Box::pin(reading::looked_at(b))),
     ("sessions and values", |b| Box::pin(values::sessions(b))),
     ("windows and cache", |b| Box::pin(values::windows(b))),
 ];

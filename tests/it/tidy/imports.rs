@@ -7,7 +7,11 @@ use std::path::Path;
 use super::{files, read, root};
 
 /// Areas of one layer that import another of it, on purpose. All others are independent of each other.
-const NEIGHBOURS: [(&str, &str); 2] = [("worker", "queue"), ("events", "queue")];
+const NEIGHBOURS: [(&str, &str); 3] = [
+    ("worker", "queue"),
+    ("events", "queue"),
+    ("inspect", "queue"),
+];
 
 /// An import of one area by another, with the places where it stands.
 type Imports = BTreeMap<(String, String), Vec<String>>;

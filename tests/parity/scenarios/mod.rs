@@ -16,6 +16,7 @@ mod owning;
 mod parenting;
 mod pausing;
 mod publishing;
+mod reading;
 mod refusing;
 mod releasing;
 mod removing;
