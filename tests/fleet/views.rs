@@ -117,7 +117,7 @@ async fn activity_shows_workers_of_both_kinds() -> TestResult {
     for version in BullMq::ALL {
         let fleet = Fleet::start(version).await?;
         fleet.ask("events.open", json!({})).await?;
-        let _events = fleet.queue.events().start().await?;
+        let _events = fleet.queue.events().open().await?;
         fleet
             .node_worker(json!({ "name": "nora", "concurrency": 1 }))
             .await?;

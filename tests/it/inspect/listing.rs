@@ -14,7 +14,7 @@ const WAITING: [JobState; 1] = [JobState::Waiting];
 
 async fn add(fixture: &Fixture, ids: &[&str]) -> TestResult {
     for id in ids {
-        let options = JobOptions::new().id(*id)?;
+        let options = JobOptions::new().id(*id);
         fixture.queue.add_with("job", &json!({}), options).await?;
     }
     Ok(())

@@ -31,7 +31,7 @@ async fn shop() -> TestResult<Fixture> {
         ("a4", "report", json!({ "account": 42, "retryOf": null })),
         ("a5", "report", json!("plain text")),
     ] {
-        let options = JobOptions::new().id(id)?;
+        let options = JobOptions::new().id(id);
         fixture.queue.add_with(name, &data, options).await?;
     }
     let failed = |id: &'static str, reason: &'static str, time: &'static str| {

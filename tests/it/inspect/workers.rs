@@ -19,7 +19,7 @@ async fn workers_are_shown_with_their_jobs() -> TestResult {
         builder.start(scripted).await
     };
     let (rosa, bare) = (start(Some("rosa")).await?, start(None).await?);
-    let _events = QueueEvents::builder(&fixture.client, "q").start().await?;
+    let _events = QueueEvents::open(&fixture.client, "q").await?;
     fixture.add("sleep:600000", JobOptions::new()).await?;
     fixture.add("sleep:600000", JobOptions::new()).await?;
     let lost = fixture.add("sleep:600000", JobOptions::new()).await?;

@@ -200,6 +200,8 @@ async fn logs_are_read_from_both_ends(q: &mut Driver) -> TestResult {
 }
 
 async fn settings_are_read(q: &mut Driver) -> TestResult {
+    q.redis(&["HSET", "meta", "version", "somebody:1.2.3"])
+        .await?;
     read(q, Read::Settings).await?;
     q.limit(Limit::SetConcurrency(3)).await?;
     q.limit(Limit::SetRate(10, 1000)).await?;
