@@ -342,7 +342,7 @@ impl Walk {
     /// Reads the next members of a sorted set.
     async fn members(&self, place: Place) -> Result<(Vec<JobId>, Option<Spot>)> {
         let last = match &self.spot {
-            Spot::Member(id, score) => score.parse().ok().map(|score: f64| (id, score)),
+            Spot::Member(id, score) => score.parse().ok().map(|score| (id.clone(), score)),
             _ => None,
         };
         let ascending = self.order == JobOrder::Ascending;

@@ -1,5 +1,6 @@
 //! The lists and sorted sets that hold the jobs of a state, read in bounded pieces.
 
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 use crate::client::Repeat;
@@ -142,6 +143,35 @@ impl Window {
     }
 }
 
+/// A member of a sorted set and its score.
+pub(crate) type Member = (JobId, f64);
+
+/// A sorted set that is read in one order.
+struct Ordered {
+    key: String,
+    ascending: bool,
+}
+
+impl Ordered {
+    /// Whether a member comes behind `last`; members of one score are ordered by their bytes.
+    fn is_behind(&self, (id, score): &Member, (last, last_score): &Member) -> bool {
+        let order = score
+            .partial_cmp(last_score)
+            .unwrap_or(Ordering::Equal)
+            .then_with(|| id.as_bytes().cmp(last.as_bytes()));
+        if self.ascending {
+            order.is_gt()
+        } else {
+            order.is_lt()
+        }
+    }
+
+    fn behind(&self, mut members: Vec<Member>, last: &Member) -> Vec<Member> {
+        members.retain(|member| self.is_behind(member, last));
+        members
+    }
+}
+
 /// What was found of a job.
 #[derive(Debug)]
 pub(crate) enum Found {
@@ -213,37 +243,28 @@ impl Store {
     pub(crate) async fn members_after(
         &self,
         place: Place,
-        last: Option<(&JobId, f64)>,
+        last: Option<Member>,
         ascending: bool,
         count: u64,
-    ) -> Result<Vec<(JobId, f64)>> {
-        let Some((last, score)) = last else {
-            return self.by_score(place, None, ascending, (0, count)).await;
+    ) -> Result<Vec<Member>> {
+        let set = Ordered {
+            key: self.keys.key(place.suffix()),
+            ascending,
         };
-        let is_behind = |id: &JobId, other: f64| {
-            let order = other
-                .total_cmp(&score)
-                .then_with(|| id.as_bytes().cmp(last.as_bytes()));
-            if ascending {
-                order.is_gt()
-            } else {
-                order.is_lt()
-            }
+        let Some(last) = last else {
+            return self.by_score(&set, None, (0, count)).await;
         };
         let mut skipped = 0;
         loop {
             let window = (skipped, count);
-            let members = self.by_score(place, Some(score), ascending, window).await?;
+            let members = self.by_score(&set, Some(last.1), window).await?;
             let full = members.len() as u64 >= count;
-            let behind: Vec<_> = members
-                .into_iter()
-                .filter(|(id, score)| is_behind(id, *score))
-                .collect();
+            let behind = set.behind(members, &last);
             if !behind.is_empty() || !full {
                 return Ok(behind);
             }
             // Very many members have the same score.
-            if let Some(behind) = self.by_rank(place, last, ascending, count).await? {
+            if let Some(behind) = self.by_rank(&set, &last, count).await? {
                 return Ok(behind);
             }
             skipped += count;
@@ -253,19 +274,18 @@ impl Store {
     /// Reads members from a score on.
     async fn by_score(
         &self,
-        place: Place,
+        set: &Ordered,
         from: Option<f64>,
-        ascending: bool,
         (offset, count): (u64, u64),
-    ) -> Result<Vec<(JobId, f64)>> {
-        let (name, start, end) = if ascending {
+    ) -> Result<Vec<Member>> {
+        let (name, start, end) = if set.ascending {
             ("ZRANGEBYSCORE", "-inf", "+inf")
         } else {
             ("ZREVRANGEBYSCORE", "+inf", "-inf")
         };
         let start = from.map_or_else(|| start.to_owned(), |score| score.to_string());
         let command = Command::new(name)
-            .arg(self.keys.key(place.suffix()))
+            .arg(&set.key)
             .arg(start)
             .arg(end)
             .arg("WITHSCORES")
@@ -275,38 +295,56 @@ impl Store {
         scored(self.connection.request(command, Repeat::Safe).await?)
     }
 
-    /// Reads the members behind `last`; `None` when it is gone or keeps moving.
+    /// Looks for the members behind `last` among those of its score; `None` when they keep moving.
     async fn by_rank(
         &self,
-        place: Place,
-        last: &JobId,
-        ascending: bool,
+        set: &Ordered,
+        last: &Member,
         count: u64,
-    ) -> Result<Option<Vec<(JobId, f64)>>> {
-        let (rank, range) = if ascending {
-            ("ZRANK", "ZRANGE")
+    ) -> Result<Option<Vec<Member>>> {
+        let score = last.1.to_string();
+        let beyond = format!("({score}");
+        let before = if set.ascending {
+            ["-inf", &beyond]
         } else {
-            ("ZREVRANK", "ZREVRANGE")
+            [&beyond, "+inf"]
         };
         for _ in 0..3 {
-            let key = self.keys.key(place.suffix());
-            let command = Command::new(rank).arg(&key).arg(last.as_bytes());
-            let Value::Int(at) = self.connection.request(command, Repeat::Safe).await? else {
-                return Ok(None);
-            };
-            let end = at.saturating_add(i64::try_from(count).unwrap_or(i64::MAX));
-            let command = Command::new(range)
-                .arg(&key)
-                .arg(at)
-                .arg(end)
-                .arg("WITHSCORES");
-            let mut members = scored(self.connection.request(command, Repeat::Safe).await?)?;
-            if members.first().is_some_and(|(id, _)| id == last) {
-                members.remove(0);
-                return Ok(Some(members));
+            let mut low = self.count(set, before).await?;
+            let mut high = low + self.count(set, [&score, &score]).await?;
+            while low < high {
+                let middle = low.midpoint(high);
+                let at = self.ranked(set, (middle, middle)).await?;
+                if at.first().is_some_and(|at| !set.is_behind(at, last)) {
+                    low = middle + 1;
+                } else {
+                    high = middle;
+                }
+            }
+            // One more in front shows whether they have moved since.
+            let from = low.saturating_sub(1);
+            let members = self.ranked(set, (from, from + count)).await?;
+            if from == 0 || members.first().is_some_and(|one| !set.is_behind(one, last)) {
+                return Ok(Some(set.behind(members, last)));
             }
         }
         Ok(None)
+    }
+
+    async fn count(&self, set: &Ordered, [from, to]: [&str; 2]) -> Result<u64> {
+        let command = Command::new("ZCOUNT").arg(&set.key).arg(from).arg(to);
+        let count = self.connection.request(command, Repeat::Safe).await?;
+        Ok(u64::try_from(reply::int(&count, WHAT)?).unwrap_or(0))
+    }
+
+    async fn ranked(&self, set: &Ordered, (from, to): (u64, u64)) -> Result<Vec<Member>> {
+        let name = if set.ascending { "ZRANGE" } else { "ZREVRANGE" };
+        let command = Command::new(name)
+            .arg(&set.key)
+            .arg(from)
+            .arg(to)
+            .arg("WITHSCORES");
+        scored(self.connection.request(command, Repeat::Safe).await?)
     }
 
     /// Reads jobs.
@@ -383,7 +421,7 @@ fn decoded(id: &JobId, fields: Vec<(Vec<u8>, Vec<u8>)>) -> Found {
 }
 
 /// Reads members and their scores.
-fn scored(answer: Value) -> Result<Vec<(JobId, f64)>> {
+fn scored(answer: Value) -> Result<Vec<Member>> {
     let score = |value: &Value| value.as_float().ok_or_else(|| reply::unexpected(WHAT));
     let mut members = Vec::new();
     let mut items = reply::items(answer, WHAT)?.into_iter();

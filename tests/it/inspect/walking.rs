@@ -195,7 +195,12 @@ async fn walk_goes_on_from_its_cursor() -> TestResult {
             let search = || Search::new().states([state]).order(order);
             let mut jobs = fixture.queue.search(search())?;
             let mut read = Vec::new();
-            for _ in 0..1_000 {
+            // Steps of sets have 500 jobs; those of lists read 20 again, after the first.
+            for _ in 0..if state == JobState::Failed {
+                1_000
+            } else {
+                980
+            } {
                 let one = jobs.try_next().await?.ok_or("too few")?;
                 read.push(one.job.id.as_str().to_owned());
             }

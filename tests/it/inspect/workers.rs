@@ -20,9 +20,9 @@ async fn workers_are_shown_with_their_jobs() -> TestResult {
     };
     let (rosa, bare) = (start(Some("rosa")).await?, start(None).await?);
     let _events = QueueEvents::open(&fixture.client, "q").await?;
-    fixture.add("sleep:600000", JobOptions::new()).await?;
-    fixture.add("sleep:600000", JobOptions::new()).await?;
-    let lost = fixture.add("sleep:600000", JobOptions::new()).await?;
+    fixture.add("hang", JobOptions::new()).await?;
+    fixture.add("hang", JobOptions::new()).await?;
+    let lost = fixture.add("hang", JobOptions::new()).await?;
     fixture
         .counts(|counts| counts.active == 2 && counts.waiting == 1)
         .await?;
@@ -75,7 +75,8 @@ async fn workers_are_shown_with_their_jobs() -> TestResult {
         (&json["rawname"], &json["name"]),
         (&"bull:cQ==:w:rosa".into(), &"rosa".into())
     );
-    drop((rosa, bare));
+    rosa.close_now().await;
+    bare.close_now().await;
     Ok(())
 }
 
