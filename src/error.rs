@@ -98,6 +98,16 @@ pub enum Error {
         #[source]
         source: Refusal,
     },
+    /// Redis declined to change a queue; nothing changed.
+    #[error("queue {queue} was not changed")]
+    #[non_exhaustive]
+    QueueRefused {
+        /// The queue concerned, by its qualified name.
+        queue: String,
+        /// Why it was declined.
+        #[source]
+        source: Refusal,
+    },
     /// The job does not exist: it was never added, or has been removed.
     #[error("job {0} does not exist")]
     JobMissing(JobId),
@@ -201,6 +211,7 @@ impl Error {
             | Self::Server(_)
             | Self::Denied(_)
             | Self::Refused { .. }
+            | Self::QueueRefused { .. }
             | Self::JobMissing(_)
             | Self::JobRemoved(_)
             | Self::Unsuitable(_)
@@ -222,6 +233,7 @@ impl Error {
             | Self::Server(_)
             | Self::Denied(_)
             | Self::Refused { .. }
+            | Self::QueueRefused { .. }
             | Self::JobMissing(_)
             | Self::Unsuitable(_)
             | Self::Closed => true,
@@ -289,6 +301,14 @@ mod tests {
                 Error::Refused {
                     job: job(),
                     source: Refusal::LockMissing,
+                },
+                true,
+                false,
+            ),
+            (
+                Error::QueueRefused {
+                    queue: "bull:mail".to_owned(),
+                    source: Refusal::ActiveJobs,
                 },
                 true,
                 false,

@@ -40,8 +40,9 @@ pub use job::{
 #[cfg(feature = "metrics")]
 pub use metrics::describe_metrics;
 pub use queue::{
-    BlockedParent, BlockedParents, BlockingChild, BlockingReason, BulkAdded, DeduplicationOwner,
-    DrainScope, FlowLimits, FlowNode, NewJob, Queue, QueueBuilder, QueuePosition, RetryOptions,
+    ActiveJobs, BlockedParent, BlockedParents, BlockingChild, BlockingReason, BulkAdded,
+    DeduplicationOwner, DrainScope, FlowLimits, FlowNode, NewJob, Operation, OperationReport,
+    OperationStep, Queue, QueueBuilder, QueuePosition, RetryOptions,
     SchedulerOrder, Upserted,
 };
 pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};

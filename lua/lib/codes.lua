@@ -11,3 +11,5 @@ local FAILED_CHILDREN = -9
 local ITERATION_EXISTS = -10
 local OCCURRENCES_TAKEN = -11
 local LOCKED = -20
+local ACTIVE_JOBS = -21
+local NOT_PAUSED = -22

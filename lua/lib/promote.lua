@@ -3,6 +3,19 @@
 -- How many due jobs one call moves; the rest follows with the next call.
 local PROMOTE_MAX = 200
 
+-- Queues a job that has left `delayed`. Returns whether there is such a job.
+local function promote_left(B, id)
+  local job_key = B .. id
+  local job = redis.pcall('HMGET', job_key, 'priority', 'timestamp')
+  if not job[1] and not job[2] then
+    return false
+  end
+  place_ready(B, id, number_or_zero(job[1]), 'LPUSH')
+  emit(B, 'waiting', 'jobId', id, 'prev', 'delayed')
+  redis.call('HSET', job_key, 'delay', 0)
+  return true
+end
+
 -- Moves due jobs behind what is already waiting; an id without a job is dropped. Returns how
 -- many ids left `delayed`.
 local function promote_due(B, settings, now)
@@ -18,13 +31,7 @@ local function promote_due(B, settings, now)
   local blocked = is_blocked(B, settings)
   redis.call('ZREM', B .. 'delayed', unpack(ids))
   for _, id in ipairs(ids) do
-    local job_key = B .. id
-    local job = redis.pcall('HMGET', job_key, 'priority', 'timestamp')
-    if job[1] or job[2] then
-      place_ready(B, id, number_or_zero(job[1]), 'LPUSH')
-      emit(B, 'waiting', 'jobId', id, 'prev', 'delayed')
-      redis.call('HSET', job_key, 'delay', 0)
-    end
+    promote_left(B, id)
   end
   if not blocked then
     wake(B)

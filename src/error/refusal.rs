@@ -42,6 +42,12 @@ pub enum Refusal {
     /// -20: the job, or a child that would be removed with it, is locked by a worker.
     #[error("the job is locked by a worker")]
     Locked,
+    /// -21: the queue has active jobs, which were not to be deleted.
+    #[error("the queue has active jobs")]
+    ActiveJobs,
+    /// -22: the queue is not paused; it was resumed while it was being deleted.
+    #[error("the queue is not paused")]
+    NotPaused,
     /// A code this version does not know.
     #[error("unknown code {0}")]
     Unknown(i64),
@@ -76,6 +82,8 @@ impl Refusal {
             Self::IterationExists => -10,
             Self::OccurrencesTaken => -11,
             Self::Locked => -20,
+            Self::ActiveJobs => -21,
+            Self::NotPaused => -22,
             Self::Unknown(code) => code,
         }
     }
@@ -95,6 +103,8 @@ impl Refusal {
             -10 => Self::IterationExists,
             -11 => Self::OccurrencesTaken,
             -20 => Self::Locked,
+            -21 => Self::ActiveJobs,
+            -22 => Self::NotPaused,
             other => Self::Unknown(other),
         }
     }
@@ -106,7 +116,9 @@ mod tests {
 
     #[test]
     fn codes_of_refusals_are_those_that_are_decoded() {
-        for code in [-1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -20, -99] {
+        for code in [
+            -1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -20, -21, -22, -99,
+        ] {
             assert_eq!(Refusal::from_code(code).code(), code);
         }
         assert_eq!(Refusal::from_code(-99), Refusal::Unknown(-99));

@@ -49,6 +49,8 @@ pub(crate) fn after_refusal(
         | Refusal::IterationExists
         | Refusal::OccurrencesTaken
         | Refusal::Locked
+        | Refusal::ActiveJobs
+        | Refusal::NotPaused
         | Refusal::Unknown(_) => AfterRefusal::Lost,
     }
 }

@@ -8,7 +8,8 @@ use super::{Queue, encode, named};
 use crate::error::Result;
 use crate::job::{JobId, JobOptions, check_priority};
 use crate::store::{
-    AddLog, ChangeDelay, ChangePriority, PromoteJob, RetryJob, UpdateData, UpdateProgress,
+    AddLog, ChangeDelay, ChangePriority, ClearLogs, PromoteJob, RetryJob, UpdateData,
+    UpdateProgress,
 };
 
 /// Which counts of a retried job start from zero. Default: none.
@@ -47,6 +48,16 @@ impl RetryOptions {
     pub fn reset_attempts_started(mut self) -> Self {
         self.reset_started = true;
         self
+    }
+
+    /// Whether attempts made are forgotten.
+    pub(super) fn resets_made(self) -> bool {
+        self.reset_made
+    }
+
+    /// Whether attempts started are forgotten.
+    pub(super) fn resets_started(self) -> bool {
+        self.reset_started
     }
 }
 
@@ -117,6 +128,17 @@ impl<D> Queue<D> {
                 keep,
             })
             .await
+    }
+
+    /// Deletes a job's log but for the newest `keep` rows (0: all of it). The job need not exist.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors. Safe to repeat.
+    pub async fn clear_logs(&self, id: impl Into<JobId>, keep: u32) -> Result<()> {
+        let id = named(id)?;
+        while self.store().run(&ClearLogs { job: &id, keep }).await? {}
+        Ok(())
     }
 
     /// Runs a failed job again.

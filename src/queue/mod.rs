@@ -12,6 +12,7 @@ mod events;
 mod flow;
 mod jobs;
 mod limits;
+mod operations;
 mod pause;
 mod remove;
 mod schedules;
@@ -34,7 +35,7 @@ pub use bulk::BulkAdded;
 pub use deduplication::DeduplicationOwner;
 pub use flow::{FlowLimits, FlowNode};
 pub use jobs::{QueuePosition, RetryOptions};
-pub use remove::DrainScope;
+pub use operations::{ActiveJobs, DrainScope, Operation, OperationReport, OperationStep};
 pub use schedules::{SchedulerOrder, Upserted};
 
 use batcher::Batcher;

@@ -34,7 +34,9 @@ pub(crate) use transitions::change_delay::ChangeDelay;
 pub(crate) use transitions::change_priority::ChangePriority;
 pub(crate) use transitions::change_settings::ChangeSettings;
 pub(crate) use transitions::check_schedulers::{CheckSchedulers, IterationState, StoppedScheduler};
-pub(crate) use transitions::drain::{Drain, Drainable};
+pub(crate) use transitions::clean::Clean;
+pub(crate) use transitions::clear_logs::ClearLogs;
+pub(crate) use transitions::drain::Drain;
 pub(crate) use transitions::enqueue::{Enqueue, NewRecord};
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
@@ -43,18 +45,23 @@ pub(crate) use transitions::next_iteration::{
     NextIteration, NextOutcome, PatternOccurrences, Successor,
 };
 pub(crate) use transitions::next_repeatable::{NextJob, NextRepeatable};
+pub(crate) use transitions::obliterate::{Obliterate, ObliteratePart};
 pub(crate) use transitions::pause::{Pause, Resume};
 pub(crate) use transitions::promote_job::PromoteJob;
+pub(crate) use transitions::promote_jobs::PromoteJobs;
 pub(crate) use transitions::recover_stalled::RecoverStalled;
 pub(crate) use transitions::release_deduplication::ReleaseDeduplication;
 pub(crate) use transitions::remove_child_dependency::RemoveChildDependency;
+pub(crate) use transitions::remove_orphans::RemoveOrphans;
 pub(crate) use transitions::remove_scheduler::RemoveScheduler;
 pub(crate) use transitions::repair_scheduler::{Repair, RepairScheduler};
 pub(crate) use transitions::retry_job::RetryJob;
+pub(crate) use transitions::retry_jobs::RetryJobs;
 pub(crate) use transitions::trim_finished::TrimFinished;
 pub(crate) use transitions::update::{UpdateData, UpdateProgress};
 pub(crate) use transitions::upsert_scheduler::{FirstOccurrence, UpsertScheduler};
 pub(crate) use transitions::wake::Wake;
+pub(crate) use transitions::walk::{Cursor, Place, STEP_MAX, Walk, WalkStep};
 
 /// The value of a job's lock: who holds it, and since which call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

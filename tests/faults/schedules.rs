@@ -328,7 +328,7 @@ async fn lost_answer_of_an_upsert_makes_no_second_run() -> TestResult {
     learn.remove();
     for (schedule, limit) in [(&every, 1), (&at_once, 1), (&every, 2)] {
         fixture.queue.remove_scheduler("s").await?;
-        counts.drain(DrainScope::ReadyAndDelayed).await?;
+        counts.drain(DrainScope::ReadyAndDelayed).run().await?;
         fixture.server.cli(&["DEL", &fixture.key("events")]).await?;
         let upserts = runs("upsert_scheduler");
         let lost = fixture.proxy().add(Rule::drop_reply(upserts).nth(1));

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    DrainScope, Error, JobOptions, JobState, ManualWorker, Queue, QueuePosition, RateLimitState,
-    Result, Retention, RetryOptions,
+    ActiveJobs, DrainScope, Error, JobOptions, JobState, ManualWorker, Queue, QueuePosition,
+    RateLimitState, Result, Retention, RetryOptions,
 };
 use oxbull_testkit::{Command, DEADLINE, Rule, TestResult};
 
@@ -71,7 +71,12 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     .await?;
     assert_eq!(fixture.field(&id, "priority").await?.as_deref(), Some("3"));
     lose(&fixture, "trim_events", queue.trim_events(0)).await?;
-    lose(&fixture, "drain", queue.drain(DrainScope::ReadyAndDelayed)).await?;
+    lose(
+        &fixture,
+        "drain",
+        queue.drain(DrainScope::ReadyAndDelayed).run(),
+    )
+    .await?;
     assert_eq!(queue.state(&id).await?, None);
     lose(&fixture, "change_settings", queue.set_global_concurrency(5)).await?;
     assert_eq!(queue.global_concurrency().await?, Some(5));
@@ -81,6 +86,100 @@ async fn lost_answers_of_repeatable_changes_are_settled() -> TestResult {
     lose(&fixture, "lift_limit", queue.lift_rate_limit()).await?;
     assert_eq!(queue.rate_limit_state().await?, RateLimitState::NoWindow);
 
+    Ok(())
+}
+
+/// A step whose answer is lost is taken again. What it may have done is in no count, and a limit holds.
+#[tokio::test]
+async fn lost_steps_of_operations_are_taken_again() -> TestResult {
+    let fixture = Fixture::proxied().await?;
+    let queue: &Queue<Work> = &fixture.queue;
+    let (now, hour) = (Duration::ZERO, Duration::from_secs(3600));
+    fixture.add(250, 0).await?;
+    let limited = queue.clean(JobState::Waiting, now).limit(150).run();
+    let report = lose(&fixture, "clean", limited).await?;
+    assert_eq!(
+        (report.jobs, report.at_least, report.complete),
+        (90, true, false)
+    );
+    assert_eq!(queue.counts().await?.waiting, 100);
+    let drained = lose(&fixture, "drain", queue.drain(DrainScope::Ready).run()).await?;
+    assert_eq!(
+        (drained.jobs, drained.at_least, drained.complete),
+        (40, true, true)
+    );
+    assert_eq!(queue.counts().await?.waiting, 0);
+
+    fixture
+        .add_with(150, 0, &JobOptions::new().delay(hour))
+        .await?;
+    let foretold = lose(
+        &fixture,
+        "promote_jobs",
+        queue.promote_jobs().dry_run().run(),
+    )
+    .await?;
+    assert_eq!((foretold.jobs, foretold.at_least), (150, false));
+    // The script is known by now.
+    let first = |script: &'static str| {
+        let known = move |command: &Command| script_of(command).as_deref() == Some(script);
+        fixture.proxy().add(Rule::drop_reply(known).nth(1))
+    };
+    let lost = first("promote_jobs");
+    let promoted = queue.promote_jobs().run().await?;
+    lost.remove();
+    assert_eq!(
+        (promoted.jobs, promoted.at_least, lost.fired()),
+        (90, true, 1)
+    );
+    assert_eq!(queue.counts().await?.waiting, 150);
+
+    let worker = fixture.worker().start(work).await?;
+    fixture.drained().await?;
+    worker.close().await;
+    let again = queue.rerun_jobs(None, RetryOptions::new()).run();
+    let again = lose(&fixture, "retry_jobs", again).await?;
+    assert_eq!(
+        (again.jobs, again.at_least, again.complete),
+        (90, true, true)
+    );
+    assert_eq!(queue.counts().await?.waiting, 150);
+
+    let id = fixture.add(1, 0).await?.remove(0);
+    queue.log(&id, "row", 0).await?;
+    lose(&fixture, "clear_logs", queue.clear_logs(&id, 0)).await?;
+    assert_eq!(queue.logs(&id, 0, -1).await?.total, 0);
+
+    fixture
+        .server
+        .cli(&["DEL", &format!("bull:{}:wait", fixture.name)])
+        .await?;
+    let orphans = lose(
+        &fixture,
+        "remove_orphans",
+        queue.remove_orphaned_jobs().run(),
+    )
+    .await?;
+    assert!(orphans.at_least && orphans.complete, "{orphans:?}");
+    assert!(queue.job(&id).await?.is_none());
+    assert_eq!(queue.remove_orphaned_jobs().dry_run().run().await?.jobs, 0);
+
+    fixture.add(150, 0).await?;
+    lose(
+        &fixture,
+        "obliterate",
+        queue.obliterate(ActiveJobs::Refuse).run(),
+    )
+    .await?;
+    fixture.add(1, 0).await?;
+    // The settings are gone, so that the last step is refused when it is taken again.
+    let last = |command: &Command| {
+        script_of(command).as_deref() == Some("obliterate") && command.has("end")
+    };
+    let lost = fixture.proxy().add(Rule::drop_reply(last).nth(1));
+    let report = queue.obliterate(ActiveJobs::Refuse).run().await?;
+    assert_eq!((report.jobs, report.complete, lost.fired()), (1, true, 1));
+    assert_eq!(fixture.server.int(&["DBSIZE"]).await?, 0);
     Ok(())
 }
 

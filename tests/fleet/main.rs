@@ -17,6 +17,7 @@ mod flows;
 mod limits;
 mod load;
 mod mixed;
+mod operating;
 mod schedules;
 mod views;
 mod windows;

@@ -23,6 +23,7 @@ mod lenient;
 mod limits;
 mod logs;
 mod manifest;
+mod many;
 mod model;
 #[cfg(feature = "oauth")]
 mod oauth;

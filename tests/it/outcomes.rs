@@ -152,10 +152,10 @@ async fn partial_operations_are_reported() -> TestResult {
         .server
         .cli(&["SET", "bull:q:prioritized", "odd"])
         .await?;
-    let error = fails!(fixture.queue.drain(DrainScope::Ready).await, Error::Incomplete { .. }, unchanged: false);
+    let error = fails!(fixture.queue.drain(DrainScope::Ready).run().await, Error::Incomplete { .. }, unchanged: false);
     assert!(error.to_string().contains("1 jobs were deleted"), "{error}");
     // Nothing was left to delete before the same error.
-    fails!(fixture.queue.drain(DrainScope::Ready).await, Error::Server(_), unchanged: true);
+    fails!(fixture.queue.drain(DrainScope::Ready).run().await, Error::Server(_), unchanged: true);
     Ok(())
 }
 
@@ -190,7 +190,7 @@ async fn unreadable_answers_leave_the_outcome_unknown() -> TestResult {
     );
     fails!(queue.remove(&job).await, Error::Protocol(_), unchanged: false);
     fails!(queue.log(&job, "row", 0).await, Error::Protocol(_), unchanged: false);
-    fails!(queue.drain(DrainScope::ReadyAndDelayed).await, Error::Protocol(_), unchanged: false);
+    fails!(queue.drain(DrainScope::ReadyAndDelayed).run().await, Error::Protocol(_), unchanged: false);
     fails!(worker.fetch("t").await, Error::Protocol(_), unchanged: false);
     let record = fixture.add("y", JobOptions::new()).await?;
     let record = fixture.job(&record).await?;

@@ -291,7 +291,10 @@ async fn drain_deletes_what_waits() -> TestResult {
     fixture.add("ranked", JobOptions::new().priority(1)).await?;
     let worker = ManualWorker::new(&fixture.client, "q")?;
     worker.fetch("t").await?.ok_or("no job")?;
-    assert_eq!(fixture.queue.drain(DrainScope::Ready).await?, 700);
+    assert_eq!(
+        fixture.queue.drain(DrainScope::Ready).run().await?.jobs,
+        700
+    );
     let counts = fixture.queue.counts().await?;
     assert_eq!(
         (
@@ -302,7 +305,15 @@ async fn drain_deletes_what_waits() -> TestResult {
         ),
         (0, 0, 1, 1)
     );
-    assert_eq!(fixture.queue.drain(DrainScope::ReadyAndDelayed).await?, 1);
+    assert_eq!(
+        fixture
+            .queue
+            .drain(DrainScope::ReadyAndDelayed)
+            .run()
+            .await?
+            .jobs,
+        1
+    );
     Ok(())
 }
 

@@ -104,7 +104,7 @@ async fn drained_jobs_go_whatever_their_parent_is() -> TestResult {
     ] {
         fixture.server.cli(command).await?;
     }
-    assert_eq!(fixture.queue.drain(DrainScope::Ready).await?, 2);
+    assert_eq!(fixture.queue.drain(DrainScope::Ready).run().await?.jobs, 2);
     for key in ["bull:q:a", "bull:q:b", "bull:q:wait"] {
         assert_eq!(fixture.server.int(&["EXISTS", key]).await?, 0, "{key}");
     }

@@ -13,6 +13,7 @@
 mod differences;
 mod driver;
 mod fixture;
+mod many;
 mod node;
 mod ox;
 mod random;

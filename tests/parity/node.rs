@@ -36,7 +36,12 @@ impl Node {
     }
 
     /// Calls a method with the queue's name and prefix added.
-    async fn call(&self, place: &Place, method: &str, params: Value) -> TestResult<Value> {
+    pub(crate) async fn call(
+        &self,
+        place: &Place,
+        method: &str,
+        params: Value,
+    ) -> TestResult<Value> {
         match self.ask(place, method, params).await? {
             Ok(answer) => Ok(answer),
             Err(error) => match code(&error) {
@@ -46,7 +51,7 @@ impl Node {
         }
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         place: &Place,
         method: &str,
@@ -205,6 +210,7 @@ impl Node {
                 let params = json!({ "delayed": delayed });
                 self.done(place, "queue.drain", params).await
             }
+            Step::Many(many) => many.by_node(self, place).await,
             Step::Remove { id, children } => {
                 let params = json!({ "id": id, "opts": { "removeChildren": children } });
                 let answer = self.call(place, "queue.remove", params).await?;

@@ -206,8 +206,9 @@ impl Ox {
                 } else {
                     DrainScope::Ready
                 };
-                done(queue.drain(scope).await.map(drop))
+                done(queue.drain(scope).run().await.map(drop))
             }
+            Step::Many(many) => many.by_ox(&queue).await,
             Step::Remove { id, children } if *children => {
                 done(queue.remove(&job_id(id)).await.map(drop))
             }

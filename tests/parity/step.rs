@@ -4,6 +4,8 @@ use futures::future::BoxFuture;
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
+use crate::many::Many;
+
 /// One step of a scenario. Options are those of BullMQ, by their API names.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
@@ -36,6 +38,7 @@ pub(crate) enum Step {
     Drain {
         delayed: bool,
     },
+    Many(Many),
     Remove {
         id: String,
         children: bool,

@@ -6,6 +6,7 @@ mod clients;
 mod counts;
 mod dependencies;
 mod flow;
+mod keyspace;
 mod limits;
 mod places;
 mod rows;

@@ -4,65 +4,30 @@ use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::resp::Value;
-use crate::store::reply;
+use crate::store::transitions::walk::{Place, Walk, WalkStep, read_step};
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script = lua!(
     "drain",
-    uses: ["gate", "marker", "job", "parent", "dedup", "removal", "lists"]
+    uses: ["gate", "marker", "job", "parent", "dedup", "removal", "lists", "walk"]
 );
 
-/// The places that can be drained.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Drainable {
-    Wait,
-    /// Where BullMQ 5 clients keep the jobs of a paused queue.
-    Paused,
-    Prioritized,
-    Delayed,
-}
-
-/// One bounded step of deleting the jobs of a place.
+/// One bounded step of deleting the jobs of a place that have not started.
 pub(crate) struct Drain {
-    pub(crate) from: Drainable,
-    /// Entries that earlier steps left in place.
-    pub(crate) skip: u64,
-}
-
-/// What a step did.
-pub(crate) struct Drained {
-    pub(crate) deleted: u64,
-    pub(crate) skip: u64,
-    pub(crate) more: bool,
+    pub(crate) place: Place,
+    pub(crate) walk: Walk,
 }
 
 impl Transition for Drain {
     const SCRIPT: &'static Script = &SCRIPT;
-    const SAFETY: Repeat = Repeat::Safe;
-    type Reply = Drained;
+    const SAFETY: Repeat = Repeat::Once;
+    type Reply = WalkStep;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.arg(match self.from {
-            Drainable::Wait => "wait",
-            Drainable::Paused => "paused",
-            Drainable::Prioritized => "prioritized",
-            Drainable::Delayed => "delayed",
-        })
-        .arg(self.skip);
+        self.walk.write(call, self.place.as_str());
     }
 
-    fn read(&self, reply: Value) -> Result<Drained> {
-        let parts = reply::items(reply, "drain")?;
-        let number = |at: usize| match parts.get(at) {
-            Some(value) => {
-                u64::try_from(reply::int(value, "drain")?).map_err(|_| reply::unexpected("drain"))
-            }
-            None => Err(reply::unexpected("drain")),
-        };
-        Ok(Drained {
-            deleted: number(0)?,
-            skip: number(1)?,
-            more: number(2)? == 1,
-        })
+    fn read(&self, reply: Value) -> Result<WalkStep> {
+        read_step(reply, "drain")
     }
 }

@@ -243,7 +243,7 @@ pub(super) async fn drained(b: &MeteredQueue) -> TestResult {
     );
     b.fill(MANY / 2, &others).await?;
     assert_eq!(
-        b.queue.drain(DrainScope::ReadyAndDelayed).await?,
+        b.queue.drain(DrainScope::ReadyAndDelayed).run().await?.jobs,
         (MANY / 2 * 3) as u64
     );
     assert_eq!(b.queue.counts().await?.waiting, (MANY / 2) as u64);

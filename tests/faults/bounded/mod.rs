@@ -13,6 +13,7 @@ use crate::meter::{Cost, Meter};
 mod flows;
 mod jobs;
 mod reading;
+mod many;
 mod values;
 
 /// How many of everything there are.
@@ -34,7 +35,7 @@ const TRIES: usize = 3;
 type Row = for<'a> fn(&'a MeteredQueue) -> Pin<Box<dyn Future<Output = TestResult> + Send + 'a>>;
 
 /// The operations. A script that none of them runs fails the test.
-const ROWS: [(&str, Row); 11] = [
+const ROWS: [(&str, Row); 16] = [
     ("jobs of a crowded queue", |b| Box::pin(jobs::crowded(b))),
     ("queue with very many active jobs", |b| {
         Box::pin(jobs::busy(b))
@@ -51,6 +52,10 @@ const ROWS: [(&str, Row); 11] = [
     ("drain", |b| Box::pin(jobs::drained(b))),
     ("retention", |b| Box::pin(jobs::retained(b))),
     ("looking at a queue", |b| Box::pin(reading::looked_at(b))),
+    ("clean", |b| Box::pin(many::cleaned(b))),
+    ("obliterate", |b| Box::pin(many::obliterated(b))),
+    ("retry and promote", |b| Box::pin(many::queued_again(b))),
+    ("orphans and logs", |b| Box::pin(many::orphaned(b))),
     ("sessions and values", |b| Box::pin(values::sessions(b))),
     ("windows and cache", |b| Box::pin(values::windows(b))),
 ];

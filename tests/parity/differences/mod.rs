@@ -7,6 +7,7 @@ mod deduplicating;
 mod fetching;
 mod finishing;
 mod limiting;
+mod operating;
 mod removing;
 mod stalling;
 mod waking;

@@ -12,6 +12,7 @@ mod flows;
 mod iterating;
 mod limiting;
 mod odd;
+mod operating;
 mod owning;
 mod parenting;
 mod pausing;

@@ -10,7 +10,7 @@ mod working;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use oxbull::{Client, ClientConfig, JobError, ManualWorker, Outcome, Queue};
+use oxbull::{Client, ClientConfig, JobError, JobOptions, ManualWorker, NewJob, Outcome, Queue};
 use oxbull_testkit::{Command, NodePeer, Proxy, Rule, TestResult, Value as Reply};
 use serde_json::{Value, json};
 
@@ -158,7 +158,11 @@ async fn operator_has_what_it_needs_and_no_more() -> TestResult {
             .await?;
         fill(&fixture, queue).await?;
     }
-    add_large_flow(&Queue::open(&client, "rust").await?).await?;
+    let queue: Queue<Value> = Queue::open(&client, "rust").await?;
+    add_large_flow(&queue).await?;
+    let later = JobOptions::new().delay(LATER);
+    let jobs = (0..500).map(|n| NewJob::new("later", json!(n)).options(later.clone()));
+    queue.add_bulk(jobs).await?.into_result()?;
     // What a pause by BullMQ 4 leaves, which a resume brings in order.
     fixture
         .server

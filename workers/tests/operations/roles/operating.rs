@@ -1,8 +1,10 @@
 //! The work of operators.
 
+use std::time::Duration;
+
 use oxbull::{
-    Client, DrainScope, FlowLimits, JobId, JobOptions, JobRateLimit, Parent, Queue, QueuePosition,
-    RetryOptions, SchedulerOrder,
+    ActiveJobs, Client, DrainScope, FlowLimits, JobId, JobOptions, JobRateLimit, JobState, Parent,
+    Queue, QueuePosition, RetryOptions, SchedulerOrder,
 };
 use oxbull_testkit::{NodePeer, TestResult};
 use serde_json::{Value, json};
@@ -47,7 +49,23 @@ pub(super) async fn rust_operates(client: &Client, failed: &JobId) -> TestResult
     queue.release_deduplication("b").await?;
     rust_operates_on_flows(&queue).await?;
     assert!(queue.remove(&JobId::new(LARGE_FLOW)?).await?);
-    queue.drain(DrainScope::ReadyAndDelayed).await?;
+    queue.clear_logs(LARGE_FLOW, 0).await?;
+    let again = RetryOptions::new;
+    for operation in [
+        // More than a step looks at.
+        queue.promote_jobs().dry_run(),
+        queue.promote_jobs(),
+        queue.retry_jobs(None, again()),
+        queue.rerun_jobs(None, again()),
+        queue.clean(JobState::Waiting, Duration::from_secs(3600)),
+        queue.clean(JobState::Waiting, Duration::ZERO).limit(1),
+        queue.clean(JobState::Active, Duration::ZERO),
+        queue.remove_orphaned_jobs(),
+        queue.drain(DrainScope::ReadyAndDelayed),
+        queue.obliterate(ActiveJobs::Delete),
+    ] {
+        operation.run().await?;
+    }
     let old: Queue<Value> = Queue::open(client, "old").await?;
     old.pause().await?;
     old.resume().await?;

@@ -1,0 +1,32 @@
+//! `lua/promote_jobs.lua`
+
+use crate::client::lua;
+use crate::client::{Repeat, Script};
+use crate::error::Result;
+use crate::resp::Value;
+use crate::store::transitions::walk::{Place, Walk, WalkStep, read_step};
+use crate::store::{Call, Transition};
+
+static SCRIPT: Script = lua!(
+    "promote_jobs",
+    uses: ["events", "gate", "marker", "place", "job", "promote", "lists", "walk"]
+);
+
+/// One bounded step of letting delayed jobs run now.
+pub(crate) struct PromoteJobs {
+    pub(crate) walk: Walk,
+}
+
+impl Transition for PromoteJobs {
+    const SCRIPT: &'static Script = &SCRIPT;
+    const SAFETY: Repeat = Repeat::Once;
+    type Reply = WalkStep;
+
+    fn write(&self, call: &mut Call<'_>) {
+        self.walk.write(call, Place::Delayed.as_str());
+    }
+
+    fn read(&self, reply: Value) -> Result<WalkStep> {
+        read_step(reply, "promote_jobs")
+    }
+}
