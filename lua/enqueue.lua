@@ -26,7 +26,7 @@
           deduplicated, then delayed for an owner that is rescheduled; removed and deduplicated
           before the added of a job that replaces another; waiting or delayed, for a parent that is
           released
-  Uses    codes, events, gate, marker, place, job, parent, dedup, dedup_add, replay
+  Uses    codes, events, gate, marker, place, job, parent, insert, dedup, dedup_add, replay
 ]]
 local B = KEYS[1]
 local after = ARGV[1]
@@ -34,26 +34,13 @@ local again = after ~= ''
 local total = tonumber(ARGV[2])
 local ADDED, DUPLICATE = 0, 1
 
-local settings = read_settings(B)
-local blocked = is_blocked(B, settings)
-
--- Read one value of each key that is written below: a key of the wrong type fails here, before
--- the first write.
-redis.call('XLEN', B .. 'events')
-redis.call('LLEN', B .. 'wait')
-redis.call('ZCARD', B .. 'marker')
+local queue = open_queue(B)
 local starts, dedup_of, dedups = {}, {}, nil
 local at = 2
 for i = 1, total do
   starts[i] = at
-  local id, place, extra = ARGV[at + 1], ARGV[at + 8], ARGV[at + 9]
-  if place == 'delayed' then
-    redis.call('ZCARD', B .. 'delayed')
-  elseif place == 'prioritized' then
-    redis.call('ZCARD', B .. 'prioritized')
-  elseif place == 'children' then
-    redis.call('ZCARD', B .. 'waiting-children')
-  end
+  local id, extra = ARGV[at + 1], ARGV[at + 9]
+  check_place(B, ARGV[at + 8])
   if id ~= '' and (again or extra == 'parent') then
     redis.call('HLEN', B .. id)
   end
@@ -81,18 +68,6 @@ if again then
   if not read_history(B, after, history) then
     return {}
   end
-end
-
--- Returns the number of the next job. The first one is taken before any other write, so that an unusable
--- counter fails the call; how many more were used is written at the end.
-local counter, more = nil, 0
-local function next_number()
-  if counter then
-    more = more + 1
-    return counter + more
-  end
-  counter = redis.call('INCR', B .. 'id')
-  return counter
 end
 
 -- Finds what an earlier call did about a job with an id of its own: code, id and another id; nothing
@@ -130,64 +105,6 @@ local function find_earlier(at, id, parent_key, dedup)
   return DUPLICATE, id
 end
 
--- An existing job joins the parent that the new add names.
-local function attach(id, parent_key, parent_link, now)
-  local job_key = B .. id
-  local value = redis.call('ZSCORE', B .. 'completed', id) and redis.call('HGET', job_key, 'returnvalue')
-  if value then
-    redis.call('HSET', parent_key .. ':processed', job_key, value)
-    local parent = find_parent(parent_link, parent_key)
-    if parent then
-      release_if_free(parent, now)
-    end
-  else
-    redis.call('SADD', parent_key .. ':dependencies', job_key)
-  end
-  redis.call('HSET', job_key, 'parentKey', parent_key, 'parent', parent_link)
-end
-
-local fifo, woken, announced = {}, false, false
-
--- Stores a job and queues it.
-local function store(at, id, parent_key, dedup)
-  local job_key = B .. id
-  local name, data, opts, timestamp = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
-  local delay, priority, place = ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-  if parent_key then
-    redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
-      'delay', delay, 'priority', priority, 'parentKey', parent_key, 'parent', ARGV[at + 11])
-  elseif dedup then
-    redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
-      'delay', delay, 'priority', priority, 'deid', dedup.id)
-  else
-    redis.call('HSET', job_key, 'name', name, 'data', data, 'opts', opts, 'timestamp', timestamp,
-      'delay', delay, 'priority', priority)
-  end
-  emit(B, 'added', 'jobId', id, 'name', name)
-  if place == 'delayed' then
-    local due = tonumber(timestamp) + tonumber(delay)
-    place_delayed(B, id, due)
-    announced = true
-    emit(B, 'delayed', 'jobId', id, 'delay', due)
-  elseif place == 'children' then
-    redis.call('ZADD', B .. 'waiting-children', timestamp, id)
-    emit(B, 'waiting-children', 'jobId', id)
-  else
-    if place == 'wait' then
-      fifo[#fifo + 1] = id
-    elseif place == 'next' then
-      redis.call('RPUSH', B .. 'wait', id)
-    else
-      place_prioritized(B, id, tonumber(priority))
-    end
-    woken = true
-    emit(B, 'waiting', 'jobId', id)
-  end
-  if parent_key then
-    redis.call('SADD', parent_key .. ':dependencies', job_key)
-  end
-end
-
 -- Adds one job. Returns its code, id and another id.
 local function add(at, dedup)
   local id = ARGV[at + 1]
@@ -195,15 +112,18 @@ local function add(at, dedup)
   if parent_key and redis.call('EXISTS', parent_key) == 0 then
     return PARENT_MISSING, id
   end
-  local number = next_number()
+  local number = next_number(queue)
   if id == '' then
     id = tostring(number)
   else
     local code, known, other = find_earlier(at, id, parent_key, dedup)
     if code then
       if code == DUPLICATE then
-        if parent_key then
-          attach(id, parent_key, ARGV[at + 11], tonumber(ARGV[at + 5]))
+        if parent_key and attach(queue, id, parent_key, ARGV[at + 11]) then
+          local parent = find_parent(ARGV[at + 11], parent_key)
+          if parent then
+            release_if_free(parent, tonumber(ARGV[at + 5]))
+          end
         end
         emit(B, 'duplicated', 'jobId', id)
       end
@@ -220,7 +140,9 @@ local function add(at, dedup)
       return DEDUPLICATED, other
     end
   end
-  store(at, id, parent_key, dedup)
+  write_job(queue, at, id, dedup and dedup.id)
+  queue_new(queue, at, id)
+  join_parent(queue, at, id)
   return code or ADDED, id, other
 end
 
@@ -233,22 +155,7 @@ for i = 1, total do
     reply[n + 3] = other
   end
 end
-if not counter then
-  return reply
+if queue.counter then
+  close_queue(queue)
 end
-if more > 0 then
-  redis.call('INCRBY', B .. 'id', more)
-end
-
--- Newest first: the first job added stays nearest to the end that is fetched from.
-if #fifo > 0 then
-  redis.call('LPUSH', B .. 'wait', unpack(fifo))
-end
-if woken and not blocked then
-  wake(B)
-end
-if announced then
-  announce_due(B)
-end
-apply_event_cap(B, settings)
 return reply
