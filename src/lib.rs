@@ -4,6 +4,7 @@ pub mod client;
 mod clock;
 mod error;
 mod events;
+mod flow;
 #[cfg(any(feature = "http-cache", feature = "http-rate-limit"))]
 pub mod http;
 mod id;
@@ -29,6 +30,7 @@ pub use client::{Client, ClientConfig};
 pub use clock::{Clock, Timestamp};
 pub use error::{BoxError, Error, Refusal, Result};
 pub use events::{EventEntry, QueueEvents, QueueEventsBuilder};
+pub use flow::{FlowAdded, FlowJob, FlowProducer};
 pub use inspect::{Backlog, JobCounts, Logs};
 pub use job::{
     AddOutcome, Added, AttemptError, Backoff, BackoffKind, CatchUp, ChildPolicy, ChildResults,

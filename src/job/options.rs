@@ -260,6 +260,17 @@ impl JobOptions {
         }
         Ok(())
     }
+
+    /// Checks the size of the data of the job `name`, in bytes of JSON text.
+    pub(crate) fn check_size(&self, name: &str, bytes: usize) -> Result<()> {
+        match self.size_limit {
+            Some(limit) if limit > 0 && bytes > limit => Err(Error::invalid(
+                "job data",
+                format!("of job {name} has {bytes} bytes, more than the limit of {limit}"),
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Longest delay and latest time: 2^52 ms keep every sum exact in the doubles of the stored format.

@@ -13,10 +13,12 @@ pub(crate) enum Placement {
     Prioritized,
     /// Among the jobs that wait for a time.
     Delayed,
+    /// Among the parents that wait for their children.
+    Children,
 }
 
 impl Placement {
-    /// Chooses the place: a delay goes before a priority, a priority before `lifo`.
+    /// Chooses the place of a job without children: a delay goes before a priority, a priority before `lifo`.
     pub(crate) fn of(options: &JobOptions) -> Self {
         if options.delay.is_some_and(|delay| delay.as_millis() > 0) {
             Self::Delayed
@@ -36,6 +38,7 @@ impl Placement {
             Self::Next => "next",
             Self::Prioritized => "prioritized",
             Self::Delayed => "delayed",
+            Self::Children => "children",
         }
     }
 }

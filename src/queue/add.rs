@@ -4,11 +4,10 @@ use serde::Serialize;
 use tracing::Span;
 
 use super::{Queue, encode};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::job::{Added, JobId, JobOptions};
-use crate::policy::Placement;
 use crate::store::NewRecord;
-use crate::{telemetry, wire};
+use crate::telemetry;
 
 /// A job for [`Queue::add_bulk`].
 #[derive(Debug, Clone)]
@@ -140,27 +139,12 @@ impl<D> Queue<D> {
         options.check()?;
         telemetry::carry(span, &mut options);
         let data = Self::encode_data(&name, data, &options)?;
-        Ok(NewRecord {
-            // Every client takes the time 0 for none.
-            timestamp: options
-                .timestamp
-                .filter(|timestamp| timestamp.as_millis() != 0)
-                .unwrap_or_else(|| self.store().clock().now()),
-            delay: options.delay.map_or(0, |delay| {
-                u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)
-            }),
-            priority: options.priority.unwrap_or(0),
-            placement: Placement::of(&options),
-            parent: options
-                .parent
-                .as_ref()
-                .map(|parent| (parent.key(), wire::parent_link(parent))),
-            options: wire::encode_options(&options),
-            deduplication: options.deduplication,
-            id: options.id,
+        Ok(NewRecord::new(
             name,
             data,
-        })
+            options,
+            self.store().clock().now(),
+        ))
     }
 
     /// Encodes the data of the job `name`, within the size that its options allow.
@@ -169,17 +153,7 @@ impl<D> Queue<D> {
         D: Serialize,
     {
         let data = encode("job data", data)?;
-        if let Some(limit) = options.size_limit.filter(|limit| *limit > 0)
-            && data.len() > limit
-        {
-            return Err(Error::invalid(
-                "job data",
-                format!(
-                    "of job {name} has {} bytes, more than the limit of {limit}",
-                    data.len()
-                ),
-            ));
-        }
+        options.check_size(name, data.len())?;
         Ok(data)
     }
 }

@@ -10,16 +10,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::error::{Error, Result};
 use crate::job::Added;
 use crate::metrics;
-use crate::store::{NewRecord, Store};
+use crate::store::{BATCH_JOBS, NewRecord, Store, cut};
 
-/// How many jobs one call stores at most: about a millisecond of the server's time.
-pub(super) const BATCH_JOBS: usize = 200;
-/// How many bytes of jobs one call carries at most.
-pub(super) const BATCH_BYTES: usize = 1 << 20;
 /// How many calls may be on their way at once, so that the server never waits for us.
 const IN_FLIGHT: usize = 2;
 /// How many adds may wait for their call; further ones wait for a place.
 const BACKLOG: usize = 4096;
+
 struct Order {
     job: NewRecord,
     answer: oneshot::Sender<Result<Added>>,
@@ -97,20 +94,6 @@ async fn run(store: Store, mut orders: mpsc::Receiver<Order>) {
     while calls.next().await.is_some() {}
 }
 
-/// Takes the next call's worth from the front of `waiting`: at least one, at most a batch.
-pub(super) fn cut<T>(waiting: &mut VecDeque<T>, size: impl Fn(&T) -> usize) -> Vec<T> {
-    let mut bytes = 0_usize;
-    let mut count = 0;
-    for item in waiting.iter().take(BATCH_JOBS) {
-        bytes = bytes.saturating_add(size(item));
-        if count > 0 && bytes > BATCH_BYTES {
-            break;
-        }
-        count += 1;
-    }
-    waiting.drain(..count).collect()
-}
-
 /// Sends one batch and gives each caller its outcome.
 async fn send(store: Store, orders: Vec<Order>) {
     let (jobs, answers): (Vec<_>, Vec<_>) = orders
@@ -128,27 +111,4 @@ async fn send(store: Store, orders: Vec<Order>) {
 pub(super) async fn enqueue(store: &Store, jobs: Vec<NewRecord>) -> Vec<Result<Added>> {
     metrics::added(store.keys().qualified(), jobs.len());
     store.enqueue(jobs).await
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        /// Batches keep the order, lose nothing, and are bounded.
-        #[test]
-        fn batches_are_bounded_and_complete(sizes in proptest::collection::vec(0usize..(2 << 20), 0..500)) {
-            let mut waiting = VecDeque::from(sizes.clone());
-            let mut seen = Vec::new();
-            while !waiting.is_empty() {
-                let batch = cut(&mut waiting, |size| *size);
-                prop_assert!(!batch.is_empty() && batch.len() <= BATCH_JOBS);
-                prop_assert!(batch.len() == 1 || batch.iter().sum::<usize>() <= BATCH_BYTES);
-                seen.extend(batch);
-            }
-            prop_assert_eq!(seen, sizes);
-        }
-    }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{NewJob, Queue, batcher};
 use crate::error::{Chain, Error, Result};
 use crate::job::Added;
-use crate::store::NewRecord;
+use crate::store::{NewRecord, cut};
 use crate::telemetry;
 
 /// What became of each job of a [bulk add](Queue::add_bulk), in the order given.
@@ -111,7 +111,7 @@ impl<D> Queue<D> {
         // One call after the other: a call that is repeated, after a lost script or connection,
         // would otherwise come behind the next one, and its jobs behind those given later.
         while !waiting.is_empty() {
-            let batch = batcher::cut(&mut waiting, NewRecord::size);
+            let batch = cut(&mut waiting, NewRecord::size);
             results.extend(batcher::enqueue(self.store(), batch).await);
         }
         let added = BulkAdded(results);

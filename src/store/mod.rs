@@ -2,8 +2,11 @@
 //!
 //! This module is the only one that knows the queue's keys and runs its scripts.
 
+mod batch;
+mod flow;
 mod history;
 mod keys;
+mod new_record;
 mod reads;
 mod replay;
 mod reply;
@@ -20,12 +23,16 @@ use crate::error::{Error, Refusal, Result};
 use crate::job::{JobId, Prefix, QueueName};
 use crate::resp::{Argument, Command, Value};
 
+pub(crate) use batch::{BATCH_BYTES, BATCH_JOBS, cut};
+pub(crate) use flow::Flow;
 pub(crate) use history::{AddHistory, PastAdd, Starts};
 pub(crate) use keys::QueueKeys;
+pub(crate) use new_record::NewRecord;
 pub(crate) use reads::{
     Connected, Counts, FlowMember, Found, PendingChild, Place, StoredMetrics, Window, is_signal,
 };
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
+pub(crate) use transitions::add_flow::FlowRecord;
 pub(crate) use transitions::add_log::AddLog;
 pub(crate) use transitions::advance::{
     Advance, Advanced, AttemptResult, Next, SettlementReply, Trim,
@@ -34,10 +41,8 @@ pub(crate) use transitions::change_delay::ChangeDelay;
 pub(crate) use transitions::change_priority::ChangePriority;
 pub(crate) use transitions::change_settings::ChangeSettings;
 pub(crate) use transitions::check_schedulers::{CheckSchedulers, IterationState, StoppedScheduler};
-pub(crate) use transitions::clean::Clean;
-pub(crate) use transitions::clear_logs::ClearLogs;
 pub(crate) use transitions::drain::Drain;
-pub(crate) use transitions::enqueue::{Enqueue, NewRecord};
+pub(crate) use transitions::enqueue::Enqueue;
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
 pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate};

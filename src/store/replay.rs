@@ -14,7 +14,7 @@ use crate::job::{Added, JobId};
 use crate::wire::StreamEvent;
 
 /// How often a call is made while the events come faster than they are read.
-const TRIES: usize = 50;
+pub(super) const TRIES: usize = 50;
 
 /// Adds that may have been executed before: all of the jobs have ids of their own.
 pub(crate) struct EnqueueReplay<'a> {
@@ -84,7 +84,7 @@ impl Replay for UpsertReplay<'_, '_> {
 }
 
 /// The error for events that came faster than they could be read; the caller may repeat the call.
-fn overtaken() -> CallError {
+pub(super) fn overtaken() -> CallError {
     CallError::NotExecuted(Error::Overloaded(
         "the queue's events came faster than they could be read".into(),
     ))

@@ -1,7 +1,7 @@
 //! Calls whose outcome is settled: after a lost answer the call is repeated, in a form that recognises its
 //! earlier execution, until the outcome is known.
 //!
-//! Adds with an id of their own and upserts of schedulers are settled here. Results of attempts are settled
+//! Adds with an id of their own and upserts of schedulers are settled here, and flows in `flow.rs`. Results of attempts are settled
 //! by the worker, which does not give up while a job's lock may last; which errors are worth a repetition
 //! is one decision for both ([`CallError::may_pass`]).
 
@@ -101,7 +101,7 @@ impl Store {
     /// What the script itself refuses. Every other error says nothing about the earlier execution,
     /// so that the outcome stays [`Error::Indeterminate`]; those that do not pass by themselves, and
     /// a closed client, end the attempts at once.
-    async fn settle<R: Replay>(&self, mut replay: R) -> Result<R::Reply> {
+    pub(super) async fn settle<R: Replay>(&self, mut replay: R) -> Result<R::Reply> {
         let mut retry = self.connection().retry().within(TIMEOUT);
         loop {
             let error = match replay.call(self).await {
@@ -124,7 +124,7 @@ impl Store {
 }
 
 /// The earliest time, by the server's clock, that an event of a call made now can have.
-fn earliest_event(now: Timestamp) -> Timestamp {
+pub(super) fn earliest_event(now: Timestamp) -> Timestamp {
     Timestamp::from_millis(now.as_millis().saturating_sub(CLOCK_ERROR))
 }
 

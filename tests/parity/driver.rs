@@ -281,6 +281,13 @@ impl Driver {
                     .map(|(name, data, opts)| (name, data, self.filled(opts)))
                     .collect(),
             ),
+            Step::AddFlow { flow, defaults } => Step::AddFlow {
+                flow: self.filled(flow),
+                defaults: self.filled(defaults),
+            },
+            Step::AddFlows(flows) => {
+                Step::AddFlows(flows.into_iter().map(|flow| self.filled(flow)).collect())
+            }
             other => other,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::future::BoxFuture;
 use oxbull_testkit::{NodePeer, PeerError, TestResult};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 
@@ -181,6 +181,22 @@ impl Node {
                     .await?;
                 let id = |job: &Value| job["id"].as_i64().map_or(job["id"].clone(), refused);
                 Ok(added.as_array().into_iter().flatten().map(id).collect())
+            }
+            Step::AddFlow { flow, defaults } => {
+                let queues: Map<String, Value> = defaults
+                    .as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(queue, opts)| (queue.clone(), json!({ "defaultJobOptions": opts })))
+                    .collect();
+                let params = json!({ "flow": flow, "flowOpts": { "queuesOptions": queues } });
+                Ok(tree(&self.call(place, "flow.add", params).await?))
+            }
+            Step::AddFlows(flows) => {
+                let added = self
+                    .call(place, "flow.addBulk", json!({ "flows": flows }))
+                    .await?;
+                Ok(added.as_array().into_iter().flatten().map(tree).collect())
             }
             Step::Fetch { token } => {
                 let handle = self.worker(place).await?;
@@ -463,6 +479,18 @@ fn scheduler(mut found: Value) -> Value {
         }
     }
     found
+}
+
+/// The ids of a flow's jobs; a refusal stays what it is.
+fn tree(added: &Value) -> Value {
+    match &added["job"] {
+        Value::Null => added.clone(),
+        job => {
+            let children = added["children"].as_array();
+            let children: Vec<_> = children.into_iter().flatten().map(tree).collect();
+            json!({ "id": job["id"], "queue": job["queueName"], "children": children })
+        }
+    }
 }
 
 /// What both sides say about a job that has become active.

@@ -17,6 +17,7 @@ use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
 use options::{millis, number, options, retention, schedule, text};
 use working::ScriptedWorker;
 
+mod flows;
 mod options;
 mod parents;
 mod reading;
@@ -165,6 +166,10 @@ impl Ox {
                     .map(|added| answer(added, |added| added_id(&added)))
                     .collect()
             }
+            Step::AddFlow { flow, defaults } => {
+                flows::add(&self.client, place, flow, defaults).await
+            }
+            Step::AddFlows(flows) => flows::add_many(&self.client, place, flows).await,
             Step::Fetch { token } => {
                 let job = self.worker(place)?.fetch(token).await?;
                 self.hold(place, job)

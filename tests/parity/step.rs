@@ -16,6 +16,12 @@ pub(crate) enum Step {
     },
     /// Name, data and options of each job.
     AddBulk(Vec<(String, Value, Value)>),
+    /// A flow as BullMQ's users write it, and options for the jobs of queues by their names.
+    AddFlow {
+        flow: Value,
+        defaults: Value,
+    },
+    AddFlows(Vec<Value>),
     Fetch {
         token: String,
     },

@@ -1,5 +1,6 @@
 //! One file per Lua script that changes a queue.
 
+pub(crate) mod add_flow;
 pub(crate) mod add_log;
 pub(crate) mod advance;
 pub(crate) mod change_delay;

@@ -41,6 +41,20 @@ impl Driver {
         self.take(self.roles.produces, Step::AddBulk(jobs)).await
     }
 
+    /// Adds a flow; answers the ids of its jobs as a tree.
+    pub(crate) async fn add_flow(&mut self, flow: Value) -> TestResult<Value> {
+        self.add_flow_with(flow, json!({})).await
+    }
+
+    /// As above, with options for the jobs of queues, by their names.
+    pub(crate) async fn add_flow_with(
+        &mut self,
+        flow: Value,
+        defaults: Value,
+    ) -> TestResult<Value> {
+        self.act(Step::AddFlow { flow, defaults }).await
+    }
+
     /// Asks BullMQ, whatever the roles are: for what only it can do.
     pub(crate) async fn node(&mut self, method: &str, params: Value) -> TestResult<Value> {
         let mut params = self.filled(params);

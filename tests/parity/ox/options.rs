@@ -11,6 +11,11 @@ use serde_json::Value;
 
 /// Reads job options from the form in which BullMQ's users write them.
 pub(super) fn options(opts: &Value) -> TestResult<JobOptions> {
+    Ok(options_and_policy(opts)?.0)
+}
+
+/// As above, with what the job's failure does to its parent.
+pub(super) fn options_and_policy(opts: &Value) -> TestResult<(JobOptions, ChildPolicy)> {
     let mut options = JobOptions::new();
     let mut policy = ChildPolicy::Wait;
     let mut parent = None;
@@ -59,10 +64,11 @@ pub(super) fn options(opts: &Value) -> TestResult<JobOptions> {
             }
         };
     }
-    Ok(match parent {
+    let options = match parent {
         Some(parent) => options.parent(parent.on_failure(policy)),
         None => options,
-    })
+    };
+    Ok((options, policy))
 }
 
 fn deduplication(value: &Value) -> TestResult<Deduplication> {
