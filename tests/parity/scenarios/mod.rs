@@ -9,6 +9,7 @@ mod failing;
 mod fetching;
 mod finishing;
 mod flows;
+mod flowing;
 mod iterating;
 mod limiting;
 mod odd;
