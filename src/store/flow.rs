@@ -51,11 +51,11 @@ impl Flow<'_> {
         let mut call = self.call(FlowStep::Whole, self.jobs.iter().map(new).collect());
         call.release = parents_of(self.jobs.iter());
         match self.ask(call).await? {
-            FlowReply::Refused(place, refusal) => Err(self.refused(self.jobs.get(place), refusal)),
+            FlowReply::Refused(place, refusal) => Err(refused(self.jobs.get(place), refusal)),
             FlowReply::Done(outcomes) => outcomes
                 .into_iter()
                 .zip(self.jobs)
-                .map(|(outcome, job)| outcome.map_err(|refusal| self.refused(Some(job), refusal)))
+                .map(|(outcome, job)| outcome.map_err(|refusal| refused(Some(job), refusal)))
                 .collect(),
             FlowReply::Behind => Err(reply::unexpected("add_flow")),
         }
@@ -102,7 +102,7 @@ impl Flow<'_> {
         for jobs in self.jobs.chunks(BATCH_JOBS) {
             let call = self.call(FlowStep::Check, jobs.iter().map(new).collect());
             if let FlowReply::Refused(place, refusal) = self.ask(call).await? {
-                return Err(self.refused(jobs.get(place), refusal));
+                return Err(refused(jobs.get(place), refusal));
             }
         }
         Ok(())
@@ -118,7 +118,7 @@ impl Flow<'_> {
                 .into_iter()
                 .zip(&jobs)
             {
-                outcomes.push(outcome.map_err(|refusal| self.refused(Some(job), refusal))?);
+                outcomes.push(outcome.map_err(|refusal| refused(Some(job), refusal))?);
             }
         }
         Ok(())
@@ -129,21 +129,24 @@ impl Flow<'_> {
         &self,
         entries: impl Iterator<Item = FlowEntry<'a>>,
     ) -> Result<Option<Error>> {
-        let mut refused = None;
+        let mut first = None;
         let mut waiting: VecDeque<_> = entries.collect();
         while !waiting.is_empty() {
-            let jobs = cut(&mut waiting, |entry| match entry.held {
-                true => 0,
-                false => entry.record.job.size(),
+            let jobs = cut(&mut waiting, |entry| {
+                if entry.held {
+                    0
+                } else {
+                    entry.record.job.size()
+                }
             });
             let call = self.call(FlowStep::Place, jobs.clone());
             for (outcome, entry) in done(self.ask_patiently(call).await?)?.into_iter().zip(jobs) {
                 if let Err(refusal) = outcome {
-                    refused.get_or_insert(self.refused(Some(entry.record), refusal));
+                    first.get_or_insert(refused(Some(entry.record), refusal));
                 }
             }
         }
-        Ok(refused)
+        Ok(first)
     }
 
     async fn release(&self, children: Vec<&FlowRecord>) -> Result<()> {
@@ -165,11 +168,6 @@ impl Flow<'_> {
             release: Vec::new(),
             history: HashMap::new(),
         }
-    }
-
-    fn refused(&self, job: Option<&FlowRecord>, source: Refusal) -> Error {
-        let job = job.map_or_else(|| JobId::existing(""), |record| record.id.clone());
-        Error::Refused { job, source }
     }
 
     /// Makes a call before which nothing has changed; after a lost answer, until it is answered.
@@ -208,6 +206,11 @@ fn parents_of<'a>(jobs: impl Iterator<Item = &'a FlowRecord>) -> Vec<&'a FlowRec
         parent.is_some_and(|(key, _)| seen.insert(key.as_slice()))
     })
     .collect()
+}
+
+fn refused(job: Option<&FlowRecord>, source: Refusal) -> Error {
+    let job = job.map_or_else(|| JobId::existing(""), |record| record.id.clone());
+    Error::Refused { job, source }
 }
 
 /// A job that no step has stored.

@@ -61,9 +61,10 @@ impl NewRecord {
     /// Appends the job's arguments, in the order of the header of `lua/enqueue.lua`.
     /// Without its `body`, its data and options are empty.
     pub(super) fn write(&self, call: &mut Call<'_>, body: bool) {
-        let (data, options) = match body {
-            true => (self.data.as_str(), self.options.as_str()),
-            false => ("", ""),
+        let (data, options) = if body {
+            (self.data.as_str(), self.options.as_str())
+        } else {
+            ("", "")
         };
         call.arg(self.id.as_ref().map_or(b"".as_slice(), JobId::as_bytes))
             .arg(self.name.as_str())

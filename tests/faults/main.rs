@@ -12,6 +12,7 @@
     reason = "tests fail loudly, and print the figures they measure"
 )]
 
+mod adding_flows;
 mod bounded;
 mod check;
 mod connections;

@@ -14,6 +14,7 @@ mod deduplicating;
 mod events;
 mod fleet;
 mod flows;
+mod flow_adds;
 mod limits;
 mod load;
 mod mixed;

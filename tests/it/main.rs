@@ -10,6 +10,7 @@ mod documents;
 mod ending;
 mod events;
 mod examples;
+mod flow_adds;
 #[cfg(feature = "http-cache")]
 mod http_cache;
 #[cfg(feature = "http-rate-limit")]

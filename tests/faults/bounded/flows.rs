@@ -1,9 +1,12 @@
 //! Operations on parents and their children.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use oxbull::{FlowLimits, JobOptions, Outcome, Parent};
-use oxbull_testkit::TestResult;
+use oxbull::{
+    ChildPolicy, FlowJob, FlowLimits, FlowProducer, JobOptions, NewJob, Outcome, Parent,
+};
+use oxbull_testkit::{Rule, TestResult};
 use serde_json::json;
 
 use super::{JOB, MANY, MeteredQueue, id};
@@ -30,6 +33,50 @@ pub(super) async fn wide_flow(b: &MeteredQueue) -> TestResult {
     assert!(b.queue.remove(&id("par")?).await?);
     assert_eq!(b.queue.counts().await?.waiting, MANY as u64 / 5);
     assert_eq!(b.queue.counts().await?.waiting_children, 0);
+    Ok(())
+}
+
+/// Large flows and small ones, over queues that are full of jobs; one names jobs that exist.
+pub(super) async fn added_flows(b: &MeteredQueue) -> TestResult {
+    let crowd = "redis.call('LPUSH', B .. 'wait', 'w' .. i)
+        redis.call('ZADD', B .. 'prioritized', 4294967296 + i, 'p' .. i)
+        redis.call('ZADD', B .. 'delayed', (4e12 + i) * 4096, 'd' .. i)
+        redis.call('ZADD', B .. 'completed', i, 'c' .. i)
+        redis.call('ZADD', B .. 'waiting-children', i, 'r' .. i)";
+    b.fill(MANY, crowd).await?;
+    let existing = |state: &str| {
+        format!("local id = '{state}' .. i {JOB} redis.call('HSET', B .. id, 'returnvalue', '1')")
+    };
+    b.fill(1_000, &existing("w")).await?;
+    b.fill(1_000, &existing("c")).await?;
+    let producer = FlowProducer::new(&b.client);
+    let job = || FlowJob::new("q", "n", &json!({ "some": "data" }));
+    let leaf = |n: usize| match n % 4 {
+        0 => job().options(JobOptions::new().priority(3)),
+        1 => job().options(JobOptions::new().delay(Duration::from_secs(9))),
+        _ => job(),
+    };
+    let named = |state: &'static str| {
+        (1..=1_000).map(move |n| JobOptions::new().id(format!("{state}{n}")))
+    };
+    let groups = (0..100).map(|_| job().children(ChildPolicy::Wait, (0..100).map(leaf)));
+    let flow = job()
+        .children(ChildPolicy::FailParent, (0..MANY / 10).map(leaf))
+        .children(ChildPolicy::FailParent, groups)
+        .children(ChildPolicy::FailParent, named("w").map(|options| job().options(options)))
+        .children(ChildPolicy::FailParent, named("c").map(|options| job().options(options)));
+    let hash = b.meter.hashes["add_flow"].clone();
+    let lost = Rule::drop_reply(move |command| command.has(&hash)).every(9).times(5);
+    b.meter.proxy.add(lost);
+    producer.add(&flow).await?;
+    // Asked again after a lost answer, amid the events of others.
+    for _ in 0..3 {
+        let jobs = (0..5_000).map(|n| NewJob::new("n", json!(n)));
+        b.queue.add_bulk(jobs).await?.into_result()?;
+        let hash = b.meter.hashes["add_flow"].clone();
+        b.meter.proxy.add(Rule::drop_reply(move |command| command.has(&hash)).times(1));
+        producer.add(&job().children(ChildPolicy::Wait, (0..199).map(leaf))).await?;
+    }
     Ok(())
 }
 

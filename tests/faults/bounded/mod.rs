@@ -35,7 +35,7 @@ const TRIES: usize = 3;
 type Row = for<'a> fn(&'a MeteredQueue) -> Pin<Box<dyn Future<Output = TestResult> + Send + 'a>>;
 
 /// The operations. A script that none of them runs fails the test.
-const ROWS: [(&str, Row); 16] = [
+const ROWS: [(&str, Row); 17] = [
     ("jobs of a crowded queue", |b| Box::pin(jobs::crowded(b))),
     ("queue with very many active jobs", |b| {
         Box::pin(jobs::busy(b))
@@ -44,6 +44,7 @@ const ROWS: [(&str, Row); 16] = [
     ("flow of waiting children", |b| {
         Box::pin(flows::wide_flow(b))
     }),
+    ("flows that are added", |b| Box::pin(flows::added_flows(b))),
     ("flow of several levels", |b| Box::pin(flows::deep_flow(b))),
     ("flow of ended children", |b| Box::pin(flows::ended_flow(b))),
     ("unprocessed children and blocked parents", |b| {

@@ -6,6 +6,7 @@ mod adding;
 mod deduplicating;
 mod fetching;
 mod finishing;
+mod flowing;
 mod limiting;
 mod operating;
 mod removing;
