@@ -109,9 +109,14 @@ for i = 1, total do
 end
 local parents_at = at + 1
 at = parents_at + 2 * tonumber(ARGV[parents_at])
+local checked = {}
 for i = parents_at + 1, at, 2 do
-  check_queue(ARGV[i])
-  redis.call('ZCARD', ARGV[i] .. 'waiting-children')
+  local base = ARGV[i]
+  if not checked[base] then
+    checked[base] = true
+    check_queue(base)
+    redis.call('ZCARD', base .. 'waiting-children')
+  end
 end
 
 -- Returns whether an earlier execution has added the flow: its new jobs are there, or the events report them. A call
@@ -202,7 +207,12 @@ local function add(job)
     store(job)
     return ADDED
   elseif step == 'store' then
-    return (job.ours or job.on_hold and job.stored_parent == job.parent_key) and ADDED or DUPLICATE
+    if again and job.ours or job.on_hold and job.stored_parent == job.parent_key then
+      -- The parent may have been removed meanwhile, and stored again by this call.
+      join_parent(job.queue, job.at, job.id)
+      return ADDED
+    end
+    return DUPLICATE
   end
   join(job)
   return DUPLICATE

@@ -44,8 +44,7 @@ pub use metrics::describe_metrics;
 pub use queue::{
     ActiveJobs, BlockedParent, BlockedParents, BlockingChild, BlockingReason, BulkAdded,
     DeduplicationOwner, DrainScope, FlowLimits, FlowNode, NewJob, Operation, OperationReport,
-    OperationStep, Queue, QueueBuilder, QueuePosition, RetryOptions,
-    SchedulerOrder, Upserted,
+    OperationStep, Queue, QueueBuilder, QueuePosition, RetryOptions, SchedulerOrder, Upserted,
 };
 pub use wire::{EventFields, EventId, PrevState, QueueEvent, RawJson};
 pub use worker::{

@@ -13,8 +13,8 @@
 mod deduplicating;
 mod events;
 mod fleet;
-mod flows;
 mod flow_adds;
+mod flows;
 mod limits;
 mod load;
 mod mixed;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use oxbull::{
     AddOutcome, ChildPolicy, Deduplication, Error, FlowAdded, FlowJob, FlowProducer, JobId,
-    JobOptions, JobState, ManualWorker, Outcome, Parent, Prefix, Refusal,
+    JobOptions, JobState, ManualWorker, Outcome, Parent, Prefix, Refusal, Timestamp,
 };
 use oxbull_fixture::Fixture;
 use oxbull_testkit::TestResult;
@@ -266,6 +266,39 @@ async fn existing_jobs_join_a_large_flow() -> TestResult {
         452
     );
     Ok(())
+}
+
+/// The parent of a large flow is removed and added again: its children, which have ended, keep nothing waiting, and
+/// nobody takes them for jobs that the second add has stored.
+#[tokio::test]
+async fn large_flow_is_added_again_after_its_children_have_ended() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let at = Timestamp::from_millis(1_700_000_000_000);
+    let flow = || {
+        let options = |id: String| JobOptions::new().id(id).timestamp(at);
+        let leaf = |n| FlowJob::new("q", "n", &n).options(options(format!("k{n}")));
+        let root = FlowJob::new("q", "n", &"root").options(options("root".to_owned()));
+        root.children(ChildPolicy::Wait, (0..LARGE).map(leaf))
+    };
+    producer(&fixture).add(&flow()).await?;
+    for leaf in 0..LARGE {
+        run(&fixture, &format!("k{leaf}")).await?;
+    }
+    assert!(fixture.queue.remove_only("root").await?);
+    let added = producer(&fixture).add(&flow()).await?;
+    assert_eq!(added.outcome, AddOutcome::Added);
+    assert!(
+        added
+            .children
+            .iter()
+            .all(|child| child.outcome == AddOutcome::Duplicate)
+    );
+    let values = fixture
+        .server
+        .int(&["HLEN", "bull:q:root:processed"])
+        .await?;
+    assert_eq!(values, i64::try_from(LARGE)?);
+    run(&fixture, "root").await
 }
 
 /// Of a flow that is refused nothing is there, however large it is.

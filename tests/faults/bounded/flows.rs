@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use oxbull::{
-    ChildPolicy, FlowJob, FlowLimits, FlowProducer, JobOptions, NewJob, Outcome, Parent,
-};
+use oxbull::{ChildPolicy, FlowJob, FlowLimits, FlowProducer, JobOptions, NewJob, Outcome, Parent};
 use oxbull_testkit::{Rule, TestResult};
 use serde_json::json;
 
@@ -56,17 +54,24 @@ pub(super) async fn added_flows(b: &MeteredQueue) -> TestResult {
         1 => job().options(JobOptions::new().delay(Duration::from_secs(9))),
         _ => job(),
     };
-    let named = |state: &'static str| {
-        (1..=1_000).map(move |n| JobOptions::new().id(format!("{state}{n}")))
-    };
+    let named =
+        |state: &'static str| (1..=1_000).map(move |n| JobOptions::new().id(format!("{state}{n}")));
     let groups = (0..100).map(|_| job().children(ChildPolicy::Wait, (0..100).map(leaf)));
     let flow = job()
         .children(ChildPolicy::FailParent, (0..MANY / 10).map(leaf))
         .children(ChildPolicy::FailParent, groups)
-        .children(ChildPolicy::FailParent, named("w").map(|options| job().options(options)))
-        .children(ChildPolicy::FailParent, named("c").map(|options| job().options(options)));
+        .children(
+            ChildPolicy::FailParent,
+            named("w").map(|options| job().options(options)),
+        )
+        .children(
+            ChildPolicy::FailParent,
+            named("c").map(|options| job().options(options)),
+        );
     let hash = b.meter.hashes["add_flow"].clone();
-    let lost = Rule::drop_reply(move |command| command.has(&hash)).every(9).times(5);
+    let lost = Rule::drop_reply(move |command| command.has(&hash))
+        .every(9)
+        .times(5);
     b.meter.proxy.add(lost);
     producer.add(&flow).await?;
     // Asked again after a lost answer, amid the events of others.
@@ -74,8 +79,12 @@ pub(super) async fn added_flows(b: &MeteredQueue) -> TestResult {
         let jobs = (0..5_000).map(|n| NewJob::new("n", json!(n)));
         b.queue.add_bulk(jobs).await?.into_result()?;
         let hash = b.meter.hashes["add_flow"].clone();
-        b.meter.proxy.add(Rule::drop_reply(move |command| command.has(&hash)).times(1));
-        producer.add(&job().children(ChildPolicy::Wait, (0..199).map(leaf))).await?;
+        b.meter
+            .proxy
+            .add(Rule::drop_reply(move |command| command.has(&hash)).times(1));
+        producer
+            .add(&job().children(ChildPolicy::Wait, (0..199).map(leaf)))
+            .await?;
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use crate::meter::{Cost, Meter};
 
 mod flows;
 mod jobs;
-mod reading;
 mod many;
+mod reading;
 mod values;
 
 /// How many of everything there are.
