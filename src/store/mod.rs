@@ -41,6 +41,8 @@ pub(crate) use transitions::change_delay::ChangeDelay;
 pub(crate) use transitions::change_priority::ChangePriority;
 pub(crate) use transitions::change_settings::ChangeSettings;
 pub(crate) use transitions::check_schedulers::{CheckSchedulers, IterationState, StoppedScheduler};
+pub(crate) use transitions::clean::Clean;
+pub(crate) use transitions::clear_logs::ClearLogs;
 pub(crate) use transitions::drain::Drain;
 pub(crate) use transitions::enqueue::Enqueue;
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
@@ -66,7 +68,7 @@ pub(crate) use transitions::trim_finished::TrimFinished;
 pub(crate) use transitions::update::{UpdateData, UpdateProgress};
 pub(crate) use transitions::upsert_scheduler::{FirstOccurrence, UpsertScheduler};
 pub(crate) use transitions::wake::Wake;
-pub(crate) use transitions::walk::{Cursor, Place, STEP_MAX, Walk, WalkStep};
+pub(crate) use transitions::walk::{Cursor, STEP_MAX, Walk, WalkStep};
 
 /// The value of a job's lock: who holds it, and since which call.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

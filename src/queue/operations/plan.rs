@@ -158,9 +158,12 @@ where
         .await?;
     let outcome = obliterate_paused(run, with_active).await;
     let untold = !run.dry && run.jobs() == 0;
-    outcome.map_err(|error| match untold {
-        true => error.after(|| "the queue was paused".to_owned()),
-        false => error,
+    outcome.map_err(|error| {
+        if untold {
+            error.after(|| "the queue was paused".to_owned())
+        } else {
+            error
+        }
     })
 }
 

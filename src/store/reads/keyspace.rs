@@ -53,7 +53,7 @@ impl Store {
     pub(crate) async fn ids_page(&self, list: Place, skip: u64) -> Result<Vec<Vec<u8>>> {
         const WHAT: &str = "a page of a list";
         let command = Command::new("LRANGE")
-            .arg(self.keys.key(list.as_str()))
+            .arg(self.keys.key(list.suffix()))
             .arg(skip)
             .arg(skip + IDS - 1);
         let answer = self.connection.request(command, Repeat::Safe).await?;

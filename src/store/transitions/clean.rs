@@ -5,8 +5,8 @@ use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::resp::Value;
-use crate::store::transitions::walk::{Place, Walk, WalkStep, read_step};
-use crate::store::{Call, Transition};
+use crate::store::transitions::walk::{Walk, WalkStep, read_step};
+use crate::store::{Call, Place, Transition};
 
 static SCRIPT: Script = lua!(
     "clean",
@@ -30,7 +30,7 @@ impl Transition for Clean {
     type Reply = WalkStep;
 
     fn write(&self, call: &mut Call<'_>) {
-        self.walk.write(call, self.place.as_str());
+        self.walk.write(call, self.place.suffix());
         call.arg(self.newest.as_millis()).arg(self.walk.from.unsaid);
     }
 

@@ -4,8 +4,8 @@ use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::{Error, Refusal, Result};
 use crate::resp::Value;
-use crate::store::transitions::walk::{Place, Walk, WalkStep, read_step};
-use crate::store::{Call, Transition};
+use crate::store::transitions::walk::{Walk, WalkStep, read_step};
+use crate::store::{Call, Place, Transition};
 
 static SCRIPT: Script = lua!(
     "obliterate",
@@ -48,7 +48,7 @@ impl Transition for Obliterate<'_> {
     fn write(&self, call: &mut Call<'_>) {
         let part = match self.part {
             ObliteratePart::Begin => "begin",
-            ObliteratePart::Jobs(place) => place.as_str(),
+            ObliteratePart::Jobs(place) => place.suffix(),
             ObliteratePart::Schedulers => "repeat",
             ObliteratePart::Deduplication(_) => "dedup",
             ObliteratePart::End => "end",

@@ -4,8 +4,8 @@ use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::Result;
 use crate::resp::Value;
-use crate::store::transitions::walk::{Place, Walk, WalkStep, read_step};
-use crate::store::{Call, Transition};
+use crate::store::transitions::walk::{Walk, WalkStep, read_step};
+use crate::store::{Call, Place, Transition};
 
 static SCRIPT: Script = lua!(
     "promote_jobs",
@@ -23,7 +23,7 @@ impl Transition for PromoteJobs {
     type Reply = WalkStep;
 
     fn write(&self, call: &mut Call<'_>) {
-        self.walk.write(call, Place::Delayed.as_str());
+        self.walk.write(call, Place::Delayed.suffix());
     }
 
     fn read(&self, reply: Value) -> Result<WalkStep> {

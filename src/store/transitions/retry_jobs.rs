@@ -5,8 +5,8 @@ use crate::client::{Repeat, Script};
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::resp::Value;
-use crate::store::transitions::walk::{Place, Walk, WalkStep, read_step};
-use crate::store::{Call, Transition};
+use crate::store::transitions::walk::{Walk, WalkStep, read_step};
+use crate::store::{Call, Place, Transition};
 
 static SCRIPT: Script = lua!(
     "retry_jobs",
@@ -39,7 +39,7 @@ impl Transition for RetryJobs {
         } else {
             Place::Failed
         };
-        self.walk.write(call, place.as_str());
+        self.walk.write(call, place.suffix());
         call.arg(self.until.as_millis())
             .flag(self.reset_made)
             .flag(self.reset_started);

@@ -9,36 +9,6 @@ use crate::store::{Call, reply};
 /// The most jobs that a step takes.
 pub(crate) const STEP_MAX: u64 = 60;
 
-/// A place that holds ids of jobs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    Wait,
-    /// Where BullMQ 5 clients keep the jobs of a paused queue.
-    Paused,
-    Active,
-    Prioritized,
-    Delayed,
-    WaitingChildren,
-    Completed,
-    Failed,
-}
-
-impl Place {
-    /// The place's name in the scripts.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Wait => "wait",
-            Self::Paused => "paused",
-            Self::Active => "active",
-            Self::Prioritized => "prioritized",
-            Self::Delayed => "delayed",
-            Self::WaitingChildren => "waiting-children",
-            Self::Completed => "completed",
-            Self::Failed => "failed",
-        }
-    }
-}
-
 /// Where a step has ended.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Cursor {
