@@ -125,7 +125,8 @@ async fn look_at(store: &Store, id: &JobId, pending: u64) -> Result<Option<Block
         children: Vec::new(),
         truncated: false,
     };
-    let mut from = Some(DependencyCursor::START);
+    // Of nothing there is nothing to look at.
+    let mut from = (pending > 0).then_some(DependencyCursor::START);
     while let Some(cursor) = from {
         let request = PageRequest {
             kind: DependencyKind::Unprocessed,
