@@ -266,24 +266,30 @@ async fn large_clean_says_so_for_every_ten_thousand(q: &mut Driver) -> TestResul
     q.expect("events", json!(said)).await
 }
 
-async fn fill(q: &mut Driver) -> TestResult {
-    q.add_all(&["done", "lost", "held"]).await?;
-    q.work_off("done").await?;
-    q.fetch_job("t", "lost").await?;
-    q.fail("lost", "t").await?;
-    q.fetch_job("t", "held").await?;
-    q.add_all(&["w1", "w2"]).await?;
-    q.add("d", json!({ "jobId": "d", "delay": 9000 })).await?;
-    q.add("p", json!({ "jobId": "p", "priority": 7 })).await?;
-    q.add(
-        "once",
-        json!({ "jobId": "once", "deduplication": { "id": "k" } }),
-    )
-    .await?;
+/// Jobs in every state, and a schedule.
+async fn fill(driver: &mut Driver) -> TestResult {
+    driver.add_all(&["done", "lost", "held"]).await?;
+    driver.work_off("done").await?;
+    driver.fetch_job("t", "lost").await?;
+    driver.fail("lost", "t").await?;
+    driver.fetch_job("t", "held").await?;
+    driver.add_all(&["w1", "w2"]).await?;
+    driver
+        .add("d", json!({ "jobId": "d", "delay": 9000 }))
+        .await?;
+    driver
+        .add("p", json!({ "jobId": "p", "priority": 7 }))
+        .await?;
+    driver
+        .add(
+            "once",
+            json!({ "jobId": "once", "deduplication": { "id": "k" } }),
+        )
+        .await?;
     let every = json!({ "id": "sid", "repeat": { "every": 60_000 } });
-    q.node("queue.upsertJobScheduler", every).await?;
+    driver.node("queue.upsertJobScheduler", every).await?;
     let children = json!([{ "name": "kid", "queueName": "q", "opts": { "jobId": "kid" } }]);
-    q.flow("par", json!({}), children).await
+    driver.flow("par", json!({}), children).await
 }
 
 async fn obliterate_deletes_all_there_is(q: &mut Driver) -> TestResult {
