@@ -62,7 +62,9 @@ async fn add_flow(fleet: &Fleet, id: &str, what: &str, children: Vec<Value>) -> 
 
 fn child(id: &str, data: Value, mut opts: Value) -> Value {
     opts["jobId"] = json!(id);
-    json!({ "name": id, "queueName": "kids", "data": data, "opts": opts })
+    let mut child = json!({ "name": id, "queueName": "kids", "opts": opts });
+    child["data"] = data;
+    child
 }
 
 /// Flows of one level below each policy, and what must become of the parents: each has a child that works and

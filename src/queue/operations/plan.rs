@@ -74,7 +74,7 @@ impl Plan {
             Self::RemoveOrphans => orphans::remove(&mut run).await,
         };
         match outcome {
-            Ok(outcome) => Ok(run.end(outcome)),
+            Ok(outcome) => Ok(run.end(outcome.is_ok())),
             Err(error) if run.dry || run.jobs() == 0 => Err(error),
             Err(error) => {
                 let done = self.done();

@@ -137,9 +137,9 @@ where
         self.report.at_least
     }
 
-    /// Ends the operation.
-    pub(super) fn end(mut self, outcome: Result<(), Stopped>) -> OperationReport {
-        self.report.complete = outcome.is_ok();
+    /// Ends the operation; `complete` when it was not stopped.
+    pub(super) fn end(mut self, complete: bool) -> OperationReport {
+        self.report.complete = complete;
         self.report
     }
 }

@@ -59,8 +59,11 @@ async fn shop() -> TestResult<Fixture> {
     ]
     .concat()
     {
-        let key = format!("{}{}", command[1], command[2]);
-        let command = [&[command[0], &key], &command[3..]].concat();
+        let [verb, base, suffix, rest @ ..] = command.as_slice() else {
+            return Err("every command has a key".into());
+        };
+        let key = format!("{base}{suffix}");
+        let command = [&[*verb, &key], rest].concat();
         fixture.server.cli(&command).await?;
     }
     Ok(fixture)

@@ -49,7 +49,9 @@ fn unlink(id: &str) -> Step {
 /// A child for `flow`, in a queue, with options and children.
 fn node(id: &str, queue: &str, mut opts: Value, children: Value) -> Value {
     opts["jobId"] = id.into();
-    json!({ "name": id, "queueName": queue, "opts": opts, "children": children })
+    let mut node = json!({ "name": id, "queueName": queue, "opts": opts });
+    node["children"] = children;
+    node
 }
 
 fn leaf(id: &str, queue: &str, opts: Value) -> Value {
