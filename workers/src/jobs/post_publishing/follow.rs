@@ -197,6 +197,12 @@ impl Follower {
         let progress = data.get("publication").cloned().unwrap_or_default();
         let progress = serde_json::from_value::<Publication>(progress).unwrap_or_default();
         let mut text = reason.to_owned();
+        // "Try again later" would have its user publish it twice.
+        let otherwise = if progress.may_be_public() {
+            NoticeCode::InDoubt
+        } else {
+            NoticeCode::Unavailable
+        };
         if progress.may_be_public() && !text.contains(IN_DOUBT) {
             text = format!("{text}; {IN_DOUBT}");
         }
@@ -205,7 +211,7 @@ impl Follower {
         let failed = Failed {
             mark: &format!("{}@{}", job.id, job.timestamp),
             data: &data,
-            code: verdict.map_or(NoticeCode::Unavailable, |verdict| verdict.code),
+            code: verdict.map_or(otherwise, |verdict| verdict.code),
             reason: &text,
             at: self.client.clock().now().as_millis(),
         };

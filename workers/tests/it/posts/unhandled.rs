@@ -177,6 +177,15 @@ async fn failure_outside_the_handler_notifies_the_user() -> TestResult {
     let doubtful =
         format!("{reason}; the post may have been published before: look at the account");
     assert_eq!(saying(&doubtful), 1, "{notices:?}");
+    // "Try again later" would have its user publish it twice.
+    for notice in &notices {
+        let code = match notice["reason"].as_str() {
+            Some(text) if text == doubtful => "in_doubt",
+            Some(text) if text == reason => "unavailable",
+            _ => continue,
+        };
+        assert_eq!(notice["code"], code, "{notice}");
+    }
     fixture.end(worker).await;
     Ok(())
 }
