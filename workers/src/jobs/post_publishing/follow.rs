@@ -80,8 +80,10 @@ struct Follower {
     client: Client,
     queue: Queue<Value>,
     problems: Problems,
-    /// The last entry that was handled.
+    /// The last entry that was handled; at first a time, which may lie before all events.
     place: EventId,
+    /// Whether an entry was handled.
+    has_read: bool,
     /// Consecutive failures.
     failures: u32,
 }
@@ -95,6 +97,7 @@ impl Follower {
             queue,
             problems,
             place: EventId::new(u64::try_from(since).unwrap_or(0), 0),
+            has_read: false,
             failures: 0,
         }
     }
@@ -132,6 +135,7 @@ impl Follower {
             };
             self.deal_with(&entry).await?;
             self.place = entry.id;
+            self.has_read = true;
             self.works();
         }
     }
@@ -153,6 +157,8 @@ impl Follower {
                 }
                 told => told,
             },
+            // Nothing says that there were events since the time at which this began.
+            QueueEvent::Gap { missed: None, .. } if !self.has_read => Ok(()),
             QueueEvent::Gap { missed, .. } => {
                 tracing::warn!(
                     ?missed,
