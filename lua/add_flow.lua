@@ -49,10 +49,14 @@ end
 
 -- What is known of parents, by key: whether they exist, or are added before their children.
 local exists_of = {}
+local function check_children(parent_key)
+  redis.call('SCARD', parent_key .. ':dependencies')
+  redis.call('HLEN', parent_key .. ':processed')
+end
+
 local function parent_exists(parent_key)
   if exists_of[parent_key] == nil then
-    redis.call('SCARD', parent_key .. ':dependencies')
-    redis.call('HLEN', parent_key .. ':processed')
+    check_children(parent_key)
     exists_of[parent_key] = redis.call('EXISTS', parent_key) == 1
   end
   return exists_of[parent_key]
@@ -78,6 +82,9 @@ local function read_job(at)
   job.ours = job.exists and known[2] == ARGV[at + 7] and known[3] == ARGV[at + 4]
     and job.stored_parent == job.parent_key
   check_place(q.base, job.place)
+  if job.place == 'children' then
+    check_children(job.key)
+  end
   return job
 end
 

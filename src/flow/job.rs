@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use crate::error::{Error, SharedError};
 use crate::job::{ChildPolicy, JobId, JobOptions, Parent};
 
 /// A job of a flow, with its children: what [`FlowProducer::add`](super::FlowProducer::add) takes.
@@ -15,8 +14,8 @@ pub struct FlowJob {
     pub(super) queue: String,
     pub(super) prefix: Option<String>,
     pub(super) name: String,
-    /// JSON text.
-    pub(super) data: Result<String, SharedError>,
+    /// JSON text, or why there is none.
+    pub(super) data: Result<String, String>,
     pub(super) options: JobOptions,
     unique: JobId,
     pub(super) children: Vec<(ChildPolicy, Self)>,
@@ -29,10 +28,7 @@ impl FlowJob {
     where
         D: Serialize + ?Sized,
     {
-        let data = serde_json::to_string(data).map_err(|source| {
-            let what = "job data";
-            SharedError::new(Error::Encode { what, source })
-        });
+        let data = serde_json::to_string(data).map_err(|error| error.to_string());
         Self {
             queue: queue.into(),
             prefix: None,

@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use serde::ser::Error as _;
+
 use super::{FlowAdded, FlowJob, FlowProducer};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -179,7 +181,10 @@ fn record(producer: &FlowProducer, queue: usize, turn: Turn<'_>) -> Result<(Flow
             "cannot be used in a flow; a job without parent and children is added to its queue",
         ));
     }
-    let data = job.data.clone().map_err(|error| error.copy())?;
+    let data = job.data.clone().map_err(|reason| Error::Encode {
+        what: "job data",
+        source: serde_json::Error::custom(reason),
+    })?;
     options.check_size(&job.name, data.len())?;
     let unique = options.id.is_none();
     let parent = options.parent.as_ref().map(|parent| parent.id.clone());

@@ -7,17 +7,18 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use oxbull::{
     Added, Client, DrainScope, Error, JobError, JobId, JobRateLimit, JobRecord, ManualWorker,
-    NewJob, Outcome, Queue, QueuePosition, RateLimitState, Recurrence, Refusal, RetryOptions,
-    SchedulerOrder, SchedulerRecord, Timestamp,
+    NewJob, Outcome, Queue, QueuePosition, Recurrence, Refusal, RetryOptions, SchedulerOrder,
+    SchedulerRecord, Timestamp,
 };
 use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
-use crate::step::{End, Implementation, Limit, Place, Step, locked, refused};
+use crate::step::{End, Implementation, Place, Step, locked, refused};
 use options::{millis, number, options, retention, schedule, text};
 use working::ScriptedWorker;
 
 mod flows;
+mod limits;
 mod options;
 mod parents;
 mod reading;
@@ -276,7 +277,7 @@ impl Ox {
                 let state = queue.state(&job_id(id)).await?;
                 Ok(state.map_or("unknown", |state| state.as_str()).into())
             }
-            Step::Limit(step) => limit(&queue, *step).await,
+            Step::Limit(step) => limits::limit(&queue, *step).await,
             Step::Flow(step) => parents::flow(&queue, step).await,
             Step::Read(read) => reading::read(&queue, read).await,
             Step::UpsertScheduler {
@@ -359,47 +360,6 @@ impl Implementation for Ox {
             Ok(())
         })
     }
-}
-
-async fn limit(queue: &Queue, step: Limit) -> TestResult<Value> {
-    Ok(match step {
-        Limit::SetConcurrency(jobs) => done(queue.set_global_concurrency(jobs).await)?,
-        Limit::RemoveConcurrency => queue.remove_global_concurrency().await?.into(),
-        Limit::Concurrency => json!(queue.global_concurrency().await?),
-        Limit::IsMaxed => queue.is_maxed().await?.into(),
-        Limit::SetRate(max, window) => {
-            let window = Duration::from_millis(window);
-            done(
-                queue
-                    .set_global_rate_limit(JobRateLimit::new(max, window))
-                    .await,
-            )?
-        }
-        Limit::RemoveRate => queue.remove_global_rate_limit().await?.into(),
-        Limit::Rate => match queue.global_rate_limit().await? {
-            Some(limit) => {
-                let window = u64::try_from(limit.window.as_millis())?;
-                json!({ "max": limit.max, "duration": window })
-            }
-            None => Value::Null,
-        },
-        Limit::Impose(wait) => {
-            let limited = queue.limit_rate(Duration::from_millis(wait)).await;
-            done(limited.map(drop))?
-        }
-        Limit::Lift => queue.lift_rate_limit().await?.into(),
-        Limit::State(max) => {
-            let state = match max {
-                Some(max) => queue.rate_limit_state_of(max).await?,
-                None => queue.rate_limit_state().await?,
-            };
-            match state {
-                RateLimitState::NoWindow | RateLimitState::Available { .. } => "free".into(),
-                RateLimitState::NeverExpires => "endless".into(),
-                _ => "held".into(),
-            }
-        }
-    })
 }
 
 /// What both sides say about a job that has become active.

@@ -50,9 +50,9 @@ fn plain(queue: &str, id: &str) -> Value {
     job(queue, id, json!({}))
 }
 
-async fn open(q: &mut Driver) -> TestResult {
-    q.go("c").await?;
-    q.go("p").await
+async fn open(both: &mut Driver) -> TestResult {
+    both.go("c").await?;
+    both.go("p").await
 }
 
 async fn flow_spans_two_queues(q: &mut Driver) -> TestResult {
