@@ -13,6 +13,7 @@
 mod differences;
 mod driver;
 mod fixture;
+mod guide;
 mod many;
 mod node;
 mod ox;

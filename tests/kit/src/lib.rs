@@ -15,7 +15,7 @@ mod wait;
 mod watchdog;
 
 pub use error::{KitError, Result};
-pub use node::{BullMq, NodePeer, NodePeerBuilder, PeerError};
+pub use node::{BullMq, NodePeer, NodePeerBuilder, PeerError, interop_dir};
 pub use proxy::{Command, Direction, Proxy, ProxyStats, Rule, RuleHandle};
 pub use redis::{RedisServer, RedisServerBuilder, TlsFiles};
 pub use resp::{Connection, Value};

@@ -346,6 +346,6 @@ impl Drop for NodeProcess {
 }
 
 /// `tests/interop`, wherever the repository is.
-fn interop_dir() -> PathBuf {
+pub fn interop_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../interop")
 }
