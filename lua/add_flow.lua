@@ -47,19 +47,23 @@ for i = 1, tonumber(ARGV[4]) do
   at = at + 2
 end
 
--- What is known of parents, by key: whether they exist, or are added before their children.
+-- Whether parents exist, or are added before their children, by key.
 local exists_of = {}
-local function check_children(parent_key)
-  redis.call('SCARD', parent_key .. ':dependencies')
-  redis.call('HLEN', parent_key .. ':processed')
-end
-
 local function parent_exists(parent_key)
   if exists_of[parent_key] == nil then
-    check_children(parent_key)
     exists_of[parent_key] = redis.call('EXISTS', parent_key) == 1
   end
   return exists_of[parent_key]
+end
+
+-- Reads one value of each key of a parent that adding a child writes.
+local checked = {}
+local function check_parent(parent_key)
+  if not checked[parent_key] then
+    checked[parent_key] = true
+    redis.call('SCARD', parent_key .. ':dependencies')
+    redis.call('HLEN', parent_key .. ':processed')
+  end
 end
 
 -- Reads the arguments of the job at `at`, and what is stored of it. A key of the wrong type fails here.
@@ -82,8 +86,8 @@ local function read_job(at)
   job.ours = job.exists and known[2] == ARGV[at + 7] and known[3] == ARGV[at + 4]
     and job.stored_parent == job.parent_key
   check_place(q.base, job.place)
-  if job.place == 'children' then
-    check_children(job.key)
+  if job.parent_key then
+    check_parent(job.parent_key)
   end
   return job
 end
@@ -116,7 +120,6 @@ for i = 1, total do
 end
 local parents_at = at + 1
 at = parents_at + 2 * tonumber(ARGV[parents_at])
-local checked = {}
 for i = parents_at + 1, at, 2 do
   local base = ARGV[i]
   if not checked[base] then

@@ -28,12 +28,11 @@ impl FlowJob {
     where
         D: Serialize + ?Sized,
     {
-        let data = serde_json::to_string(data).map_err(|error| error.to_string());
         Self {
             queue: queue.into(),
             prefix: None,
             name: name.into(),
-            data,
+            data: serde_json::to_string(data).map_err(|error| error.to_string()),
             options: JobOptions::new(),
             unique: JobId::unique(),
             children: Vec::new(),

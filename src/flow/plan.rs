@@ -2,8 +2,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use serde::ser::Error as _;
-
 use super::{FlowAdded, FlowJob, FlowProducer};
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -183,7 +181,7 @@ fn record(producer: &FlowProducer, queue: usize, turn: Turn<'_>) -> Result<(Flow
     }
     let data = job.data.clone().map_err(|reason| Error::Encode {
         what: "job data",
-        source: serde_json::Error::custom(reason),
+        source: serde::ser::Error::custom(reason),
     })?;
     options.check_size(&job.name, data.len())?;
     let unique = options.id.is_none();

@@ -56,6 +56,14 @@ fn ids(added: &FlowAdded) -> Vec<JobId> {
     children.chain([added.id.clone()]).collect()
 }
 
+/// Tests connect anew for workers that no proxy disturbs.
+fn allow() -> Allow {
+    Allow {
+        clients: 4,
+        ..Allow::default()
+    }
+}
+
 async fn event_count(fixture: &Fixture, event: &str) -> TestResult<usize> {
     let events = fixture.queue_events().await?;
     Ok(events
@@ -73,7 +81,7 @@ async fn run_off(fixture: &Fixture, added: &FlowAdded) -> TestResult {
     let all = ids(added);
     fixture.ended(all.len() as u64).await?;
     worker.close().await;
-    let summary = check_queue(fixture, &all, Allow::default()).await?;
+    let summary = check_queue(fixture, &all, allow()).await?;
     assert_eq!((summary.completed, summary.repeated), (all.len(), 0));
     for id in &all {
         assert_eq!(fixture.field(id, "hold").await?, None);
@@ -248,7 +256,7 @@ async fn lost_answers_add_a_large_flow_once() -> TestResult {
     assert_eq!(event_count(&fixture, "added").await?, LARGE + 1);
     assert_eq!(event_count(&fixture, "duplicated").await?, 0);
     let all = ids(&added);
-    let summary = check_queue(&fixture, &all, Allow::default()).await?;
+    let summary = check_queue(&fixture, &all, allow()).await?;
     assert_eq!((summary.completed, summary.repeated), (LARGE + 1, 0));
     let processed = fixture.key(&format!("{}:processed", added.id));
     assert_eq!(
