@@ -80,7 +80,10 @@ async fn rust_operates_on_flows(queue: &Queue<Value>) -> TestResult {
         parent?;
     }
     queue.dependency_counts(LARGE_FLOW).await?;
-    queue.children_values::<Value>(LARGE_FLOW).await?;
+    queue
+        .children_values::<Value>(LARGE_FLOW)
+        .await?
+        .into_map()?;
     queue.failed_children(LARGE_FLOW).await?;
     let family = JobId::new("family")?;
     let options = JobOptions::new().id(family.clone()).delay(LATER);
