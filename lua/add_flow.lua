@@ -199,7 +199,7 @@ local function store(job)
   next_number(job.queue)
   write_job(job.queue, job.at, job.id)
   if step == 'store' and job.place ~= 'children' then
-    redis.call('HSET', job.key, 'hold', 1)
+    redis.call('HSET', job.key, 'hold', ARGV[3])
   else
     queue_new(job.queue, job.at, job.id)
   end

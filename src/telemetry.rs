@@ -74,6 +74,27 @@ pub(crate) fn add_bulk<'a>(queue: &str, names: impl ExactSizeIterator<Item = &'a
     span
 }
 
+/// The span around the add of flows; the root of the first has this queue and name.
+pub(crate) fn add_flows(queue: &str, name: &str, flows: usize) -> Span {
+    let span = info_span!(
+        "add_flows",
+        %queue,
+        %name,
+        flows,
+        otel.name = Empty,
+        otel.kind = Empty
+    );
+    #[cfg(feature = "opentelemetry")]
+    if let Some(described) = Described::new(&span, "producer", "addFlow", queue) {
+        described.named(format_args!("{queue}"));
+        described.attribute("bullmq.flow.name", name.to_owned());
+        if flows > 1 {
+            described.attribute("bullmq.job.bulk.count", bridge::integer(flows));
+        }
+    }
+    span
+}
+
 /// The span around a job scheduler's making of an iteration named `name`: an upsert, or the start of the
 /// iteration before.
 pub(crate) fn add_iteration(queue: &str, scheduler: &str, name: &str) -> Span {

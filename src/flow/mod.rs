@@ -6,11 +6,13 @@ mod plan;
 
 use std::collections::HashMap;
 
+use tracing::Span;
+
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::{Chain, Error, Result};
 use crate::job::JobOptions;
-use crate::metrics;
 use crate::store::Flow;
+use crate::{metrics, telemetry};
 
 pub use added::FlowAdded;
 pub use job::FlowJob;
@@ -124,10 +126,20 @@ impl FlowProducer {
         &self,
         flows: impl IntoIterator<Item = &'a FlowJob>,
     ) -> Result<Vec<FlowAdded>> {
-        let plan = Plan::of(self, flows)?;
-        if plan.jobs.is_empty() {
+        let flows: Vec<_> = flows.into_iter().collect();
+        let Some(first) = flows.first() else {
             return Ok(Vec::new());
+        };
+        let span = telemetry::add_flows(&first.queue, &first.name, flows.len());
+        let added = self.add_within(&span, &flows).await;
+        if let Err(error) = &added {
+            telemetry::failed(&span, &Chain(error));
         }
+        added
+    }
+
+    async fn add_within(&self, span: &Span, flows: &[&FlowJob]) -> Result<Vec<FlowAdded>> {
+        let plan = Plan::of(self, flows, span)?;
         for (queue, store) in plan.queues.iter().enumerate() {
             let jobs = plan.jobs.iter().filter(|job| job.queue == queue).count();
             metrics::added(store.keys().qualified(), jobs);

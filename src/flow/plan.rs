@@ -2,12 +2,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
+use tracing::Span;
+
 use super::{FlowAdded, FlowJob, FlowProducer};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::job::{AddOutcome, JobOptions, Parent, Prefix, QueueName};
 use crate::policy::Placement;
 use crate::store::{FlowRecord, NewRecord, Store};
+use crate::telemetry;
 
 /// How many levels a flow may have.
 const DEPTH_MAX: usize = 1000;
@@ -36,10 +39,7 @@ impl Plan {
     /// # Errors
     ///
     /// [`Error::Invalid`] or [`Error::Encode`] for the first job that breaks a rule.
-    pub(super) fn of<'a>(
-        producer: &FlowProducer,
-        flows: impl IntoIterator<Item = &'a FlowJob>,
-    ) -> Result<Self> {
+    pub(super) fn of(producer: &FlowProducer, flows: &[&FlowJob], span: &Span) -> Result<Self> {
         let mut plan = Self {
             queues: Vec::new(),
             jobs: Vec::new(),
@@ -48,8 +48,8 @@ impl Plan {
         };
         let mut numbers = HashMap::new();
         let mut turns: VecDeque<_> = flows
-            .into_iter()
-            .map(|job| Turn {
+            .iter()
+            .map(|&job| Turn {
                 job,
                 parent: None,
                 level: 1,
@@ -85,7 +85,7 @@ impl Plan {
                     level: turn.level + 1,
                 });
             }
-            let record = record(producer, queue, turn)?;
+            let record = record(producer, queue, turn, span)?;
             plan.jobs.push(record.0);
             plan.children.push(record.1);
         }
@@ -151,8 +151,13 @@ fn open(client: &Client, prefix: &str, name: &str) -> Result<Store> {
     ))
 }
 
-/// Checks and encodes one job. Returns how many children it has besides.
-fn record(producer: &FlowProducer, queue: usize, turn: Turn<'_>) -> Result<(FlowRecord, usize)> {
+/// Checks and encodes one job, which carries the context of `span`. Returns how many children it has besides.
+fn record(
+    producer: &FlowProducer,
+    queue: usize,
+    turn: Turn<'_>,
+    span: &Span,
+) -> Result<(FlowRecord, usize)> {
     let job = turn.job;
     let root = turn.parent.is_none();
     let mut options = job.options.clone();
@@ -179,6 +184,7 @@ fn record(producer: &FlowProducer, queue: usize, turn: Turn<'_>) -> Result<(Flow
             "cannot be used in a flow; a job without parent and children is added to its queue",
         ));
     }
+    telemetry::carry(span, &mut options);
     let data = job.data.clone().map_err(|reason| Error::Encode {
         what: "job data",
         source: serde::ser::Error::custom(reason),

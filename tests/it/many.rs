@@ -359,3 +359,20 @@ async fn retried_jobs_may_begin_anew() -> TestResult {
     assert_eq!((job.attempts_made, job.attempts_started), (0, 0));
     Ok(())
 }
+
+/// What a flow holds that is being added becomes an orphan an hour after that began: its producer has died.
+#[tokio::test]
+async fn jobs_that_a_flow_holds_are_no_orphans_for_an_hour() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let now = fixture.client.clock().now().as_millis();
+    for (id, since) in [("held", now - 3_500_000), ("dead", now - 3_700_000)] {
+        let (key, since) = (format!("bull:q:{id}"), since.to_string());
+        let fields = ["HSET", &key, "name", "n", "data", "{}", "hold", &since];
+        fixture.server.cli(&fields).await?;
+    }
+    let removed = jobs_of(fixture.queue.remove_orphaned_jobs()).await?;
+    assert_eq!(removed, [JobId::new("dead")?]);
+    let left = fixture.shown(&["KEYS", "bull:q:[hd]e*"]).await?;
+    assert_eq!(left, "bull:q:held");
+    Ok(())
+}

@@ -84,6 +84,7 @@ where
                 .ask(|run| RemoveOrphans {
                     dry: run.dry,
                     limit: run.left().unwrap_or(u64::from(u32::MAX)),
+                    now: run.store.clock().now(),
                     ids: some,
                 })
                 .await?;

@@ -2,6 +2,7 @@
 
 use crate::client::lua;
 use crate::client::{Repeat, Script};
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::job::JobId;
 use crate::resp::Value;
@@ -21,6 +22,7 @@ pub(crate) struct RemoveOrphans<'a> {
     pub(crate) dry: bool,
     /// How many may be deleted.
     pub(crate) limit: u64,
+    pub(crate) now: Timestamp,
     /// Ids that have keys; at most as many as a script takes.
     pub(crate) ids: &'a [JobId],
 }
@@ -32,7 +34,9 @@ impl Transition for RemoveOrphans<'_> {
     type Reply = WalkStep;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.flag(self.dry).arg(self.limit);
+        call.flag(self.dry)
+            .arg(self.limit)
+            .arg(self.now.as_millis());
         for id in self.ids {
             call.arg(id.as_bytes());
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use opentelemetry::baggage::BaggageExt;
 use opentelemetry::{Context as OtelContext, KeyValue};
-use oxbull::{Error, JobOptions, NewJob, Schedule, Telemetry};
+use oxbull::{ChildPolicy, Error, FlowJob, FlowProducer, JobOptions, NewJob, Schedule, Telemetry};
 use serde_json::json;
 use tracing::Instrument;
 use tracing::level_filters::LevelFilter;
@@ -278,5 +278,36 @@ async fn iterations_carry_the_context_of_their_upsert() -> TestResult {
     assert_eq!(made.parent(), first.id());
     assert_eq!(made.text("bullmq.job.id"), second.text("bullmq.job.id"));
     worker.close().await;
+    Ok(())
+}
+
+/// All jobs of a flow belong to the trace of its add.
+#[tokio::test]
+async fn jobs_of_flows_carry_the_context_of_their_add() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let collector = Collector::start();
+    let producer = FlowProducer::new(&fixture.client);
+    let child = FlowJob::new("other", "leaf", &1);
+    let flow = FlowJob::new("q", "done", &1).child(ChildPolicy::FailParent, child);
+    let added = producer.add(&flow).await?;
+    let child = FlowJob::new("q", "leaf", &1).options(JobOptions::new().priority(u32::MAX));
+    let wrong = FlowJob::new("q", "wrong", &1).child(ChildPolicy::Wait, child);
+    producer.add(&wrong).await.unwrap_err();
+
+    let [add, failed] = collector.wait("addFlow q").await?;
+    assert_eq!(*add.kind(), SpanKind::Producer);
+    assert_eq!(add.text("bullmq.flow.name"), "done");
+    assert_eq!(failed.text("bullmq.flow.name"), "wrong");
+    assert_eq!(failed.events()[0].0, "exception");
+    let leaf = added.children.first().ok_or("no child")?;
+    for key in [
+        format!("bull:q:{}", added.id),
+        format!("bull:other:{}", leaf.id),
+    ] {
+        let opts: Value =
+            serde_json::from_str(&fixture.server.cli(&["HGET", &key, "opts"]).await?)?;
+        let context: Value = serde_json::from_str(opts["tm"].as_str().ok_or("no context")?)?;
+        assert_eq!(context["traceparent"], add.traceparent(), "{key}");
+    }
     Ok(())
 }

@@ -229,18 +229,25 @@ const SUBJECTS: [&str; 11] = [
     "poll_vote",
     "pass_thread_control",
 ];
-const FIELDS: [&str; 12] = [
+/// All that can be subscribed to (SDK 26.0.3, `SubscribedFields` of an Instagram user), and one that cannot yet.
+const FIELDS: [&str; 18] = [
+    "comment_poll_response",
     "comments",
+    "follow",
     "live_comments",
     "mentions",
-    "story_insights",
-    "follow",
-    "share_to_story",
-    "messages",
     "message_edit",
+    "message_reactions",
+    "messages",
+    "messaging_optins",
+    "messaging_postbacks",
+    "messaging_referral",
     "messaging_seen",
-    "story_poll",
-    "comment_poll",
+    "onboarding_welcome_message_series",
+    "share_to_story",
+    "standby",
+    "story_insights",
+    "story_poll_response",
     "creator_marketplace",
 ];
 const PARTS: [&str; 3] = ["polls", "messaging_feedback", "hop_context"];
