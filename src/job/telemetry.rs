@@ -15,7 +15,7 @@ impl Telemetry {
     /// object, such as `{"traceparent":"00-…"}`. It takes the place of the context that the feature `opentelemetry`
     /// would store.
     ///
-    /// A worker of BullMQ with `bullmq-otel` stops at text that is not JSON.
+    /// Some text stops a worker of BullMQ with `bullmq-otel`: give it what an OpenTelemetry propagator writes.
     pub fn new(metadata: impl Into<String>) -> Self {
         Self {
             metadata: Some(metadata.into()),
