@@ -299,7 +299,7 @@ async fn jobs_of_flows_carry_the_context_of_their_add() -> TestResult {
         format!("bull:q:{}", added.id),
         format!("bull:other:{}", leaf.id),
     ] {
-        let opts: Value = serde_json::from_str(&fixture.shown(&["HGET", &key, "opts"]).await?)?;
+        let opts: Value = serde_json::from_str(&fixture.shown(&["HMGET", &key, "opts"]).await?)?;
         let context: Value = serde_json::from_str(opts["tm"].as_str().ok_or("no context")?)?;
         assert_eq!(context["traceparent"], add.traceparent(), "{key}");
     }
