@@ -67,9 +67,9 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] or [`Error::Encode`] before anything is sent; [`Error::Refused`] when
-    /// the parent does not exist or cannot be replaced; [`Error::Overloaded`],
-    /// [`Error::Unreachable`] and the like when nothing changed. [`Error::Indeterminate`] when
+    /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::Encode`](crate::Error::Encode) before anything is sent; [`Error::Refused`](crate::Error::Refused) when
+    /// the parent does not exist or cannot be replaced; [`Error::Overloaded`](crate::Error::Overloaded),
+    /// [`Error::Unreachable`](crate::Error::Unreachable) and the like when nothing changed. [`Error::Indeterminate`](crate::Error::Indeterminate) when
     /// the answer was lost: the job may have been added. The add of a job with an
     /// [id](JobOptions::id) is repeated until its outcome is known, which almost always succeeds; see
     /// [`add_once`](Self::add_once).
@@ -106,7 +106,7 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// As [`add_with`](Self::add_with); [`Error::Indeterminate`] only when Redis does not come
+    /// As [`add_with`](Self::add_with); [`Error::Indeterminate`](crate::Error::Indeterminate) only when Redis does not come
     /// back within half a minute, refuses to answer, or the client is closed meanwhile.
     pub async fn add_once(
         &self,
