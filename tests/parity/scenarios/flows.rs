@@ -67,9 +67,9 @@ async fn fail(q: &mut Driver, id: &str) -> TestResult {
 
 /// A parent `par` in `p` with children of every kind in `c`: done, nothing (no result), failed, ignored,
 /// removed, kept (failed without a policy), left.
-async fn every_kind(q: &mut Driver) -> TestResult {
-    q.go("c").await?;
-    q.go("p").await?;
+async fn every_kind(both: &mut Driver) -> TestResult {
+    both.go("c").await?;
+    both.go("p").await?;
     let family = json!([
         leaf("done", "c", json!({ "removeOnComplete": true })),
         leaf("nothing", "c", json!({})),
@@ -79,15 +79,15 @@ async fn every_kind(q: &mut Driver) -> TestResult {
         leaf("kept", "c", json!({})),
         leaf("left", "c", json!({})),
     ]);
-    q.flow("par", json!({}), family).await?;
-    q.go("c").await?;
-    q.work_off("done").await?;
-    q.fetch_job("t", "nothing").await?;
-    q.end("nothing", "t", End::Complete(json!(null))).await?;
+    both.flow("par", json!({}), family).await?;
+    both.go("c").await?;
+    both.work_off("done").await?;
+    both.fetch_job("t", "nothing").await?;
+    both.end("nothing", "t", End::Complete(json!(null))).await?;
     for id in ["broken", "ignored", "removed", "kept"] {
-        fail(q, id).await?;
+        fail(both, id).await?;
     }
-    q.go("p").await
+    both.go("p").await
 }
 
 async fn parents_know_what_became_of_their_children(q: &mut Driver) -> TestResult {
