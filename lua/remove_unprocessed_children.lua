@@ -40,35 +40,6 @@ local function stays(base, child_id)
     or redis.call('ZSCORE', base .. 'failed', child_id)
 end
 
--- Whether the pending descendants of a job can be deleted within the budget.
-local function has_few_pending(job_key)
-  local open, cost = { job_key }, 0
-  while #open > 0 do
-    local key = table.remove(open)
-    if cost + redis.call('SCARD', key .. ':dependencies') > budget then
-      return false
-    end
-    for _, child in ipairs(redis.call('SMEMBERS', key .. ':dependencies')) do
-      local base = split_job_key(child)
-      cost = cost + 1 + (base and list_cost(base) or 0)
-      open[#open + 1] = child
-    end
-    if cost > budget then
-      return false
-    end
-  end
-  return true
-end
-
--- A child leaves the parent that waits for it, which may be released.
-local function unlink(parent_key, child_key)
-  local base, parent_id = split_job_key(parent_key)
-  local parent = { key = parent_key, base = base, id = parent_id }
-  if remove_pending(parent, child_key) then
-    release_after_removal(parent)
-  end
-end
-
 local function leave(base, child_id, parent_key)
   local set = leave_sets(base, child_id)
   if set then
@@ -83,18 +54,18 @@ end
 local remove
 function remove(parent_key, base, child_id, list)
   local child_key = base .. child_id
-  local pending = redis.call('SCARD', child_key .. ':dependencies')
-  local few = pending == 0 or has_few_pending(child_key)
+  local pending = count_pending_children(child_key)
+  local few = pending == 0 or are_few_below(child_key, budget, count_pending_children, pending_children_of)
   if not few then
     list = list or leave(base, child_id, parent_key)
   end
-  unlink(parent_key, child_key)
+  unlink_from_parent(nil, parent_key, child_key)
   if not few then
     stack[#stack + 1], stack[#stack + 2], stack[#stack + 3] = child_key, list, '0'
     return false
   end
   if pending > 0 then
-    for _, child in ipairs(redis.call('SMEMBERS', child_key .. ':dependencies')) do
+    for _, child in ipairs(pending_children_of(child_key)) do
       local its_base, its_id = split_job_key(child)
       if its_base and not stays(its_base, its_id) then
         remove(child_key, its_base, its_id)

@@ -24,6 +24,14 @@ local function check_states(B)
   end
 end
 
+local function pending_children_of(job_key)
+  return redis.call('SMEMBERS', job_key .. ':dependencies')
+end
+
+local function count_pending_children(job_key)
+  return redis.call('SCARD', job_key .. ':dependencies')
+end
+
 -- The children of a job, those that have ended first.
 local function children_of(job_key)
   local children = {}
@@ -31,7 +39,7 @@ local function children_of(job_key)
     redis.call('HKEYS', job_key .. ':processed'),
     redis.call('HKEYS', job_key .. ':failed'),
     redis.call('ZRANGE', job_key .. ':unsuccessful', 0, -1),
-    redis.call('SMEMBERS', job_key .. ':dependencies'),
+    pending_children_of(job_key),
   }) do
     for _, child in ipairs(source) do
       children[#children + 1] = child
@@ -42,7 +50,7 @@ end
 
 local function count_children(job_key)
   return redis.call('HLEN', job_key .. ':processed') + redis.call('HLEN', job_key .. ':failed')
-    + redis.call('ZCARD', job_key .. ':unsuccessful') + redis.call('SCARD', job_key .. ':dependencies')
+    + redis.call('ZCARD', job_key .. ':unsuccessful') + count_pending_children(job_key)
 end
 
 -- What it costs to take a job out of the lists of its queue, in jobs.
@@ -58,30 +66,35 @@ local function list_cost(base)
   return list_costs[base]
 end
 
--- Returns whether a job and its descendants can be deleted in one step.
-local function is_small_flow(B, id)
-  local open, cost = { B .. id }, 0
+-- Returns whether the descendants of a job that `count` and `list` know can be deleted within the budget.
+local function are_few_below(job_key, budget, count, list)
+  local open, cost = { job_key }, 0
   while #open > 0 do
-    local job_key = table.remove(open)
-    if cost + count_children(job_key) > FLOW_BUDGET then
+    local key = table.remove(open)
+    if cost + count(key) > budget then
       return false
     end
-    for _, child in ipairs(children_of(job_key)) do
+    for _, child in ipairs(list(key)) do
       local base = split_job_key(child)
       cost = cost + 1 + (base and list_cost(base) or 0)
       open[#open + 1] = child
     end
-    if cost > FLOW_BUDGET then
+    if cost > budget then
       return false
     end
   end
   return true
 end
 
+-- Returns whether a job and its descendants can be deleted in one step.
+local function is_small_flow(B, id)
+  return are_few_below(B .. id, FLOW_BUDGET, count_children, children_of)
+end
+
 -- Returns whether a pending descendant of a small flow is locked.
 local any_locked
 function any_locked(job_key)
-  for _, child in ipairs(redis.call('SMEMBERS', job_key .. ':dependencies')) do
+  for _, child in ipairs(pending_children_of(job_key)) do
     if redis.call('EXISTS', child .. ':lock') == 1 or any_locked(child) then
       return true
     end

@@ -10,7 +10,7 @@ use tracing::Span;
 
 use crate::client::Client;
 use crate::error::{Chain, Error, Result};
-use crate::job::JobOptions;
+use crate::job::{JobOptions, Prefix};
 use crate::store::Flow;
 use crate::{metrics, telemetry};
 
@@ -57,7 +57,7 @@ impl FlowProducer {
     pub fn new(client: &Client) -> Self {
         Self {
             client: client.clone(),
-            prefix: "bull".to_owned(),
+            prefix: Prefix::default().as_str().to_owned(),
             defaults: HashMap::new(),
         }
     }

@@ -22,7 +22,6 @@ pub(super) struct Plan {
     pub(super) jobs: Vec<FlowRecord>,
     /// How many children each job has, in the same order.
     children: Vec<usize>,
-    roots: usize,
 }
 
 /// A job whose turn it is.
@@ -44,7 +43,6 @@ impl Plan {
             queues: Vec::new(),
             jobs: Vec::new(),
             children: Vec::new(),
-            roots: 0,
         };
         let mut numbers = HashMap::new();
         let mut turns: VecDeque<_> = flows
@@ -55,7 +53,6 @@ impl Plan {
                 level: 1,
             })
             .collect();
-        plan.roots = turns.len();
         while let Some(turn) = turns.pop_front() {
             if turn.level > DEPTH_MAX {
                 return Err(Error::invalid(

@@ -10,7 +10,7 @@ use oxbull_testkit::TestResult;
 use serde_json::{Value, json};
 
 use crate::node::Node;
-use crate::step::Place;
+use crate::step::{Place, Step};
 
 /// An operation on many jobs. What it answers is the ids it took, in any order, where BullMQ tells them.
 #[derive(Debug, Clone)]
@@ -36,6 +36,17 @@ pub(crate) enum Many {
         id: String,
         keep: u32,
     },
+}
+
+/// A clean of what nobody has parked.
+pub(crate) fn clean(state: JobState, grace: u64, limit: u64) -> Step {
+    let parked = false;
+    Step::Many(Many::Clean {
+        state,
+        grace,
+        limit,
+        parked,
+    })
 }
 
 /// The answer of a queue that has active jobs.

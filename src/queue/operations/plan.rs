@@ -104,16 +104,8 @@ async fn clean<F>(
 where
     F: FnMut(&OperationStep) -> ControlFlow<()> + Send,
 {
-    let places: &[Place] = match state {
-        JobState::Waiting => &[Place::Wait, Place::Paused],
-        JobState::Prioritized => &[Place::Prioritized],
-        JobState::Delayed => &[Place::Delayed],
-        JobState::Active => &[Place::Active],
-        JobState::WaitingChildren => &[Place::WaitingChildren],
-        JobState::Completed => &[Place::Completed],
-        JobState::Failed => &[Place::Failed],
-    };
-    for &place in places {
+    // `wait` before `paused`: its last step writes the event even when nothing was deleted.
+    for &place in Place::of(state).iter().rev() {
         let make = |walk| Clean {
             place,
             walk,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::driver::Driver;
 use crate::fixture::scenarios;
-use crate::many::Many;
+use crate::many::{Many, clean};
 use crate::step::Step;
 
 scenarios!(own:
@@ -23,16 +23,6 @@ scenarios!(own:
     keys_of_other_queues_are_no_orphans,
     parent_that_goes_with_its_cleaned_child_frees_its_id,
 );
-
-fn clean(state: JobState, grace: u64, limit: u64) -> Step {
-    let parked = false;
-    Step::Many(Many::Clean {
-        state,
-        grace,
-        limit,
-        parked,
-    })
-}
 
 /// BullMQ looks at as many entries as it may delete, and finds none when those are young.
 async fn young_jobs_do_not_hide_old_ones_from_a_limited_clean(q: &mut Driver) -> TestResult {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::driver::{Driver, START};
 use crate::fixture::scenarios;
-use crate::many::Many;
+use crate::many::{Many, clean};
 use crate::step::Step;
 
 scenarios!(everyone:
@@ -35,16 +35,6 @@ scenarios!(everyone:
     orphans_are_removed,
     logs_are_cleared,
 );
-
-fn clean(state: JobState, grace: u64, limit: u64) -> Step {
-    let parked = false;
-    Step::Many(Many::Clean {
-        state,
-        grace,
-        limit,
-        parked,
-    })
-}
 
 async fn fail_all(q: &mut Driver, ids: &[&str]) -> TestResult {
     for id in ids {
