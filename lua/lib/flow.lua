@@ -1,7 +1,7 @@
 -- Deleting a job together with its children, which may be very many (docs/protocol.md#removing-jobs).
 
--- What one step may cost, in jobs: about 20 us of the server's time each.
-local FLOW_BUDGET = 100
+-- What one step may cost, in jobs: up to 30 us of the server's time each.
+local FLOW_BUDGET = 60
 -- How many entries of a list are skipped in the time that a job costs.
 local ENTRIES_PER_JOB = 600
 -- How many jobs one step checks for locks, and how many in all: parents may form a cycle.

@@ -1,7 +1,7 @@
 //! What each call costs the server: a proxy that asks the server, between two calls of a client that makes
 //! one after the other, how much processor time it has used and how many commands it has run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,28 @@ pub(crate) struct Cost {
     pub(crate) cpu_us: u64,
     /// How many commands ran, those inside of a script too.
     pub(crate) commands: u64,
+    /// What the reference took in this time, in microseconds.
+    pub(crate) reference_us: u64,
+}
+
+/// The reference: a thousand small writes of a script, one to three milliseconds. Machines differ, and one machine
+/// from minute to minute.
+const REFERENCE: &str = "for i = 1, 1000 do redis.call('HSET', 'reference', i, 'value') end redis.call('DEL', 'reference')";
+
+/// The reference is measured again after so many calls; what counts is the median of so many measurements.
+const REFERENCE_EVERY: usize = 32;
+const REFERENCES: usize = 7;
+
+/// So many calls of a script or command are all measured, and after them each so-manieth: some come by the hundred
+/// thousand.
+const ALL: usize = 500;
+const EVERY: usize = 7;
+
+impl Cost {
+    /// The processor time in references.
+    pub(crate) fn references(&self) -> f64 {
+        self.cpu_us as f64 / self.reference_us.max(1) as f64
+    }
 }
 
 /// Measures the calls that go through it.
@@ -35,6 +57,9 @@ struct State {
     names: BTreeMap<String, String>,
     running: Option<(String, Reading)>,
     costs: Vec<Cost>,
+    references: VecDeque<u64>,
+    /// How often each script or command was called.
+    calls: BTreeMap<String, usize>,
 }
 
 /// What the server has used and done so far.
@@ -60,6 +85,8 @@ impl Meter {
             names: names.collect(),
             running: None,
             costs: Vec::new(),
+            references: VecDeque::new(),
+            calls: BTreeMap::new(),
         }));
         let proxy = Proxy::start(server.port()).await?;
         let seen = Arc::clone(&state);
@@ -89,6 +116,18 @@ impl Meter {
 
 impl State {
     fn begin(&mut self, command: &Command) {
+        let key = match command.name() {
+            name if name == "EVALSHA" => command.text(1).into_owned(),
+            name => name,
+        };
+        let calls = self.calls.entry(key).or_default();
+        *calls += 1;
+        if *calls > ALL && !calls.is_multiple_of(EVERY) {
+            if self.running.is_some() {
+                self.end();
+            }
+            return;
+        }
         let Some(reading) = self.end() else { return };
         let name = match command.name() {
             // A text that the server does not know is compiled, once.
@@ -102,11 +141,31 @@ impl State {
         self.running = Some((name, reading));
     }
 
+    /// Measures the reference again if it is time to. Returns what it takes now.
+    fn reference_us(&mut self) -> Option<u64> {
+        if self.costs.len().is_multiple_of(REFERENCE_EVERY) || self.references.len() < REFERENCES {
+            let (_, before) = self.probe.read().ok()?;
+            self.probe.run(REFERENCE).ok()?;
+            let (after, _) = self.probe.read().ok()?;
+            self.references
+                .push_back(after.cpu_us.saturating_sub(before.cpu_us));
+            if self.references.len() > REFERENCES {
+                self.references.pop_front();
+            }
+        }
+        let mut sorted = Vec::from(self.references.clone());
+        sorted.sort_unstable();
+        sorted.get(sorted.len() / 2).copied()
+    }
+
     /// Ends the running call; returns where the next one begins.
     fn end(&mut self) -> Option<Reading> {
-        let (end, next) = self.probe.read().ok()?;
+        let (end, mut next) = self.probe.read().ok()?;
         if let Some((name, start)) = self.running.take() {
+            let reference_us = self.reference_us()?;
+            next = self.probe.read().ok()?.1;
             self.costs.push(Cost {
+                reference_us,
                 name,
                 cpu_us: end.cpu_us.saturating_sub(start.cpu_us),
                 commands: end.commands.saturating_sub(start.commands),
@@ -145,6 +204,17 @@ impl Probe {
             commands,
         };
         Ok((reading(&before), reading(&after)))
+    }
+
+    /// Runs a script that answers with an integer or nothing.
+    fn run(&mut self, script: &str) -> io::Result<()> {
+        let call = format!(
+            "*3\r\n$4\r\nEVAL\r\n${}\r\n{script}\r\n$1\r\n0\r\n",
+            script.len()
+        );
+        self.0.get_mut().write_all(call.as_bytes())?;
+        self.0.read_line(&mut String::new())?;
+        Ok(())
     }
 
     /// Reads the answer to one INFO: `$<length>`, the text and a line's end.

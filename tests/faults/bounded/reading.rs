@@ -19,20 +19,20 @@ pub(super) async fn looked_at(b: &MeteredQueue) -> TestResult {
     );
     b.fill(MANY, &jobs).await?;
     let states = [JobState::Waiting, JobState::Delayed, JobState::Completed];
-    for order in ORDERS {
+    for (order, searched) in ORDERS.into_iter().zip(states) {
         for range in [0..100, 50_000..50_100, -100..-1] {
             b.queue.jobs(states, range, order).await?;
         }
         let ids = b.queue.job_ids(states, .., order).await?;
         assert_eq!(ids.len(), 3 * MANY);
         let search = Search::new()
-            .states([JobState::Waiting, JobState::Delayed])
+            .states([searched])
             .order(order)
             .data("$.none exists".parse()?);
         let mut search = b.queue.search(search)?;
         assert!(search.try_next().await?.is_none());
         let progress = search.progress();
-        assert_eq!((progress.scanned, progress.missing), (2 * MANY as u64, 0));
+        assert_eq!((progress.scanned, progress.missing), (MANY as u64, 0));
     }
     b.queue.counts_by_priority(0..1_000).await?;
     b.queue.backlog().await?;
