@@ -10,7 +10,6 @@ use serde_json::value::RawValue;
 use super::secrets::hex;
 use crate::jobs::webhook_processing::{
     Ledger, QUEUE, SEEN_TTL, Share, WebhookDelivery, delivery_id, in_ms, options, shares,
-    without_lone_surrogates,
 };
 
 /// How far in the future a delivery's time may be: clocks differ by less.
@@ -75,17 +74,7 @@ impl Intake {
             raw,
             shares: Vec::new(),
         };
-        let mut read = WebhookDelivery::parse(body);
-        if read.is_err()
-            && let Some(mended) = std::str::from_utf8(body)
-                .ok()
-                .and_then(without_lone_surrogates)
-            && let Ok(raw) = RawValue::from_string(mended)
-        {
-            read = WebhookDelivery::parse(raw.get().as_bytes());
-            delivery.raw = raw;
-        }
-        if let Ok(read) = read {
+        if let Ok(read) = WebhookDelivery::parse(delivery.raw.get()) {
             if !in_time(&read, self.client.clock().now(), self.max_age) {
                 return Err(DeliveryOutcome::OutOfTime);
             }

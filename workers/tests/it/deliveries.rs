@@ -396,31 +396,30 @@ async fn deliveries_that_bullmq_queues_are_handled() -> TestResult {
     Ok(())
 }
 
-/// What cannot be a delivery fails like any other job, by its attempts, says why, and can be looked at; the
-/// others go on.
+/// What cannot be a delivery fails at once, says why without showing it, and can be looked at; the others go on.
 #[tokio::test]
 async fn malformed_delivery_fails_with_its_reason_and_data() -> TestResult {
     let fixture = DeliveryFixture::start().await?;
     let worker = fixture.worker().await?;
     for (id, data, reason) in [
-        ("list", json!([1, 2]), "invalid type: integer"),
-        ("none", json!([]), "invalid length 0"),
-        ("text", json!("hello"), "invalid type: string"),
-        ("empty", json!({}), "missing field `object`"),
+        ("list", json!([1, 2]), "first element, it is a number"),
+        ("none", json!([]), "an empty array"),
+        ("text", json!("hello"), "a text instead of an object"),
+        ("null", json!(null), "null instead of an object"),
+        ("empty", json!({}), "`object` is missing"),
         (
             "odd",
-            json!({ "object": "instagram", "entry": 7 }),
-            "invalid type: integer",
+            json!({ "object": "instagram", "entry": "hello" }),
+            "`entry` is missing or of another type",
         ),
     ] {
         let id = fixture.add(id, &data).await?;
         fixture.reaches(&id, JobState::Failed).await?;
         let job = fixture.queue.job(&id).await?.unwrap();
         let said = job.failed_reason.clone().unwrap();
-        assert!(said.contains(reason), "{said}");
+        assert!(said.contains(reason) && !said.contains("hello"), "{said}");
         assert_eq!(job.data::<Value>()?, data);
-        // As many as the gateway gives a delivery.
-        assert_eq!((job.attempts_started, job.attempts_made), (5, 5));
+        assert_eq!((job.attempts_started, job.attempts_made), (1, 1));
     }
     let good = fixture.add("good", &delivery("5", "a")).await?;
     assert_eq!(fixture.result(&good).await?.events.len(), 1);

@@ -1,149 +1,116 @@
 //! Reading a delivery in either shape: an object, or an array of such objects. An element of an array that is
 //! no delivery becomes an entry that is kept whole; an array without any delivery is none.
 
-use std::fmt;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::WebhookDelivery;
+use super::reading::{Reading, read};
 
-/// The object.
-#[derive(Deserialize)]
-struct Single {
-    object: String,
-    entry: Vec<Value>,
-    #[serde(flatten)]
-    other: Map<String, Value>,
+/// Why a body is no delivery. It shows nothing of the body.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoDelivery {
+    /// It is no JSON.
+    #[error("it is no JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    /// It is this.
+    #[error("it is {0} instead of an object")]
+    NotAnObject(&'static str),
+    /// An object that lacks this field, or has it with a value of another type.
+    #[error("its field `{0}` is missing or of another type")]
+    Field(&'static str),
+    /// An array that has nothing in it.
+    #[error("it is an empty array")]
+    Empty,
+    /// An array without a delivery, and what its first element is.
+    #[error("it is an array without a delivery: of the first element, {0}")]
+    Elements(Box<Self>),
 }
 
-impl From<Single> for WebhookDelivery {
-    fn from(single: Single) -> Self {
-        Self {
-            object: single.object,
-            entry: single.entry,
-            other: single.other,
-        }
-    }
-}
-
-struct EitherShape;
-
-impl<'de> Visitor<'de> for EitherShape {
-    type Value = WebhookDelivery;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a delivery or an array of deliveries")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        Single::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
-        let mut all: Option<WebhookDelivery> = None;
-        let mut problem = None;
-        let mut entries = Vec::new();
-        while let Some(element) = array.next_element::<Value>()? {
-            match Single::deserialize(&element) {
-                Ok(next) => {
-                    entries.extend(next.entry);
-                    let all = all.get_or_insert_with(|| WebhookDelivery {
-                        object: next.object,
-                        entry: Vec::new(),
-                        other: Map::new(),
-                    });
-                    for (name, value) in next.other {
-                        all.other.entry(name).or_insert(value);
-                    }
-                }
-                // In an array of its own it is an entry of unknown shape, which is kept whole.
-                Err(error) => {
-                    problem.get_or_insert(error);
-                    entries.push(Value::Array(vec![element]));
-                }
-            }
-        }
-        match (all, problem) {
-            (Some(all), _) => Ok(WebhookDelivery {
-                entry: entries,
-                ..all
-            }),
-            (None, Some(problem)) => Err(A::Error::custom(problem)),
-            (None, None) => Err(A::Error::invalid_length(0, &self)),
-        }
+impl WebhookDelivery {
+    /// Reads a delivery as the API posts it.
+    ///
+    /// # Errors
+    /// When it is no JSON, or of another shape: reading it again gives the same.
+    pub fn parse(text: &str) -> Result<Self, NoDelivery> {
+        let Reading { value, unreadable } = read(text)?;
+        let read = match value {
+            Value::Array(elements) => together(elements),
+            mut value => single(&mut value),
+        }?;
+        Ok(Self { unreadable, ..read })
     }
 }
 
 impl<'de> Deserialize<'de> for WebhookDelivery {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(EitherShape)
+    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(json)?;
+        Self::parse(raw.get()).map_err(D::Error::custom)
     }
 }
 
-/// Replaces halves of surrogate pairs by U+FFFD: text that was cut in the middle of a character makes
-/// them, and no decoder takes them. Returns `None` where there are none.
-pub(crate) fn without_lone_surrogates(json: &str) -> Option<String> {
-    let mut mended = String::with_capacity(json.len());
-    let mut rest = json;
-    let mut found = false;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        mended.push_str(before);
-        let length = match (unit(escape), escape.get(6..).and_then(unit)) {
-            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
-            (Some(0xD800..=0xDFFF), _) => {
-                found = true;
-                mended.push_str("\\ufffd");
-                rest = escape.get(6..).unwrap_or_default();
-                continue;
+/// Takes a delivery out of an object; another value stays as it is.
+fn single(value: &mut Value) -> Result<WebhookDelivery, NoDelivery> {
+    let fields = match value {
+        Value::Object(fields) => fields,
+        Value::Null => return Err(NoDelivery::NotAnObject("null")),
+        Value::Bool(_) => return Err(NoDelivery::NotAnObject("a boolean")),
+        Value::Number(_) => return Err(NoDelivery::NotAnObject("a number")),
+        Value::String(_) => return Err(NoDelivery::NotAnObject("a text")),
+        Value::Array(_) => return Err(NoDelivery::NotAnObject("an array")),
+    };
+    let Some(Value::String(object)) = fields.get("object") else {
+        return Err(NoDelivery::Field("object"));
+    };
+    let object = object.clone();
+    let Some(Value::Array(entry)) = fields.get_mut("entry") else {
+        return Err(NoDelivery::Field("entry"));
+    };
+    let entry = std::mem::take(entry);
+    fields.retain(|name, _| name != "object" && name != "entry");
+    Ok(WebhookDelivery {
+        object,
+        entry,
+        other: std::mem::take(fields),
+        unreadable: 0,
+    })
+}
+
+/// Makes one of those that an array has.
+fn together(elements: Vec<Value>) -> Result<WebhookDelivery, NoDelivery> {
+    let mut all: Option<WebhookDelivery> = None;
+    let mut problem = None;
+    let mut entries = Vec::new();
+    for mut element in elements {
+        match single(&mut element) {
+            Ok(next) => {
+                entries.extend(next.entry);
+                let all = all.get_or_insert_with(|| WebhookDelivery {
+                    object: next.object,
+                    entry: Vec::new(),
+                    other: Map::new(),
+                    unreadable: 0,
+                });
+                for (name, value) in next.other {
+                    all.other.entry(name).or_insert(value);
+                }
             }
-            (Some(_), _) => 6,
-            // The backslash and what it escapes, which may be another one.
-            (None, _) => escape.chars().take(2).map(char::len_utf8).sum(),
-        };
-        let (escape, after) = escape.split_at(length);
-        mended.push_str(escape);
-        rest = after;
-    }
-    mended.push_str(rest);
-    found.then_some(mended)
-}
-
-/// The code unit that a text begins with as `\uXXXX`.
-fn unit(text: &str) -> Option<u16> {
-    let digits = text.strip_prefix("\\u")?.get(..4)?;
-    let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    u16::from_str_radix(digits, 16).ok().filter(|_| hex)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn halves_of_surrogate_pairs_are_replaced() {
-        let mend = |json| without_lone_surrogates(json);
-        assert_eq!(mend(r#""cut \ud83d""#).as_deref(), Some(r#""cut \ufffd""#));
-        assert_eq!(
-            mend(r#""\ude00\ud83d\ude00""#).as_deref(),
-            Some(r#""\ufffd\ud83d\ude00""#)
-        );
-        assert_eq!(
-            mend(r#""\ud83d\ud83d\ude00\n""#).as_deref(),
-            Some(r#""\ufffd\ud83d\ude00\n""#)
-        );
-        for whole in [
-            r#""\ud83d\ude00""#,
-            r#""\\ud83d""#,
-            r#""\u00e4\u00"#,
-            "\\",
-            "\\u",
-            "é",
-        ] {
-            assert_eq!(mend(whole), None, "{whole}");
+            // In an array of its own it is an entry of unknown shape, which is kept whole.
+            Err(error) => {
+                problem.get_or_insert(error);
+                entries.push(Value::Array(vec![element]));
+            }
         }
+    }
+    match (all, problem) {
+        (Some(all), _) => Ok(WebhookDelivery {
+            entry: entries,
+            ..all
+        }),
+        (None, Some(problem)) => Err(NoDelivery::Elements(Box::new(problem))),
+        (None, None) => Err(NoDelivery::Empty),
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use metrics::counter;
 use oxbull::{Backoff, Context, Job, JobError, JobOptions, JobResult, Outcome, Retention};
+use serde_json::value::RawValue;
 use tokio::time::sleep;
 
 use super::ledger::{CALLS, Handled, Ledger, Places};
@@ -17,6 +19,9 @@ pub const CONCURRENCY: usize = 5;
 /// How often a delivery may stall. Handling it again is harmless, so the limit only stops a delivery
 /// that crashes its workers.
 pub const STALLS: u32 = 10;
+
+/// Counts parts of deliveries that no decoder takes.
+const UNREADABLE: &str = "webhook_unreadable_parts_total";
 
 /// The waits between checks of a job whose turn has not come: the one before it is most likely
 /// running at the same time.
@@ -49,14 +54,19 @@ pub fn options() -> JobOptions {
 /// Handles the events of one delivery that were not seen before, in their conversations' order.
 ///
 /// # Errors
-/// The failed attempt, or an outage of Redis, which uses none.
+/// The failed attempt, or an outage of Redis, which uses none. What is no delivery fails at once.
 pub async fn handle(
-    job: Job<WebhookDelivery>,
+    job: Job<Box<RawValue>>,
     context: Context<Ledger>,
 ) -> JobResult<ProcessedDelivery> {
-    let (shares, found) = shares(job.data());
+    let delivery = WebhookDelivery::parse(job.data().get());
+    let delivery = delivery.map_err(|problem| {
+        // Nothing of it could be handled, and another attempt would read the same.
+        JobError::fatal(format!("no delivery of webhooks: {problem}"))
+    })?;
+    let (shares, found) = shares(&delivery);
     let events = futures::stream::iter(by_account(shares))
-        .map(|shares| handle_account(&job, shares, context.state()))
+        .map(|shares| handle_account(&job, delivery.user(), shares, context.state()))
         .buffered(CALLS)
         .collect::<Vec<_>>()
         .await;
@@ -65,6 +75,11 @@ pub async fn handle(
     let Some(events) = events else {
         return Ok(Outcome::DelayFor(turn_delay(&job)));
     };
+    if delivery.unreadable > 0 {
+        let parts = delivery.unreadable;
+        counter!(UNREADABLE).increment(parts as u64);
+        tracing::warn!(job = %job.id(), parts, "parts of a delivery were kept as text: no decoder takes them");
+    }
     let events: Vec<_> = events.into_iter().flatten().collect();
     Ok(Outcome::Done(ProcessedDelivery {
         repeated: found - events.len(),
@@ -75,13 +90,14 @@ pub async fn handle(
 /// Returns the events of an account's shares that are this job's, or `None` when it is not the turn
 /// of one of them.
 async fn handle_account(
-    job: &Job<WebhookDelivery>,
+    job: &Job<Box<RawValue>>,
+    user: Option<&str>,
     shares: Vec<Share>,
     ledger: &Ledger,
 ) -> Result<Option<Vec<WebhookEvent>>, JobError> {
     let mut events = Vec::new();
     for share in shares {
-        match handle_share(job, share, ledger).await? {
+        match handle_share(job, user, share, ledger).await? {
             Some(ours) => events.extend(ours),
             None => return Ok(None),
         }
@@ -91,13 +107,13 @@ async fn handle_account(
 
 /// Returns the events that are this job's, or `None` when it is not its turn.
 async fn handle_share(
-    job: &Job<WebhookDelivery>,
+    job: &Job<Box<RawValue>>,
+    user: Option<&str>,
     share: Share,
     ledger: &Ledger,
 ) -> Result<Option<Vec<WebhookEvent>>, JobError> {
     // The time makes the owner unique even where ids start over.
     let owner = format!("{}@{}", job.id(), job.timestamp());
-    let user = job.data().user();
     let mut looks = TURN_CHECKS.iter();
     loop {
         let places = Places::of(job, &share, ledger.time());
@@ -126,7 +142,7 @@ async fn handle_share(
 }
 
 /// Twice as long each time, so that a long wait costs little.
-fn turn_delay(job: &Job<WebhookDelivery>) -> Duration {
+fn turn_delay(job: &Job<Box<RawValue>>) -> Duration {
     let (shortest, longest) = DELAYS;
     let before = job.attempts_started().saturating_sub(1).min(8);
     (shortest * 2_u32.pow(before)).min(longest)

@@ -22,12 +22,13 @@ mod delivery;
 mod event;
 mod handler;
 mod ledger;
+mod reading;
 mod share;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use delivery::without_lone_surrogates;
+pub use delivery::NoDelivery;
 pub use event::{EventKind, WebhookEvent, in_ms, split};
 pub use handler::{CONCURRENCY, STALLS, handle, options};
 pub use ledger::{
@@ -52,17 +53,13 @@ pub struct WebhookDelivery {
     /// What came besides; kept as it is.
     #[serde(flatten)]
     pub other: Map<String, Value>,
+    /// How many parts of it no decoder takes, such as a number of 400 digits. They are kept as text, or
+    /// beside the one that has the same name, and cost nothing else of the delivery.
+    #[serde(skip)]
+    pub unreadable: usize,
 }
 
 impl WebhookDelivery {
-    /// Reads a delivery as the API posts it.
-    ///
-    /// # Errors
-    /// When it is no JSON, or of another shape.
-    pub fn parse(body: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(body)
-    }
-
     /// The user to notify, from the field `userId` of deliveries that a backend queued.
     pub fn user(&self) -> Option<&str> {
         self.other.get("userId")?.as_str()

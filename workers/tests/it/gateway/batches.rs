@@ -7,7 +7,7 @@ use oxbull::{Client, ClientConfig, JobId, JobState, ManualWorker, Queue, Worker}
 use oxbull_testkit::{DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 use oxbull_workers::gateway::{Gateway, GatewayOptions, job_id};
 use oxbull_workers::jobs::webhook_processing::{
-    CONCURRENCY, Ledger, Notice, QUEUE, events_key, handle,
+    CONCURRENCY, Ledger, Notice, QUEUE, events_key, handle, unknown_key,
 };
 use serde_json::{Value, json};
 
@@ -194,6 +194,67 @@ async fn half_of_a_surrogate_pair_costs_no_event() -> TestResult {
     fixture.completes(&job_id(body.as_bytes())?).await?;
     assert_eq!(fixture.recorded("1").await?, ["a", "b"]);
     assert_eq!(fixture.recorded("2").await?, ["c"]);
+    worker.close().await;
+    fixture.end().await;
+    Ok(())
+}
+
+/// What no decoder takes costs nothing else of its delivery, and is kept beside it; a body without any delivery
+/// fails its job at once.
+#[tokio::test]
+async fn unreadable_parts_of_a_delivery_cost_nothing_else() -> TestResult {
+    let fixture = BatchFixture::start(options()).await?;
+    let now = fixture.near.clock().now().as_millis();
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|mid| entry("1", now, mid, "x").to_string());
+    // A message with a number that no decoder takes, an entry that is one, and one with all of its messages
+    // twice, which are others.
+    let b = b.replace("\"x\"", "1e999");
+    let d = d.replacen(
+        '{',
+        "{\"messaging\":[{\"message\":{\"mid\":\"first\"}}],",
+        1,
+    );
+    let body =
+        format!("{{\"object\":\"instagram\",\"entry\":[{a},{b}],\"entry\":[1e999,{c},{d}]}}");
+    let null = b"null";
+    assert!(serde_json::from_str::<Value>(&body).is_err());
+    for body in [body.as_bytes(), null] {
+        assert_eq!(fixture.deliver(body).await?, 200);
+    }
+    let worker = fixture.worker().await?;
+    fixture.completes(&job_id(body.as_bytes())?).await?;
+    assert_eq!(fixture.recorded("1").await?, ["a", "b", "c", "first", "d"]);
+    let stored = fixture
+        .server
+        .cli(&["XRANGE", &events_key("1"), "-", "+"])
+        .await?;
+    let (_, fields) = stored.entries().remove(1);
+    let notice: Notice = serde_json::from_str(&fields["event"])?;
+    assert_eq!(notice.event.payload["message"]["text"], "1e999");
+    let unknown = fixture
+        .server
+        .cli(&["XRANGE", &unknown_key("unknown"), "-", "+"])
+        .await?;
+    let (_, fields) = unknown.entries().remove(0);
+    let notice: Notice = serde_json::from_str(&fields["event"])?;
+    assert_eq!(notice.event.payload, json!("1e999"));
+
+    let failed = job_id(null)?;
+    eventually(DEADLINE, async || {
+        let found = fixture.queue.state(&failed).await;
+        let found = found.map_err(|error| error.to_string())?;
+        (found == Some(JobState::Failed))
+            .then_some(())
+            .ok_or(format!("{found:?}"))
+    })
+    .await?;
+    let job = fixture.queue.job(&failed).await?.unwrap();
+    assert_eq!(job.attempts_made, 1);
+    let reason = job.failed_reason.as_deref();
+    assert_eq!(
+        reason,
+        Some("no delivery of webhooks: it is null instead of an object")
+    );
     worker.close().await;
     fixture.end().await;
     Ok(())
