@@ -18,8 +18,13 @@ pub enum LogFormat {
 /// Starts logging for this process, filtered by `RUST_LOG` (`info` when unset). A second call
 /// changes nothing.
 pub fn init_logging(format: LogFormat) {
+    init_logging_from(format, LevelFilter::INFO);
+}
+
+/// As [`init_logging`], with this level when `RUST_LOG` is unset.
+pub(super) fn init_logging_from(format: LogFormat, level: LevelFilter) {
     let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
+        .with_default_directive(level.into())
         .from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

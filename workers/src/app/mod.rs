@@ -13,5 +13,5 @@ pub use health::HealthSettings;
 pub use logging::{LogFormat, init_logging};
 pub use metrics::MetricsRegistry;
 pub use problems::Problems;
-pub use run::{Program, StartError, closed, exit_code, listen, settings};
+pub use run::{Program, StartError, closed, command_settings, exit_code, listen, settings};
 pub use settings::{RedisSettings, WorkerSettings};

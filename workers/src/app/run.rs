@@ -15,9 +15,11 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::health::Health;
 use super::http_server::ListenError;
+use super::logging::init_logging_from;
 use super::metrics::MetricsRegistry;
 use super::problems::{Problems, with_causes};
 use super::write_probe::WriteProbe;
@@ -48,6 +50,20 @@ pub enum StartError {
 /// naming it, or when only help was asked for. An empty variable, as compose files and charts make
 /// them, counts as unset.
 pub fn settings<S: Parser>(log_format: impl Fn(&S) -> LogFormat) -> S {
+    let settings = arguments();
+    init_logging(log_format(&settings));
+    settings
+}
+
+/// As [`settings`], for a command that people type: it logs warnings and errors only, unless `RUST_LOG` says
+/// otherwise.
+pub fn command_settings<S: Parser>() -> S {
+    let settings = arguments();
+    init_logging_from(LogFormat::Text, LevelFilter::WARN);
+    settings
+}
+
+fn arguments<S: Parser>() -> S {
     let command = S::command().mut_args(|arg| {
         let variable = arg.get_env().and_then(std::env::var_os);
         if variable.is_some_and(|value| value.is_empty()) {
@@ -57,9 +73,7 @@ pub fn settings<S: Parser>(log_format: impl Fn(&S) -> LogFormat) -> S {
         }
     });
     let settings = S::from_arg_matches(&command.get_matches());
-    let settings = settings.unwrap_or_else(|error| error.exit());
-    init_logging(log_format(&settings));
-    settings
+    settings.unwrap_or_else(|error| error.exit())
 }
 
 /// The exit code of a program that ended with `result`; logs a failure with its causes.

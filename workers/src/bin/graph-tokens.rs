@@ -1,7 +1,7 @@
 //! Keeps the accounts' access tokens in the sealed store.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat};
@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use oxbull::BoxError;
 use oxbull::client::Client;
 use oxbull::vault::Keyring;
-use oxbull_workers::app::{self, LogFormat, RedisSettings, StartError};
+use oxbull_workers::app::{self, RedisSettings, StartError};
 use oxbull_workers::graph::{
     AccessToken, AccountId, HostSettings, InvalidId, StoredToken, TokenEntry, TokenKind, TokenStore,
 };
@@ -48,7 +48,7 @@ enum Action {
         #[arg(long, value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
         expires_in: Option<i64>,
     },
-    /// Lists accounts with what is known of their tokens, never a token
+    /// Lists accounts with what is known of their tokens, never a token; fails if one cannot be read
     List {
         /// One JSON object a line; times are in milliseconds since 1970
         #[arg(long)]
@@ -73,7 +73,7 @@ fn account(text: &str) -> Result<AccountId, InvalidId> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments: Arguments = app::settings(|_: &Arguments| LogFormat::Text);
+    let arguments: Arguments = app::command_settings();
     app::exit_code(run(arguments).await)
 }
 
@@ -157,18 +157,19 @@ async fn entries(store: &TokenStore) -> oxbull::Result<BTreeMap<String, TokenEnt
 }
 
 async fn list(store: &TokenStore, json: bool) -> Result<(), BoxError> {
-    let mut lines = String::new();
-    for (account, entry) in entries(store).await? {
-        let line = if json {
-            in_json(&account, &entry).to_string()
+    let entries = entries(store).await?;
+    for (account, entry) in &entries {
+        say(&if json {
+            in_json(account, entry).to_string()
         } else {
-            in_words(&account, &entry)
-        };
-        lines.push_str(&line);
-        lines.push('\n');
+            in_words(account, entry)
+        })?;
     }
-    std::io::stdout().write_all(lines.as_bytes())?;
-    Ok(())
+    let unreadable = entries.values().filter(|entry| entry.token.is_err());
+    match (unreadable.count(), entries.len()) {
+        (0, _) => Ok(()),
+        (some, all) => Err(format!("{some} of {all} tokens cannot be read").into()),
+    }
 }
 
 fn in_json(account: &str, entry: &TokenEntry) -> serde_json::Value {
@@ -253,7 +254,10 @@ async fn remove(store: &TokenStore, account: &AccountId) -> Result<(), BoxError>
     Err(format!("there is no token of {account}").into())
 }
 
+/// Prints a line. Nobody may be left to read it, as behind `| head`.
 fn say(text: &str) -> Result<(), BoxError> {
-    writeln!(std::io::stdout(), "{text}")?;
-    Ok(())
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }

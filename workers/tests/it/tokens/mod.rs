@@ -1,5 +1,6 @@
 //! Accounts' tokens: where they come from, sellers who connect later, missing and refused ones.
 
+mod command;
 mod crashes;
 mod spoiled;
 mod upkeep;
