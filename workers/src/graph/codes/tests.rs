@@ -145,6 +145,7 @@ fn stages_differ_where_the_effect_is_in_doubt() {
         (1, None, Stage::Publish, LookAgain),
         (100, Some(2_207_999), Stage::Publish, LookAgain),
         (100, Some(2_207_999), Stage::Create, Unclassified),
+        (100, Some(2_207_087), Stage::Publish, LookAgain),
         (12_345, None, Stage::Publish, LookAgain),
         (
             9007,

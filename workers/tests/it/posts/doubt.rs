@@ -9,12 +9,14 @@ use serde_json::json;
 use super::{PostFixture, USER, shoes, short};
 use crate::support::{LATER, reaches};
 
-/// The last attempt gets no answer, and the post shows up later: no failure is told before.
+/// The last attempt gets no answer, or one that nothing documents, and the post shows up later: no failure is told
+/// before.
 #[tokio::test]
 async fn post_in_doubt_in_its_last_attempt_is_looked_for() -> TestResult {
     for fault in [
         Fault::error(500, 2),
         Fault::error(400, 4).subcode(2_207_051),
+        Fault::error(400, 100).subcode(2_207_087),
     ] {
         let fixture = PostFixture::start(SimulatorOptions::new().polls(0)).await?;
         fixture.simulator.arm(fault.executed(3).times(1));
