@@ -6,132 +6,205 @@
   the worker's permit.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 now (ms)   2 how many jobs to start   3 lock token for them   4 lock duration (ms)
-          5 worker name (empty: none)   6 rate limit: jobs (empty: none)
-          7 rate limit: window (ms; empty: the limit applies, but these starts are not counted)
-          8 data points of the per-minute metrics (0: off)   9 how many bytes of job hashes to start at most
-          10 again: 1 when these results may have been stored by an earlier call, else 0
-          11 number of results, then per result:
-            id   lock token   ats and stc as of the activation
+          5 worker name (empty: none)
+          6 rate limit (empty: none): jobs, then ':<window in ms>' if these starts are counted
+          7 data points of the per-minute metrics (0: off)
+          8 again: 1 when these results may have been stored by an earlier call, else 0
+          9 number of results, then per result:
             verb: complete, fail, retry, retry_next, backoff, park, release, children, return, skip or postpone
             (retry_next: as retry, but before the jobs that wait; return, skip, postpone: as release,
             complete and park, but the start is not counted)
-            return value (JSON) or failure reason (text)   stack traces (JSON, empty: leave)
-            keep count (complete, skip, fail) or delay (ms; backoff, park, postpone)
-            keep age (ms, -1: any)   keep limit   attempts option
-  Returns {codes, jobs, next, value, dangling, backlog}
-          codes: per result 0 stored, 1 stored by an earlier execution of the call, 2 unknown whether it was
-          stored, 3 to be sent again, because very many jobs are active; or a refusal: JOB_MISSING,
-          LOCK_MISSING, LOCK_LOST, WRONG_STATE, PENDING_DEPENDENCIES, FAILED_CHILDREN
-          jobs: id, hash as it was before the start, id, hash, ...
+            id   lock token   return value (JSON) or failure reason (text)
+            what to keep of the set (complete, fail, skip): empty for all, 0 for not even this job, or
+            <count>:<age in ms>:<limit>, -1 for any; delay (ms) of backoff, park and postpone
+            and, of all results unless each is a complete of this first call:
+            ats and stc as of the activation   stack traces (JSON, empty: leave)   attempts option
+  Returns one list, as each list in a list costs the server dearly:
           next: more | limited (value: ms to wait) | blocked | at (value: ms of the next due job)
           | empty | idle (no job was asked for)
-          dangling: ids without a job that were dropped
-          backlog: retention left to do, each {set, count, age, limit}
+          value   dangling: how many ids without a job were dropped
+          number of rules of retention that have work left
+          a code per result: 0 stored, 1 stored by an earlier execution of the call, 2 unknown whether it was
+          stored, 3 to be sent again, because very many jobs are active; or a refusal: JOB_MISSING,
+          LOCK_MISSING, LOCK_LOST, WRONG_STATE, PENDING_DEPENDENCIES, FAILED_CHILDREN
+          per rule with work left: set, count, age, limit
+          jobs: id, hash as it was before the start (a list), id, hash, ...
   Emits   completed, failed, retries-exhausted, waiting, delayed, waiting-children, active,
           drained; added, waiting or delayed of a deduplicated add that waited
-  Uses    codes, events, gate, marker, place, job, parent, child, dedup, dedup_end, retention,
-          metrics, promote, finish, take, rate
+  Uses    events, start; rarely codes, gate, marker, place, job, parent, child, dedup, dedup_end, unlinking, retention,
+          retention_rules, metrics, promote, finish, take, rate
 ]]
 local B = KEYS[1]
-local now, want, token, lock_ms = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local worker_name = ARGV[5]
-local limit_max, limit_window = tonumber(ARGV[6]), tonumber(ARGV[7])
-local points, budget = tonumber(ARGV[8]), tonumber(ARGV[9])
-local results = {
-  first = 12,
-  total = tonumber(ARGV[11]),
-  again = ARGV[10] == '1',
-  now = now,
-  stamp = ARGV[1],
-  points = points,
-}
+local events, want, total = B .. 'events', tonumber(ARGV[2]), tonumber(ARGV[9])
+-- Where the results begin, and how many arguments each has.
+local FIRST, width = 10, (#ARGV - 9) / total
+-- How many entries of the list of active jobs one call skips to find those of its results.
+local SEARCHED_MAX = 200000
+-- How many finished jobs one call deletes for retention; `trim_finished` deletes the rest.
+local PRUNE_MAX = 100
 
-local settings, active = check_queue(B)
--- The global limit's number counts before the worker's, the worker's window before the global one.
--- Without any window nothing can be counted, because the count would never expire.
-local max = settings.max or limit_max
-local window = limit_window or (settings.max and settings.duration)
-local counter = want > 0 and max and redis.call('GET', B .. 'limiter')
-if results.total > 0 then
+-- First a look at each key that the call will write: one of the wrong type fails it here.
+local meta = redis.call('HMGET', B .. 'meta', 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents')
+local cap, has_event_cap = event_cap(meta[5])
+redis.call('XTRIM', events, 'MAXLEN', '~', cap)
+-- The usual start: of one job, under no limit, with nothing due. Everything else is in `take`.
+local usual_start, limits = want == 1 and not (meta[1] or meta[2] or meta[3]) and ARGV[6] == '', nil
+local due, nothing_waits = nil, false
+if usual_start then
+  due = redis.call('ZRANGE', B .. 'delayed', '0', '0', 'WITHSCORES')[2]
+  due = due and tonumber(due) / 4096
+  nothing_waits = redis.call('LLEN', B .. 'wait') == 0 and redis.call('ZCARD', B .. 'prioritized') == 0
+  usual_start = not due or due >= tonumber(ARGV[1]) + 1
+end
+if meta[2] or want > 0 and not usual_start then
+  limits = taking().read_limits(B, meta)
+end
+
+-- The jobs of the results. The usual end: of jobs that complete and have no children. Everything else is in `finish`.
+local keys, locks, lock_keys, hashes, usual = {}, nil, {}, {}, true
+if total > 0 then
+  -- How many results may be looked for in that list.
+  local most = total > 1 and math.floor(SEARCHED_MAX / (redis.call('LLEN', B .. 'active') + 1)) or 1
+  local child_keys = {}
+  for i = 1, total do
+    local at = FIRST + width * (i - 1)
+    local key = B .. ARGV[at + 1]
+    keys[i], lock_keys[i] = key, key .. ':lock'
+    child_keys[2 * i - 1], child_keys[2 * i] = key .. ':dependencies', key .. ':unsuccessful'
+    hashes[i] = (i == 1 or i <= most) and redis.call('HMGET', key, 'ats', 'atm', 'parent', 'parentKey', 'deid')
+    usual = usual and ARGV[at] == 'complete'
+  end
+  locks = redis.call('MGET', unpack(lock_keys))
+  usual = redis.call('EXISTS', unpack(child_keys)) == 0 and usual
   redis.call('ZCARD', B .. 'completed')
-  redis.call('ZCARD', B .. 'failed')
-  redis.call('SCARD', B .. 'stalled')
-  if points > 0 then
-    for _, kind in ipairs({ 'completed', 'failed' }) do
-      redis.call('HLEN', B .. 'metrics:' .. kind)
-      redis.call('LLEN', B .. 'metrics:' .. kind .. ':data')
-    end
+  if not usual then
+    finish().check_keys(B, child_keys)
   end
 end
 
-local was_full = settings.concurrency and is_blocked(B, settings)
-local codes, ended, delayed, backlog = {}, 0, false, {}
-if results.total > 0 then
-  results.most = math.max(1, math.floor(SEARCHED_MAX / (active + 1)))
-  codes, ended, delayed, backlog = finish_jobs(B, settings, results)
-  for _, code in ipairs(codes) do
-    if (code < 0 or code == TRY_AGAIN) and want > 0 then
-      want = want - 1
-    end
+-- Ends the attempts.
+local reply = { 'idle', 0, 0, 0 }
+local batch, ended = nil, 0
+if total > 0 then
+  if not has_event_cap then
+    set_event_cap(B)
   end
-end
-
-local jobs, dangling, next_step, value = {}, 0, 'idle', 0
-if want > 0 then
-  local promoted = promote_due(B, settings, now)
-  local allowed, wait = want, 0
-  if max then
-    allowed, wait = within_rate(B, max, counter)
-  end
-  if settings.concurrency then
-    allowed = math.min(allowed, math.ceil(settings.concurrency - redis.call('LLEN', B .. 'active')))
-  end
-  if wait > 0 then
-    next_step, value = 'limited', wait
-  elseif settings.paused or allowed <= 0 then
-    next_step = 'blocked'
-  else
-    local taken = pop_ready(B, math.min(want, allowed), budget)
-    local ids = taken.ids
-    dangling = taken.dangling
-    if #ids > 0 then
-      local counted = activate(B, taken, { token = token, duration = lock_ms, worker = worker_name }, ARGV[1])
-      if max and window then
-        count_starts(B, counted, window)
-      end
-      for i = 1, #ids do
-        jobs[2 * i - 1], jobs[2 * i] = ids[i], taken.hashes[i]
-      end
-    elseif redis.call('ZCARD', B .. 'prioritized') == 0 then
-      redis.call('DEL', B .. 'pc')
-    end
-    if taken.full or #ids >= math.min(want, allowed) then
-      next_step = 'more'
-    else
-      local due = next_due(B)
-      if due then
-        next_step, value = 'at', math.floor(due)
+  -- Locks and ids to free, the former in `lock_keys`; scores and ids to add; rules of retention to apply, and which
+  -- results report their end after that.
+  local freed_ids, completed, rules, late = {}, {}, {}, nil
+  for i = 1, total do
+    local at, code, hash = FIRST + width * (i - 1), 0, hashes[i]
+    local id, value, keep = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
+    -- The job concerns no other, and completes under its lock.
+    if usual and hash and hash[1] and not (hash[3] or hash[4] or hash[5]) and locks[i] == ARGV[at + 2]
+      and redis.call('LREM', B .. 'active', '-1', id) == 1 then
+      ended = ended + 1
+      local n = #freed_ids + 1
+      freed_ids[n], lock_keys[n] = id, lock_keys[i]
+      if keep == '0' then
+        retention().delete_job_keys(keys[i])
       else
-        next_step = 'empty'
+        local added = #completed
+        completed[added + 1], completed[added + 2] = ARGV[1], id
+        -- Text where it can be: numbers cost the server a conversion.
+        local made = hash[2] and (tonumber(hash[2]) or 0) + 1 or '1'
+        redis.call('HSET', keys[i], 'returnvalue', value, 'finishedOn', ARGV[1], 'atm', made)
+      end
+      if keep == '' or keep == '0' then
+        redis.call('XADD', events, '*', 'event', 'completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
+      else
+        rules['completed:' .. keep], late = true, late or {}
+        late[#late + 1] = at
+      end
+    else
+      batch = batch or {
+        B = B, now = tonumber(ARGV[1]), keys = keys, locks = locks, hashes = hashes, ended = {},
+        freed_ids = freed_ids, freed_locks = lock_keys, completed = completed, failed = {}, rules = rules,
+      }
+      code = finish().finish_one(batch, i, at)
+      if (code < 0 or code == 3) and want > 0 then
+        want, usual_start = want - 1, false
       end
     end
+    reply[i + 4] = code
   end
-  if promoted == PROMOTE_MAX and next_step ~= 'blocked' and next_step ~= 'limited' then
-    next_step = 'more'
+
+  local freed = #freed_ids
+  if freed > 0 then
+    redis.call('DEL', unpack(lock_keys, 1, freed))
+    -- What is no set has no job that could be handed back.
+    redis.pcall('SREM', B .. 'stalled', unpack(freed_ids))
+  end
+  if #completed > 0 then
+    redis.call('ZADD', B .. 'completed', unpack(completed))
+  end
+  if batch and #batch.failed > 0 then
+    redis.call('ZADD', B .. 'failed', unpack(batch.failed))
+  end
+  if late or batch then
+    -- Jobs that end may let others run.
+    nothing_waits = false
+    local backlog = next(rules) and retention().apply_rules(B, rules, PRUNE_MAX) or {}
+    reply[4] = #backlog / 4
+    for _, part in ipairs(backlog) do
+      reply[#reply + 1] = part
+    end
+    for _, at in ipairs(late or {}) do
+      emit(B, 'completed', 'jobId', ARGV[at + 1], 'returnvalue', ARGV[at + 3], 'prev', 'active')
+    end
+  end
+  if batch then
+    finish().emit_ended(batch)
+    ended = ended + #batch.ended
+  end
+  if ARGV[7] ~= '0' then
+    -- Numbers that others have spoiled must not fail results that are stored.
+    pcall(minutes().count_ended, B, ended, batch)
   end
 end
 
-if delayed and #jobs == 0 then
-  announce_due(B)
+-- Starts the next jobs.
+local started, delayed = 0, batch and batch.delayed
+if usual_start and nothing_waits then
+  redis.call('DEL', B .. 'pc')
+  reply[1], reply[2] = due and 'at' or 'empty', due and math.floor(due) or 0
+  want = 0
+elseif usual_start and not delayed then
+  local id = redis.call('RPOPLPUSH', B .. 'wait', B .. 'active')
+  local hash = id and redis.pcall('HGETALL', B .. id)
+  if id and (hash.err or #hash == 0) then
+    -- No job: back to where it was.
+    redis.call('LREM', B .. 'active', '1', id)
+    redis.call('RPUSH', B .. 'wait', id)
+  elseif id then
+    local ats
+    for f = 1, #hash, 2 do
+      if hash[f] == 'ats' then
+        ats = hash[f + 1]
+        break
+      end
+    end
+    start_job(B, id, ats)
+    -- What is no set wakes nobody, and the job has started.
+    redis.pcall('ZADD', B .. 'marker', '0', '0')
+    reply[1], started = 'more', 1
+    local n = #reply
+    reply[n + 1], reply[n + 2] = id, hash
+  end
 end
--- A full queue may have room again, and idle workers were not woken while it was full.
-if was_full and #jobs == 0 and has_ready(B) then
-  wake_unless_blocked(B, settings)
+if want > 0 and started == 0 then
+  started = taking().start_jobs(B, want, limits or taking().read_limits(B, meta), reply)
 end
-if ended > 0 and #jobs == 0 and (next_step == 'idle' or next_step == 'empty')
-  and redis.call('LLEN', B .. 'wait') == 0
-  and redis.call('LLEN', B .. 'active') == 0
-  and redis.call('ZCARD', B .. 'prioritized') == 0 then
-  emit(B, 'drained')
+
+if started == 0 then
+  if delayed or limits and limits.was_full then
+    taking().wake_others(B, limits, delayed)
+  end
+  if ended > 0 and (reply[1] == 'idle' or reply[1] == 'empty')
+    and redis.call('LLEN', B .. 'wait') == 0
+    and redis.call('LLEN', B .. 'active') == 0
+    and redis.call('ZCARD', B .. 'prioritized') == 0 then
+    emit(B, 'drained')
+  end
 end
-return { codes, jobs, next_step, value, dangling, backlog }
+return reply

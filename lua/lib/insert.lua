@@ -8,7 +8,8 @@ local function open_queue(B)
   redis.call('XLEN', B .. 'events')
   redis.call('LLEN', B .. 'wait')
   redis.call('ZCARD', B .. 'marker')
-  return { base = B, settings = settings, blocked = is_blocked(B, settings), fifo = {}, more = 0 }
+  local blocked = is_blocked(B, settings)
+  return { base = B, events = B .. 'events', settings = settings, blocked = blocked, fifo = {}, more = 0 }
 end
 
 -- As above: the key that queueing a job at `place` writes besides.
@@ -67,7 +68,7 @@ end
 -- Announces a job whose hash is written, and queues it.
 local function queue_new(q, at, id)
   local B, timestamp, place = q.base, ARGV[at + 5], ARGV[at + 8]
-  emit(B, 'added', 'jobId', id, 'name', ARGV[at + 2])
+  redis.call('XADD', q.events, '*', 'event', 'added', 'jobId', id, 'name', ARGV[at + 2])
   if place == 'delayed' then
     local due = tonumber(timestamp) + tonumber(ARGV[at + 6])
     place_delayed(B, id, due)
@@ -85,7 +86,7 @@ local function queue_new(q, at, id)
       place_prioritized(B, id, tonumber(ARGV[at + 7]))
     end
     q.woken = true
-    emit(B, 'waiting', 'jobId', id)
+    redis.call('XADD', q.events, '*', 'event', 'waiting', 'jobId', id)
   end
 end
 

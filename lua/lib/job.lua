@@ -1,12 +1,10 @@
 -- The keys of one job (docs/protocol.md#job-keys).
 
-local SUBKEYS = { ':logs', ':dependencies', ':processed', ':failed', ':unsuccessful' }
-
 -- Deletes a job's hash and sub-keys, not its lock. Returns how many keys existed. A parent may have many
 -- children: the server frees their sets beside its work.
 local function delete_job_keys(job_key)
-  return redis.call('UNLINK', job_key, job_key .. SUBKEYS[1], job_key .. SUBKEYS[2], job_key .. SUBKEYS[3],
-    job_key .. SUBKEYS[4], job_key .. SUBKEYS[5])
+  return redis.call('UNLINK', job_key, job_key .. ':logs', job_key .. ':dependencies', job_key .. ':processed',
+    job_key .. ':failed', job_key .. ':unsuccessful')
 end
 
 -- Turns a stored number into a number; anything unreadable counts as 0.

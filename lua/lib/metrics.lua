@@ -21,15 +21,16 @@ local function count_finished(key, n, points, now)
   redis.call('HSET', key, 'prevCount', count, 'prevTS', now)
 end
 
--- Counts the jobs that `ended` lists, each with its set.
-local function count_ended(B, ended, points, now)
-  local totals = { completed = 0, failed = 0 }
-  for _, job in ipairs(ended) do
-    totals[job.set] = totals[job.set] + 1
+-- Counts jobs that have ended, as ARGV of advance says: all that completed or failed, among them those of `batch`,
+-- which alone may have failed.
+local function count_ended(B, ended, batch)
+  local failed = 0
+  for _, at in ipairs(batch and batch.ended or {}) do
+    failed = failed + (ARGV[at] == 'fail' and 1 or 0)
   end
-  for set, total in pairs(totals) do
+  for set, total in pairs({ completed = ended - failed, failed = failed }) do
     if total > 0 then
-      count_finished(B .. 'metrics:' .. set, total, points, now)
+      count_finished(B .. 'metrics:' .. set, total, tonumber(ARGV[7]), tonumber(ARGV[1]))
     end
   end
 end

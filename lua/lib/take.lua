@@ -1,15 +1,18 @@
--- Starting jobs: from the tail of `wait`, then by priority, into `active` (docs/protocol.md#fetching).
+-- Taking jobs to start: from the tail of `wait`, then by priority, into `active` (docs/protocol.md#fetching).
 
 -- How many ids without a job one call drops.
 local DROP_MAX = 500
 
--- Reads up to `want` startable jobs and takes their ids off their queue. Legacy signals and ids
--- without a job are dropped on the way. Stops early once `budget` bytes of data are taken, or very many
--- ids dropped. Returns the ids, their hashes as flat arrays, how many dangling ids were dropped, and whether
--- it stopped early (full).
-local function pop_ready(B, want, budget)
-  local ids, hashes, dangling, bytes = {}, {}, 0, 0
-  local looked = 0
+-- How many bytes of job hashes one call takes before it stops: several calls then share what one would hold up the
+-- server for.
+local TAKE_BYTES = 1048576
+
+-- Reads up to `want` startable jobs and moves their ids to `active`. Legacy signals and ids
+-- without a job are dropped on the way. Stops early once TAKE_BYTES of data are taken, or very many
+-- ids dropped. Returns the ids, their hashes as flat arrays, how often they have been started, how many of the starts
+-- count against a rate limit, how many dangling ids were dropped, and whether it stopped early (full).
+local function take_ready(B, want)
+  local ids, hashes, starts, counted, dangling, bytes, looked = {}, {}, {}, 0, 0, 0, 0
 
   local function consider(id)
     looked = looked + 1
@@ -21,14 +24,24 @@ local function pop_ready(B, want, budget)
       dangling = dangling + 1
       return
     end
-    ids[#ids + 1] = id
-    hashes[#hashes + 1] = hash
-    for f = 2, #hash, 2 do
-      bytes = bytes + #hash[f]
+    local ats, deferred = nil, false
+    for f = 1, #hash, 2 do
+      local name, value = hash[f], hash[f + 1]
+      bytes = bytes + #value
+      if name == 'ats' then
+        ats = value
+      elseif name == 'defa' then
+        deferred = true
+      end
+    end
+    local n = #ids + 1
+    ids[n], hashes[n], starts[n] = id, hash, ats or false
+    if not deferred then
+      counted = counted + 1
     end
   end
 
-  while #ids < want and bytes < budget and looked < want + DROP_MAX do
+  while #ids < want and bytes < TAKE_BYTES and looked < want + DROP_MAX do
     local tail = redis.call('LRANGE', B .. 'wait', #ids - want, '-1')
     if #tail == 0 then
       break
@@ -37,66 +50,104 @@ local function pop_ready(B, want, budget)
     for i = #tail, 1, -1 do
       consider(tail[i])
       used = used + 1
-      if bytes >= budget then
+      if bytes >= TAKE_BYTES then
         break
       end
     end
-    if used == 1 then
-      redis.call('RPOP', B .. 'wait')
-    else
-      redis.call('LTRIM', B .. 'wait', '0', -(used + 1))
-    end
+    redis.call('LTRIM', B .. 'wait', '0', -(used + 1))
   end
-  while #ids < want and bytes < budget and looked < want + DROP_MAX do
-    local lowest = redis.call('ZRANGE', B .. 'prioritized', '0', want - #ids - 1)
-    if #lowest == 0 then
+  while #ids < want and bytes < TAKE_BYTES and looked < want + DROP_MAX do
+    local lowest = redis.pcall('ZRANGE', B .. 'prioritized', '0', want - #ids - 1)
+    if lowest.err or #lowest == 0 then
       break
     end
     local used = {}
     for i = 1, #lowest do
       consider(lowest[i])
       used[i] = lowest[i]
-      if bytes >= budget then
+      if bytes >= TAKE_BYTES then
         break
       end
     end
     redis.call('ZREM', B .. 'prioritized', unpack(used))
   end
-  local full = bytes >= budget or looked >= want + DROP_MAX
-  return { ids = ids, hashes = hashes, dangling = dangling, full = full }
+  if #ids > 0 then
+    redis.call('LPUSH', B .. 'active', unpack(ids))
+  end
+  local full = bytes >= TAKE_BYTES or looked >= want + DROP_MAX
+  return { ids = ids, hashes = hashes, starts = starts, counted = counted, dangling = dangling, full = full }
 end
 
--- Returns the value of one field of a flat hash, or nil.
-local function field_of(hash, name)
-  for f = 1, #hash, 2 do
-    if hash[f] == name then
-      return hash[f + 1]
-    end
+-- Reads what holds starts back, and a value of each key that they write: a key of the wrong type fails here, before the
+-- first write. meta: paused, concurrency, max and duration of the queue's settings.
+local function read_limits(B, meta)
+  check_places(B)
+  local concurrency, max, window = tonumber(meta[2] or ''), tonumber(meta[3] or ''), nil
+  -- The global limit's number counts before the worker's, the worker's window before the global one.
+  -- Without any window nothing can be counted, because the count would never expire.
+  window = max and tonumber(meta[4] or '')
+  if ARGV[6] ~= '' then
+    local own_max, own_window = string.match(ARGV[6], '^(%d+):?(%d*)$')
+    max, window = max or tonumber(own_max), tonumber(own_window) or window
   end
-  return nil
+  local limits = { paused = meta[1] and true or false, concurrency = concurrency, max = max, window = window }
+  limits.counter = max and redis.call('GET', B .. 'limiter')
+  limits.was_full = concurrency and is_blocked(B, limits)
+  return limits
 end
 
--- Makes the jobs of `pop_ready` active. lock: token ('0': none), duration (ms), worker (its name; may be
--- empty); `now` is text. Returns how many of the starts count against a rate limit.
-local function activate(B, taken, lock, now)
-  local counted, token, worker = 0, lock.token, lock.worker
-  for i, id in ipairs(taken.ids) do
-    local job_key, hash = B .. id, taken.hashes[i]
-    if token ~= '0' then
-      redis.call('SET', job_key .. ':lock', token, 'PX', lock.duration)
-    end
-    emit(B, 'active', 'jobId', id, 'prev', 'waiting')
-    local starts = count_up(field_of(hash, 'ats'))
-    if worker == '' then
-      redis.call('HSET', job_key, 'processedOn', now, 'ats', starts)
-    else
-      redis.call('HSET', job_key, 'processedOn', now, 'ats', starts, 'pb', worker)
-    end
-    if not field_of(hash, 'defa') then
-      counted = counted + 1
-    end
+-- Starts up to `want` jobs, due ones included. Puts the first three values and the jobs into advance's reply. Returns
+-- how many were started.
+local function start_jobs(B, want, limits, reply)
+  local promoted = promote_due(B, limits, tonumber(ARGV[1]))
+  local allowed, wait = want, 0
+  if limits.max then
+    allowed, wait = within_rate(B, limits.max, limits.counter)
   end
-  redis.call('LPUSH', B .. 'active', unpack(taken.ids))
-  wake(B)
-  return counted
+  if limits.concurrency then
+    allowed = math.min(allowed, math.ceil(limits.concurrency - redis.call('LLEN', B .. 'active')))
+  end
+  if wait > 0 then
+    reply[1], reply[2] = 'limited', wait
+    return 0
+  elseif limits.paused or allowed <= 0 then
+    reply[1] = 'blocked'
+    return 0
+  end
+  local most = math.min(want, allowed)
+  local taken = take_ready(B, most)
+  local ids = taken.ids
+  for i, id in ipairs(ids) do
+    start_job(B, id, taken.starts[i])
+    local n = #reply
+    reply[n + 1], reply[n + 2] = id, taken.hashes[i]
+  end
+  if #ids > 0 then
+    wake(B)
+    if limits.max and limits.window then
+      count_starts(B, taken.counted, limits.window)
+    end
+  elseif redis.call('ZCARD', B .. 'prioritized') == 0 then
+    redis.call('DEL', B .. 'pc')
+  end
+  reply[3] = taken.dangling
+  local due
+  if taken.full or #ids >= most or promoted == PROMOTE_MAX then
+    reply[1] = 'more'
+  else
+    due = next_due(B)
+    reply[1], reply[2] = due and 'at' or 'empty', due and math.floor(due) or 0
+  end
+  return #ids
+end
+
+-- Wakes others for what a call leaves that starts nothing. delayed: whether it has delayed a job.
+local function wake_others(B, limits, delayed)
+  if delayed then
+    announce_due(B)
+  end
+  -- A full queue may have room again, and idle workers were not woken while it was full.
+  if limits and limits.was_full and has_ready(B) then
+    wake_unless_blocked(B, limits)
+  end
 end

@@ -58,9 +58,25 @@ impl NewRecord {
     pub(crate) fn size(&self) -> usize {
         self.name.len() + self.data.len() + self.options.len() + 64
     }
+
+    /// Returns whether neither a parent nor a deduplication id has a say in the add.
+    pub(super) fn is_plain(&self) -> bool {
+        self.parent.is_none() && self.deduplication.is_none()
+    }
+
     /// Appends the job's arguments, in the order of the header of `lua/enqueue.lua`.
     /// Without its `body`, its data and options are empty.
     pub(super) fn write(&self, call: &mut Call<'_>, body: bool) {
+        self.write_plain(call, body);
+        match (&self.parent, &self.deduplication) {
+            (Some((key, link)), _) => call.arg("parent").arg(key.as_slice()).arg(link.as_slice()),
+            (None, Some(deduplication)) => call.arg("dedup").arg(argument(deduplication)),
+            (None, None) => call.arg(""),
+        };
+    }
+
+    /// Appends the arguments that every job has.
+    pub(super) fn write_plain(&self, call: &mut Call<'_>, body: bool) {
         let (data, options) = if body {
             (self.data.as_str(), self.options.as_str())
         } else {
@@ -74,11 +90,6 @@ impl NewRecord {
             .arg(self.delay)
             .arg(self.priority)
             .arg(self.placement.as_str());
-        match (&self.parent, &self.deduplication) {
-            (Some((key, link)), _) => call.arg("parent").arg(key.as_slice()).arg(link.as_slice()),
-            (None, Some(deduplication)) => call.arg("dedup").arg(argument(deduplication)),
-            (None, None) => call.arg(""),
-        };
     }
 }
 

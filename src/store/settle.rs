@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result, SharedError};
 use crate::job::{Added, JobId};
 use crate::store::replay::{EnqueueReplay, UpsertReplay};
-use crate::store::{Enqueue, NewRecord, Store, UpsertScheduler, reply};
+use crate::store::{Enqueue, EnqueueOne, NewRecord, Store, UpsertScheduler, reply};
 
 /// How long a call is repeated: Redis comes back from a restart or a failover in that time, and a
 /// caller waits no longer.
@@ -39,13 +39,8 @@ impl Store {
     /// [`Error::Indeterminate`], because asking again could store them twice.
     pub(crate) async fn enqueue(&self, jobs: Vec<NewRecord>) -> Vec<Result<Added>> {
         let since = earliest_event(self.clock().now());
-        let call = Enqueue {
-            jobs: &jobs,
-            history: None,
-        };
-        let lost = match self.attempt(&call).await {
-            Ok(Some(outcomes)) => return outcomes,
-            Ok(None) => return repeat_error(reply::unexpected("enqueue"), jobs.len()),
+        let lost = match self.enqueue_once(&jobs).await {
+            Ok(outcomes) => return outcomes,
             Err(CallError::Unknown(error)) => error,
             Err(CallError::NotExecuted(error) | CallError::Answered(error)) => {
                 return repeat_error(error, jobs.len());
@@ -72,6 +67,21 @@ impl Store {
             }
         }
         outcomes
+    }
+
+    /// Stores and queues jobs, by the script that costs the server least.
+    async fn enqueue_once(&self, jobs: &[NewRecord]) -> Result<Vec<Result<Added>>, CallError> {
+        if let [job] = jobs
+            && job.is_plain()
+        {
+            return Ok(vec![Ok(self.attempt(&EnqueueOne { job }).await?)]);
+        }
+        let call = Enqueue {
+            jobs,
+            history: None,
+        };
+        let outcomes = self.attempt(&call).await?;
+        outcomes.ok_or_else(|| CallError::Answered(reply::unexpected("enqueue")))
     }
 
     /// Writes a scheduler's definition and adds its iteration. Returns the iteration and its

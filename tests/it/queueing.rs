@@ -384,8 +384,11 @@ async fn keys_of_the_wrong_type_fail_an_add_before_it_writes() -> TestResult {
     ] {
         fixture.server.cli(&["DEL", "bull:q:meta"]).await?;
         fixture.server.cli(&spoil).await?;
-        let jobs = [plain(), options].map(|o| NewJob::new("job", json!(1)).options(o));
-        for added in fixture.queue.add_bulk(jobs).await? {
+        let jobs = [plain(), options.clone()].map(|o| NewJob::new("job", json!(1)).options(o));
+        let together = fixture.queue.add_bulk(jobs).await?;
+        // A job alone has a script of its own.
+        let alone = fixture.queue.add_with("job", &json!(1), options).await;
+        for added in together.into_iter().chain([alone]) {
             assert!(
                 matches!(added, Err(Error::Server(_))),
                 "{spoil:?}: {added:?}"

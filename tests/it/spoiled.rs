@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use oxbull::{
-    Context, DrainScope, Job, JobError, JobId, JobOptions, JobResult, NewJob, Outcome,
-    QueuePosition, RetryOptions, Schedule, Worker,
+    Context, DrainScope, Job, JobError, JobId, JobOptions, JobResult, ManualWorker, NewJob,
+    Outcome, QueuePosition, RetryOptions, Schedule, Worker,
 };
 use oxbull_fixture::Fixture;
 use oxbull_testkit::TestResult;
@@ -168,5 +168,49 @@ async fn calls_with_unusable_keys_leave_their_job_in_place() -> TestResult {
     queue.promote(id("d")?).await?;
     assert!(queue.remove(id("w")?).await?);
     assert_eq!(queue.counts().await?.prioritized, 3);
+    Ok(())
+}
+
+/// A key of the wrong type refuses a start or an end before anything is stored; the set of stalled jobs and the marker,
+/// which no job is in, are done without.
+#[tokio::test]
+async fn jobs_start_and_end_whole_or_not_at_all() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let server = &fixture.server;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
+    let spoil = async |key: &str| -> TestResult {
+        let key = format!("bull:q:{key}");
+        server.cli(&["RENAME", &key, "kept"]).await.ok();
+        server.cli(&["SET", &key, "text"]).await?;
+        Ok(())
+    };
+    let mend = async |key: &str| -> TestResult {
+        let key = format!("bull:q:{key}");
+        server.cli(&["DEL", &key]).await?;
+        server.cli(&["RENAME", "kept", &key]).await.ok();
+        Ok(())
+    };
+    let id = fixture.add("any", JobOptions::new()).await?;
+    for key in ["meta", "events", "wait", "active", "delayed"] {
+        spoil(key).await?;
+        assert!(worker.fetch("t").await.is_err(), "{key}");
+        mend(key).await?;
+        assert_eq!(fixture.queue.counts().await?.waiting, 1, "{key}");
+        assert_eq!(fixture.job(&id).await?.attempts_started, 0, "{key}");
+    }
+    spoil("marker").await?;
+    let job = worker.fetch("t").await?.ok_or("no job")?;
+    mend("marker").await?;
+    for key in ["meta", "events", "active", "completed"] {
+        spoil(key).await?;
+        let done = worker.finish(&job, "t", Ok(Outcome::Done(1))).await;
+        assert!(done.is_err(), "{key}");
+        mend(key).await?;
+        assert_eq!(fixture.queue.counts().await?.active, 1, "{key}");
+        assert_eq!(fixture.job(&id).await?.attempts_made, 0, "{key}");
+    }
+    spoil("stalled").await?;
+    worker.finish(&job, "t", Ok(Outcome::Done(1))).await?;
+    assert_eq!(fixture.queue.counts().await?.completed, 1);
     Ok(())
 }

@@ -55,16 +55,16 @@ fn words(list: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// What the header of a script says it uses.
+/// What the header of a script says it uses: always, and after `; rarely` when a call needs it.
 fn header_uses(script: &str) -> BTreeSet<String> {
     let header = script.split("]]").next().unwrap_or_default();
     let uses = header.split("\n  Uses ").nth(1).unwrap_or_default();
-    let mut uses = words(uses);
+    let mut uses = words(&uses.replace("; rarely", ","));
     uses.remove("nothing");
     uses
 }
 
-/// What the wrappers put together, by script: each `lua!("name", uses: [...])`.
+/// What the wrappers put together, by script: each `lua!("name", uses: [...])`, with what is used rarely.
 fn wrapper_uses() -> BTreeMap<String, BTreeSet<String>> {
     let mut all = BTreeMap::new();
     for path in files("src", "rs") {
@@ -74,7 +74,10 @@ fn wrapper_uses() -> BTreeMap<String, BTreeSet<String>> {
             let Some(uses) = call.split("uses: [").nth(1) else {
                 continue;
             };
-            let uses = words(uses.split(']').next().unwrap_or_default());
+            let end = uses.find(");").unwrap_or(uses.len());
+            // The names of functions, which come after the fragments of a group, are no strings.
+            let uses = uses[..end].split('"').skip(1).step_by(2);
+            let uses = uses.map(str::to_owned).collect();
             assert!(
                 all.insert(name.to_owned(), uses).is_none(),
                 "lua/{name}.lua has two wrappers"

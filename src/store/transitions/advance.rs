@@ -1,5 +1,6 @@
 //! `lua/advance.lua`
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::client::lua;
@@ -15,29 +16,19 @@ use crate::wire;
 
 static SCRIPT: Script = lua!(
     "advance",
-    uses: [
-        "codes",
-        "events",
-        "gate",
-        "marker",
-        "place",
-        "job",
-        "parent",
-        "child",
-        "dedup",
-        "dedup_end",
-        "retention",
-        "metrics",
-        "promote",
-        "finish",
-        "take",
-        "rate"
-    ]
+    uses: ["events", "start"],
+    rarely: {
+        finish: ["codes", "gate", "marker", "place", "job", "promote", "finish"]
+            => [check_keys, emit_ended, finish_one],
+        flows: ["gate", "marker", "place", "job", "parent", "child"]
+            => [find_parent, parent_of_completed, parent_of_failed, unlink_from_parent],
+        dedups: ["gate", "marker", "place", "job", "dedup", "dedup_end"] => [end_deduplication],
+        retention: ["job", "unlinking", "retention", "retention_rules"] => [apply_rules, delete_job_keys],
+        minutes: ["job", "metrics"] => [count_ended],
+        taking: ["gate", "marker", "place", "job", "promote", "rate", "take"]
+            => [read_limits, start_jobs, wake_others],
+    },
 );
-
-/// How many bytes of job hashes one call takes before it stops: several calls then share what one
-/// would hold up the server for.
-const TAKE_BYTES: usize = 1 << 20;
 
 /// The count that only a limit imposed by hand reaches.
 const IMPOSED: u64 = 9_007_199_254_740_991;
@@ -139,16 +130,16 @@ impl Transition for Advance<'_> {
             .millis(self.lock_duration)
             .arg(self.worker_name.unwrap_or(""));
         match self.limit {
-            Some(limit) => call.arg(limit.max).arg(limit.window_millis()),
-            None if self.respect_imposed => call.arg(IMPOSED).arg(""),
-            None => call.arg("").arg(""),
+            Some(limit) => call.arg(format!("{}:{}", limit.max, limit.window_millis())),
+            None if self.respect_imposed => call.arg(IMPOSED),
+            None => call.arg(""),
         }
         .arg(self.metrics)
-        .arg(TAKE_BYTES)
         .flag(self.again)
         .arg(self.results.len());
+        let in_full = self.again || !self.results.iter().all(|result| is_complete(result));
         for result in self.results {
-            write_result(call, result);
+            write_result(call, result, in_full);
         }
     }
 
@@ -156,26 +147,6 @@ impl Transition for Advance<'_> {
         const WHAT: &str = "advance";
         let mut parts = reply::items(reply, WHAT)?.into_iter();
         let mut part = || parts.next().ok_or_else(|| reply::unexpected(WHAT));
-        let codes = reply::items(part()?, WHAT)?
-            .iter()
-            .map(|code| {
-                Ok(match reply::int(code, WHAT)? {
-                    0 | 1 => SettlementReply::Stored,
-                    2 => SettlementReply::Unknown,
-                    3 => SettlementReply::TryAgain,
-                    code => SettlementReply::Refused(Refusal::from_code(code)),
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        if codes.len() != self.results.len() {
-            return Err(reply::unexpected(WHAT));
-        }
-        let mut started = read_started(part()?, WHAT)?;
-        // The script answers with the hash as it was before the start.
-        for job in &mut started {
-            job.attempts_started = job.attempts_started.saturating_add(1);
-            job.processed_on = Some(self.now);
-        }
         let next = reply::text(part()?, WHAT)?;
         let value = reply::int(&part()?, WHAT)?;
         let next = match next.as_str() {
@@ -188,21 +159,33 @@ impl Transition for Advance<'_> {
             _ => return Err(reply::unexpected(WHAT)),
         };
         let dangling = reply::int(&part()?, WHAT)?;
-        let backlog = reply::items(part()?, WHAT)?
-            .into_iter()
-            .map(|trim| {
-                let parts = reply::items(trim, WHAT)?;
-                let [set, count, age, limit] = parts.as_slice() else {
-                    return Err(reply::unexpected(WHAT));
-                };
-                Ok(Trim {
-                    set: reply::text(set.clone(), WHAT)?,
-                    count: reply::int(count, WHAT)?,
-                    age: reply::int(age, WHAT)?,
-                    limit: reply::int(limit, WHAT)?,
+        let unfinished = reply::int(&part()?, WHAT)?;
+        let codes = (0..self.results.len())
+            .map(|_| {
+                Ok(match reply::int(&part()?, WHAT)? {
+                    0 | 1 => SettlementReply::Stored,
+                    2 => SettlementReply::Unknown,
+                    3 => SettlementReply::TryAgain,
+                    code => SettlementReply::Refused(Refusal::from_code(code)),
                 })
             })
             .collect::<Result<Vec<_>>>()?;
+        let backlog = (0..unfinished)
+            .map(|_| {
+                Ok(Trim {
+                    set: reply::text(part()?, WHAT)?,
+                    count: reply::int(&part()?, WHAT)?,
+                    age: reply::int(&part()?, WHAT)?,
+                    limit: reply::int(&part()?, WHAT)?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let mut started = read_started(parts, WHAT)?;
+        // The script answers with the hash as it was before the start.
+        for job in &mut started {
+            job.attempts_started = job.attempts_started.saturating_add(1);
+            job.processed_on = Some(self.now);
+        }
         Ok(Advanced {
             codes,
             started,
@@ -213,77 +196,74 @@ impl Transition for Advance<'_> {
     }
 }
 
-/// What the verb of a conclusion needs besides its texts; the script gets it as three numbers.
-enum Detail {
-    None,
-    Delay(Duration),
-    Keep(Keep),
+fn is_complete(result: &AttemptResult) -> bool {
+    matches!(result.conclusion, Conclusion::Complete { .. })
 }
 
-/// Appends one result: eleven values, in the order of the script's header.
-fn write_result(call: &mut Call<'_>, result: &AttemptResult) {
+/// Appends one result, in the order of the script's header: five values, or nine `in_full`.
+fn write_result(call: &mut Call<'_>, result: &AttemptResult, in_full: bool) {
+    let mut traces = "";
     let mut attempts = 0;
-    let (verb, value, traces, detail) = match &result.conclusion {
-        Conclusion::Complete { value, keep } => {
-            ("complete", value.as_str(), "", Detail::Keep(*keep))
-        }
-        Conclusion::Skip { value, keep } => ("skip", value.as_str(), "", Detail::Keep(*keep)),
+    let (verb, value, detail) = match &result.conclusion {
+        Conclusion::Complete { value, keep } => ("complete", value.as_str(), kept(*keep)),
+        Conclusion::Skip { value, keep } => ("skip", value.as_str(), kept(*keep)),
         Conclusion::Fail {
             reason,
-            traces,
+            traces: stack,
             keep,
             attempts: made,
         } => {
             attempts = *made;
-            (
-                "fail",
-                reason.as_str(),
-                traces.as_str(),
-                Detail::Keep(*keep),
-            )
+            traces = stack;
+            ("fail", reason.as_str(), kept(*keep))
         }
         Conclusion::Retry {
             reason,
-            traces,
+            traces: stack,
             lifo,
-        } => (
-            if *lifo { "retry_next" } else { "retry" },
-            reason.as_str(),
-            traces.as_str(),
-            Detail::None,
-        ),
+        } => {
+            traces = stack;
+            let verb = if *lifo { "retry_next" } else { "retry" };
+            (verb, reason.as_str(), Cow::Borrowed(""))
+        }
         Conclusion::Backoff {
             reason,
-            traces,
+            traces: stack,
             delay,
-        } => (
-            "backoff",
-            reason.as_str(),
-            traces.as_str(),
-            Detail::Delay(*delay),
-        ),
-        Conclusion::Park { delay } => ("park", "", "", Detail::Delay(*delay)),
-        Conclusion::Postpone { delay, .. } => ("postpone", "", "", Detail::Delay(*delay)),
-        Conclusion::Release => ("release", "", "", Detail::None),
-        Conclusion::WaitForChildren => ("children", "", "", Detail::None),
-        Conclusion::Return => ("return", "", "", Detail::None),
+        } => {
+            traces = stack;
+            ("backoff", reason.as_str(), delayed(*delay))
+        }
+        Conclusion::Park { delay } => ("park", "", delayed(*delay)),
+        Conclusion::Postpone { delay, .. } => ("postpone", "", delayed(*delay)),
+        Conclusion::Release => ("release", "", Cow::Borrowed("")),
+        Conclusion::WaitForChildren => ("children", "", Cow::Borrowed("")),
+        Conclusion::Return => ("return", "", Cow::Borrowed("")),
     };
-    let (number, keep_age, keep_limit) = match detail {
-        Detail::None => (0, -1, 0),
-        Detail::Delay(delay) => (delay_millis(delay), -1, 0),
-        Detail::Keep(keep) => (keep.count, keep.age, keep.limit),
-    };
-    call.arg(result.job.as_bytes())
+    call.arg(verb)
+        .arg(result.job.as_bytes())
         .arg(result.token.as_str())
-        .arg(result.starts)
-        .arg(result.stalls)
-        .arg(verb)
         .arg(value)
-        .arg(traces)
-        .arg(number)
-        .arg(keep_age)
-        .arg(keep_limit)
-        .arg(attempts);
+        .arg(&*detail);
+    if in_full {
+        call.arg(result.starts)
+            .arg(result.stalls)
+            .arg(traces)
+            .arg(attempts);
+    }
+}
+
+/// Encodes what to keep of a finished set, in the form of the script's header.
+fn kept(keep: Keep) -> Cow<'static, str> {
+    match keep {
+        Keep { count: 0, .. } => Cow::Borrowed("0"),
+        Keep { count, age, .. } if count < 0 && age < 0 => Cow::Borrowed(""),
+        Keep { count, age, limit } => Cow::Owned(format!("{count}:{age}:{limit}")),
+    }
+}
+
+fn delayed(delay: Duration) -> Cow<'static, str> {
+    Cow::Owned(delay_millis(delay).to_string())
 }
 
 fn delay_millis(delay: Duration) -> i64 {
@@ -291,8 +271,10 @@ fn delay_millis(delay: Duration) -> i64 {
 }
 
 /// Reads started jobs: id, hash, id, hash, …
-pub(crate) fn read_started(reply: Value, what: &str) -> Result<Vec<JobRecord>> {
-    let mut parts = reply::items(reply, what)?.into_iter();
+pub(crate) fn read_started(
+    mut parts: impl ExactSizeIterator<Item = Value>,
+    what: &str,
+) -> Result<Vec<JobRecord>> {
     let mut started = Vec::with_capacity(parts.len() / 2);
     while let (Some(id), Some(hash)) = (parts.next(), parts.next()) {
         let id = reply::id(id, what)?;

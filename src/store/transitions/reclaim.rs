@@ -36,7 +36,7 @@ impl Transition for Reclaim<'_> {
         }
         let left = reply::int(&parts.remove(0), WHAT)?;
         let left = u64::try_from(left).map_err(|_| reply::unexpected(WHAT))?;
-        Ok((read_started(Value::Array(parts), WHAT)?, left))
+        Ok((read_started(parts.into_iter(), WHAT)?, left))
     }
 }
 
