@@ -2,7 +2,8 @@
 //!
 //! Prints one line a workload: `NAME jobs_per_s=N redis_us=X client_us=Y`, microseconds of CPU per
 //! job, Redis' from `INFO cpu` and ours from the process's own times. Names as arguments choose
-//! workloads.
+//! workloads. Where Redis runs under callgrind (`make bench ARGS=--instructions`), the line also has
+//! the `redis_instructions` of a job, and a tenth of the jobs is run.
 #![expect(
     clippy::print_stdout,
     reason = "a benchmark reports on its standard output"
@@ -42,22 +43,23 @@ fn main() -> TestResult {
         .worker_threads(2)
         .enable_all()
         .build()?;
+    let fewer = if counts_instructions() { 10 } else { 1 };
     let chosen =
         |name: &str| wanted.is_empty() || wanted.iter().any(|arg| name.contains(arg.as_str()));
     runtime.block_on(async {
         if chosen("add-one") {
-            add_one(20_000).await?;
+            add_one(20_000 / fewer).await?;
         }
         if chosen("add-1000-in-flight") {
-            add_in_flight(100_000).await?;
+            add_in_flight(100_000 / fewer).await?;
         }
         if chosen("add-bulk") {
-            add_bulk(200_000).await?;
+            add_bulk(200_000 / fewer).await?;
         }
         for concurrency in [1, 10, 100] {
             if chosen(&format!("process-{concurrency}")) {
                 let jobs = if concurrency == 1 { 30_000 } else { 100_000 };
-                process(concurrency, jobs).await?;
+                process(concurrency, jobs / fewer).await?;
             }
         }
         Ok(())
@@ -85,6 +87,7 @@ async fn fill(queue: &Queue<Payload>, jobs: usize) -> TestResult {
 struct Meter {
     redis: u64,
     client: Duration,
+    instructions: Option<u64>,
     at: Instant,
 }
 
@@ -93,6 +96,7 @@ impl Meter {
         Ok(Self {
             redis: server.used_cpu_us().await?,
             client: own_cpu(),
+            instructions: instructions(server),
             at: Instant::now(),
         })
     }
@@ -102,14 +106,38 @@ impl Meter {
         let redis = server.used_cpu_us().await? - self.redis;
         let client = own_cpu().saturating_sub(self.client);
         let count = f64::from(u32::try_from(jobs)?);
+        let instructions = instructions(server)
+            .zip(self.instructions)
+            .map(|(now, before)| (now - before) / u64::try_from(jobs).unwrap_or(u64::MAX))
+            .map_or_else(String::new, |each| format!(" redis_instructions={each}"));
         println!(
-            "{name} jobs_per_s={:.0} redis_us={:.2} client_us={:.2}",
+            "{name} jobs_per_s={:.0} redis_us={:.2} client_us={:.2}{instructions}",
             count / seconds,
             f64::from(u32::try_from(redis)?) / count,
             client.as_secs_f64() * 1e6 / count,
         );
         Ok(())
     }
+}
+
+fn counts_instructions() -> bool {
+    std::env::var_os("CALLGRIND_REDIS_SERVER").is_some()
+}
+
+/// The instructions that the server's main thread has executed, if it runs under callgrind.
+fn instructions(server: &RedisServer) -> Option<u64> {
+    if !counts_instructions() {
+        return None;
+    }
+    let answer = std::process::Command::new("callgrind_control")
+        .args(["-e", &server.pid()?.to_string()])
+        .output()
+        .ok()?;
+    let answer = String::from_utf8_lossy(&answer.stdout);
+    let total = answer
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Th 1"))?;
+    total.trim().replace(',', "").parse().ok()
 }
 
 /// User and system time of this process, from the kernel's account in ticks of 10 ms; zero where

@@ -1,5 +1,7 @@
 #!/bin/sh
-# make bench: throughput and CPU per job on a private Redis server. Arguments go to the benchmark.
+# make bench: throughput and CPU per job on a private Redis server. Arguments go to the benchmark. With --instructions as
+# the first one, Redis runs under callgrind (from valgrind), and its instructions per job are printed: slow, and the same
+# from run to run, whatever else the machine does.
 set -eu
 
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -9,4 +11,8 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 cd "$root"
 need_cargo
 need_redis
+if [ "${1:-}" = --instructions ]; then
+    shift
+    export CALLGRIND_REDIS_SERVER="$OXBULL_REDIS_SERVER" OXBULL_REDIS_SERVER="$root/scripts/callgrind-redis.sh"
+fi
 exec cargo bench --locked -p oxbull --bench throughput -- "$@"

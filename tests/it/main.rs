@@ -2,6 +2,7 @@
 
 mod attempts;
 mod backlog;
+mod budget;
 mod claims;
 mod client;
 mod deduplication;
