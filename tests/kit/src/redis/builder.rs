@@ -20,9 +20,16 @@ pub struct RedisServerBuilder {
     acl: Option<String>,
     login: Option<(String, String)>,
     tls: Option<TlsFiles>,
+    binary: Option<PathBuf>,
 }
 
 impl RedisServerBuilder {
+    /// Starts this program, with the path of `redis.conf` as its argument, instead of the machine's server.
+    pub fn binary(mut self, binary: impl Into<PathBuf>) -> Self {
+        self.binary = Some(binary.into());
+        self
+    }
+
     /// Adds a line of `redis.conf`, such as `maxmemory 10mb`. Later lines win.
     pub fn config(mut self, line: impl Into<String>) -> Self {
         self.lines.push(line.into());
@@ -89,7 +96,7 @@ impl RedisServerBuilder {
     /// # Errors
     /// There is no Redis on this machine, or it did not start; the text carries its log.
     pub async fn start(self) -> Result<RedisServer> {
-        let binary = find_binary()?;
+        let binary = self.binary.clone().map_or_else(find_binary, Ok)?;
         let mut tries = PORT_TRIES;
         loop {
             let server = self.prepare(binary.clone())?;
