@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bullmq::options::RedisConnectionOptions;
 use bullmq::worker::{CancellationToken, WorkerEvent};
 use bullmq::{
     BulkJob, Error, FlowJob, FlowProducer, FlowProducerOptions, Job, JobOptions, Queue, QueueEvent,
-    QueueEvents, QueueEventsOptions, QueueOptions, RateLimiterOptions, RedisConnectionOptions,
+    QueueEvents, QueueEventsOptions, QueueOptions, RateLimiterOptions,
     Worker, WorkerOptions,
 };
 use compare_driver::{Contestant, Failure, Kind, NewJob, Payload, Tally, Task, drive, run};
