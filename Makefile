@@ -1,7 +1,7 @@
 # `make` lists the targets. The work is in scripts/, so that it also runs without make.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench fmt
+.PHONY: help demo test bench compare fmt
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | expand -t 10
@@ -14,6 +14,9 @@ test: ## Check everything: format, lints, tests, docs, dependencies
 
 bench: ## Measure throughput and CPU per job (ARGS=... for the benchmark)
 	@scripts/bench.sh $(ARGS)
+
+compare: ## Measure Oxbull against other job queues (ARGS=... for the harness)
+	@scripts/compare.sh $(ARGS)
 
 fmt: ## Format the code
 	@cargo fmt --all

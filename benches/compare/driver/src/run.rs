@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::{
-    Failure, Kind, Payload, Report, Tally, Task, Window, Workload, all_in_flight, now_us, paced,
+    Failure, Kind, Payload, Report, Tally, Task, Unsupported, Window, Workload, all_in_flight,
+    now_us, paced,
 };
 
 /// A job to be added in bulk.
@@ -179,12 +180,15 @@ async fn delayed<C: Contestant>(
     let workload = &task.workload;
     let data = Payload::new(workload.bytes(), task.seed);
     let first = now_us() + AHEAD_US.min(1_000_000 + 250 * task.jobs as u64);
-    let due = |index: usize| first + index as u64 * 1_000_000 / u64::from(workload.per_second.max(1));
+    let due =
+        |index: usize| first + index as u64 * 1_000_000 / u64::from(workload.per_second.max(1));
     let mut added = 0;
     while added < task.jobs {
         let batch = FILL.min(task.jobs - added);
         let jobs = (added..added + batch).map(|index| NewJob {
-            delay: Some(Duration::from_millis(due(index).saturating_sub(now_us()) / 1000)),
+            delay: Some(Duration::from_millis(
+                due(index).saturating_sub(now_us()) / 1000,
+            )),
             ..new_job(workload, index, data.at(due(index)))
         });
         queue.add_bulk(jobs).await?;
@@ -196,6 +200,9 @@ async fn delayed<C: Contestant>(
     queue.work(task, tally).await?;
     let ahead = first.saturating_sub(now_us()).saturating_sub(20_000);
     sleep(Duration::from_micros(ahead)).await;
+    if tally.is_early() {
+        return Err(Unsupported("jobs start before they are due").into());
+    }
     let window = Window::open()?;
     tally.handled.wait().await;
     all_completed(queue, task.jobs).await?;

@@ -1,7 +1,7 @@
 //! Counts jobs, and keeps how long they took.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,9 @@ impl Countdown {
     }
 }
 
+/// More than rounding can explain.
+const EARLY_US: u64 = 50_000;
+
 /// What a worker's handlers do, and what they and the listeners tell.
 #[derive(Debug)]
 pub struct Tally {
@@ -82,6 +85,7 @@ pub struct Tally {
     timed: bool,
     fails: u32,
     forever: bool,
+    early: AtomicBool,
     start: Latencies,
     finish: Latencies,
     /// When the jobs whose handlers ran were added, by id, until Redis has their results.
@@ -97,6 +101,7 @@ impl Tally {
             timed: workload.is_timed(),
             fails: workload.fails,
             forever: workload.kind == Kind::Ramp,
+            early: AtomicBool::new(false),
             start: Latencies::default(),
             finish: Latencies::default(),
             running: Mutex::default(),
@@ -112,6 +117,9 @@ impl Tally {
     pub async fn handle(&self, id: &str, at: u64, failed: u32) -> bool {
         if self.timed {
             self.start.since(at);
+            if at > now_us() + EARLY_US {
+                self.early.store(true, Ordering::Relaxed);
+            }
             let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
             running.insert(id.to_owned(), at);
         }
@@ -123,6 +131,11 @@ impl Tally {
             std::future::pending::<()>().await;
         }
         true
+    }
+
+    /// Whether a job started well before it was due.
+    pub fn is_early(&self) -> bool {
+        self.early.load(Ordering::Relaxed)
     }
 
     /// Redis has the result of that job.
@@ -166,6 +179,16 @@ mod tests {
         tally.handled.wait().await;
         let finish = tally.finish.0.into_inner()?;
         assert_eq!(finish.len(), 1);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn jobs_before_their_time_are_noticed() -> Result<(), Failure> {
+        let tally = Tally::new(2, &named("delayed")?);
+        tally.handle("1", now_us() + EARLY_US / 2, 0).await;
+        assert!(!tally.is_early());
+        tally.handle("2", now_us() + 2 * EARLY_US, 0).await;
+        assert!(tally.is_early());
         Ok(())
     }
 

@@ -179,7 +179,13 @@ mod tests {
         for whole in ["", "--rounds 7", "--instructions"] {
             assert!(parse(whole)?.out.ends_with("docs/benchmarks"), "{whole}");
         }
-        for part in ["--quick", "add", "--contestants node", "--smoke", "--jobs 3"] {
+        for part in [
+            "--quick",
+            "add",
+            "--contestants node",
+            "--smoke",
+            "--jobs 3",
+        ] {
             assert!(parse(part)?.out.ends_with("target/results"), "{part}");
         }
         assert!(parse("--quick --out here")?.out.ends_with("here"));

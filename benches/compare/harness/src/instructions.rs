@@ -79,10 +79,7 @@ pub(crate) async fn count(
     })
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts are far below 2^52"
-)]
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn difference(one: (usize, u64), two: (usize, u64)) -> Option<f64> {
     let jobs = two.0.checked_sub(one.0).filter(|jobs| *jobs > 0)?;
     Some(two.1.checked_sub(one.1)? as f64 / jobs as f64)

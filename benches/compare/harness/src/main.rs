@@ -106,6 +106,10 @@ async fn measure(args: &Args, results: &mut Results) -> Result<(), Failure> {
     for round in 1..=args.rounds {
         for workload in &args.workloads {
             for &contestant in &args.contestants {
+                // What it cannot do, or not in time, is not tried again.
+                if results.trouble(&workload.name, contestant).is_some() {
+                    continue;
+                }
                 let rate = results.setting.yardstick * f64::from(workload.percent) / 100.0;
                 let turn = Turn {
                     contestant,

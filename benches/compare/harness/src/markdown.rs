@@ -119,7 +119,10 @@ fn ratios(text: &mut String, results: &Results) {
         "peak memory",
     ];
     table(text, "Oxbull over the best rival of each number", &head);
-    let rivals: Vec<_> = ALL.into_iter().filter(|it| *it != Contestant::Oxbull).collect();
+    let rivals: Vec<_> = ALL
+        .into_iter()
+        .filter(|it| *it != Contestant::Oxbull)
+        .collect();
     for workload in results.workloads() {
         let cell = |metric| {
             let ratio = results.ratio(workload, metric, &rivals);
@@ -147,7 +150,11 @@ fn targets(text: &mut String, results: &Results) {
     table(text, "Targets", &["target", "reached", "met"]);
     for verdict in verdicts {
         let met = if verdict.met { "yes" } else { "**no**" };
-        let cells = [verdict.text, format!("{:.2}", verdict.value), met.to_owned()];
+        let cells = [
+            verdict.text,
+            format!("{:.2}", verdict.value),
+            met.to_owned(),
+        ];
         row(text, &cells);
     }
 }

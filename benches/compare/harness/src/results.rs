@@ -47,6 +47,8 @@ pub(crate) enum Metric {
     Peak,
     /// The memory that the client got within the window, in MiB.
     Growth,
+    /// The jobs' data, in MiB.
+    Data,
 }
 
 impl Metric {
@@ -70,6 +72,7 @@ impl Metric {
             Self::FinishP99 => numbers.finish.map(|it| ms(it.p99)),
             Self::Peak => Some(mib(numbers.peak_kib)),
             Self::Growth => Some(mib(numbers.growth_kib)),
+            Self::Data => Some(numbers.data_bytes as f64 / (1024.0 * 1024.0)),
         }
     }
 
@@ -216,6 +219,7 @@ pub(crate) mod tests {
                 finish: None,
                 peak_kib: 2048,
                 growth_kib: 1024,
+                data_bytes: 1024,
             }),
         }
     }
@@ -239,7 +243,11 @@ pub(crate) mod tests {
     #[test]
     fn ratios_are_against_the_best_rival_of_the_number() {
         let results = sample();
-        let rivals = [Contestant::BullmqOfficial, Contestant::Node, Contestant::Apalis];
+        let rivals = [
+            Contestant::BullmqOfficial,
+            Contestant::Node,
+            Contestant::Apalis,
+        ];
         let ratio = |metric| results.ratio("add-one", metric, &rivals);
         assert_eq!(ratio(Metric::JobsPerS), Some(2.0));
         assert_eq!(ratio(Metric::RedisUs), Some(40.0 / 60.0));

@@ -17,7 +17,10 @@ use crate::process::Usage;
 use crate::proxy::Proxy;
 
 /// Longest wait for a driver to say its next line.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The same while it fills a long queue.
+const LONG_PATIENCE: Duration = Duration::from_secs(400);
 
 /// What one run came to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -40,6 +43,8 @@ pub(crate) struct Numbers {
     pub(crate) peak_kib: u64,
     /// The part of it that it did not have when the window began, in KiB.
     pub(crate) growth_kib: u64,
+    /// The size of the jobs' data, about.
+    pub(crate) data_bytes: usize,
 }
 
 /// How a run ended.
@@ -90,11 +95,7 @@ impl Watch for () {
 
 impl Turn<'_> {
     /// Runs it on a server that is started for it.
-    pub(crate) async fn run(
-        &self,
-        server: RedisServerBuilder,
-        watch: &mut impl Watch,
-    ) -> Outcome {
+    pub(crate) async fn run(&self, server: RedisServerBuilder, watch: &mut impl Watch) -> Outcome {
         match self.try_run(server, watch).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(error.to_string()),
@@ -114,7 +115,7 @@ impl Turn<'_> {
             server.restart().await?;
         } else if self.workload.is_filled() {
             let mut filling = Driver::start(self, "fill", &server.url())?;
-            match filling.line().await? {
+            match filling.line(LONG_PATIENCE).await? {
                 Line::Report(_) => {}
                 Line::Unsupported(why) => return Ok(Outcome::Unsupported(why)),
                 Line::Mark(mark) => return Err(format!("unexpected mark {mark}").into()),
@@ -128,7 +129,7 @@ impl Turn<'_> {
             .as_ref()
             .map_or_else(|| server.url(), |proxy| server.url_at(proxy.port));
         let mut driver = Driver::start(self, "run", &url)?;
-        match driver.line().await? {
+        match driver.line(PATIENCE).await? {
             Line::Mark(mark) if mark == "start" => {}
             Line::Unsupported(why) => return Ok(Outcome::Unsupported(why)),
             other => return Err(format!("expected the start, got {other:?}").into()),
@@ -138,18 +139,20 @@ impl Turn<'_> {
         Usage::forget_peak(pid)?;
         let before = (server.used_cpu_us().await?, Usage::of(pid)?);
         driver.go().await?;
-        match driver.line().await? {
+        match driver.line(PATIENCE).await? {
             Line::Mark(mark) if mark == "end" => {}
             other => return Err(format!("expected the end, got {other:?}").into()),
         }
         let after = (server.used_cpu_us().await?, Usage::of(pid)?);
         watch.end(&server).await?;
         driver.go().await?;
-        let report = match driver.line().await? {
+        let report = match driver.line(PATIENCE).await? {
             Line::Report(report) => report,
             other => return Err(format!("expected a report, got {other:?}").into()),
         };
-        Ok(Outcome::Done(numbers(report, &before, &after)))
+        let mut numbers = numbers(&report, &before, &after);
+        numbers.data_bytes = report.jobs * self.workload.bytes();
+        Ok(Outcome::Done(numbers))
     }
 
     /// A snapshot of the server with the workload's backlog, which is made once.
@@ -167,7 +170,10 @@ impl Turn<'_> {
             ..*self
         };
         let mut filling = Driver::start(&turn, "fill", &server.url())?;
-        filling.line().await?;
+        match filling.line(LONG_PATIENCE).await? {
+            Line::Report(_) => {}
+            other => return Err(format!("expected a report, got {other:?}").into()),
+        }
         server.cli(&["SAVE"]).await?;
         std::fs::copy(server.dir().join("dump.rdb"), &file)?;
         Ok(file)
@@ -186,7 +192,7 @@ fn is_fresh(file: &Path) -> io::Result<bool> {
     clippy::cast_precision_loss,
     reason = "counts and times are far below 2^52"
 )]
-fn numbers(report: Report, before: &(u64, Usage), after: &(u64, Usage)) -> Numbers {
+fn numbers(report: &Report, before: &(u64, Usage), after: &(u64, Usage)) -> Numbers {
     let jobs = report.jobs.max(1) as f64;
     Numbers {
         jobs: report.jobs,
@@ -198,6 +204,7 @@ fn numbers(report: Report, before: &(u64, Usage), after: &(u64, Usage)) -> Numbe
         finish: report.finish,
         peak_kib: after.1.peak_kib,
         growth_kib: after.1.peak_kib.saturating_sub(before.1.resident_kib),
+        data_bytes: 0,
     }
 }
 
@@ -240,11 +247,11 @@ impl Driver {
         })
     }
 
-    async fn line(&mut self) -> Result<Line, Failure> {
-        let line = timeout(PATIENCE, self.lines.next_line())
+    async fn line(&mut self, patience: Duration) -> Result<Line, Failure> {
+        let line = timeout(patience, self.lines.next_line())
             .await
-            .map_err(|_| format!("nothing within {} s", PATIENCE.as_secs()))??
-            .ok_or("the driver ended early; its messages are above")?;
+            .map_err(|_| format!("no end within {} s", patience.as_secs()))??
+            .ok_or("the driver gave up")?;
         Ok(serde_json::from_str(&line)?)
     }
 
@@ -293,7 +300,7 @@ mod tests {
             resident_kib,
         };
         let numbers = numbers(
-            report,
+            &report,
             &(1000, usage(50, 900, 800)),
             &(3000, usage(450, 1500, 1400)),
         );

@@ -49,10 +49,7 @@ mod tests {
 
     #[test]
     fn medians_are_in_the_middle() {
-        assert_eq!(
-            Summary::of([9.0, 1.0, 2.0]),
-            Some(summary(2.0, 1.0, 9.0))
-        );
+        assert_eq!(Summary::of([9.0, 1.0, 2.0]), Some(summary(2.0, 1.0, 9.0)));
         assert_eq!(
             Summary::of([4.0, 1.0, 2.0, 9.0]),
             Some(summary(3.0, 1.0, 9.0))

@@ -1,7 +1,5 @@
 //! What Oxbull is meant to reach.
 
-use compare_driver::table;
-
 use crate::contestant::{ALL, Contestant};
 use crate::results::{Metric, Results};
 
@@ -87,7 +85,10 @@ pub(crate) struct Verdict {
 
 /// The targets that were measured.
 pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
-    let rivals: Vec<_> = ALL.into_iter().filter(|it| *it != Contestant::Oxbull).collect();
+    let rivals: Vec<_> = ALL
+        .into_iter()
+        .filter(|it| *it != Contestant::Oxbull)
+        .collect();
     let mut verdicts: Vec<_> = TARGETS
         .iter()
         .filter_map(|target| verdict(results, target, &rivals))
@@ -118,10 +119,11 @@ fn verdict(results: &Results, target: &Target, rivals: &[Contestant]) -> Option<
         against,
         bound,
     } = *target;
-    let ours = |workload| {
+    let ours_in = |workload, metric| {
         let summary = results.summary(workload, Contestant::Oxbull, metric);
         summary.map(|summary| summary.median)
     };
+    let ours = |workload| ours_in(workload, metric);
     let rust: Vec<_> = rivals.iter().copied().filter(|it| it.is_rust()).collect();
     let (value, of) = match against {
         Against::BestRival => (
@@ -138,7 +140,7 @@ fn verdict(results: &Results, target: &Target, rivals: &[Contestant]) -> Option<
         ),
         Against::Own(other) => (ours(workload)? / ours(other)?, format!(" of {other}")),
         Against::Data => (
-            ours(workload)? / data_mib(workload)?,
+            ours(workload)? / ours_in(workload, Metric::Data)?,
             " of the jobs' data".to_owned(),
         ),
         Against::Itself => (ours(workload)?, String::new()),
@@ -166,16 +168,8 @@ fn name(metric: Metric) -> &'static str {
         Metric::FinishP50 | Metric::FinishP99 => "enqueue to finish",
         Metric::Peak => "peak memory",
         Metric::Growth => "memory gained",
+        Metric::Data => "data",
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "sizes are far below 2^52"
-)]
-fn data_mib(workload: &str) -> Option<f64> {
-    let workload = table().ok()?.into_iter().find(|it| it.name == workload)?;
-    Some((workload.batch * workload.bytes()) as f64 / (1024.0 * 1024.0))
 }
 
 #[cfg(test)]
@@ -206,10 +200,7 @@ mod tests {
             [
                 ("add-one: jobs/s >= 1.15 of the best rival", true),
                 ("add-one: Redis CPU per job <= 0.8 of the best rival", true),
-                (
-                    "add-one: no rival has more jobs/s (2 % is a tie)",
-                    true
-                ),
+                ("add-one: no rival has more jobs/s (2 % is a tie)", true),
             ]
         );
     }

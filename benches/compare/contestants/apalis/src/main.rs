@@ -1,24 +1,31 @@
-//! The crates `apalis` and `apalis-redis` in the comparison, as their READMEs use them: storages of a
-//! factory, which share a connection and are woken by publish/subscribe; a worker with `concurrency` and
-//! `parallelize`; batches as large as there are slots, which is what the setting is for.
+//! The crates `apalis` and `apalis-redis` in the comparison, as their READMEs use them: storages on one
+//! connection; a worker with `concurrency` and `parallelize`; batches as large as there are slots, which is
+//! what the setting is for. The storage of its factory, which publish/subscribe is to wake, does not learn of
+//! pushed jobs before its heartbeat: the worker polls, every 10 ms, and its heart beats every second, since
+//! some jobs are found only then.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use apalis::layers::retry::RetryPolicy;
 use apalis::prelude::*;
-use apalis_redis::factory::{Pubsub, RedisStorageFactory};
-use apalis_redis::{Client, Config, RedisStorage};
+use apalis_redis::{Config, RedisStorage};
 use compare_driver::{
     Contestant, Failure, Kind, NewJob, Payload, Tally, Task as Order, Unsupported, drive, run,
 };
 use futures::stream;
-use redis::aio::MultiplexedConnection;
+use redis::aio::ConnectionManager;
 
-type Storage = PollWith<RedisStorage<Payload, MultiplexedConnection>, StreamStrategy<Pubsub>>;
+type Storage = RedisStorage<Payload>;
+
+/// How often an idle worker looks for jobs.
+const POLL: Duration = Duration::from_millis(10);
+
+/// How often a worker says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 struct Apalis {
-    connection: MultiplexedConnection,
+    connection: ConnectionManager,
     configs: Vec<Config>,
     storages: Vec<Storage>,
 }
@@ -48,19 +55,16 @@ impl Contestant for Apalis {
         if workload.listen {
             return Err(Unsupported("no listener for the events of jobs").into());
         }
-        let client = Client::open(task.url.as_str())?;
-        let connection = client.get_multiplexed_async_connection().await?;
-        // Its wake-ups are pushed messages.
-        let url = format!("{}?protocol=resp3", task.url);
-        let mut factory = RedisStorageFactory::new(Client::open(url)?).await?;
+        let connection = apalis_redis::connect(task.url.as_str()).await?;
         let mut storages = Vec::new();
         let mut configs = Vec::new();
         for name in task.queues() {
             let config = Config::default()
                 .queue(name)
+                .heartbeat_interval(HEARTBEAT)
                 .batch_size(workload.concurrency.max(10));
             configs.push(config.clone());
-            storages.push(factory.create_with_config(config)?);
+            storages.push(RedisStorage::new(connection.clone()).with_config(config));
         }
         Ok(Self {
             connection,
@@ -99,7 +103,7 @@ impl Contestant for Apalis {
         let workload = &task.workload;
         for (index, storage) in self.storages.iter().enumerate() {
             let builder = WorkerBuilder::new(format!("worker-{index}"))
-                .backend(storage.clone())
+                .backend(storage.clone().poll_with_interval(POLL))
                 .concurrency(workload.concurrency)
                 .data(Arc::clone(tally));
             if workload.limit > 0 {
@@ -125,7 +129,7 @@ impl Contestant for Apalis {
         let mut completed = 0;
         for config in &self.configs {
             let mut connection = self.connection.clone();
-            let done: u64 = redis::cmd("ZCARD")
+            let done: u64 = redis::cmd("SCARD")
                 .arg(config.done_jobs_set())
                 .query_async(&mut connection)
                 .await?;

@@ -7,8 +7,7 @@ use bullmq::options::RedisConnectionOptions;
 use bullmq::worker::{CancellationToken, WorkerEvent};
 use bullmq::{
     BulkJob, Error, FlowJob, FlowProducer, FlowProducerOptions, Job, JobOptions, Queue, QueueEvent,
-    QueueEvents, QueueEventsOptions, QueueOptions, RateLimiterOptions,
-    Worker, WorkerOptions,
+    QueueEvents, QueueEventsOptions, QueueOptions, RateLimiterOptions, Worker, WorkerOptions,
 };
 use compare_driver::{Contestant, Failure, Kind, NewJob, Payload, Tally, Task, drive, run};
 use serde_json::Value;
@@ -22,9 +21,7 @@ struct Official {
 
 impl Official {
     fn queue(&self, index: usize) -> Result<&Queue, Failure> {
-        self.queues
-            .get(index)
-            .ok_or_else(|| "no such queue".into())
+        self.queues.get(index).ok_or_else(|| "no such queue".into())
     }
 }
 

@@ -19,9 +19,7 @@ struct Oxbull {
 
 impl Oxbull {
     fn queue(&self, index: usize) -> Result<&Queue<Payload>, Failure> {
-        self.queues
-            .get(index)
-            .ok_or_else(|| "no such queue".into())
+        self.queues.get(index).ok_or_else(|| "no such queue".into())
     }
 
     fn first(&self) -> Result<&String, Failure> {
@@ -86,10 +84,8 @@ impl Contestant for Oxbull {
     async fn add_flow(&self, data: &Payload, children: usize) -> Result<(), Failure> {
         let queue = self.first()?;
         let child = || FlowJob::new(queue, "child", data);
-        let flow = FlowJob::new(queue, "parent", data).children(
-            ChildPolicy::default(),
-            (0..children).map(|_| child()),
-        );
+        let flow = FlowJob::new(queue, "parent", data)
+            .children(ChildPolicy::default(), (0..children).map(|_| child()));
         self.flows.add(&flow).await?;
         Ok(())
     }
