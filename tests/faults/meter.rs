@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use std::{fs, io};
 
 use oxbull_testkit::{Command, Proxy, RedisServer, Rule, TestResult};
@@ -39,7 +40,8 @@ const EVERY: usize = 7;
 impl Cost {
     /// The processor time in references.
     pub(crate) fn references(&self) -> f64 {
-        self.cpu_us as f64 / self.reference_us.max(1) as f64
+        Duration::from_micros(self.cpu_us)
+            .div_duration_f64(Duration::from_micros(self.reference_us.max(1)))
     }
 }
 
