@@ -3,8 +3,8 @@
   Deletes the children that a job waits for, each with its own pending descendants, except those that a worker
   holds or that have failed: they stay, and stay pending. A job that waits for no other child is released. Goes in
   bounded steps, over a child at a time: a child with few pending descendants is deleted with them, in one step. One
-  with many leaves its parent and its state first, so that nothing starts or releases it any more, and is deleted
-  after them.
+  with many leaves its state first, so that nothing starts or releases it any more, and is deleted after them. Its
+  parent waits for it until then, so that a call from the beginning finds what an interrupted one has left.
   KEYS    1 base: the queue's key prefix with its trailing colon
   ARGV    1 id of the parent
           then, to continue, what the call before returned after its first element
@@ -32,11 +32,15 @@ end
 
 local leaver = list_leaver()
 local budget, removed = FLOW_BUDGET, 0
+local on_path = {}
+for i = 1, #stack, 3 do
+  on_path[stack[i]] = true
+end
 
--- Whether a pending child stays. The job itself may be among its own descendants.
+-- Whether a pending child stays. A job may be among its own descendants: one that is in work ends by itself.
 local function stays(base, child_id)
   local child = base .. child_id
-  return child == root or redis.call('EXISTS', child .. ':lock') == 1
+  return on_path[child] or redis.call('EXISTS', child .. ':lock') == 1
     or redis.call('ZSCORE', base .. 'failed', child_id)
 end
 
@@ -58,12 +62,11 @@ function remove(parent_key, base, child_id, list)
   local few = pending == 0 or are_few_below(child_key, budget, count_pending_children, pending_children_of)
   if not few then
     list = list or leave(base, child_id, parent_key)
-  end
-  unlink_from_parent(nil, parent_key, child_key)
-  if not few then
     stack[#stack + 1], stack[#stack + 2], stack[#stack + 3] = child_key, list, '0'
+    on_path[child_key] = true
     return false
   end
+  unlink_from_parent(nil, parent_key, child_key)
   if pending > 0 then
     for _, child in ipairs(pending_children_of(child_key)) do
       local its_base, its_id = split_job_key(child)
@@ -120,8 +123,10 @@ leaver.settle_after(function()
       stack[top + 2] = page[1]
       if page[1] == '0' then
         stack[top], stack[top + 1], stack[top + 2] = nil, nil, nil
+        on_path[job_key] = nil
         if prev ~= '' then
           local base, job_id = split_job_key(job_key)
+          unlink_from_parent(nil, stack[top - 3], job_key)
           removed = removed + delete_left(base, job_id, dedup_of(job_key), prev)
         end
       end

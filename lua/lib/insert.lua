@@ -34,14 +34,28 @@ local function next_number(q)
   return q.counter
 end
 
--- An existing job joins the parent that the new add names. Returns whether it has completed, so that the
--- parent does not wait for it.
+-- Whether a job has failed, and this parent has gone on without it.
+local function has_failed_for(q, id, parent_key)
+  local job_key = q.base .. id
+  if not redis.call('ZSCORE', q.base .. 'failed', id) then
+    return false
+  end
+  local job = redis.call('HMGET', job_key, 'parentKey', 'parent')
+  return job[1] == parent_key
+    and ((decode_link(job[2]) or {}).rdof == true
+      or redis.pcall('HEXISTS', parent_key .. ':failed', job_key) == 1
+      or type(redis.pcall('ZSCORE', parent_key .. ':unsuccessful', job_key)) == 'string')
+    and redis.call('SISMEMBER', parent_key .. ':dependencies', job_key) == 0
+end
+
+-- An existing job joins the parent that the new add names, which does not wait again for a failure that it has gone on
+-- without. Returns whether the job has completed, so that the parent does not wait for it.
 local function attach(q, id, parent_key, parent_link)
   local job_key = q.base .. id
   local value = redis.call('ZSCORE', q.base .. 'completed', id) and redis.call('HGET', job_key, 'returnvalue')
   if value then
     redis.call('HSET', parent_key .. ':processed', job_key, value)
-  else
+  elseif not has_failed_for(q, id, parent_key) then
     redis.call('SADD', parent_key .. ':dependencies', job_key)
   end
   redis.call('HSET', job_key, 'parentKey', parent_key, 'parent', parent_link)

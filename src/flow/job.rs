@@ -1,5 +1,7 @@
 //! The jobs that a flow is made of.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::job::{ChildPolicy, JobId, JobOptions, Parent};
@@ -8,7 +10,6 @@ use crate::job::{ChildPolicy, JobId, JobOptions, Parent};
 ///
 /// Its id is made with it, unless its options have one, so that the same flow can be added again after an
 /// error. See [`FlowProducer`](super::FlowProducer) for an example.
-#[derive(Debug)]
 #[must_use = "a flow does nothing until it is added"]
 pub struct FlowJob {
     pub(super) queue: String,
@@ -83,6 +84,19 @@ impl FlowJob {
     }
 }
 
+// Job data may be secret, so it is not shown. A flow may be deep, so its children are not either.
+impl fmt::Debug for FlowJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowJob")
+            .field("queue", &self.queue)
+            .field("prefix", &self.prefix)
+            .field("name", &self.name)
+            .field("id", self.id())
+            .field("children", &self.children.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// A flow may be as deep as it likes before it is refused for that.
 impl Drop for FlowJob {
     fn drop(&mut self) {
@@ -90,5 +104,21 @@ impl Drop for FlowJob {
         while let Some((_, mut child)) = open.pop() {
             open.append(&mut child.children);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_do_not_show() {
+        let child = FlowJob::new("q", "kid", &"secret");
+        let job = FlowJob::new("q", "n", &"secret").child(ChildPolicy::Wait, child);
+        let shown = format!("{job:?}");
+        assert!(
+            shown.contains("\"n\"") && !shown.contains("secret"),
+            "{shown}"
+        );
     }
 }

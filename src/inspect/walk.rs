@@ -78,8 +78,12 @@ impl FromStr for Cursor {
         let json = URL_SAFE_NO_PAD.decode(text).ok();
         json.and_then(|json| serde_json::from_slice(&json).ok())
             .map(Self)
-            .ok_or_else(|| Error::invalid("cursor", "is none that a search has given"))
+            .ok_or_else(not_given)
     }
+}
+
+fn not_given() -> Error {
+    Error::invalid("cursor", "is none that a search has given")
 }
 
 impl Serialize for Cursor {
@@ -164,6 +168,21 @@ impl Walk {
             let problem = "belongs to a search of other states or in another order";
             Error::invalid("cursor", problem)
         })?;
+        // A cursor may have come from outside.
+        let fits = self
+            .places
+            .get(self.at)
+            .is_some_and(|(_, place)| match &cursor.spot {
+                Spot::Start => true,
+                Spot::Entry(..) => place.is_list(),
+                Spot::Member(_, score) => {
+                    let score = score.parse::<f64>();
+                    !place.is_list() && score.is_ok_and(|score| !score.is_nan())
+                }
+            });
+        if !fits {
+            return Err(not_given());
+        }
         self.spot = cursor.spot;
         self.progress.scanned = cursor.scanned;
         Ok(())
@@ -187,6 +206,10 @@ impl Walk {
             let places: Vec<Place> = self.places.iter().map(|(_, place)| *place).collect();
             let sizes = self.store.sizes(&places).await?;
             self.progress.total = sizes.iter().map(|size| size.jobs).sum();
+            if let (Spot::Entry(offset, _), Some(size)) = (&mut self.spot, sizes.get(self.at)) {
+                // What was behind has left; the signal is the one entry that is no job.
+                *offset = (*offset).min(size.jobs + 1);
+            }
             self.counted = true;
         }
         let Some(&(state, place)) = self.places.get(self.at) else {
@@ -253,7 +276,7 @@ impl Walk {
         ids: &[JobId],
         progress: &mut Progress,
     ) -> Result<Vec<ListedJob>> {
-        progress.scanned += ids.len() as u64;
+        progress.scanned = progress.scanned.saturating_add(ids.len() as u64);
         let fields = self.filter.fields();
         let mut candidates = Vec::new();
         let ids = if fields.is_empty() {

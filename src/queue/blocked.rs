@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use futures_util::Stream;
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::job::{DependencyCursor, DependencyKind, JobId, JobKey, PageRequest, ReadDependencies};
@@ -20,7 +21,7 @@ const CHILDREN_MAX: usize = 100;
 /// parent go with [`Queue::remove_child_dependency`]. Of a child that is missing
 /// [`Queue::remove_unprocessed_children`] frees the parent, which also removes the children that have not
 /// started. A parent that waits for nothing can only be [removed](Queue::remove).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BlockedParent {
     /// The parent.
@@ -34,7 +35,7 @@ pub struct BlockedParent {
 }
 
 /// A child that its parent waits for, and that does not end by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BlockingChild {
     /// The child.
@@ -44,7 +45,8 @@ pub struct BlockingChild {
 }
 
 /// Why a child does not end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum BlockingReason {
     /// It has failed, and nothing was said about what that does to its parent
@@ -159,6 +161,9 @@ async fn look_at(store: &Store, id: &JobId, pending: u64) -> Result<Option<Block
 impl<D> Queue<D> {
     /// Walks over the jobs that wait for children of which some will not end by themselves: children that
     /// have failed without a [policy](crate::ChildPolicy) or are missing. Nothing is changed.
+    ///
+    /// A child that exists in no state is not noticed: see
+    /// [`remove_orphaned_jobs`](Self::remove_orphaned_jobs), which releases its parent.
     ///
     /// Goes in bounded steps; each child is judged at one moment. A parent that is blocked for the whole
     /// walk is found at least once, and possibly more than once.

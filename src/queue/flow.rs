@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use serde::Serialize;
+
 use crate::error::{Error, Result};
 use crate::job::{DependencyCounts, DependencyKind, JobId, JobKey, JobRecord};
 use crate::queue::{Queue, named};
@@ -9,6 +11,8 @@ use crate::store::FlowMember;
 
 /// How many jobs one call reads.
 const STEP: usize = 20;
+/// How many levels can be read. A tree is dropped level by level on the stack, and jobs may be in a circle.
+const DEPTH_MAX: u32 = 1000;
 
 /// How much of a flow is read. Default: ten levels, up to twenty children of each kind of a job, and
 /// a thousand jobs in all.
@@ -23,7 +27,7 @@ const STEP: usize = 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FlowLimits {
-    /// How many levels, the job itself included; at least 1.
+    /// How many levels, the job itself included; from 1 to 1000.
     pub depth: u32,
     /// How many children of each [kind](DependencyKind) of a job; at least 1.
     pub max_children: u32,
@@ -78,12 +82,16 @@ impl FlowLimits {
                 return Err(Error::invalid(field, "must be at least 1"));
             }
         }
+        if self.depth > DEPTH_MAX {
+            let problem = format!("must be at most {DEPTH_MAX}");
+            return Err(Error::invalid_value("depth", self.depth, problem));
+        }
         Ok(self)
     }
 }
 
 /// A job of a flow with its children, and theirs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FlowNode {
     /// The job's complete key.
@@ -119,7 +127,8 @@ impl<D> Queue<D> {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a limit of 0; connection errors.
+    /// [`Error::Invalid`] for a limit of 0 and for more than 1,000 levels; connection errors. What cannot be read
+    /// of a job is in its [`problems`](JobRecord::problems).
     ///
     /// # Examples
     ///

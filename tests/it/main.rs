@@ -3,6 +3,7 @@
 mod attempts;
 mod backlog;
 mod budget;
+mod children;
 mod claims;
 mod client;
 mod deduplication;

@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use oxbull::inspect::JobOrder;
 use oxbull::{
-    ActiveJobs, DrainScope, Error, JobId, JobOptions, JobState, ManualWorker, NewJob, Operation,
-    OperationStep, Outcome, Queue, Refusal, RetryOptions,
+    ActiveJobs, Backoff, DrainScope, Error, Job, JobError, JobId, JobOptions, JobState,
+    ManualWorker, NewJob, Operation, OperationStep, Outcome, Queue, Refusal, RetryOptions,
 };
 use oxbull_fixture::Fixture;
 use oxbull_testkit::{DEADLINE, RedisServer, TestResult, eventually};
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 const NOW: Duration = Duration::ZERO;
 
@@ -357,6 +359,61 @@ async fn retried_jobs_may_begin_anew() -> TestResult {
     assert_eq!(fixture.queue.retry_jobs(None, options).run().await?.jobs, 1);
     let job = fixture.job(&id).await?;
     assert_eq!((job.attempts_made, job.attempts_started), (0, 0));
+    Ok(())
+}
+
+/// A worker fails the jobs again as fast as they come: each runs again once, whatever the time asked for.
+#[tokio::test]
+async fn retried_jobs_that_fail_again_are_not_taken_twice() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
+    add_many(queue, 300, &JobOptions::new()).await?;
+    let fail = |_: Job<Value>| async { Err::<Outcome<()>, _>(JobError::fatal("no")) };
+    let worker = queue.worker().concurrency(50).start(fail).await?;
+    fixture.counts(|counts| counts.failed == 300).await?;
+    let later = fixture.client.clock().now() + Duration::from_secs(3600);
+    for until in [Some(later), None] {
+        let report = queue.retry_jobs(until, RetryOptions::new()).limit(2_000);
+        let report = report.run().await?;
+        assert_eq!((report.jobs, report.complete), (300, true), "{until:?}");
+        fixture.counts(|counts| counts.failed == 300).await?;
+    }
+    worker.close().await;
+    Ok(())
+}
+
+/// A worker puts off the jobs that were promoted, for later attempts: each is promoted once.
+#[tokio::test(flavor = "multi_thread")]
+async fn promoted_jobs_that_are_delayed_again_stay_so() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let queue = &fixture.queue;
+    let hour = Duration::from_secs(3600);
+    let again = JobOptions::new()
+        .attempts(9)
+        .backoff(Backoff::fixed(2 * hour));
+    add_many(queue, 400, &again.delay(hour)).await?;
+    let fail = |_: Job<Value>| async { Err::<Outcome<()>, _>(JobError::retry("not yet")) };
+    let worker = queue.worker().concurrency(50).start(fail).await?;
+    // The steps after the first find those delayed again that it has promoted.
+    let report = queue.promote_jobs().limit(2_000).run_with(|_| {
+        let waited = tokio::task::block_in_place(|| {
+            Handle::current().block_on(fixture.counts(|counts| counts.delayed == 400))
+        });
+        assert!(waited.is_ok(), "{waited:?}");
+        ControlFlow::Continue(())
+    });
+    let report = report.await?;
+    assert_eq!((report.jobs, report.complete), (400, true));
+    worker.close().await;
+    for job in queue
+        .jobs([JobState::Delayed], .., JobOrder::Ascending)
+        .await?
+        .jobs
+    {
+        assert_eq!(job.job.attempts_made, 1);
+    }
+    // The next operation takes them.
+    assert_eq!(queue.promote_jobs().run().await?.jobs, 400);
     Ok(())
 }
 

@@ -260,9 +260,9 @@ impl<D> Queue<D> {
         Operation::new(self.store(), Plan::Obliterate(active))
     }
 
-    /// Runs the failed jobs again that ended up to `until` (`None`: up to now), those that failed
-    /// first before the others; each as [`retry`](Self::retry) does. A job that fails again meanwhile is
-    /// not taken twice.
+    /// Runs the failed jobs again that ended up to `until`, at most up to now (`None`: up to now), those
+    /// that failed first before the others; each as [`retry`](Self::retry) does. A job that fails again
+    /// meanwhile is not taken twice.
     ///
     /// # Examples
     ///
@@ -292,7 +292,9 @@ impl<D> Queue<D> {
         until: Option<Timestamp>,
         options: RetryOptions,
     ) -> Operation {
-        let until = until.unwrap_or_else(|| self.store().clock().now());
+        let now = self.store().clock().now();
+        // Beyond now, the end of a job that fails again would be taken too, and that of the next.
+        let until = until.map_or(now, |until| until.min(now));
         let plan = Plan::Retry {
             completed,
             until,
@@ -302,7 +304,8 @@ impl<D> Queue<D> {
     }
 
     /// Lets the delayed jobs run now, in the order in which they are due; each as
-    /// [`promote`](Self::promote) does. Pending iterations of job schedulers run now too.
+    /// [`promote`](Self::promote) does. Pending iterations of job schedulers run now too. A job that runs
+    /// and is delayed again meanwhile, such as for another attempt, is not taken twice.
     ///
     /// # Examples
     ///
@@ -319,7 +322,8 @@ impl<D> Queue<D> {
 
     /// Deletes what is left of jobs that no state has: hashes, logs, locks, keys of children. They never
     /// run; BullMQ leaves some when a job is deleted while it runs. A parent that waited for such a
-    /// job stops doing so.
+    /// job stops doing so. Ids with colons are left, such as those of iterations: their keys may be of
+    /// another queue.
     ///
     /// All keys of the server are gone through, page by page, and the ids of the queue's lists are kept in
     /// memory meanwhile, about 20 bytes each.

@@ -70,7 +70,10 @@ impl Plan {
                 };
                 run.walk(make).await
             }
-            Self::Promote => run.walk(|walk| PromoteJobs { walk }).await,
+            Self::Promote => {
+                let begun = run.store.clock().now();
+                run.walk(|walk| PromoteJobs { walk, begun }).await
+            }
             Self::RemoveOrphans => orphans::remove(&mut run).await,
         };
         match outcome {

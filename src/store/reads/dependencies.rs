@@ -15,7 +15,7 @@ use crate::store::{Store, reply};
 const WHAT: &str = "the children of a job";
 
 /// The key of a parent that has its children of this kind, and the commands that read and count it.
-fn place(kind: DependencyKind) -> (&'static str, &'static str, &'static str) {
+pub(super) fn place(kind: DependencyKind) -> (&'static str, &'static str, &'static str) {
     match kind {
         DependencyKind::Processed => ("processed", "HSCAN", "HLEN"),
         DependencyKind::Unprocessed => ("dependencies", "SSCAN", "SCARD"),
@@ -43,12 +43,17 @@ pub(super) fn push_counts(batch: &mut Batch, job_key: &[u8]) {
 }
 
 /// Reads the answers to the commands of [`push_counts`].
-pub(super) fn read_counts(answers: [Value; 4]) -> Result<DependencyCounts> {
+fn read_counts(answers: [Value; 4]) -> Result<DependencyCounts> {
     let mut counts = DependencyCounts::default();
     for (kind, answer) in DependencyKind::ALL.into_iter().zip(answers) {
-        *counts.of_mut(kind) = u64::try_from(reply::int(&answer, WHAT)?).unwrap_or(0);
+        *counts.of_mut(kind) = read_count(&answer)?;
     }
     Ok(counts)
+}
+
+/// Reads how many children there are of one kind.
+pub(super) fn read_count(answer: &Value) -> Result<u64> {
+    Ok(u64::try_from(reply::int(answer, WHAT)?).unwrap_or(0))
 }
 
 /// Reads the answer to the command of [`read_page`].

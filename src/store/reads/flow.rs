@@ -1,12 +1,12 @@
 //! Jobs of a flow, in any queue.
 
 use crate::client::Repeat;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{
     Dependency, DependencyCounts, DependencyCursor, DependencyKind, JobKey, JobRecord, PageRequest,
 };
-use crate::resp::{Batch, Command, Value};
-use crate::store::reads::dependencies::{decode_page, push_counts, read_counts, read_page};
+use crate::resp::{Batch, Command};
+use crate::store::reads::dependencies::{decode_page, place, push_counts, read_count, read_page};
 use crate::store::{Store, reply};
 use crate::wire;
 
@@ -43,31 +43,53 @@ impl Store {
         }
         let answers = self.connection.pipeline(&batch, Repeat::Safe).await?;
         let mut answers = answers.into_iter();
-        let mut answer = || {
-            answers
-                .next()
-                .unwrap_or_else(|| Err(reply::unexpected(WHAT)))
-        };
-        let mut jobs = Vec::with_capacity(keys.len());
+        let mut members = Vec::with_capacity(keys.len());
         for key in keys {
-            let fields = reply::fields(answer()?, WHAT)?;
-            let job = (!fields.is_empty()).then(|| wire::decode_record(key.id(), fields));
-            let counts = read_counts([answer()?, answer()?, answer()?, answer()?])?;
-            let mut job = FlowMember {
-                job,
-                counts,
-                children: Vec::new(),
+            // One key of the wrong type must not hide the others.
+            let mut problems = Vec::new();
+            let mut answer = |what: &str| match answers.next() {
+                Some(Ok(answer)) => Ok(Some(answer)),
+                Some(Err(Error::Server(error))) => {
+                    problems.push(format!("{what}: {error}"));
+                    Ok(None)
+                }
+                Some(Err(error)) => Err(error),
+                None => Err(reply::unexpected(WHAT)),
             };
+            let mut job = match answer("hash")? {
+                Some(fields) => {
+                    let fields = reply::fields(fields, WHAT)?;
+                    (!fields.is_empty()).then(|| wire::decode_record(key.id(), fields))
+                }
+                None => Some(JobRecord::new(key.id())),
+            };
+            let mut counts = DependencyCounts::default();
+            for kind in DependencyKind::ALL {
+                if let Some(count) = answer(place(kind).0)? {
+                    *counts.of_mut(kind) = read_count(&count)?;
+                }
+            }
+            let mut found = Vec::new();
             if let Some(count) = children {
                 let most = usize::try_from(count).unwrap_or(usize::MAX);
                 for kind in DependencyKind::ALL {
-                    let page: Value = answer()?;
-                    let found = decode_page(kind, page)?.dependencies;
-                    job.children.extend(found.into_iter().take(most));
+                    if let Some(page) = answer(place(kind).0)? {
+                        let page = decode_page(kind, page)?.dependencies;
+                        found.extend(page.into_iter().take(most));
+                    }
                 }
             }
-            jobs.push(job);
+            problems.sort();
+            problems.dedup();
+            if let Some(job) = &mut job {
+                job.problems.append(&mut problems);
+            }
+            members.push(FlowMember {
+                job,
+                counts,
+                children: found,
+            });
         }
-        Ok(jobs)
+        Ok(members)
     }
 }

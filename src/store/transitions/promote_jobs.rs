@@ -2,6 +2,7 @@
 
 use crate::client::lua;
 use crate::client::{Repeat, Script};
+use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::resp::Value;
 use crate::store::transitions::walk::{Walk, WalkStep, read_step};
@@ -15,6 +16,8 @@ static SCRIPT: Script = lua!(
 /// One bounded step of letting delayed jobs run now.
 pub(crate) struct PromoteJobs {
     pub(crate) walk: Walk,
+    /// When the operation began.
+    pub(crate) begun: Timestamp,
 }
 
 impl Transition for PromoteJobs {
@@ -24,6 +27,7 @@ impl Transition for PromoteJobs {
 
     fn write(&self, call: &mut Call<'_>) {
         self.walk.write(call, Place::Delayed.suffix());
+        call.arg(self.begun.as_millis());
     }
 
     fn read(&self, reply: Value) -> Result<WalkStep> {

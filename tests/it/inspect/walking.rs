@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::TryStreamExt as _;
 use oxbull::JobState;
 use oxbull::inspect::{Cursor, JobOrder, Search};
 use oxbull_fixture::Fixture;
 use oxbull_testkit::{TestResult, Value as Reply};
+use serde_json::json;
 
 use super::{all, ids};
 
@@ -264,5 +267,46 @@ async fn bad_cursors_are_refused() -> TestResult {
         assert!(error.starts_with("cursor belongs to"), "{error}");
     }
     assert!(fixture.queue.search(failed().resume(cursor)).is_ok());
+    Ok(())
+}
+
+/// A cursor may have passed through anybody's hands: a forged one is refused, or ends.
+#[tokio::test]
+async fn forged_cursors_neither_fail_nor_go_on_for_ever() -> TestResult {
+    let fixture = Fixture::start().await?;
+    fill(&fixture, 3, "redis.call('LPUSH', 'bull:q:wait', id)").await?;
+    fill(&fixture, 2, "redis.call('ZADD', 'bull:q:failed', i, id)").await?;
+    let states = [JobState::Waiting, JobState::Failed];
+    let forged = |state: &str, place: &str, scanned: u64, spot: serde_json::Value| {
+        let text = json!({ "state": state, "place": place, "descending": false, "scanned": scanned, "spot": spot });
+        URL_SAFE_NO_PAD.encode(text.to_string())
+    };
+    for spot in [u64::MAX, i64::MAX as u64, 1 << 40] {
+        let text = forged(
+            "waiting",
+            "wait",
+            u64::MAX,
+            json!({ "Entry": [spot, ["x"]] }),
+        );
+        let search = Search::new().states(states).resume(text.parse()?);
+        assert_eq!(all(fixture.queue.search(search)?).await?.len(), 3, "{spot}");
+    }
+    for (state, place, spot) in [
+        ("failed", "failed", json!({ "Member": ["j000001", "NaN"] })),
+        ("failed", "failed", json!({ "Member": ["j000001", "x"] })),
+        ("failed", "failed", json!({ "Entry": [0, []] })),
+        ("waiting", "wait", json!({ "Member": ["j000001", "1"] })),
+    ] {
+        let search = Search::new()
+            .states(states)
+            .resume(forged(state, place, 0, spot).parse()?);
+        let refused = fixture
+            .queue
+            .search(search)
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        assert!(refused.starts_with("cursor is none"), "{refused}");
+    }
     Ok(())
 }
