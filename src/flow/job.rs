@@ -73,7 +73,12 @@ impl FlowJob {
 
     /// Makes the whole flow a child of an existing job, and says what this job's final failure does to that one.
     /// `queue` is the existing job's qualified queue name, prefix included (`bull:reports`). For roots only.
-    pub fn under(mut self, on_failure: ChildPolicy, queue: impl Into<String>, id: JobId) -> Self {
+    pub fn under(
+        mut self,
+        on_failure: ChildPolicy,
+        queue: impl Into<String>,
+        id: impl Into<JobId>,
+    ) -> Self {
         self.options.parent = Some(Parent::new(queue, id).on_failure(on_failure));
         self
     }

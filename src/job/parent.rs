@@ -35,10 +35,10 @@ pub struct Parent {
 impl Parent {
     /// Names a job as the parent: `queue` is the parent's qualified queue name, prefix included
     /// (`bull:reports`).
-    pub fn new(queue: impl Into<String>, id: JobId) -> Self {
+    pub fn new(queue: impl Into<String>, id: impl Into<JobId>) -> Self {
         Self {
             queue: queue.into(),
-            id,
+            id: id.into(),
             on_failure: ChildPolicy::Wait,
         }
     }

@@ -16,6 +16,7 @@ const STEP: u32 = 100;
 const CHILDREN_MAX: usize = 100;
 
 /// A job that waits for children of which some will not end by themselves: it waits until somebody acts.
+/// In JSON the names are those of the fields.
 ///
 /// A child that has failed can be [retried](Queue::retry) or [removed](Queue::remove), or lets the
 /// parent go with [`Queue::remove_child_dependency`]. Of a child that is missing

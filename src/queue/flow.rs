@@ -90,15 +90,18 @@ impl FlowLimits {
     }
 }
 
-/// A job of a flow with its children, and theirs.
+/// A job of a flow with its children, and theirs. In JSON, `job` and `children` are as in BullMQ's
+/// `JobNode`; `kind` and `job` are left out where there is none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct FlowNode {
     /// The job's complete key.
     pub key: JobKey,
     /// What became of it, as its parent knows it; `None` for the job that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<DependencyKind>,
     /// The job; `None` when it is missing: it has been removed, while its parent still names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<JobRecord>,
     /// The children that were read: processed, unprocessed, failed, ignored.
     pub children: Vec<Self>,

@@ -220,8 +220,8 @@ impl Worker {
     /// # Errors
     ///
     /// [`Error::Closed`] when the worker has ended.
-    pub async fn cancel_job(&self, id: &JobId) -> Result<bool> {
-        Ok(self.cancel(Some(id.clone())).await? > 0)
+    pub async fn cancel_job(&self, id: impl Into<JobId>) -> Result<bool> {
+        Ok(self.cancel(Some(id.into())).await? > 0)
     }
 
     /// Cancels all handlers, as [`cancel_job`](Self::cancel_job) does. Returns how many.

@@ -249,11 +249,21 @@ async fn flow_tells_what_it_does_not_show() -> TestResult {
         |flow: &FlowNode, id: &str| flow.children.iter().find(|n| n.key == key(id)).cloned();
     let missing = child(&whole, "kid-3").ok_or("named by its parent")?;
     assert_eq!(
+        serde_json::to_value(&missing)?,
+        json!({
+            "key": "bull:q:kid-3",
+            "kind": "unprocessed",
+            "children": [],
+            "counts": { "processed": 0, "unprocessed": 0, "failed": 0, "ignored": 0 },
+        })
+    );
+    assert_eq!(
         (missing.job, missing.kind),
         (None, Some(DependencyKind::Unprocessed))
     );
     let parent = child(&whole, "kid-5").ok_or("a child")?;
     assert_eq!(parent.children[0].key, key("low"));
+    assert_eq!(serde_json::to_value(&parent)?["job"]["name"], "kid-5");
 
     let shallow = flow(FlowLimits::new().depth(2))
         .await?
@@ -353,6 +363,16 @@ async fn parents_that_nothing_releases_are_found() -> TestResult {
         ]
     );
     assert_eq!((blocked[1].pending, blocked[1].truncated), (4, false));
+    let shown = json!({ "id": "forgotten", "pending": 0, "children": [], "truncated": false });
+    assert_eq!(serde_json::to_value(&blocked[0])?, shown);
+    let missing = json!({ "key": key("gone"), "reason": "missing" });
+    let children = serde_json::to_value(&blocked[1].children)?;
+    assert!(
+        children
+            .as_array()
+            .is_some_and(|all| all.contains(&missing)),
+        "{children}"
+    );
 
     // What its documentation says to do about each frees the parent.
     assert!(fixture.queue.remove_child_dependency("kept").await?);
