@@ -13,7 +13,8 @@ use crate::error::Error;
 /// Milliseconds since the Unix epoch, the unit of every stored time (`docs/protocol.md`).
 ///
 /// As text and in JSON it is that number, as in BullMQ. Arithmetic saturates: no sum overflows, and
-/// the time since a later moment is zero.
+/// the time since a later moment is zero. The present, by the server's clock, is
+/// [`client.clock().now()`](crate::Clock::now).
 ///
 /// # Examples
 ///

@@ -42,6 +42,9 @@ pub enum AttemptError {
 /// A `JobError` can be boxed and wrapped in other errors, `#[error(transparent)]` and
 /// [`io::Error::other`](std::io::Error::other) included: what it decided holds.
 ///
+/// Text is no error, so that neither `?` nor `into` takes it: `Err(JobError::retry("mailbox is full"))`, or
+/// a handler that returns `Result<T, String>`.
+///
 /// The place where the error was made or where `?` converted it becomes part of the job's stack
 /// trace. A function that is passed on does not know its caller: `map_err(JobError::retry)` gives
 /// no place, `map_err(|error| JobError::retry(error))` does.

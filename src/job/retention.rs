@@ -3,6 +3,23 @@
 use std::time::Duration;
 
 /// What happens to a job once it has ended (`docs/protocol.md#retention`).
+/// BullMQ's `true` is [`Remove`](Self::Remove), `false` [`KeepAll`](Self::KeepAll), a number
+/// [`KeepLast`](Self::KeepLast).
+///
+/// # Examples
+///
+/// ```
+/// use oxbull::{JobOptions, Retention};
+/// use std::time::Duration;
+///
+/// let day = Retention::Bounded {
+///     age: Some(Duration::from_secs(24 * 3600)),
+///     count: Some(1000),
+///     limit: None,
+/// };
+/// let options = JobOptions::new().remove_on_complete(day).remove_on_fail(Retention::KeepLast(5000));
+/// # drop(options);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Retention {

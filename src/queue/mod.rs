@@ -46,6 +46,9 @@ use waiting::Watcher;
 /// Handles are cheap to clone. Adds that are made at the same time through clones of one handle
 /// travel together, so many concurrent adds cost little more than one.
 ///
+/// What does not look at data, such as administration, opens a `Queue` without parameter, whose data is
+/// any JSON: `let queue: Queue = Queue::open(&client, "mail").await?`.
+///
 /// # Examples
 ///
 /// ```no_run

@@ -143,9 +143,12 @@ impl<S> fmt::Debug for Context<S> {
 /// # use oxbull::Worker;
 /// # let _ = Worker::builder(client, "a").start(parse);
 /// # let _ = Worker::builder(client, "a").state(Mailer).start(send);
-/// // Closures name the type of the job's data.
+/// // Closures name the type of the job's data, and where they use `?` what they return.
 /// # let _ = Worker::builder(client, "a").start(
-/// |job: Job<String>| async move { Ok(Outcome::Done(job.data().len())) }
+/// async |job: Job<String>| -> JobResult<usize> {
+///     job.log("measured").await?;
+///     Ok(Outcome::Done(job.data().len()))
+/// }
 /// # );
 /// # }
 /// ```
