@@ -1,4 +1,4 @@
-//! An HTTP service that adds jobs, waits for results and shows states. A worker in the same process
+//! An HTTP service that adds jobs, waits for results, shows states and is scraped by Prometheus. A worker in the same process
 //! runs them; it could be any other, in Rust or Node.js.
 //!
 //! ```sh
@@ -7,6 +7,7 @@
 //! curl localhost:3000/sums/$id
 //! curl -X POST localhost:3000/sums/wait -H 'content-type: application/json' -d '[1, 2, 3]'
 //! curl localhost:3000/counts
+//! curl localhost:3000/metrics
 //! ```
 //!
 //! `PORT` sets another port, 0 any free one. SIGINT or SIGTERM ends it.
@@ -15,10 +16,11 @@
 use std::time::Duration;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use oxbull::inspect::Exporter;
 use oxbull::{
     BoxError, Client, Error, Job, JobCounts, JobId, JobOptions, JobOutcome, JobRecord, Queue,
     Retention, ShutdownSignals,
@@ -79,6 +81,12 @@ async fn counts(State(sums): State<Sums>) -> Result<Json<JobCounts>, Failure> {
     Ok(Json(sums.counts().await?))
 }
 
+/// For Prometheus: BullMQ's metrics of the queue, and ours.
+async fn metrics(State(exporter): State<Exporter>) -> Result<impl IntoResponse, Failure> {
+    let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    Ok((content_type, exporter.render().await?))
+}
+
 async fn sum(job: Job<Vec<u32>>) -> Result<u32, &'static str> {
     let numbers = job.data().iter();
     let total = numbers.copied().try_fold(0, u32::checked_add);
@@ -92,12 +100,17 @@ async fn main() -> Result<(), BoxError> {
     let sums: Sums = Queue::open(&client, "example-sums").await?;
     let worker = sums.worker().concurrency(10).start(sum).await?;
 
+    let exporter = Exporter::new().queue(&sums);
+    let scraped = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(exporter);
     let routes = Router::new()
         .route("/sums", post(add))
         .route("/sums/wait", post(wait))
         .route("/sums/{id}", get(show))
         .route("/counts", get(counts))
-        .with_state(sums);
+        .with_state(sums)
+        .merge(scraped);
     let port = std::env::var("PORT").map_or(Ok(3000), |port| port.parse::<u16>())?;
     let listener = TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on http://{}", listener.local_addr()?);

@@ -134,6 +134,80 @@ async fn events_are_followed_and_resumed() -> TestResult {
     Ok(())
 }
 
+#[tokio::test]
+async fn flows_treat_failures_as_told() -> TestResult {
+    let server = RedisServer::start().await?;
+    let printed = run("flow", &server).await?;
+    for line in [
+        "Ignore: 550 words",
+        "Remove: 550 words",
+        "a parent waits: its child has Failed",
+        "released: Completed(0)",
+        "children added by a handler: Completed(300)",
+    ] {
+        assert!(printed.lines().any(|l| l == line), "{line}: {printed}");
+    }
+    assert!(printed.contains("FailParent: failed child "), "{printed}");
+    let failed = "    page of example-flow-pages: Failed\n";
+    assert_eq!(printed.matches(failed).count(), 1, "{printed}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn admin_looks_and_acts() -> TestResult {
+    let server = RedisServer::start().await?;
+    run("flow", &server).await?;
+    let admin = async |arguments: &str| -> TestResult<(bool, String)> {
+        let mut command = command("admin", &server)?;
+        let output = timeout(DEADLINE, command.args(arguments.split(' ')).output()).await??;
+        let printed = [output.stdout, output.stderr].concat();
+        Ok((output.status.success(), String::from_utf8(printed)?))
+    };
+    let pages = "example-flow-pages";
+    let (_, counts) = admin(&format!("{pages} counts")).await?;
+    assert!(
+        counts.contains(r#""completed":8,"delayed":0,"failed":4"#),
+        "{counts}"
+    );
+    let (_, list) = admin(&format!("{pages} list failed")).await?;
+    assert!(list.contains("the page is empty"), "{list}");
+    assert!(list.ends_with("4 of 4\n"), "{list}");
+    let (_, found) = admin(&format!("{pages} search $.words>=250 page")).await?;
+    assert_eq!(
+        found.matches(r#""state":"completed""#).count(),
+        6,
+        "{found}"
+    );
+    let (_, would) = admin(&format!("{pages} clean completed 0 --dry-run")).await?;
+    assert!(would.contains(r#""jobs":8"#), "{would}");
+    let completed = ["ZCARD", "bull:example-flow-pages:completed"];
+    assert_eq!(server.int(&completed).await?, 8);
+    let (_, retried) = admin(&format!("{pages} retry")).await?;
+    assert!(retried.starts_with("4 jobs so far\n"), "{retried}");
+    assert_eq!(
+        server
+            .int(&["LLEN", "bull:example-flow-pages:wait"])
+            .await?,
+        4
+    );
+    admin(&format!("{pages} pause")).await?;
+    assert_eq!(
+        server
+            .int(&["HEXISTS", "bull:example-flow-pages:meta", "paused"])
+            .await?,
+        1
+    );
+    let (_, blocked) = admin("example-flow-reports blocked").await?;
+    assert_eq!(blocked, "");
+    // Looking does not create a queue.
+    let (looked, _) = admin("nobodys counts").await?;
+    assert!(looked);
+    assert_eq!(server.int(&["EXISTS", "bull:nobodys:meta"]).await?, 0);
+    let (known, said) = admin("nobodys dance").await?;
+    assert!(!known && said.contains("unknown command"), "{said}");
+    Ok(())
+}
+
 /// Sends one request and returns the answer, head and body.
 async fn ask(address: &str, request: &str, body: &str) -> TestResult<String> {
     let mut connection = TcpStream::connect(address).await?;
@@ -186,6 +260,9 @@ async fn axum_service_adds_waits_and_shows() -> TestResult {
         counts.contains(r#""completed":1"#) && counts.contains(r#""failed":1"#),
         "{counts}"
     );
+    let metrics = ask(&address, "GET /metrics", "").await?;
+    let count = r#"bullmq_job_count{queue="example-sums", state="failed"} 1"#;
+    assert!(metrics.contains(count), "{metrics}");
 
     let process = service.id().ok_or("it runs")?;
     Command::new("kill")
