@@ -50,11 +50,11 @@ redis.call('XTRIM', events, 'MAXLEN', '~', cap)
 -- The usual start: of one job, under no limit, with nothing due. Everything else is in `take`.
 local usual_start, limits = want == 1 and not (meta[1] or meta[2] or meta[3]) and ARGV[6] == '', nil
 local due, nothing_waits = nil, false
-if usual_start then
+if want == 0 or usual_start then
   due = redis.call('ZRANGE', B .. 'delayed', '0', '0', 'WITHSCORES')[2]
   due = due and tonumber(due) / 4096
-  nothing_waits = redis.call('LLEN', B .. 'wait') == 0 and redis.call('ZCARD', B .. 'prioritized') == 0
-  usual_start = not due or due >= tonumber(ARGV[1]) + 1
+  nothing_waits = redis.call('LLEN', B .. 'wait') + redis.call('ZCARD', B .. 'prioritized') == 0
+  usual_start = usual_start and (not due or due >= tonumber(ARGV[1]) + 1)
 end
 if meta[2] or want > 0 and not usual_start then
   limits = taking().read_limits(B, meta)
@@ -77,8 +77,20 @@ if total > 0 then
   locks = redis.call('MGET', unpack(lock_keys))
   usual = redis.call('EXISTS', unpack(child_keys)) == 0 and usual
   redis.call('ZCARD', B .. 'completed')
+  redis.call('ZCARD', B .. 'failed')
   if not usual then
     finish().check_keys(B, child_keys)
+  end
+  -- Who holds a lock is alive. This is the first write to a place of jobs, and takes nothing from any.
+  local alive = {}
+  for i = 1, total do
+    local at = FIRST + width * (i - 1)
+    if locks[i] == ARGV[at + 2] then
+      alive[#alive + 1] = ARGV[at + 1]
+    end
+  end
+  if #alive > 0 then
+    redis.call('SREM', B .. 'stalled', unpack(alive))
   end
 end
 
@@ -89,9 +101,8 @@ if total > 0 then
   if not has_event_cap then
     set_event_cap(B)
   end
-  -- Locks and ids to free, the former in `lock_keys`; scores and ids to add; rules of retention to apply, and which
-  -- results report their end after that.
-  local freed_ids, completed, rules, late = {}, {}, {}, nil
+  -- Locks to delete; scores and ids to add; rules of retention to apply, and which results report their end after that.
+  local freed_locks, completed, rules, late = {}, {}, {}, nil
   for i = 1, total do
     local at, code, hash = FIRST + width * (i - 1), 0, hashes[i]
     local id, value, keep = ARGV[at + 1], ARGV[at + 3], ARGV[at + 4]
@@ -99,8 +110,7 @@ if total > 0 then
     if usual and hash and hash[1] and not (hash[3] or hash[4] or hash[5]) and locks[i] == ARGV[at + 2]
       and redis.call('LREM', B .. 'active', '-1', id) == 1 then
       ended = ended + 1
-      local n = #freed_ids + 1
-      freed_ids[n], lock_keys[n] = id, lock_keys[i]
+      freed_locks[#freed_locks + 1] = lock_keys[i]
       if keep == '0' then
         retention().delete_job_keys(keys[i])
       else
@@ -119,7 +129,7 @@ if total > 0 then
     else
       batch = batch or {
         B = B, now = tonumber(ARGV[1]), keys = keys, locks = locks, hashes = hashes, ended = {},
-        freed_ids = freed_ids, freed_locks = lock_keys, completed = completed, failed = {}, rules = rules,
+        freed_locks = freed_locks, completed = completed, failed = {}, rules = rules,
       }
       code = finish().finish_one(batch, i, at)
       if (code < 0 or code == 3) and want > 0 then
@@ -129,11 +139,8 @@ if total > 0 then
     reply[i + 4] = code
   end
 
-  local freed = #freed_ids
-  if freed > 0 then
-    redis.call('DEL', unpack(lock_keys, 1, freed))
-    -- What is no set has no job that could be handed back.
-    redis.pcall('SREM', B .. 'stalled', unpack(freed_ids))
+  if #freed_locks > 0 then
+    redis.call('DEL', unpack(freed_locks))
   end
   if #completed > 0 then
     redis.call('ZADD', B .. 'completed', unpack(completed))

@@ -16,7 +16,6 @@ local ATS, ATM, PARENT, PARENT_KEY, DEID = 1, 2, 3, 4, 5
 -- Reads one value of each key that an end other than the usual writes: a key of the wrong type fails here, before
 -- the first write. `child_keys`: where jobs have their children.
 local function check_keys(B, child_keys)
-  redis.call('ZCARD', B .. 'failed')
   redis.call('ZCARD', B .. 'waiting-children')
   check_places(B)
   for i = 1, #child_keys, 2 do
@@ -175,8 +174,7 @@ local function finish_one(batch, i, at)
     return WRONG_STATE
   end
   if token ~= '0' then
-    local n = #batch.freed_ids + 1
-    batch.freed_locks[n], batch.freed_ids[n] = key .. ':lock', id
+    batch.freed_locks[#batch.freed_locks + 1] = key .. ':lock'
   end
 
   local made = count_up(hash[ATM])
