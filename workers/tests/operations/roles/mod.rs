@@ -110,6 +110,10 @@ async fn gateway_has_what_it_needs_and_no_more() -> TestResult {
     let client = fixture.client("gateway").await?;
     let token = helps(&client).await?;
     let now = client.clock().now().as_millis();
+    // Deliveries that arrive together are added together.
+    let queue: Queue = Queue::open(&client, "webhook-processing").await?;
+    let together = ["a", "b"].map(|name| NewJob::new(name, json!({})));
+    queue.add_bulk(together).await?.into_result()?;
     client.close().await;
     let gateway = Gateway::start(&fixture, graph.url(), &BTreeMap::new()).await?;
     for arguments in [
