@@ -60,6 +60,7 @@ struct State {
     running: Option<(String, Reading)>,
     costs: Vec<Cost>,
     references: VecDeque<u64>,
+    resting: bool,
     /// How often each script or command was called.
     calls: BTreeMap<String, usize>,
 }
@@ -88,6 +89,7 @@ impl Meter {
             running: None,
             costs: Vec::new(),
             references: VecDeque::new(),
+            resting: false,
             calls: BTreeMap::new(),
         }));
         let proxy = Proxy::start(server.port()).await?;
@@ -103,9 +105,16 @@ impl Meter {
         })
     }
 
-    /// Ends the last call: what the server does next is not its doing.
+    /// Ends the last call: what the server does next is not its doing, nor that of calls which come meanwhile.
     pub(crate) fn rest(&self) {
-        lock(&self.state).end();
+        let mut state = lock(&self.state);
+        state.end();
+        state.resting = true;
+    }
+
+    /// Measures again.
+    pub(crate) fn go_on(&self) {
+        lock(&self.state).resting = false;
     }
 
     /// Ends the last call and returns what the calls cost since this was asked.
@@ -118,6 +127,9 @@ impl Meter {
 
 impl State {
     fn begin(&mut self, command: &Command) {
+        if self.resting {
+            return;
+        }
         let key = match command.name() {
             name if name == "EVALSHA" => command.text(1).into_owned(),
             name => name,
@@ -262,22 +274,65 @@ fn sources() -> TestResult<BTreeMap<String, String>> {
                 continue;
             }
             let name = format!("{folder}{stem}");
-            let mut text = String::new();
-            let parts = uses.get(&name).map(Vec::as_slice).unwrap_or_default();
-            let parts = parts.iter().map(|part| format!("lib/{part}"));
-            for part in parts.chain([name.clone()]) {
-                let file = root.join("lua").join(format!("{part}.lua"));
-                let head = format!("-- lua/{part}.lua\n");
-                text = text + &head + &fs::read_to_string(file)?;
+            let none = Uses::default();
+            let uses = uses.get(&name).unwrap_or(&none);
+            let mut text = Vec::new();
+            for Group { name, .. } in &uses.rarely {
+                text.push(format!("local {name}, made_{name}\n"));
             }
-            all.insert(name, text);
+            for part in &uses.parts {
+                text.push(part_of(root, &format!("lib/{part}"))?);
+            }
+            for Group { name, parts, made } in &uses.rarely {
+                text.push(format!(
+                    "function {name}()\nif made_{name} then return made_{name} end\n"
+                ));
+                for part in parts {
+                    text.push(part_of(root, &format!("lib/{part}"))?);
+                }
+                text.push(format!("made_{name} = {{"));
+                text.extend(made.iter().map(|made| format!("{made} = {made},")));
+                text.push(format!("}}\nreturn made_{name}\nend\n"));
+            }
+            text.push(part_of(root, &name)?);
+            all.insert(name, text.concat());
         }
     }
     Ok(all)
 }
 
-/// The fragments that each script uses, in the order of its wrapper: `lua!("name", uses: [...])`.
-fn wrappers(folder: &Path) -> TestResult<BTreeMap<String, Vec<String>>> {
+fn part_of(root: &Path, name: &str) -> io::Result<String> {
+    let text = fs::read_to_string(root.join("lua").join(format!("{name}.lua")))?;
+    Ok(format!("-- lua/{name}.lua\n{text}"))
+}
+
+/// What a script is made of before its own file.
+#[derive(Default)]
+struct Uses {
+    parts: Vec<String>,
+    rarely: Vec<Group>,
+}
+
+/// Fragments whose functions are made when they are used.
+struct Group {
+    name: String,
+    parts: Vec<String>,
+    made: Vec<String>,
+}
+
+/// The items of a list in brackets.
+fn items(list: &str) -> Vec<String> {
+    let list = list.trim().trim_start_matches('[');
+    let list = list.split(']').next().unwrap_or_default();
+    list.split(',')
+        .map(|item| item.trim().trim_matches('"').to_owned())
+        .filter(|item| !item.is_empty())
+        .collect()
+}
+
+/// The fragments that each script uses, in the order of its wrapper:
+/// `lua!("name", uses: [...], rarely: { group: [...] => [...] })`.
+fn wrappers(folder: &Path) -> TestResult<BTreeMap<String, Uses>> {
     let mut all = BTreeMap::new();
     let mut folders: Vec<PathBuf> = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -290,10 +345,26 @@ fn wrappers(folder: &Path) -> TestResult<BTreeMap<String, Vec<String>>> {
             let text = fs::read_to_string(&path)?;
             for call in text.split("lua!(").skip(1) {
                 let name = call.split('"').nth(1).unwrap_or_default();
-                let uses = call.split("uses: [").nth(1).unwrap_or_default();
-                let uses = uses.split(']').next().unwrap_or_default();
-                let uses = uses.split('"').skip(1).step_by(2).map(str::to_owned);
-                all.insert(name.to_owned(), uses.collect());
+                let call = call.split(");").next().unwrap_or_default();
+                let (_, uses) = call.split_once("uses: ").unwrap_or_default();
+                let (_, rarely) = call.split_once("rarely: {").unwrap_or_default();
+                let rarely = rarely.split_once('}').unwrap_or_default().0;
+                let mut groups = Vec::new();
+                let mut rest = rarely;
+                while let Some((group, lists)) = rest.split_once(": ") {
+                    let (parts, made) = lists.split_once("=>").unwrap_or_default();
+                    rest = made.split_once(']').unwrap_or_default().1;
+                    groups.push(Group {
+                        name: group.trim_matches([',', ' ', '\n']).to_owned(),
+                        parts: items(parts),
+                        made: items(made),
+                    });
+                }
+                let uses = Uses {
+                    parts: items(uses),
+                    rarely: groups,
+                };
+                all.insert(name.to_owned(), uses);
             }
         }
     }

@@ -147,7 +147,10 @@ async fn flows_treat_failures_as_told() -> TestResult {
     ] {
         assert!(printed.lines().any(|l| l == line), "{line}: {printed}");
     }
-    assert!(printed.contains("FailParent: child bull:example-flow-pages:"), "{printed}");
+    assert!(
+        printed.contains("FailParent: child bull:example-flow-pages:"),
+        "{printed}"
+    );
     let failed = "    page of example-flow-pages: Failed\n";
     assert_eq!(printed.matches(failed).count(), 1, "{printed}");
     Ok(())
