@@ -58,6 +58,18 @@ const payload = at => ({ at, to, body });
 
 const expected = workload.kind === 'flows' ? jobs * (workload.children + 1) : jobs;
 const timed = ['load', 'delayed', 'through'].includes(workload.kind);
+/** Jobs that may still be added before another one has been handled. */
+const room = (() => {
+  let left = workload.in_flight ?? 0;
+  const waiting = [];
+  return {
+    take: async () => {
+      if (left > 0) left--;
+      else await new Promise(resolve => waiting.push(resolve));
+    },
+    free: () => (waiting.length > 0 ? waiting.shift()() : left++),
+  };
+})();
 const handled = countdown(expected);
 const heard = countdown(expected);
 const starts = [];
@@ -72,6 +84,7 @@ async function handle(job) {
   if (timed) starts.push(nowUs() - job.data.at);
   if (job.attemptsMade < (workload.fails ?? 0)) throw new Error('as the workload says');
   handled.oneLess();
+  room.free();
   if (workload.kind === 'ramp') await new Promise(() => {});
   return null;
 }
@@ -98,6 +111,10 @@ async function listen() {
 }
 
 const add = index => queues[index % queues.length].add('job', payload(nowUs()));
+const addWithRoom = async index => {
+  await room.take();
+  await add(index);
+};
 
 async function allInFlight(count, inFlight, call) {
   let next = 0;
@@ -194,7 +211,7 @@ async function measure() {
       await sleep(300);
       return windowOf(async () => {
         if (workload.kind === 'load') await paced(jobs, add);
-        else if (workload.kind === 'through') await allInFlight(jobs, workload.in_flight, add);
+        else if (workload.kind === 'through') await allInFlight(jobs, workload.in_flight, addWithRoom);
         else await allInFlight(jobs, workload.in_flight, () => flows.add(flow()));
         await handled.promise;
         await allCompleted();

@@ -149,7 +149,14 @@ async fn measure<C: Contestant>(queue: &C, task: &Task) -> Result<Report, Failur
             let window = Window::open()?;
             match workload.kind {
                 Kind::Load => paced(task.jobs, task.rate, add).await?,
-                Kind::Through => all_in_flight(task.jobs, workload.in_flight, add).await?,
+                Kind::Through => {
+                    let (tally, add) = (&tally, &add);
+                    let add = |index| async move {
+                        tally.has_room().await?;
+                        add(index).await
+                    };
+                    all_in_flight(task.jobs, workload.in_flight, add).await?;
+                }
                 _ => {
                     let flow = |_| queue.add_flow(&data, workload.children);
                     all_in_flight(task.jobs, workload.in_flight, flow).await?;

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-use crate::{Kind, Report, Workload, now_us};
+use crate::{Failure, Kind, Report, Workload, now_us};
 
 /// Latencies, in microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -82,6 +82,8 @@ pub struct Tally {
     pub handled: Countdown,
     /// `completed` events of the queue that a listener got.
     pub heard: Countdown,
+    /// Jobs that may still be added before another one has been handled.
+    room: Semaphore,
     timed: bool,
     fails: u32,
     forever: bool,
@@ -98,6 +100,7 @@ impl Tally {
         Self {
             handled: Countdown::from(jobs),
             heard: Countdown::from(jobs),
+            room: Semaphore::new(workload.in_flight),
             timed: workload.is_timed(),
             fails: workload.fails,
             forever: workload.kind == Kind::Ramp,
@@ -127,10 +130,17 @@ impl Tally {
             return false;
         }
         self.handled.one_less();
+        self.room.add_permits(1);
         if self.forever {
             std::future::pending::<()>().await;
         }
         true
+    }
+
+    /// Waits until fewer jobs than the workload has in flight were added and not handled.
+    pub async fn has_room(&self) -> Result<(), Failure> {
+        self.room.acquire().await?.forget();
+        Ok(())
     }
 
     /// Whether a job started well before it was due.
@@ -157,7 +167,7 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Failure, named};
+    use crate::named;
 
     #[test]
     fn quantiles_are_ranks() {
@@ -179,6 +189,20 @@ mod tests {
         tally.handled.wait().await;
         let finish = tally.finish.0.into_inner()?;
         assert_eq!(finish.len(), 1);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn handled_jobs_make_room() -> Result<(), Failure> {
+        let workload = named("payload-1k")?;
+        let tally = Tally::new(1000, &workload);
+        for _ in 0..workload.in_flight {
+            tally.has_room().await?;
+        }
+        assert_eq!(tally.room.available_permits(), 0);
+        tally.handle("1", 0, 0).await;
+        tally.has_room().await?;
+        assert_eq!(tally.room.available_permits(), 0);
         Ok(())
     }
 

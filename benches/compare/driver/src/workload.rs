@@ -20,7 +20,7 @@ pub enum Kind {
     Delayed,
     /// Flows are added, `in_flight` at once, while a worker runs.
     Flows,
-    /// A producer with `in_flight` adds at once, and a worker, at the same time.
+    /// A producer that keeps `in_flight` jobs between their add and the end of their handler, and a worker.
     Through,
     /// Adds, then as many jobs processed, at the head of a queue that stays long.
     Backlog,
@@ -39,7 +39,7 @@ pub struct Workload {
     pub jobs: usize,
     /// What it measures, in a few words.
     pub what: String,
-    /// Adds at once.
+    /// Adds at once; for [`Kind::Through`], jobs at once.
     #[serde(default)]
     pub in_flight: usize,
     /// Jobs of a bulk call.

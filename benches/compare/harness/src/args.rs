@@ -138,7 +138,7 @@ fn chosen(prefixes: &[String]) -> Result<Vec<Workload>, Failure> {
     table.retain(|workload| {
         prefixes.is_empty()
             || prefixes.iter().any(|prefix| {
-                let exact = prefixes.iter().any(|it| *it == workload.name);
+                let exact = prefixes.contains(&workload.name);
                 let names_one = *prefix == workload.name;
                 exact || names_one || !is_name(prefix) && workload.name.starts_with(prefix)
             })

@@ -27,6 +27,9 @@ pub(crate) const ALL: [Contestant; 4] = [
     Contestant::Apalis,
 ];
 
+/// Those that share BullMQ's layout and its promises, whom the targets are about.
+pub(crate) const RIVALS: [Contestant; 2] = [Contestant::BullmqOfficial, Contestant::Node];
+
 impl Contestant {
     /// Its name on the command line.
     pub(crate) fn name(self) -> &'static str {
@@ -46,11 +49,6 @@ impl Contestant {
             Self::Node => "BullMQ 6.7.0 (Node.js)",
             Self::Apalis => "apalis-redis 1.0.0",
         }
-    }
-
-    /// Whether it is written in Rust.
-    pub(crate) fn is_rust(self) -> bool {
-        self != Self::Node
     }
 
     /// Who may fill a long queue for it: those of one layout read each other's jobs.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::contestant::{ALL, Contestant};
+use crate::contestant::{ALL, Contestant, RIVALS};
 use crate::results::{Metric, Results};
 use crate::stats::Summary;
 use crate::targets::verdicts;
@@ -32,7 +32,10 @@ pub(crate) fn render(results: &Results) -> String {
     if !results.counts.is_empty() {
         counts(&mut text, results);
     }
-    ratios(&mut text, results);
+    let title = "Oxbull over the better rival of each number";
+    ratios(&mut text, results, title, &RIVALS);
+    let title = "Oxbull over apalis-redis, which has a layout of its own and promises less";
+    ratios(&mut text, results, title, &[Contestant::Apalis]);
     targets(&mut text, results);
     text
 }
@@ -108,7 +111,7 @@ fn counts(text: &mut String, results: &Results) {
     text.push('\n');
 }
 
-fn ratios(text: &mut String, results: &Results) {
+fn ratios(text: &mut String, results: &Results, title: &str, rivals: &[Contestant]) {
     let head = [
         "workload",
         "jobs/s",
@@ -118,14 +121,10 @@ fn ratios(text: &mut String, results: &Results) {
         "p99 start",
         "peak memory",
     ];
-    table(text, "Oxbull over the best rival of each number", &head);
-    let rivals: Vec<_> = ALL
-        .into_iter()
-        .filter(|it| *it != Contestant::Oxbull)
-        .collect();
+    table(text, title, &head);
     for workload in results.workloads() {
         let cell = |metric| {
-            let ratio = results.ratio(workload, metric, &rivals);
+            let ratio = results.ratio(workload, metric, rivals);
             ratio.map_or_else(|| NONE.to_owned(), |it| format!("{it:.2}"))
         };
         let cells = [

@@ -17,7 +17,7 @@ use crate::process::Usage;
 use crate::proxy::Proxy;
 
 /// Longest wait for a driver to say its next line.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The same while it fills a long queue.
 const LONG_PATIENCE: Duration = Duration::from_secs(400);

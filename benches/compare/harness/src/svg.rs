@@ -27,10 +27,10 @@ pub(crate) fn render(results: &Results) -> String {
     // Writing to a string cannot fail.
     for contestant in ALL {
         let (fill, title) = (color(contestant), contestant.title());
-        write!(
+        writeln!(
             body,
             "<rect x=\"{left}\" y=\"12\" width=\"10\" height=\"10\" fill=\"{fill}\"/>\
-             <text x=\"{}\" y=\"21\">{title}</text>\n",
+             <text x=\"{}\" y=\"21\">{title}</text>",
             left + 14.0,
         )
         .ok();

@@ -1,6 +1,6 @@
 //! What Oxbull is meant to reach.
 
-use crate::contestant::{ALL, Contestant};
+use crate::contestant::{Contestant, RIVALS};
 use crate::results::{Metric, Results};
 
 /// What a number is held against.
@@ -85,23 +85,19 @@ pub(crate) struct Verdict {
 
 /// The targets that were measured.
 pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
-    let rivals: Vec<_> = ALL
-        .into_iter()
-        .filter(|it| *it != Contestant::Oxbull)
-        .collect();
     let mut verdicts: Vec<_> = TARGETS
         .iter()
-        .filter_map(|target| verdict(results, target, &rivals))
+        .filter_map(|target| verdict(results, target))
         .collect();
     for workload in results.workloads() {
-        if let Some(value) = results.ratio(workload, Metric::StartP99, &rivals) {
+        if let Some(value) = results.ratio(workload, Metric::StartP99, &RIVALS) {
             verdicts.push(Verdict {
                 text: format!("{workload}: p99 of enqueue to start <= 1 of the best rival"),
                 value,
                 met: value <= 1.0,
             });
         }
-        if let Some(value) = results.ratio(workload, Metric::JobsPerS, &rivals) {
+        if let Some(value) = results.ratio(workload, Metric::JobsPerS, &RIVALS) {
             verdicts.push(Verdict {
                 text: format!("{workload}: no rival has more jobs/s (2 % is a tie)"),
                 value,
@@ -112,7 +108,7 @@ pub(crate) fn verdicts(results: &Results) -> Vec<Verdict> {
     verdicts
 }
 
-fn verdict(results: &Results, target: &Target, rivals: &[Contestant]) -> Option<Verdict> {
+fn verdict(results: &Results, target: &Target) -> Option<Verdict> {
     let Target {
         workload,
         metric,
@@ -124,14 +120,13 @@ fn verdict(results: &Results, target: &Target, rivals: &[Contestant]) -> Option<
         summary.map(|summary| summary.median)
     };
     let ours = |workload| ours_in(workload, metric);
-    let rust: Vec<_> = rivals.iter().copied().filter(|it| it.is_rust()).collect();
     let (value, of) = match against {
         Against::BestRival => (
-            results.ratio(workload, metric, rivals)?,
+            results.ratio(workload, metric, &RIVALS)?,
             " of the best rival".to_owned(),
         ),
         Against::RustRival => (
-            results.ratio(workload, metric, &rust)?,
+            results.ratio(workload, metric, &[Contestant::BullmqOfficial])?,
             " of the best rival in Rust".to_owned(),
         ),
         Against::Node => (
@@ -210,7 +205,8 @@ mod tests {
         let results = Results {
             runs: vec![
                 run("add-one", Contestant::Oxbull, 100.0, 90.0),
-                run("add-one", Contestant::Apalis, 101.0, 100.0),
+                run("add-one", Contestant::Node, 101.0, 100.0),
+                run("add-one", Contestant::Apalis, 1000.0, 10.0),
                 run("ramp-up", Contestant::Oxbull, 200.0, 1.0),
             ],
             ..Results::default()
