@@ -100,7 +100,7 @@ async fn main() -> Result<(), BoxError> {
     let sums: Sums = Queue::open(&client, "example-sums").await?;
     let worker = sums.worker().concurrency(10).start(sum).await?;
 
-    let exporter = Exporter::new().queue(&sums);
+    let exporter = Exporter::new().queue(&sums).latencies();
     let scraped = Router::new()
         .route("/metrics", get(metrics))
         .with_state(exporter);

@@ -1,13 +1,22 @@
 //! Numbers of queues as text for Prometheus.
 
+mod latencies;
+
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::Mutex;
 
 use super::counts::JobCounts;
 use super::metrics::MetricKind;
 use crate::error::{Error, Result};
 use crate::job::JobState;
 use crate::queue::Queue;
+use latencies::{BUCKETS, ENDS, Histogram, Latencies};
+
+/// The labels that have a meaning.
+const LABELS: [&str; 5] = ["queue", "state", "result", "le", "time"];
 
 /// The states in the order of BullMQ's text.
 const STATES: [JobState; 7] = [
@@ -31,9 +40,8 @@ const STATES: [JobState; 7] = [
 /// | `oxbull_queue_paused` | `queue` | 1 while the queue is paused |
 /// | `oxbull_queue_workers` | `queue` | connected workers; absent where Redis does not list its clients |
 ///
-/// The first three are those of BullMQ, to the letter, so that its dashboards and alerts work. How
-/// long jobs wait and run is not stored, so that no process but the workers knows it: they record
-/// histograms themselves (feature `metrics`).
+/// The first three are those of BullMQ, to the letter, so that its dashboards and alerts work.
+/// [`latencies`](Self::latencies) adds how long jobs wait and run.
 ///
 /// # Examples
 ///
@@ -50,8 +58,16 @@ const STATES: [JobState; 7] = [
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Exporter {
-    queues: Vec<Queue>,
+    queues: Vec<Source>,
     labels: Vec<(String, String)>,
+    latencies: bool,
+}
+
+/// A queue, and what is measured of it from one text to the next.
+#[derive(Debug, Clone)]
+struct Source {
+    queue: Queue,
+    latencies: Arc<Mutex<Latencies>>,
 }
 
 /// The numbers of a queue.
@@ -64,6 +80,15 @@ struct Numbers {
     schedule_lag: Duration,
     paused: bool,
     workers: Option<usize>,
+    latencies: Option<Measured>,
+}
+
+/// How long jobs of a queue have waited and run.
+struct Measured {
+    wait: Histogram,
+    run: [Histogram; ENDS.len()],
+    unmeasured: [(&'static str, u64); 2],
+    gaps: u64,
 }
 
 impl Exporter {
@@ -74,38 +99,71 @@ impl Exporter {
 
     /// Adds a queue.
     pub fn queue<D>(mut self, queue: &Queue<D>) -> Self {
-        self.queues.push(queue.untyped());
+        self.queues.push(Source {
+            queue: queue.untyped(),
+            latencies: Arc::default(),
+        });
         self
     }
 
-    /// Adds a label to every line, behind `queue` and `state`.
+    /// Adds histograms of how long jobs wait and run, whichever processes work, those of BullMQ included. Keep
+    /// the exporter, or a clone of it, from one [`render`](Self::render) to the next: what it counts is what has
+    /// happened since its first.
+    ///
+    /// | metric | labels | what |
+    /// |---|---|---|
+    /// | `oxbull_queue_wait_seconds` | `queue`, `le` | from when a job could run, which is when it was added, due or released, to its start; for each start |
+    /// | `oxbull_queue_run_seconds` | `queue`, `result`, `le` | from a start to its end: `completed`, `failed` for good, or `returned`, that is retried, stalled, released or put off |
+    /// | `oxbull_queue_unmeasured_total` | `queue`, `time` | starts (`wait`) and ends (`run`) in neither, because it is not known since when |
+    /// | `oxbull_queue_event_gaps_total` | `queue` | how often events were trimmed before they were read |
+    ///
+    /// They are measured from the queue's events, by the server's clock, each once. Several exporters of one
+    /// queue count each for itself: add up their numbers for none. Not known is what began before the first
+    /// `render` or a gap, and with more than 100,000 jobs ready or delayed, those that began first.
+    ///
+    /// Each `render` then reads what the queue has emitted since the one before, results included, up to 10,000
+    /// events or 16 MiB, in reads of 1 MiB at most where events have about one size; a busier queue is caught up with
+    /// later. A usual job emits four events and a queue keeps about the newest
+    /// [10,000](crate::QueueBuilder::max_events): where more are emitted between two texts, the histograms
+    /// are a sample, and `oxbull_queue_event_gaps_total` grows.
+    pub fn latencies(mut self) -> Self {
+        self.latencies = true;
+        self
+    }
+
+    /// Adds a label to every line, behind those it has.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push((name.into(), value.into()));
         self
     }
 
     /// Reads the numbers and writes the text; its lines are separated, not ended, by line feeds, as
-    /// BullMQ's are. Each queue costs Redis some ten constant-time reads and its list of clients.
+    /// BullMQ's are. Each queue costs Redis some ten constant-time reads and its list of clients, and more
+    /// for [`latencies`](Self::latencies).
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] for a label's name that Prometheus does not take, that is `queue` or `state`,
-    /// or that is there twice, and for two queues of one name, whose numbers could not be told apart;
+    /// [`Error::Invalid`] for a label's name that Prometheus does not take, that has a
+    /// meaning already (`queue`, `state`, `result`, `le`, `time`) or is there twice, and for two queues of one name, whose numbers could not be told apart;
     /// connection errors.
     #[doc(alias = "exportPrometheusMetrics")]
     pub async fn render(&self) -> Result<String> {
         self.check()?;
         let mut all = Vec::with_capacity(self.queues.len());
-        for queue in &self.queues {
-            all.push(numbers(queue).await?);
+        for source in &self.queues {
+            let mut numbers = numbers(&source.queue).await?;
+            if self.latencies {
+                numbers.latencies = Some(source.measured().await?);
+            }
+            all.push(numbers);
         }
         Ok(self.text(&all))
     }
 
     fn check(&self) -> Result<()> {
-        for (at, queue) in self.queues.iter().enumerate() {
-            let before = self.queues.iter().take(at);
-            if before.into_iter().any(|other| other.name() == queue.name()) {
+        for (at, Source { queue, .. }) in self.queues.iter().enumerate() {
+            let mut before = self.queues.iter().take(at);
+            if before.any(|other| other.queue.name() == queue.name()) {
                 let name = queue.name().as_str();
                 let problem = "must not be the name of two queues of an exporter";
                 return Err(Error::invalid_value("queue name", name, problem));
@@ -114,7 +172,7 @@ impl Exporter {
         for (at, (name, _)) in self.labels.iter().enumerate() {
             let problem = if !is_label(name) {
                 "must be letters, digits and _, and not begin with a digit or with __"
-            } else if name == "queue" || name == "state" {
+            } else if LABELS.contains(&name.as_str()) {
                 "has a meaning already"
             } else if self.labels.iter().take(at).any(|(other, _)| other == name) {
                 "must not be there twice"
@@ -128,31 +186,23 @@ impl Exporter {
 
     fn text(&self, all: &[Numbers]) -> String {
         let mut text = String::new();
-        let mut metric = |name: &str, kind: &str, help: &str, lines: &[(String, String)]| {
-            if lines.is_empty() {
-                return;
-            }
-            // Writing to a text does not fail.
-            write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
-            for (labels, value) in lines {
-                writeln!(text, "{name}{{{labels}}} {value}").ok();
-            }
-        };
-        let mut states = Vec::new();
-        for numbers in all {
-            for state in STATES {
-                let labels = self.labels(&numbers.name, Some(state));
-                states.push((labels, numbers.counts.of(state).to_string()));
-            }
-        }
+        let states = all.iter().flat_map(|numbers| {
+            STATES.map(|state| {
+                let labels = self.labels(&numbers.name, &[("state", state.as_str())]);
+                Line::new(labels, numbers.counts.of(state))
+            })
+        });
         let help = "Number of jobs in the queue by state";
-        metric("bullmq_job_count", "gauge", help, &states);
+        metric(&mut text, "bullmq_job_count", "gauge", help, states);
         let of_each = |number: &dyn Fn(&Numbers) -> Option<String>| -> Vec<_> {
             all.iter()
-                .filter_map(|numbers| Some((self.labels(&numbers.name, None), number(numbers)?)))
+                .filter_map(|numbers| {
+                    Some(Line::new(self.labels(&numbers.name, &[]), number(numbers)?))
+                })
                 .collect()
         };
         let seconds = |time: Duration| Some(time.as_secs_f64().to_string());
+        let gaps = |numbers: &Numbers| Some(numbers.latencies.as_ref()?.gaps.to_string());
         for (name, kind, help, lines) in [
             (
                 "bullmq_job_completed_total",
@@ -190,20 +240,152 @@ impl Exporter {
                 "Connected workers",
                 of_each(&|numbers| numbers.workers.map(|workers| workers.to_string())),
             ),
+            (
+                "oxbull_queue_event_gaps_total",
+                "counter",
+                "How often events were trimmed before they were read",
+                of_each(&gaps),
+            ),
+            (
+                "oxbull_queue_unmeasured_total",
+                "counter",
+                "Starts and ends whose wait or run is not known",
+                measured(all, |name, measured| {
+                    let counts = measured.unmeasured.iter();
+                    let lines = counts.map(|(time, count)| {
+                        Line::new(self.labels(name, &[("time", time)]), count)
+                    });
+                    lines.collect()
+                }),
+            ),
+            (
+                "oxbull_queue_wait_seconds",
+                "histogram",
+                "From when a job could run to its start",
+                measured(all, |name, measured| {
+                    self.histogram(name, &[], &measured.wait)
+                }),
+            ),
+            (
+                "oxbull_queue_run_seconds",
+                "histogram",
+                "From the start of a job to its end",
+                measured(all, |name, measured| {
+                    let runs = ENDS.iter().zip(&measured.run);
+                    let lines =
+                        runs.flat_map(|(end, run)| self.histogram(name, &[("result", end)], run));
+                    lines.collect()
+                }),
+            ),
         ] {
-            metric(name, kind, help, &lines);
+            metric(&mut text, name, kind, help, lines);
         }
         text.truncate(text.trim_end().len());
         text
     }
 
-    fn labels(&self, queue: &str, state: Option<JobState>) -> String {
-        let mut labels = vec![format!("queue=\"{}\"", escaped(queue))];
-        labels.extend(state.map(|state| format!("state=\"{state}\"")));
-        for (name, value) in &self.labels {
-            labels.push(format!("{name}=\"{}\"", escaped(value)));
+    /// The lines of a histogram.
+    fn histogram(&self, queue: &str, own: &[(&str, &str)], histogram: &Histogram) -> Vec<Line> {
+        let mut lines = Vec::with_capacity(BUCKETS.len() + 3);
+        let whole = [("+Inf", histogram.count())];
+        for (le, count) in histogram.cumulated().chain(whole) {
+            let own = [own, &[("le", le)]].concat();
+            lines.push(Line {
+                suffix: "_bucket",
+                ..Line::new(self.labels(queue, &own), count)
+            });
         }
-        labels.join(", ")
+        for (suffix, value) in [
+            ("_sum", histogram.sum()),
+            ("_count", histogram.count().to_string()),
+        ] {
+            lines.push(Line {
+                suffix,
+                ..Line::new(self.labels(queue, own), value)
+            });
+        }
+        lines
+    }
+
+    fn labels(&self, queue: &str, own: &[(&str, &str)]) -> String {
+        let given = self.labels.iter();
+        let given = given.map(|(name, value)| (name.as_str(), value.as_str()));
+        let all = [("queue", queue)].into_iter().chain(own.iter().copied());
+        let all = all.chain(given);
+        let all: Vec<_> = all
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+            .collect();
+        all.join(", ")
+    }
+}
+
+impl Source {
+    /// Reads on and returns what was measured so far. Others who measure the queue wait: an event
+    /// counts once.
+    async fn measured(&self) -> Result<Measured> {
+        let mut latencies = self.latencies.lock().await;
+        latencies.read(self.queue.store()).await?;
+        Ok(Measured {
+            wait: latencies.wait.clone(),
+            run: latencies.run.clone(),
+            unmeasured: [
+                ("wait", latencies.unmeasured_waits),
+                ("run", latencies.unmeasured_runs),
+            ],
+            gaps: latencies.gaps,
+        })
+    }
+}
+
+/// The lines of what is measured of each queue.
+fn measured(all: &[Numbers], lines: impl Fn(&str, &Measured) -> Vec<Line>) -> Vec<Line> {
+    let measured = all
+        .iter()
+        .filter_map(|numbers| Some((&numbers.name, numbers.latencies.as_ref()?)));
+    measured
+        .flat_map(|(name, measured)| lines(name, measured))
+        .collect()
+}
+
+/// A line of a metric.
+struct Line {
+    /// What follows the metric's name.
+    suffix: &'static str,
+    labels: String,
+    value: String,
+}
+
+impl Line {
+    fn new(labels: String, value: impl ToString) -> Self {
+        Self {
+            suffix: "",
+            labels,
+            value: value.to_string(),
+        }
+    }
+}
+
+/// Describes a metric and writes its lines, if it has any.
+fn metric(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    lines: impl IntoIterator<Item = Line>,
+) {
+    let mut lines = lines.into_iter().peekable();
+    if lines.peek().is_none() {
+        return;
+    }
+    // Writing to a text does not fail.
+    write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n").ok();
+    for Line {
+        suffix,
+        labels,
+        value,
+    } in lines
+    {
+        writeln!(text, "{name}{suffix}{{{labels}}} {value}").ok();
     }
 }
 
@@ -226,6 +408,7 @@ async fn numbers(queue: &Queue) -> Result<Numbers> {
         schedule_lag: backlog.schedule_lag.unwrap_or_default(),
         paused: queue.is_paused().await?,
         workers,
+        latencies: None,
     })
 }
 

@@ -17,7 +17,19 @@ pub(crate) use starts::Starts;
 
 /// How many entries one read returns.
 const PAGE: usize = 500;
+
 impl Store {
+    /// Reads up to so many entries from one on, itself included.
+    pub(crate) async fn events_from(&self, from: EventId, count: usize) -> Result<Vec<RawEvent>> {
+        Ok(self.events("XRANGE", &from.to_string(), "+", count).await?)
+    }
+
+    /// Returns the id of the newest entry; that before every entry where there is none.
+    pub(crate) async fn newest_event(&self) -> Result<EventId> {
+        let newest = self.events("XREVRANGE", "+", "-", 1).await?;
+        Ok(newest.first().map_or(EventId::START, |entry| entry.id))
+    }
+
     /// Reads the entries after one, to the end.
     pub(super) async fn read_on(
         &self,
@@ -25,7 +37,9 @@ impl Store {
         mut take: impl FnMut(&RawEvent),
     ) -> Result<(), CallError> {
         loop {
-            let page = self.events("XRANGE", &format!("({after}"), "+").await?;
+            let page = self
+                .events("XRANGE", &format!("({after}"), "+", PAGE)
+                .await?;
             page.iter().for_each(&mut take);
             if let Some(last) = page.last() {
                 *after = last.id;
@@ -42,13 +56,14 @@ impl Store {
         command: &str,
         from: &str,
         to: &str,
+        count: usize,
     ) -> Result<Vec<RawEvent>, CallError> {
         let read = Command::new(command)
             .arg(self.keys.key("events"))
             .arg(from)
             .arg(to)
             .arg("COUNT")
-            .arg(PAGE);
+            .arg(count);
         let page = self.connection.request(read, Repeat::Safe).await?;
         read_page(page, command).map_err(CallError::Answered)
     }

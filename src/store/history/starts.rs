@@ -39,7 +39,7 @@ impl Starts {
         }
         let (mut left, mut end, mut newest) = (NEWEST, "+".to_owned(), EventId::START);
         while left > 0 {
-            let page = store.events("XREVRANGE", &end, "-").await?;
+            let page = store.events("XREVRANGE", &end, "-", PAGE).await?;
             let Some(last) = page.last() else { break };
             end = format!("({}", last.id);
             newest = newest.max(page.first().map_or(newest, |first| first.id));

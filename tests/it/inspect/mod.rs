@@ -2,6 +2,7 @@
 //! what BullMQ does not have, or does otherwise.
 
 mod exporting;
+mod latencies;
 mod listing;
 mod searching;
 mod walking;
