@@ -1,5 +1,5 @@
-//! Spans of jobs: one of the producer around each add, one of the consumer around each attempt
-//! (`docs/protocol.md#telemetry`).
+//! Spans of jobs: one of the producer around each add, one of the consumer around each attempt, and those of
+//! operations on queues (`docs/protocol.md#telemetry`).
 //!
 //! They are plain `tracing` spans. With the feature `opentelemetry` they get the names, kinds and attributes of
 //! `bullmq-otel`, and a job's options carry the trace context from the one to the other. Nothing of a payload
@@ -7,6 +7,8 @@
 
 #[cfg(feature = "opentelemetry")]
 mod bridge;
+mod meter;
+mod operation;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,6 +22,10 @@ use crate::job::{Added, JobOptions, JobRecord};
 
 #[cfg(feature = "opentelemetry")]
 use bridge::Described;
+#[cfg(feature = "opentelemetry")]
+pub(crate) use meter::record_counts;
+pub(crate) use meter::{JobEnd, Meter};
+pub(crate) use operation::Operation;
 
 /// What an attempt came to, once Redis has it.
 #[derive(Debug, Clone, Copy)]
@@ -74,23 +80,56 @@ pub(crate) fn add_bulk<'a>(queue: &str, names: impl ExactSizeIterator<Item = &'a
     span
 }
 
-/// The span around the add of flows; the root of the first has this queue and name.
-pub(crate) fn add_flows(queue: &str, name: &str, flows: usize) -> Span {
+/// The span around the add of a flow whose root has this name; around all flows of a call, where there are several.
+pub(crate) fn add_flows<'a>(queue: &str, names: impl ExactSizeIterator<Item = &'a str>) -> Span {
+    let flows = names.len();
     let span = info_span!(
         "add_flows",
         %queue,
-        %name,
         flows,
         otel.name = Empty,
         otel.kind = Empty
     );
     #[cfg(feature = "opentelemetry")]
-    if let Some(described) = Described::new(&span, "producer", "addFlow", queue) {
-        described.named(format_args!("{queue}"));
-        described.attribute("bullmq.flow.name", name.to_owned());
-        if flows > 1 {
-            described.attribute("bullmq.job.bulk.count", bridge::integer(flows));
+    {
+        let several = flows > 1;
+        let (operation, queue) = if several {
+            ("addBulkFlows", "")
+        } else {
+            ("addFlow", queue)
+        };
+        if let Some(described) = Described::new(&span, "producer", operation, queue) {
+            described.named(format_args!("{queue}"));
+            let names: Vec<_> = names.collect();
+            if several {
+                described.attribute("bullmq.job.bulk.count", bridge::integer(flows));
+                described.attribute("bullmq.job.bulk.names", names.join(","));
+            } else {
+                described.attribute("bullmq.flow.name", names.join(","));
+            }
         }
+    }
+    #[cfg(not(feature = "opentelemetry"))]
+    drop(names);
+    span
+}
+
+/// The span of a job within the add of its flow, a child of the one of its parent in the flow, or of the flow's.
+pub(crate) fn add_node(parent: &Span, queue: &str, name: &str, id: &dyn fmt::Display) -> Span {
+    let span = info_span!(
+        parent: parent,
+        "add_node",
+        %queue,
+        %name,
+        id = display(id),
+        otel.name = Empty,
+        otel.kind = Empty
+    );
+    #[cfg(feature = "opentelemetry")]
+    if let Some(described) = Described::new(&span, "producer", "addNode", queue) {
+        described.named(format_args!("{queue}"));
+        described.attribute("bullmq.job.name", name.to_owned());
+        described.attribute("bullmq.job.id", id.to_string());
     }
     span
 }

@@ -130,7 +130,8 @@ impl FlowProducer {
         let Some(first) = flows.first() else {
             return Ok(Vec::new());
         };
-        let span = telemetry::add_flows(&first.queue, &first.name, flows.len());
+        let names = flows.iter().map(|flow| flow.name.as_str());
+        let span = telemetry::add_flows(&first.queue, names);
         let added = self.add_within(&span, &flows).await;
         if let Err(error) = &added {
             telemetry::failed(&span, &Chain(error));

@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) jobs: Vec<FlowRecord>,
     /// How many children each job has, in the same order.
     children: Vec<usize>,
+    /// The span of each job, which ends with the add.
+    spans: Vec<Span>,
 }
 
 /// A job whose turn it is.
@@ -29,6 +31,8 @@ struct Turn<'a> {
     job: &'a FlowJob,
     /// Its parent in the flow.
     parent: Option<Parent>,
+    /// The span of the parent, or of the whole.
+    around: Span,
     level: usize,
 }
 
@@ -43,6 +47,7 @@ impl Plan {
             queues: Vec::new(),
             jobs: Vec::new(),
             children: Vec::new(),
+            spans: Vec::new(),
         };
         let mut numbers = HashMap::new();
         let mut turns: VecDeque<_> = flows
@@ -50,6 +55,7 @@ impl Plan {
             .map(|&job| Turn {
                 job,
                 parent: None,
+                around: span.clone(),
                 level: 1,
             })
             .collect();
@@ -73,16 +79,20 @@ impl Plan {
                 .queues
                 .get(queue)
                 .map_or("", |queue| queue.keys().qualified());
-            for (on_failure, child) in &turn.job.children {
+            let job = turn.job;
+            let node = telemetry::add_node(&turn.around, &job.queue, &job.name, job.id());
+            // Where the spans of nodes are filtered out.
+            let around = if node.is_disabled() { span } else { &node };
+            for (on_failure, child) in &job.children {
                 turns.push_back(Turn {
                     job: child,
-                    parent: Some(
-                        Parent::new(qualified, turn.job.id().clone()).on_failure(*on_failure),
-                    ),
+                    parent: Some(Parent::new(qualified, job.id().clone()).on_failure(*on_failure)),
+                    around: around.clone(),
                     level: turn.level + 1,
                 });
             }
-            let record = record(producer, queue, turn, span)?;
+            let record = record(producer, queue, turn, around)?;
+            plan.spans.push(node);
             plan.jobs.push(record.0);
             plan.children.push(record.1);
         }

@@ -9,9 +9,22 @@ use crate::error::{Error, Result};
 use crate::job::{JobState, check_priority};
 use crate::queue::Queue;
 use crate::store::Counts;
+#[cfg(feature = "opentelemetry")]
+use crate::telemetry;
 
 /// How many priorities are counted at once.
 const PRIORITIES_MAX: usize = 1_000;
+
+/// The states in the order in which BullMQ writes their counts.
+pub(super) const STATES: [JobState; 7] = [
+    JobState::Active,
+    JobState::Completed,
+    JobState::Delayed,
+    JobState::Failed,
+    JobState::Prioritized,
+    JobState::Waiting,
+    JobState::WaitingChildren,
+];
 
 /// How many jobs are in each state, at one moment. In JSON they have the names of the states.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +111,21 @@ impl<D> Queue<D> {
     #[doc(alias = "getJobCountByTypes")]
     pub async fn counts(&self) -> Result<JobCounts> {
         self.store().counts().await.map(JobCounts::from)
+    }
+
+    /// Counts the jobs of each state at one moment, and records the numbers as the gauge `bullmq.queue.jobs` of the
+    /// process's meter provider, as BullMQ does. To be called as often as the gauge is to be fresh.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors; nothing is recorded then.
+    #[cfg(feature = "opentelemetry")]
+    #[doc(alias = "recordJobCountsMetric")]
+    pub async fn record_counts(&self) -> Result<JobCounts> {
+        let counts = self.counts().await?;
+        let states = STATES.map(|state| (state.as_str(), counts.of(state)));
+        telemetry::record_counts(self.name().as_str(), states);
+        Ok(counts)
     }
 
     /// Counts the jobs that are ready to run with each of these priorities, at one moment. 0 is none:

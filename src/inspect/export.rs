@@ -8,26 +8,14 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 
-use super::counts::JobCounts;
+use super::counts::{JobCounts, STATES};
 use super::metrics::MetricKind;
 use crate::error::{Error, Result};
-use crate::job::JobState;
 use crate::queue::Queue;
 use latencies::{BUCKETS, ENDS, Histogram, Latencies};
 
 /// The labels that have a meaning.
 const LABELS: [&str; 5] = ["queue", "state", "result", "le", "time"];
-
-/// The states in the order of BullMQ's text.
-const STATES: [JobState; 7] = [
-    JobState::Active,
-    JobState::Completed,
-    JobState::Delayed,
-    JobState::Failed,
-    JobState::Prioritized,
-    JobState::Waiting,
-    JobState::WaitingChildren,
-];
 
 /// Writes numbers of one or more queues as text that Prometheus reads.
 ///

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::job::JobId;
 use crate::json;
 use crate::store::ReleaseDeduplication;
+use crate::telemetry::Operation;
 
 /// The job that owns a deduplication id.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +82,10 @@ impl<D> Queue<D> {
 
     async fn release(&self, id: &[u8], owner: Option<&JobId>) -> Result<bool> {
         check(id)?;
-        self.store().run(&ReleaseDeduplication { id, owner }).await
+        let span = Operation::new(self.name().as_str(), "removeDeduplicationKey")
+            .text("bullmq.job.deduplication.key", String::from_utf8_lossy(id));
+        let release = ReleaseDeduplication { id, owner };
+        span.around(self.store().run(&release)).await
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::queue::Queue;
 use crate::store::{PublishEvent, TrimEvents};
+use crate::telemetry::Operation;
 use crate::wire::{EventId, is_reserved_event};
 
 /// Longest name of an event, in bytes.
@@ -86,6 +87,12 @@ impl<D> Queue<D> {
     ///
     /// Connection errors, in an [`Error::Incomplete`] when some entries were deleted. Safe to repeat.
     pub async fn trim_events(&self, keep: u64) -> Result<u64> {
+        let span = Operation::new(self.name().as_str(), "trimEvents")
+            .number("bullmq.queue.event.max.length", keep);
+        span.around(self.trim_all_events(keep)).await
+    }
+
+    async fn trim_all_events(&self, keep: u64) -> Result<u64> {
         let mut gone = 0;
         loop {
             match self.store().run(&TrimEvents { keep }).await {

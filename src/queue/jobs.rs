@@ -11,6 +11,7 @@ use crate::store::{
     AddLog, ChangeDelay, ChangePriority, ClearLogs, PromoteJob, RetryJob, UpdateData,
     UpdateProgress,
 };
+use crate::telemetry::Operation;
 
 /// Which counts of a retried job start from zero. Default: none.
 ///
@@ -104,12 +105,14 @@ impl<D> Queue<D> {
         progress: &P,
     ) -> Result<()> {
         let (id, progress) = (named(id)?, encode("progress", progress)?);
-        self.store()
-            .run(&UpdateProgress {
-                job: &id,
-                progress: &progress,
-            })
-            .await
+        // Without the progress: it may be secret.
+        let span =
+            Operation::new(self.name().as_str(), "updateJobProgress").text("bullmq.job.id", &id);
+        let update = UpdateProgress {
+            job: &id,
+            progress: &progress,
+        };
+        span.around(self.store().run(&update)).await
     }
 
     /// Appends a row to a job's log and keeps the newest `keep` rows (0: all). Returns how many

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::job::{JobRateLimit, RateLimitState};
 use crate::queue::Queue;
 use crate::store::{ChangeSettings, LiftLimit, LimitRate};
+use crate::telemetry::Operation;
 
 /// Limits of all workers together.
 ///
@@ -135,7 +136,9 @@ impl<D> Queue<D> {
     #[doc(alias = "rateLimit")]
     pub async fn limit_rate(&self, wait: Duration) -> Result<Duration> {
         let limit = LimitRate::checked(wait, None)?;
-        self.store().run(&limit).await
+        let span = Operation::new(self.name().as_str(), "rateLimit")
+            .number("bullmq.queue.rate.limit", wait.as_millis());
+        span.around(self.store().run(&limit)).await
     }
 
     /// Ends the present window of the rate limit, or the limit imposed by hand: jobs may start,

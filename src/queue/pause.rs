@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::queue::Queue;
 use crate::store::{Pause, Resume};
+use crate::telemetry::Operation;
 
 impl<D> Queue<D> {
     /// Stops all workers of the queue, BullMQ's included, from starting jobs. Running jobs finish, and
@@ -12,7 +13,8 @@ impl<D> Queue<D> {
     ///
     /// Connection errors. Safe to repeat.
     pub async fn pause(&self) -> Result<()> {
-        self.store().run(&Pause).await
+        let span = Operation::new(self.name().as_str(), "pause");
+        span.around(self.store().run(&Pause)).await
     }
 
     /// Lets workers start jobs again.
@@ -22,6 +24,11 @@ impl<D> Queue<D> {
     /// Connection errors, in an [`Error::Incomplete`](crate::Error::Incomplete) when jobs that old
     /// versions have parked did not all move. Safe to repeat.
     pub async fn resume(&self) -> Result<()> {
+        let span = Operation::new(self.name().as_str(), "resume");
+        span.around(self.resume_all()).await
+    }
+
+    async fn resume_all(&self) -> Result<()> {
         let mut continued = false;
         loop {
             match self.store().run(&Resume { continued }).await {

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::job::JobId;
 use crate::queue::{Queue, named};
+use crate::telemetry::Operation;
 
 impl<D> Queue<D> {
     /// Deletes a job and its children. Returns whether there was such a job.
@@ -21,7 +22,7 @@ impl<D> Queue<D> {
     /// ([`SchedulerOwned`](crate::Refusal::SchedulerOwned)); connection errors, in an
     /// [`Error::Incomplete`](crate::Error::Incomplete) when a part of the flow is deleted.
     pub async fn remove(&self, id: impl Into<JobId>) -> Result<bool> {
-        self.store().remove_job(&named(id)?, true).await
+        self.remove_with(&named(id)?, true).await
     }
 
     /// Deletes a job and leaves its children, which then end without effect on a parent.
@@ -30,6 +31,14 @@ impl<D> Queue<D> {
     ///
     /// As [`remove`](Self::remove).
     pub async fn remove_only(&self, id: impl Into<JobId>) -> Result<bool> {
-        self.store().remove_job(&named(id)?, false).await
+        self.remove_with(&named(id)?, false).await
+    }
+
+    async fn remove_with(&self, id: &JobId, children: bool) -> Result<bool> {
+        let options = format_args!("{{\"removeChildren\":{children}}}");
+        let span = Operation::new(self.name().as_str(), "remove")
+            .text("bullmq.job.id", id)
+            .text("bullmq.job.options", options);
+        span.around(self.store().remove_job(id, children)).await
     }
 }

@@ -8,11 +8,16 @@ use opentelemetry::trace::{Status, TraceContextExt};
 use opentelemetry::{Array, Context, KeyValue, StringValue, Value, global};
 use serde_json::{Map, Value as Json};
 use tracing::Span;
-use tracing::field::display;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 use super::End;
 use crate::job::{JobOptions, JobRecord, Telemetry};
+
+/// The longest metadata that is read, in bytes: contexts have a few hundred, and W3C bounds them at some ten thousand.
+const METADATA_MAX: usize = 64 * 1024;
+
+/// How many characters of a failure's text are in a span.
+const REASON_MAX: usize = 4096;
 
 /// A span that somebody is interested in, as `bullmq-otel` would describe it.
 #[derive(Debug)]
@@ -42,10 +47,8 @@ impl<'a> Described<'a> {
     /// Names the span by its operation and what that is about.
     pub(super) fn named(&self, destination: fmt::Arguments<'_>) {
         let operation = self.operation;
-        self.span.record(
-            "otel.name",
-            display(format_args!("{operation} {destination}")),
-        );
+        let name = format!("{operation} {destination}");
+        self.span.record("otel.name", name.trim_end());
     }
 
     pub(super) fn attribute(&self, key: &'static str, value: impl Into<Value>) {
@@ -70,11 +73,26 @@ pub(super) fn attribute(span: &Span, key: &'static str, value: &dyn fmt::Display
     }
 }
 
+/// Sets an attribute that is no text.
+pub(super) fn value(span: &Span, key: &'static str, value: impl Into<Value>) {
+    if !span.is_disabled() {
+        span.set_attribute(key, value);
+    }
+}
+
 /// Records an error, and that the span has failed by it.
 pub(super) fn failed(span: &Span, error: &dyn fmt::Display) {
     if !span.is_disabled() {
-        exception(span, error.to_string());
+        exception(span, cut(error.to_string()));
     }
+}
+
+/// Cuts a text to what a span should hold.
+fn cut(mut text: String) -> String {
+    if let Some((end, _)) = text.char_indices().nth(REASON_MAX) {
+        text.truncate(end);
+    }
+    text
 }
 
 fn exception(span: &Span, message: String) {
@@ -135,6 +153,9 @@ pub(super) fn adopt(span: &Span, job: &JobRecord) {
 
 /// Reads a context; what is no text in it is another writer's.
 fn parent(metadata: &str) -> Option<Context> {
+    if metadata.len() > METADATA_MAX {
+        return None;
+    }
     let fields: Map<String, Json> = serde_json::from_str(metadata).ok()?;
     let fields: HashMap<String, String> = fields
         .into_iter()
@@ -163,10 +184,10 @@ pub(super) fn processed(span: &Span, job: &JobRecord, end: End<'_>, took: Durati
         // Without the result: it may be secret.
         End::Completed => span.add_event("job completed", Vec::new()),
         End::Failed { reason, causes } => {
-            let attribute = KeyValue::new("bullmq.job.failed.reason", reason.to_owned());
+            let attribute = KeyValue::new("bullmq.job.failed.reason", cut(reason.to_owned()));
             span.add_event("job failed", vec![attribute]);
             let causes = causes.map(|causes| format!("{reason}: {causes}"));
-            exception(span, causes.unwrap_or_else(|| reason.to_owned()));
+            exception(span, cut(causes.unwrap_or_else(|| reason.to_owned())));
         }
     }
 }

@@ -152,6 +152,7 @@ pub(super) fn skipped(running: &JobId) -> String {
 /// Advances the schedule of a job fetched by hand. Returns the iteration in whose way it is.
 pub(super) async fn advance_by_hand(
     store: &Store,
+    queue: &str,
     job: &JobRecord,
     timeout: Duration,
 ) -> Result<Option<JobId>> {
@@ -165,8 +166,11 @@ pub(super) async fn advance_by_hand(
                 problem,
                 mismatch,
                 running,
-                made: _,
+                made,
             }) => {
+                if let Some(made) = made {
+                    iteration_made(queue, &scheduler, &job.name, &made);
+                }
                 for problem in [problem, mismatch].into_iter().flatten() {
                     tracing::warn!(queue = store.keys().qualified(), "{problem}");
                 }

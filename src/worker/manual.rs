@@ -10,18 +10,20 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::clock::after;
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Chain, Error, Refusal, Result};
 use crate::job::{JobError, JobId, JobRateLimit, JobRecord, Outcome, Prefix, QueueName};
-use crate::policy::{AttemptOutcome, WorkerRules};
+use crate::policy::{AttemptOutcome, Conclusion, WorkerRules};
 use crate::store::{
     Advance, AttemptResult, ExtendLocks, LimitRate, LockToken, Next, RecoverStalled,
     SettlementReply, Store, TrimFinished,
 };
+use crate::telemetry::{Meter, Operation};
 use crate::worker::attempt::{Attempt, Concluded, Concluder};
 use crate::worker::backoff::Strategies;
 use crate::worker::iteration::{advance_by_hand, skipped};
 use crate::worker::marker::{Markers, Member};
 use crate::worker::options::LOCK_MAX;
+use crate::worker::reporter::metered;
 use crate::worker::schedules::{RepairedScheduler, repair};
 
 /// How long a waiting fetch relies on wake-ups before it looks for itself.
@@ -50,6 +52,8 @@ const DRAIN_DELAY: Duration = Duration::from_secs(5);
 pub struct ManualWorker {
     client: Client,
     store: Store,
+    queue: Arc<str>,
+    meter: Meter,
     name: Option<String>,
     lock_duration: Duration,
     limit: Option<JobRateLimit>,
@@ -96,8 +100,11 @@ impl ManualWorker {
         queue: impl AsRef<str>,
     ) -> Result<Self> {
         let (prefix, queue) = (Prefix::new(prefix)?, QueueName::new(queue)?);
+        let named: Arc<str> = queue.as_str().into();
         Ok(Self {
             client: client.clone(),
+            meter: Meter::new(Arc::clone(&named)),
+            queue: named,
             store: Store::new(
                 client.connection().clone(),
                 &prefix,
@@ -248,7 +255,13 @@ impl ManualWorker {
             self.store.run(&LimitRate::checked(*wait, known)?).await?;
         }
         let concluded = self.concluded(job, token, end_of(result)?).await;
-        match Box::pin(self.step(vec![concluded], token, take)).await {
+        let span = ending(&self.queue, &concluded);
+        let step = Box::pin(self.step(vec![concluded], token, take));
+        let step = match &span {
+            Some(span) => span.around(step).await,
+            None => step.await,
+        };
+        match step {
             Ok((next, _)) => Ok(next),
             Err(error) if limits => Err(error.after(|| "the queue is rate limited".to_owned())),
             Err(error) => Err(error),
@@ -270,7 +283,11 @@ impl ManualWorker {
     /// Decides what the end of an attempt writes.
     async fn concluded(&self, job: &JobRecord, token: &str, end: AttemptOutcome) -> Concluded {
         let attempt = Attempt::new(job.clone(), &LockToken::new(token));
-        self.conclude.conclude(attempt, end).await
+        let mut concluded = self.conclude.conclude(attempt, end).await;
+        if let Some(started) = job.processed_on {
+            concluded.took = self.store.clock().now().since(started);
+        }
+        concluded
     }
 
     /// Ends attempts and starts a job, whose schedule it advances. An iteration that must not
@@ -283,17 +300,41 @@ impl ManualWorker {
     ) -> Result<(Option<JobRecord>, Availability)> {
         loop {
             let sent: Vec<&AttemptResult> = results.iter().map(|result| &result.result).collect();
-            let (job, next) = self.advance(&sent, token, take).await?;
+            let span = (take > 0).then(|| self.fetching());
+            let advanced = self.advance(&sent, token, take).await;
+            if let (Some(span), Err(error)) = (&span, &advanced) {
+                span.failed(&Chain(error));
+            }
+            let (job, next) = advanced?;
+            for result in &results {
+                metered(&self.meter, result);
+            }
             let Some(job) = job else {
                 return Ok((None, next));
             };
             let timeout = self.lock_duration / 2;
-            let advanced = Box::pin(advance_by_hand(&self.store, &job, timeout));
-            let Some(running) = advanced.await? else {
+            let advanced = Box::pin(advance_by_hand(&self.store, &self.queue, &job, timeout));
+            let advanced = match &span {
+                Some(span) => {
+                    span.fetched(&job);
+                    span.around(advanced).await
+                }
+                None => advanced.await,
+            };
+            let Some(running) = advanced? else {
                 return Ok((Some(job), next));
             };
             let end = AttemptOutcome::Skipped(skipped(&running));
             results = vec![self.concluded(&job, token, end).await];
+        }
+    }
+
+    /// The span around a fetch.
+    fn fetching(&self) -> Operation {
+        let span = Operation::new(&self.queue, "getNextJob");
+        match &self.name {
+            Some(name) => span.text("bullmq.worker.name", name),
+            None => span,
         }
     }
 
@@ -417,6 +458,27 @@ impl ManualWorker {
         }
         Ok(repairs.repaired)
     }
+}
+
+/// The span around the end of an attempt; none when the job goes on without a failure.
+fn ending(queue: &str, concluded: &Concluded) -> Option<Operation> {
+    let (name, failure) = match &concluded.result.conclusion {
+        Conclusion::Complete { .. } | Conclusion::Skip { .. } => ("complete", None),
+        Conclusion::Fail { reason, .. } => ("fail", Some(reason)),
+        Conclusion::Retry { reason, .. } => ("retry", Some(reason)),
+        Conclusion::Backoff { reason, .. } => ("delay", Some(reason)),
+        Conclusion::Park { .. }
+        | Conclusion::Release
+        | Conclusion::Return
+        | Conclusion::WaitForChildren
+        | Conclusion::Postpone { .. } => return None,
+    };
+    let span = Operation::new(queue, name);
+    span.ends(&concluded.attempt.record);
+    if let Some(reason) = failure {
+        span.failed(reason);
+    }
+    Some(span)
 }
 
 /// Reads how an attempt ended, with its value as JSON text.

@@ -9,7 +9,7 @@ use crate::job::{JobId, JobRecord};
 use crate::metrics;
 use crate::policy::Conclusion;
 use crate::store::AttemptResult;
-use crate::telemetry::{self, End};
+use crate::telemetry::{self, End, JobEnd, Meter};
 use crate::worker::attempt::{Attempt, Concluded};
 use crate::worker::events::{EventSender, WorkerEvent};
 
@@ -21,6 +21,7 @@ const REASON_MAX: usize = 512;
 pub(super) struct Reporter {
     pub(super) queue: Arc<str>,
     pub(super) events: EventSender,
+    meter: Meter,
     unknowns: Throttle,
     refusals: Throttle,
     postponed: Throttle,
@@ -29,6 +30,7 @@ pub(super) struct Reporter {
 impl Reporter {
     pub(super) fn new(queue: Arc<str>, events: EventSender) -> Self {
         Self {
+            meter: Meter::new(Arc::clone(&queue)),
             queue,
             events,
             unknowns: Throttle::default(),
@@ -54,6 +56,7 @@ impl Reporter {
             outcome(&concluded.result.conclusion),
             concluded.took,
         );
+        metered(&self.meter, &concluded);
         traced(&concluded);
         match &concluded.result.conclusion {
             Conclusion::Fail { reason, .. } => self.failed(&concluded, reason),
@@ -162,6 +165,20 @@ impl Reporter {
             );
         }
     }
+}
+
+/// Counts a stored result, unless it is that of an attempt that was not made.
+pub(super) fn metered(meter: &Meter, concluded: &Concluded) {
+    let end = match &concluded.result.conclusion {
+        Conclusion::Complete { .. } | Conclusion::Skip { .. } => JobEnd::Completed,
+        Conclusion::Fail { .. } => JobEnd::Failed,
+        Conclusion::Retry { .. } => JobEnd::Retried,
+        Conclusion::Backoff { .. } | Conclusion::Park { .. } => JobEnd::Delayed,
+        Conclusion::Release => JobEnd::Waiting,
+        Conclusion::WaitForChildren => JobEnd::WaitingChildren,
+        Conclusion::Return | Conclusion::Postpone { .. } => return,
+    };
+    meter.ended(&concluded.attempt.record, end, concluded.took);
 }
 
 /// Notes a stored result with the span around its attempt.

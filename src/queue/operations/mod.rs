@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobState};
+use crate::job::{JobId, JobState, QueueName};
 use crate::queue::{Queue, RetryOptions};
 use crate::store::Store;
 
@@ -93,6 +93,7 @@ pub enum ActiveJobs {
 #[must_use = "an operation does nothing until it is run"]
 pub struct Operation {
     store: Store,
+    queue: QueueName,
     plan: Plan,
     limit: Option<u64>,
     dry: bool,
@@ -126,9 +127,10 @@ pub struct OperationStep {
 }
 
 impl Operation {
-    fn new(store: &Store, plan: Plan) -> Self {
+    fn new<D>(queue: &Queue<D>, plan: Plan) -> Self {
         Self {
-            store: store.clone(),
+            store: queue.store().clone(),
+            queue: queue.name().clone(),
             plan,
             limit: None,
             dry: false,
@@ -171,7 +173,16 @@ impl Operation {
             return Err(Error::invalid_value("limit", 0, "must be at least 1"));
         }
         let run = Run::new(&self.store, self.dry, self.limit, watch);
-        self.plan.run(run).await
+        if self.dry {
+            return self.plan.run(run).await;
+        }
+        let counts = matches!(self.plan, Plan::Clean { .. });
+        let span = self.plan.span(self.queue.as_str(), self.limit);
+        let report = span.around(self.plan.run(run)).await?;
+        if counts {
+            span.note("bullmq.queue.clean.count", report.jobs);
+        }
+        Ok(report)
     }
 }
 
@@ -208,7 +219,12 @@ impl<D> Queue<D> {
         let now = self.store().clock().now().as_millis();
         let grace = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
         let newest = Timestamp::from_millis(now.saturating_sub(grace));
-        Operation::new(self.store(), Plan::Clean { state, newest })
+        let plan = Plan::Clean {
+            state,
+            grace,
+            newest,
+        };
+        Operation::new(self, plan)
     }
 
     /// Deletes the jobs that are ready to run, and with [`DrainScope::ReadyAndDelayed`] the delayed
@@ -226,7 +242,7 @@ impl<D> Queue<D> {
     /// # }
     /// ```
     pub fn drain(&self, scope: DrainScope) -> Operation {
-        Operation::new(self.store(), Plan::Drain(scope))
+        Operation::new(self, Plan::Drain(scope))
     }
 
     /// Deletes the queue: all of its jobs, schedulers, events, metrics and settings.
@@ -257,7 +273,7 @@ impl<D> Queue<D> {
     /// # }
     /// ```
     pub fn obliterate(&self, active: ActiveJobs) -> Operation {
-        Operation::new(self.store(), Plan::Obliterate(active))
+        Operation::new(self, Plan::Obliterate(active))
     }
 
     /// Runs the failed jobs again that ended up to `until`, at most up to now (`None`: up to now), those
@@ -300,7 +316,7 @@ impl<D> Queue<D> {
             until,
             options,
         };
-        Operation::new(self.store(), plan)
+        Operation::new(self, plan)
     }
 
     /// Lets the delayed jobs run now, in the order in which they are due; each as
@@ -317,7 +333,7 @@ impl<D> Queue<D> {
     /// # }
     /// ```
     pub fn promote_jobs(&self) -> Operation {
-        Operation::new(self.store(), Plan::Promote)
+        Operation::new(self, Plan::Promote)
     }
 
     /// Deletes what is left of jobs that no state has: hashes, logs, locks, keys of children. They never
@@ -338,6 +354,6 @@ impl<D> Queue<D> {
     /// # }
     /// ```
     pub fn remove_orphaned_jobs(&self) -> Operation {
-        Operation::new(self.store(), Plan::RemoveOrphans)
+        Operation::new(self, Plan::RemoveOrphans)
     }
 }

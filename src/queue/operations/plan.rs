@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use serde_json::{Map, Value as Json};
+
 use crate::clock::Timestamp;
 use crate::error::{Error, Refusal, Result};
 use crate::job::JobState;
@@ -11,12 +13,15 @@ use crate::queue::operations::{ActiveJobs, DrainScope, OperationReport, Operatio
 use crate::store::{
     Clean, Cursor, Drain, Obliterate, ObliteratePart, Place, PromoteJobs, RetryJobs,
 };
+use crate::telemetry;
 
 /// What an operation does.
 #[derive(Debug)]
 pub(super) enum Plan {
     Clean {
         state: JobState,
+        /// How old jobs must be, in milliseconds.
+        grace: i64,
         /// The newest time that is deleted.
         newest: Timestamp,
     },
@@ -53,7 +58,7 @@ impl Plan {
         F: FnMut(&OperationStep) -> ControlFlow<()> + Send,
     {
         let outcome = match &self {
-            Self::Clean { state, newest } => clean(&mut run, *state, *newest).await,
+            Self::Clean { state, newest, .. } => clean(&mut run, *state, *newest).await,
             Self::Drain(scope) => drain(&mut run, *scope).await,
             Self::Obliterate(active) => obliterate(&mut run, *active).await,
             Self::Retry {
@@ -84,6 +89,39 @@ impl Plan {
                 let least = if run.is_at_least() { "at least " } else { "" };
                 Err(error.after(|| format!("{least}{} jobs were {done}", run.jobs())))
             }
+        }
+    }
+
+    /// The span around the operation.
+    pub(super) fn span(&self, queue: &str, limit: Option<u64>) -> telemetry::Operation {
+        let options = |mut options: Map<String, Json>| {
+            options.extend(limit.map(|limit| ("count".to_owned(), limit.into())));
+            Json::Object(options)
+        };
+        let named = |name| telemetry::Operation::new(queue, name);
+        match self {
+            Self::Clean { state, grace, .. } => named("clean")
+                .number("bullmq.queue.grace", *grace)
+                .text("bullmq.job.type", state)
+                .number("bullmq.queue.clean.limit", limit.unwrap_or(0)),
+            Self::Drain(scope) => {
+                let delayed = *scope == DrainScope::ReadyAndDelayed;
+                named("drain").flag("bullmq.queue.drain.delay", delayed)
+            }
+            Self::Obliterate(_) => named("obliterate"),
+            Self::Retry {
+                completed, until, ..
+            } => {
+                let state = if *completed { "completed" } else { "failed" };
+                let given = [
+                    ("state".to_owned(), state.into()),
+                    ("timestamp".to_owned(), until.as_millis().into()),
+                ];
+                telemetry::Operation::producer(queue, "retryJobs")
+                    .text("bullmq.queue.options", options(given.into_iter().collect()))
+            }
+            Self::Promote => named("promoteJobs").text("bullmq.queue.options", options(Map::new())),
+            Self::RemoveOrphans => named("removeOrphanedJobs"),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Spans of adds and attempts, collected in memory, and traces shared with `bullmq-otel`.
 
+mod hostile;
+mod meters;
 mod node;
+mod operations;
 mod spans;
 
 use std::sync::Once;
@@ -10,7 +13,7 @@ use opentelemetry::trace::{SpanKind, Status, TracerProvider};
 use opentelemetry::{Value as Attribute, global};
 use opentelemetry_sdk::propagation::{BaggagePropagator, TraceContextPropagator};
 use opentelemetry_sdk::trace::{
-    InMemorySpanExporter, InMemorySpanExporterBuilder, SdkTracerProvider, SpanData,
+    InMemorySpanExporter, InMemorySpanExporterBuilder, Sampler, SdkTracerProvider, SpanData,
 };
 use oxbull::{JobId, Queue, Worker};
 use oxbull_fixture::{Fixture, scripted};
@@ -38,6 +41,10 @@ impl Collector {
     }
 
     fn with(filter: &Targets) -> Self {
+        Self::sampled(filter, Sampler::AlwaysOn)
+    }
+
+    fn sampled(filter: &Targets, sampler: Sampler) -> Self {
         static PROPAGATOR: Once = Once::new();
         PROPAGATOR.call_once(|| {
             global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
@@ -48,6 +55,7 @@ impl Collector {
         let exporter = InMemorySpanExporterBuilder::new().build();
         let provider = SdkTracerProvider::builder()
             .with_simple_exporter(exporter.clone())
+            .with_sampler(sampler)
             .build();
         let subscriber = || {
             let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("oxbull"));

@@ -1,6 +1,11 @@
 //! Traces that begin in Node.js, go on in Rust, and back.
 
-use oxbull::{Context, Job, JobError};
+use std::time::Duration;
+
+use oxbull::{
+    Backoff, ChildPolicy, Context, FlowJob, FlowProducer, Job, JobError, JobOptions, NewJob,
+    Schedule,
+};
 use oxbull_testkit::NodePeer;
 use serde::Deserialize;
 use serde_json::json;
@@ -9,17 +14,17 @@ use super::*;
 
 /// A span that the peer has collected.
 #[derive(Debug, Deserialize)]
-struct NodeSpan {
-    name: String,
-    kind: u8,
-    id: String,
+pub(super) struct NodeSpan {
+    pub(super) name: String,
+    pub(super) kind: u8,
+    pub(super) id: String,
     trace: String,
-    parent: Option<String>,
-    attributes: serde_json::Map<String, Value>,
+    pub(super) parent: Option<String>,
+    pub(super) attributes: serde_json::Map<String, Value>,
 }
 
 /// A queue, a peer with `bullmq-otel` and a collector of our spans.
-async fn start() -> TestResult<(Fixture, NodePeer, Collector)> {
+pub(super) async fn start() -> TestResult<(Fixture, NodePeer, Collector)> {
     let fixture = Fixture::start().await?;
     let peer = NodePeer::builder("tracing.mjs")
         .env("REDIS_PORT", fixture.server.port().to_string())
@@ -27,17 +32,31 @@ async fn start() -> TestResult<(Fixture, NodePeer, Collector)> {
     Ok((fixture, peer, Collector::start()))
 }
 
-/// Waits for the peer's span of a name, the only one.
-async fn node_span(peer: &NodePeer, name: &str) -> TestResult<NodeSpan> {
+/// The peer's spans that have ended, the oldest first.
+pub(super) async fn node_spans(peer: &NodePeer) -> TestResult<Vec<NodeSpan>> {
+    Ok(serde_json::from_value(
+        peer.call("spans", json!({})).await?,
+    )?)
+}
+
+/// Waits until the peer has so many spans of a name.
+async fn node_spans_of(peer: &NodePeer, name: &str, count: usize) -> TestResult<Vec<NodeSpan>> {
     let found = eventually(DEADLINE, || async {
-        let spans = peer.call("spans", json!({})).await;
-        let spans = spans.map_err(|error| error.to_string())?;
-        let spans: Vec<NodeSpan> =
-            serde_json::from_value(spans).map_err(|error| error.to_string())?;
-        let mut found = spans.into_iter().filter(|span| span.name == name);
-        found.next().ok_or_else(|| format!("no span {name}"))
+        let spans = node_spans(peer).await;
+        let mut spans = spans.map_err(|error| format!("{error:?}"))?;
+        spans.retain(|span| span.name == name);
+        if spans.len() == count {
+            return Ok(spans);
+        }
+        Err(format!("{} of {name}", spans.len()))
     });
     Ok(found.await?)
+}
+
+/// Waits for the peer's span of a name, the only one.
+async fn node_span(peer: &NodePeer, name: &str) -> TestResult<NodeSpan> {
+    let mut found = node_spans_of(peer, name, 1).await?;
+    Ok(found.pop().ok_or("no span")?)
 }
 
 /// Hands its job on to the queue `back`.
@@ -172,6 +191,74 @@ async fn omitted_contexts_of_node_begin_a_trace() -> TestResult {
     assert!(collector.one("process q").await?.is_root());
     assert_eq!(fixture.field(&"o".into(), "opts").await?, Some(options));
     worker.close().await;
+    peer.close().await?;
+    Ok(())
+}
+
+/// From Rust to Node: each job of our flow is processed in the trace of its node's span.
+#[tokio::test]
+async fn flows_of_ours_keep_their_trace_in_node() -> TestResult {
+    let (fixture, peer, collector) = start().await?;
+    let child = FlowJob::new("q", "child", &json!({}));
+    let flow = FlowJob::new("q", "parent", &json!({})).child(ChildPolicy::FailParent, child);
+    FlowProducer::new(&fixture.client).add(&flow).await?;
+    peer.call("work", json!({ "queue": "q" })).await?;
+    let attempts = node_spans_of(&peer, "process q", 2).await?;
+    let nodes: [Span; 2] = collector.wait("addNode q").await?;
+    for attempt in &attempts {
+        let node = nodes.iter().find(|node| Some(node.id()) == attempt.parent);
+        let node = node.ok_or("no such node")?;
+        assert_eq!(attempt.trace, node.trace());
+        assert_eq!(
+            attempt.attributes["bullmq.job.id"],
+            node.text("bullmq.job.id")
+        );
+    }
+    assert_ne!(attempts[0].parent, attempts[1].parent);
+    peer.close().await?;
+    Ok(())
+}
+
+/// An attempt that failed in Node and is made again in Rust has the same parent; what Node leaves of the failure
+/// in the job changes nothing.
+#[tokio::test]
+async fn retried_attempts_keep_their_trace_across_languages() -> TestResult {
+    let (fixture, peer, collector) = start().await?;
+    let options = JobOptions::new()
+        .attempts(2)
+        .backoff(Backoff::fixed(Duration::from_millis(50)));
+    let id = fixture.add("fail once", options).await?;
+    peer.call("work.scripted", json!({ "queue": "q" })).await?;
+    let failed = node_span(&peer, "process q").await?;
+    peer.call("work.end", json!({})).await?;
+    assert!(fixture.field(&id, "tm").await?.is_some());
+    let worker = scripted_worker(&fixture).await?;
+    let made = collector.one("process q").await?;
+    let add = collector.one("add q.fail once").await?;
+    assert_eq!(failed.parent, Some(add.id()));
+    assert_eq!((made.parent(), made.trace()), (add.id(), add.trace()));
+    assert_eq!(made.attribute("bullmq.job.attempts.made"), Some(&2.into()));
+    worker.close().await;
+    peer.close().await?;
+    Ok(())
+}
+
+/// A scheduler of ours whose iterations Node makes and processes: all are in the trace of the upsert.
+#[tokio::test]
+async fn schedulers_of_ours_keep_their_trace_in_node() -> TestResult {
+    let (fixture, peer, collector) = start().await?;
+    let schedule = Schedule::every(Duration::from_millis(50)).limit(3);
+    let template = NewJob::new("tick", json!({}));
+    fixture
+        .queue
+        .upsert_scheduler("s", &schedule, template)
+        .await?;
+    peer.call("work", json!({ "queue": "q" })).await?;
+    let upsert = collector.one("add q.tick").await?;
+    for iteration in node_spans_of(&peer, "process q", 3).await? {
+        assert_eq!(iteration.parent, Some(upsert.id()));
+        assert_eq!(iteration.trace, upsert.trace());
+    }
     peer.close().await?;
     Ok(())
 }

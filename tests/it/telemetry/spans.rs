@@ -276,9 +276,9 @@ async fn iterations_carry_the_context_of_their_upsert() -> TestResult {
     Ok(())
 }
 
-/// All jobs of a flow belong to the trace of its add.
+/// Each job of a flow carries the context of its own span; where those are filtered out, what is around all.
 #[tokio::test]
-async fn jobs_of_flows_carry_the_context_of_their_add() -> TestResult {
+async fn jobs_of_flows_carry_the_contexts_of_their_spans() -> TestResult {
     let fixture = Fixture::start().await?;
     let collector = Collector::start();
     let producer = FlowProducer::new(&fixture.client);
@@ -294,14 +294,50 @@ async fn jobs_of_flows_carry_the_context_of_their_add() -> TestResult {
     assert_eq!(add.text("bullmq.flow.name"), "done");
     assert_eq!(failed.text("bullmq.flow.name"), "wrong");
     assert_eq!(failed.events()[0].0, "exception");
-    let leaf = added.children.first().ok_or("no child")?;
-    for key in [
-        format!("bull:q:{}", added.id),
-        format!("bull:other:{}", leaf.id),
+    let root = &collector.all("addNode q")?[0];
+    let leaf = collector.one("addNode other").await?;
+    assert_eq!((root.parent(), leaf.parent()), (add.id(), root.id()));
+    let child = added.children.first().ok_or("no child")?;
+    for (key, span) in [
+        (format!("bull:q:{}", added.id), root),
+        (format!("bull:other:{}", child.id), &leaf),
     ] {
-        let opts: Value = serde_json::from_str(&fixture.shown(&["HMGET", &key, "opts"]).await?)?;
-        let context: Value = serde_json::from_str(opts["tm"].as_str().ok_or("no context")?)?;
-        assert_eq!(context["traceparent"], add.traceparent(), "{key}");
+        assert_eq!(stored(&fixture, &key).await?, span.traceparent(), "{key}");
     }
+    drop(collector);
+
+    let filter = Targets::new()
+        .with_default(LevelFilter::TRACE)
+        .with_target("oxbull::telemetry", LevelFilter::OFF);
+    let collector = Collector::with(&filter);
+    let outer = tracing::info_span!("outer");
+    let added = producer.add(&flow).instrument(outer.clone()).await;
+    drop(outer);
+    let outer = collector.one("outer").await?;
+    // The flow has the ids that it had: it is there already, with its first contexts.
+    assert_eq!(added?.id.as_str(), root.text("bullmq.job.id"));
+    let again =
+        FlowJob::new("q", "done", &1).child(ChildPolicy::Wait, FlowJob::new("q", "leaf", &1));
+    let outer_again = tracing::info_span!("again");
+    let added = producer.add(&again).instrument(outer_again.clone()).await?;
+    drop(outer_again);
+    let around = collector.one("again").await?;
+    for id in [&added.id, &added.children[0].id] {
+        assert_eq!(
+            stored(&fixture, &format!("bull:q:{id}")).await?,
+            around.traceparent()
+        );
+    }
+    assert_ne!(around.trace(), outer.trace());
     Ok(())
+}
+
+/// The `traceparent` that a job carries, by its key.
+async fn stored(fixture: &Fixture, key: &str) -> TestResult<String> {
+    let opts: Value = serde_json::from_str(&fixture.shown(&["HMGET", key, "opts"]).await?)?;
+    let context: Value = serde_json::from_str(opts["tm"].as_str().ok_or("no context")?)?;
+    Ok(context["traceparent"]
+        .as_str()
+        .ok_or("no traceparent")?
+        .to_owned())
 }
