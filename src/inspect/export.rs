@@ -177,7 +177,7 @@ impl Exporter {
         let states = all.iter().flat_map(|numbers| {
             STATES.map(|state| {
                 let labels = self.labels(&numbers.name, &[("state", state.as_str())]);
-                Line::new(labels, numbers.counts.of(state))
+                Line::new(labels, &numbers.counts.of(state))
             })
         });
         let help = "Number of jobs in the queue by state";
@@ -185,7 +185,10 @@ impl Exporter {
         let of_each = |number: &dyn Fn(&Numbers) -> Option<String>| -> Vec<_> {
             all.iter()
                 .filter_map(|numbers| {
-                    Some(Line::new(self.labels(&numbers.name, &[]), number(numbers)?))
+                    Some(Line::new(
+                        self.labels(&numbers.name, &[]),
+                        &number(numbers)?,
+                    ))
                 })
                 .collect()
         };
@@ -280,7 +283,7 @@ impl Exporter {
             let own = [own, &[("le", le)]].concat();
             lines.push(Line {
                 suffix: "_bucket",
-                ..Line::new(self.labels(queue, &own), count)
+                ..Line::new(self.labels(queue, &own), &count)
             });
         }
         for (suffix, value) in [
@@ -289,7 +292,7 @@ impl Exporter {
         ] {
             lines.push(Line {
                 suffix,
-                ..Line::new(self.labels(queue, own), value)
+                ..Line::new(self.labels(queue, own), &value)
             });
         }
         lines
@@ -344,7 +347,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(labels: String, value: impl ToString) -> Self {
+    fn new(labels: String, value: &impl ToString) -> Self {
         Self {
             suffix: "",
             labels,

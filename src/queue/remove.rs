@@ -35,7 +35,11 @@ impl<D> Queue<D> {
     }
 
     async fn remove_with(&self, id: &JobId, children: bool) -> Result<bool> {
-        let options = format_args!("{{\"removeChildren\":{children}}}");
+        let options = if children {
+            r#"{"removeChildren":true}"#
+        } else {
+            r#"{"removeChildren":false}"#
+        };
         let span = Operation::new(self.name().as_str(), "remove")
             .text("bullmq.job.id", id)
             .text("bullmq.job.options", options);

@@ -334,10 +334,9 @@ async fn jobs_of_flows_carry_the_contexts_of_their_spans() -> TestResult {
 
 /// The `traceparent` that a job carries, by its key.
 async fn stored(fixture: &Fixture, key: &str) -> TestResult<String> {
-    let opts: Value = serde_json::from_str(&fixture.shown(&["HMGET", key, "opts"]).await?)?;
-    let context: Value = serde_json::from_str(opts["tm"].as_str().ok_or("no context")?)?;
-    Ok(context["traceparent"]
-        .as_str()
-        .ok_or("no traceparent")?
-        .to_owned())
+    let options: Value = serde_json::from_str(&fixture.shown(&["HMGET", key, "opts"]).await?)?;
+    let context = options.get("tm").and_then(Value::as_str);
+    let context: Value = serde_json::from_str(context.ok_or("no context")?)?;
+    let parent = context.get("traceparent").and_then(Value::as_str);
+    Ok(parent.ok_or("no traceparent")?.to_owned())
 }
