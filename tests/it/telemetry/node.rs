@@ -226,12 +226,13 @@ async fn retried_attempts_keep_their_trace_across_languages() -> TestResult {
     let (fixture, peer, collector) = start().await?;
     let options = JobOptions::new()
         .attempts(2)
-        .backoff(Backoff::fixed(Duration::from_millis(50)));
+        .backoff(Backoff::fixed(Duration::from_secs(3600)));
     let id = fixture.add("fail once", options).await?;
     peer.call("work.scripted", json!({ "queue": "q" })).await?;
     let failed = node_span(&peer, "process q").await?;
     peer.call("work.end", json!({})).await?;
     assert!(fixture.field(&id, "tm").await?.is_some());
+    fixture.queue.promote(&id).await?;
     let worker = scripted_worker(&fixture).await?;
     let made = collector.one("process q").await?;
     let add = collector.one("add q.fail once").await?;
