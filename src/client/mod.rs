@@ -2,7 +2,7 @@
 //!
 //! A [`Client`] opens **one** connection, shared by all its clones. A cache server of its own
 //! ([`ClientConfig::cache`]) adds one when it is first used. All workers of a client share one to
-//! wait for jobs, and each adds one to keep its locks. Each [`QueueEvents`](crate::QueueEvents)
+//! wait for jobs (one for each 16 queues), and each adds one to keep its locks. Each [`QueueEvents`](crate::QueueEvents)
 //! adds one, and so does each queue while a caller [waits](crate::Queue::wait_for) for its jobs.
 
 mod blocking;

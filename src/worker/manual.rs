@@ -178,7 +178,7 @@ impl ManualWorker {
         let member = self
             .member
             .get_or_init(|| Markers::join(&self.client, &self.store));
-        let woken = member.wait();
+        let woken = member.wait(false);
         // An error means that the connection was lost: the waiting fetch looks for itself.
         let woken = tokio::time::timeout_at(until, woken).await;
         if let Ok(Ok(wakeup)) = woken {

@@ -1,12 +1,12 @@
-//! Waiting for work: one blocking read of the `marker` keys of all queues that a client's workers
-//! wait for (`docs/protocol.md#wake-up-markers`).
+//! Waiting for work: blocking reads of the `marker` keys of the queues that a client's workers wait
+//! for, each of a few queues (`docs/protocol.md#wake-up-markers`).
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::client::{BlockingConnection, Client};
 use crate::clock::Timestamp;
@@ -21,6 +21,12 @@ const INTERRUPT_RETRY: Duration = Duration::from_millis(5);
 /// How often an interruption is tried before the connection is thrown away instead.
 const INTERRUPT_TRIES: u32 = 20;
 
+/// The most queues that share a read. Redis takes note of each key of a read, and strikes it out at its end.
+const QUEUES_MAX: usize = 16;
+/// How long the next read is held back for a worker that was woken and will wait again: a read
+/// without its queue would have to be interrupted at once.
+const RETURN_MAX: Duration = Duration::from_millis(1);
+
 /// Why a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Wakeup {
@@ -30,8 +36,12 @@ pub(super) enum Wakeup {
     Due(f64),
 }
 
-/// The blocking read that the workers of one client share.
-#[derive(Debug)]
+/// All reads of a client.
+#[derive(Debug, Default)]
+struct Hubs(Mutex<Vec<Arc<Markers>>>);
+
+/// A blocking read that the workers of one client share.
+#[derive(Debug, Default)]
 pub(super) struct Markers {
     state: Mutex<State>,
     changed: Notify,
@@ -41,8 +51,8 @@ pub(super) struct Markers {
 struct State {
     /// Whether the task runs.
     running: bool,
-    /// How many workers use the hub; the connection closes with the last one.
-    members: usize,
+    /// How many workers wait for each key; the connection closes with the last one.
+    members: HashMap<String, usize>,
     waiters: VecDeque<Waiter>,
     /// The keys of the read in progress.
     reading: Vec<(String, Store)>,
@@ -54,6 +64,8 @@ struct State {
 struct Waiter {
     key: String,
     store: Store,
+    /// Whether the worker will wait again as soon as it has looked.
+    returns: bool,
     wake: oneshot::Sender<Wakeup>,
 }
 
@@ -83,35 +95,55 @@ impl Wakeup {
 }
 
 impl Markers {
-    /// Joins the hub of a client.
+    /// Joins a read of a client: that of its queue, one with room, or a new one.
     pub(super) fn join(client: &Client, store: &Store) -> Member {
-        let hub = client.extension(|| Self {
-            state: Mutex::default(),
-            changed: Notify::new(),
-        });
-        hub.state().members += 1;
+        let key = store.keys().key("marker");
+        let hubs = client.extension(Hubs::default);
+        let mut hubs = hubs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hubs.retain(|hub| !hub.state().members.is_empty());
+        let found = hubs
+            .iter()
+            .find(|hub| hub.state().members.contains_key(&key))
+            .or_else(|| {
+                hubs.iter()
+                    .find(|hub| hub.state().members.len() < QUEUES_MAX)
+            });
+        let hub = found.map_or_else(Arc::default, Arc::clone);
+        if found.is_none() {
+            hubs.push(Arc::clone(&hub));
+        }
+        *hub.state().members.entry(key.clone()).or_default() += 1;
         Member {
             hub,
             client: client.clone(),
             store: store.clone(),
-            key: store.keys().key("marker"),
+            key,
         }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until a worker waits for the key.
+    async fn waited_for(&self, key: &str) {
+        while !self.state().waiters.iter().any(|waiter| waiter.key == key) {
+            self.changed.notified().await;
+        }
+    }
 }
 
 impl Member {
-    /// Asks to be woken when the queue's marker says so. Dropping the answer ends the wait.
-    pub(super) fn wait(&self) -> oneshot::Receiver<Wakeup> {
+    /// Asks to be woken when the queue's marker says so; `returns`: a worker that has looked then will
+    /// most likely wait again. Dropping the answer ends the wait.
+    pub(super) fn wait(&self, returns: bool) -> oneshot::Receiver<Wakeup> {
         let (wake, woken) = oneshot::channel();
         let mut state = self.hub.state();
         state.interrupt |= !state.reading.iter().any(|(key, _)| *key == self.key);
         state.waiters.push_back(Waiter {
             key: self.key.clone(),
             store: self.store.clone(),
+            returns,
             wake,
         });
         if !state.running {
@@ -127,7 +159,12 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut state = self.hub.state();
-        state.members = state.members.saturating_sub(1);
+        if let Some(members) = state.members.get_mut(&self.key) {
+            *members -= 1;
+            if *members == 0 {
+                state.members.remove(&self.key);
+            }
+        }
         // What this worker waited for must not be taken from the other workers any longer.
         state.interrupt |= state.reading.iter().any(|(key, _)| *key == self.key);
         drop(state);
@@ -154,7 +191,7 @@ async fn run(hub: Arc<Markers>, client: Client) {
     loop {
         let keys = {
             let mut state = hub.state();
-            if state.members == 0 {
+            if state.members.is_empty() {
                 return;
             }
             state.waiters.retain(|waiter| !waiter.wake.is_closed());
@@ -182,12 +219,19 @@ async fn run(hub: Arc<Markers>, client: Client) {
                 } else {
                     Wakeup::Due(score)
                 };
-                if !deliver(&hub, &key, wakeup)
-                    && let Some((_, store)) = keys.iter().find(|(name, _)| *name == key)
+                match deliver(&hub, &key, wakeup) {
+                    Delivered::Returns => {
+                        timeout(RETURN_MAX, hub.waited_for(&key)).await.ok();
+                    }
+                    Delivered::Stays => {}
                     // Whoever waited has enough to do: the wake-up is for another worker.
-                    && let Err(error) = store.run(&Wake).await
-                {
-                    tracing::debug!(key, %error, "wake-up was not returned");
+                    Delivered::Nobody => {
+                        if let Some((_, store)) = keys.iter().find(|(name, _)| *name == key)
+                            && let Err(error) = store.run(&Wake).await
+                        {
+                            tracing::debug!(key, %error, "wake-up was not returned");
+                        }
+                    }
                 }
             }
             Answer::Nothing => {}
@@ -202,17 +246,30 @@ async fn run(hub: Arc<Markers>, client: Client) {
     }
 }
 
-/// Hands a wake-up to one waiter of the key; false when there is none.
-fn deliver(hub: &Markers, key: &str, wakeup: Wakeup) -> bool {
+/// Who got a wake-up.
+enum Delivered {
+    /// A worker that will wait again.
+    Returns,
+    /// A worker that will not.
+    Stays,
+    Nobody,
+}
+
+/// Hands a wake-up to one waiter of the key.
+fn deliver(hub: &Markers, key: &str, wakeup: Wakeup) -> Delivered {
     let mut state = hub.state();
     while let Some(place) = state.waiters.iter().position(|waiter| waiter.key == key) {
         if let Some(waiter) = state.waiters.remove(place)
             && waiter.wake.send(wakeup).is_ok()
         {
-            return true;
+            return if waiter.returns {
+                Delivered::Returns
+            } else {
+                Delivered::Stays
+            };
         }
     }
-    false
+    Delivered::Nobody
 }
 
 enum Answer {

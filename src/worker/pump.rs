@@ -251,7 +251,9 @@ impl Pump {
     async fn wait(&mut self) {
         let idle = self.may_fetch() && !self.gate.is_wanted() && self.free_slots() > 0;
         if idle && self.woken.is_none() {
-            self.woken = Some(self.parts.member.wait());
+            // A worker that takes one job and has another slot waits on.
+            let returns = self.free_slots() > 1;
+            self.woken = Some(self.parts.member.wait(returns));
         } else if !idle {
             self.woken = None;
         }

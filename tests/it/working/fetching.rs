@@ -152,6 +152,61 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
     Ok(())
 }
 
+/// Every read names at most 16 queues: a client with more has several, and each closes with its last worker.
+#[tokio::test]
+async fn workers_of_many_queues_share_a_few_reads() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let names: Vec<_> = (0..40).map(|n| format!("many-{n}")).collect();
+    let mut workers = Vec::new();
+    // Two of each: the second joins the read of the first.
+    for name in names.iter().chain(&names) {
+        let worker = Worker::builder(&fixture.client, name)
+            .concurrency(2)
+            .drain_delay(Duration::from_secs(60))
+            .start(scripted)
+            .await?;
+        workers.push(worker);
+    }
+    let reads = || async {
+        let list = fixture.server.text(&["CLIENT", "LIST"]).await.ok()??;
+        Some(list.matches("cmd=bzpopmin").count())
+    };
+    eventually(DEADLINE, || async { reads().await == Some(3) }).await?;
+    for round in 1..=3 {
+        for name in &names {
+            let queue: Queue<Value> = Queue::open(&fixture.client, name).await?;
+            queue.add("job", &json!({})).await?;
+        }
+        for name in &names {
+            let queue: Queue<Value> = Queue::open(&fixture.client, name).await?;
+            eventually(DEADLINE, || async {
+                queue
+                    .counts()
+                    .await
+                    .is_ok_and(|counts| counts.completed == round)
+            })
+            .await?;
+        }
+    }
+    for worker in workers.split_off(1) {
+        worker.close().await;
+    }
+    eventually(DEADLINE, || async { reads().await == Some(1) }).await?;
+    let queue: Queue<Value> = Queue::open(&fixture.client, "many-0").await?;
+    queue.add("job", &json!({})).await?;
+    eventually(DEADLINE, || async {
+        queue
+            .counts()
+            .await
+            .is_ok_and(|counts| counts.completed == 4)
+    })
+    .await?;
+    for worker in workers {
+        worker.close().await;
+    }
+    Ok(())
+}
+
 /// A delayed job whose marker was lost runs all the same.
 #[tokio::test]
 async fn overdue_job_without_a_marker_is_found() -> TestResult {
