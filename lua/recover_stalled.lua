@@ -17,7 +17,7 @@
 local B = KEYS[1]
 local now, interval, tolerated = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local at = tonumber(ARGV[4])
-local RECOVER_MAX = 100
+local RECOVER_MAX = 60
 local LOOK_MAX = 500
 
 local settings = check_queue(B)

@@ -10,7 +10,7 @@
   Emits   nothing
   Uses    sessions
 ]]
-local ROOM_MAX = 500
+local ROOM_MAX = 250
 local key, index = KEYS[1], KEYS[2] or ''
 local prefix, tail, data, version = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local now, ends, most, refuse = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8] == '1'

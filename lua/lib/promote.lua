@@ -1,7 +1,7 @@
 -- Delayed jobs whose time has come.
 
 -- How many due jobs one call moves; the rest follows with the next call.
-local PROMOTE_MAX = 200
+local PROMOTE_MAX = 100
 
 -- Queues a job that has left `delayed`. Returns whether there is such a job.
 local function promote_left(B, id)

@@ -6,6 +6,8 @@
 local WALK_BUDGET = 240
 -- What an id that is taken costs beside that.
 local TAKE_COST = 3
+-- How many entries of a list one step looks through for the id where the step before has ended.
+local SEARCH_MAX = 1000
 local WALK_LISTS = { wait = true, paused = true, active = true }
 
 -- Reads a step from ARGV: place, dry (1: nothing is changed), limit (how many ids may be taken, -1: any number),
@@ -26,13 +28,32 @@ local function read_walk(B)
   }
 end
 
+-- Looks for the id where the step before has ended, which is not `stayed` entries from the tail any more: others take
+-- from there, and hardly ever add. Returns how many entries from the tail it is; or nil, and from where to look on.
+local function find_again(walk, stayed)
+  stayed = math.min(stayed, redis.call('LLEN', walk.key))
+  local from = math.max(stayed - SEARCH_MAX + WALK_BUDGET, 0)
+  local ids = redis.call('LRANGE', walk.key, -(stayed + WALK_BUDGET), -(from + 1))
+  for i = #ids, 1, -1 do
+    if ids[i] == walk.id then
+      return from + #ids - i + 1
+    end
+  end
+  return nil, from
+end
+
 -- Returns the next ids of a list in its order, and how many entries behind them have stayed. The oldest are at the
--- tail, and come first: workers take them there, and new ones come at the head.
+-- tail, and come first: workers take them there, and new ones come at the head. Returns no ids, and sets
+-- `walk.searches`, when the next step has to look further for where this one begins.
 local function next_of_list(walk)
   local key, stayed = walk.key, tonumber(walk.behind) or 0
   if stayed > 0 and redis.call('LINDEX', key, -stayed) ~= walk.id then
-    local index = redis.call('LPOS', key, walk.id, 'RANK', -1, 'MAXLEN', stayed + WALK_BUDGET)
-    stayed = index and redis.call('LLEN', key) - index or 0
+    local found, from = find_again(walk, stayed)
+    stayed = found or from
+    if not found and from > 0 then
+      walk.searches = true
+      return {}, stayed
+    end
   end
   return redis.call('LRANGE', key, -(stayed + WALK_BUDGET), -(stayed + 1)), stayed
 end
@@ -70,6 +91,10 @@ end
 -- order of the place, and notes in `walk` where the step has ended and how many ids it has looked at.
 local function walk_on(walk, is_wanted)
   local ids, more = (walk.is_list and next_of_list or next_of_set)(walk)
+  if walk.searches then
+    walk.behind = more
+    return {}
+  end
   local first, last, step = 1, #ids, 1
   if walk.is_list then
     first, last, step = #ids, 1, -1

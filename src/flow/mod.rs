@@ -84,8 +84,8 @@ impl FlowProducer {
 
     /// Adds a flow: all of its jobs, or none. No worker starts one of them before all are stored.
     ///
-    /// Up to 200 jobs, of 1 MiB in all, are added in one atomic step. A larger flow is added in steps, which
-    /// hold Redis up for some milliseconds each: its parents wait for their children, and its jobs without children
+    /// Up to 200 jobs, of 1 MiB in all, are added in one atomic step. A larger flow is added in steps of up to
+    /// 100 jobs, which hold Redis up for a millisecond or two each: its parents wait for their children, and its jobs without children
     /// are held back until the last of its jobs is stored.
     ///
     /// A job whose id exists is not changed, but joins its parent, as in BullMQ

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// How many jobs one call stores at most: about a millisecond of the server's time.
-pub(crate) const BATCH_JOBS: usize = 200;
+pub(crate) const BATCH_JOBS: usize = 100;
 /// How many bytes of jobs one call carries at most.
 pub(crate) const BATCH_BYTES: usize = 1 << 20;
 

@@ -21,6 +21,9 @@ use crate::error::{Error, Refusal, Result};
 use crate::job::{AddOutcome, JobId};
 use crate::policy::Placement;
 
+/// How many jobs a flow may have that is added in one call, all or none: twice a step of a larger one.
+const WHOLE_JOBS: usize = 200;
+
 /// A flow to be added. Parents come before their children.
 #[derive(Debug)]
 pub(crate) struct Flow<'a> {
@@ -40,7 +43,7 @@ impl Flow<'_> {
     /// stored in part, or one of its jobs could not join its parent any more.
     pub(crate) async fn add(&self) -> Result<Vec<AddOutcome>> {
         let bytes: usize = self.jobs.iter().map(|record| record.job.size()).sum();
-        if self.jobs.len() <= BATCH_JOBS && bytes <= BATCH_BYTES {
+        if self.jobs.len() <= WHOLE_JOBS && bytes <= BATCH_BYTES {
             self.add_whole().await
         } else {
             self.add_in_steps().await

@@ -29,6 +29,7 @@ mod panics;
 mod pressure;
 mod processes;
 mod replies;
+mod scale;
 mod schedules;
 mod scripts;
 mod shutdown;

@@ -20,7 +20,7 @@ struct Budget {
 }
 
 const ADD_ONE: Budget = Budget { call: 0, job: 10 };
-/// At most 200 jobs a call.
+/// At most 100 jobs a call.
 const ADD_BULK: Budget = Budget { call: 9, job: 3 };
 const PROCESS_ONE: Budget = Budget { call: 14, job: 8 };
 const PROCESS_MANY: Budget = Budget { call: 24, job: 8 };

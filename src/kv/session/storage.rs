@@ -1,5 +1,7 @@
 //! The scripts that read and change sessions in Redis.
 
+use std::collections::HashSet;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
@@ -24,6 +26,9 @@ static LIST: Script = lua!("kv/list_sessions", uses: ["sessions"]);
 
 /// Bytes of a version: enough that no two writes share one.
 const VERSION_LEN: usize = 12;
+
+/// How many sessions one call looks at or ends: less than a millisecond of the server's time.
+const PAGE: &str = "250";
 
 impl Sessions {
     /// Returns the times of a session that starts now.
@@ -206,10 +211,9 @@ impl Sessions {
     pub(super) async fn remove_all(&self, user: &UserId, keep: &str) -> Result<u64, SessionError> {
         let prefix = format!("{}:", self.settings.prefix);
         let index = format!("{prefix}{user}");
-        let most = PER_USER_MAX.to_string();
         let mut ended = 0;
         loop {
-            let args = [prefix.as_str(), keep, &most];
+            let args = [prefix.as_str(), keep, PAGE];
             let reply = self.run(&DESTROY_ALL, &index, &[&index], &args).await?;
             let [now, left] = reply.ints()?;
             ended += u64::try_from(now).unwrap_or(0);
@@ -219,29 +223,46 @@ impl Sessions {
         }
     }
 
-    /// Lists the sessions of a user.
+    /// Lists the sessions of a user, page by page, those that end last first.
     pub(super) async fn listed(&self, user: &UserId) -> Result<Vec<SessionInfo>, SessionError> {
         let prefix = format!("{}:", self.settings.prefix);
         let index = format!("{prefix}{user}");
-        let now = self.clock.now().to_string();
-        let args = [prefix.as_str(), &now, &PER_USER_MAX.to_string()];
-        let reply = self.run(&LIST, &index, &[&index], &args).await?;
-        let flat = reply.texts()?;
-        let mut found = Vec::with_capacity(flat.len() / 4);
-        let mut flat = flat.into_iter().flatten();
-        while let (Some(tail), Some(created), Some(touched), Some(ends)) =
-            (flat.next(), flat.next(), flat.next(), flat.next())
-        {
-            let Ok(id) = SessionId::parse(tail.rsplit(':').next().unwrap_or_default()) else {
-                continue;
+        let (mut last, mut ends) = (String::new(), String::new());
+        let mut found = Vec::new();
+        loop {
+            let now = self.clock.now().to_string();
+            let args = [prefix.as_str(), &now, PAGE, &last, &ends];
+            let reply = self.run(&LIST, &index, &[&index], &args).await?;
+            let mut flat = reply.texts()?.into_iter().flatten();
+            let (Some(more), Some(tail), Some(time)) = (flat.next(), flat.next(), flat.next())
+            else {
+                let source = "the answer is no page of sessions".into();
+                let what = named(&index);
+                return Err(Error::Decode { what, source }.into());
             };
-            found.push(SessionInfo {
-                id,
-                created: millis(&index, &created)?,
-                touched: millis(&index, &touched)?,
-                ends: millis(&index, &ends)?,
-            });
+            (last, ends) = (tail, time);
+            while let (Some(tail), Some(created), Some(touched), Some(ends)) =
+                (flat.next(), flat.next(), flat.next(), flat.next())
+            {
+                let Ok(id) = SessionId::parse(tail.rsplit(':').next().unwrap_or_default()) else {
+                    continue;
+                };
+                found.push(SessionInfo {
+                    id,
+                    created: millis(&index, &created)?,
+                    touched: millis(&index, &touched)?,
+                    ends: millis(&index, &ends)?,
+                });
+            }
+            if more != "1" {
+                break;
+            }
         }
+        // One that was used meanwhile comes again, with its new times.
+        found.reverse();
+        let mut seen = HashSet::new();
+        found.retain(|one| seen.insert(one.id.clone()));
+        found.truncate(PER_USER_MAX as usize);
         Ok(found)
     }
 

@@ -43,9 +43,9 @@ pub enum ActiveJobs {
 /// An operation on many jobs that has not begun: cleaning, draining, obliterating, running again,
 /// promoting, removing orphans.
 ///
-/// Jobs are handled in steps of up to 60. A step is one script of some two milliseconds, however
-/// many jobs there are, so that other clients are not held up. One thing takes longer: a job that stands
-/// deep within a list of many ten thousands, between others that stay, costs a search of that list.
+/// Jobs are handled in steps of up to 60. A step is one script of one to two milliseconds, however
+/// many jobs there are, so that other clients are not held up. One thing takes longer: jobs that stand
+/// deep within a list, between others that stay, cost a search of that list from its nearer end: 2 to 6 ms for each 100,000 entries.
 ///
 /// An operation that was stopped, has failed or was dropped leaves the jobs that it has not come to as they were.
 /// Ask for it again to go on. What its steps did stays done, and is never done twice to a job.

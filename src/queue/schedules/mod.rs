@@ -62,8 +62,8 @@ impl<D> Queue<D> {
     }
 
     /// Reads the job schedulers from number `start` to number `end` of the order, both included;
-    /// negative numbers count from the last (`0, -1` is all of them). It takes two round trips,
-    /// however many there are.
+    /// negative numbers count from the last (`0, -1` is all of them). Up to a
+    /// thousand are read at one moment, more in steps: one that moves meanwhile is listed where it was or where it is.
     ///
     /// # Errors
     ///

@@ -11,6 +11,7 @@ mod limits;
 mod places;
 mod rows;
 mod schedulers;
+mod state;
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ pub(crate) use flow::FlowMember;
 
 use crate::client::Repeat;
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobRecord, JobState};
+use crate::job::{JobId, JobRecord};
 use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 use crate::wire;
@@ -67,44 +68,6 @@ impl Store {
         let value = self.connection.request(command, Repeat::Safe).await?;
         let fields = reply::fields(value, "a job")?;
         Ok((!fields.is_empty()).then(|| wire::decode_record(id.clone(), fields)))
-    }
-
-    /// Finds the state of a job by the place that holds it (`docs/protocol.md#job-states`).
-    pub(crate) async fn state(&self, id: &JobId) -> Result<Option<JobState>> {
-        const SETS: [(&str, JobState); 5] = [
-            ("completed", JobState::Completed),
-            ("failed", JobState::Failed),
-            ("delayed", JobState::Delayed),
-            ("prioritized", JobState::Prioritized),
-            ("waiting-children", JobState::WaitingChildren),
-        ];
-        const LISTS: [(&str, JobState); 3] = [
-            ("active", JobState::Active),
-            ("wait", JobState::Waiting),
-            ("paused", JobState::Waiting),
-        ];
-        let mut batch = Batch::new();
-        for (set, _) in SETS {
-            batch.push(
-                Command::new("ZSCORE")
-                    .arg(self.keys.key(set))
-                    .arg(id.as_bytes()),
-            );
-        }
-        for (list, _) in LISTS {
-            batch.push(
-                Command::new("LPOS")
-                    .arg(self.keys.key(list))
-                    .arg(id.as_bytes()),
-            );
-        }
-        let answers = self.snapshot(&batch, "the state of a job").await?;
-        Ok(SETS
-            .iter()
-            .chain(LISTS.iter())
-            .zip(answers)
-            .find(|(_, answer)| *answer != Value::Nil)
-            .map(|((_, state), _)| *state))
     }
 
     /// Finds the owner of a deduplication id, and how long the id stays taken.

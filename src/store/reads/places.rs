@@ -13,9 +13,9 @@ use crate::wire;
 const WHAT: &str = "the jobs of a state";
 
 /// How many ids are read at once: Redis takes some 100 us for them.
-const IDS_MAX: u64 = 1_000;
+pub(super) const IDS_MAX: u64 = 1_000;
 /// How many hashes are asked for at once, which bounds what their answers hold in memory.
-const HASHES_MAX: usize = 50;
+pub(super) const HASHES_MAX: usize = 50;
 
 /// A list or sorted set of jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Window {
     }
 
     /// Cuts it into windows that can be read at once.
-    fn pieces(self) -> impl Iterator<Item = Self> {
+    pub(super) fn pieces(self) -> impl Iterator<Item = Self> {
         let mut from = Some(self.from).filter(|from| *from <= self.to);
         std::iter::from_fn(move || {
             let start = from?;
@@ -120,7 +120,7 @@ impl Window {
         })
     }
 
-    fn command(self, store: &Store) -> Command {
+    pub(super) fn command(self, store: &Store) -> Command {
         let key = store.keys.key(self.place.suffix());
         let index = |index: u64| i64::try_from(index).unwrap_or(i64::MAX);
         let (from, to) = (index(self.from), index(self.to));
@@ -147,9 +147,9 @@ impl Window {
 pub(crate) type Member = (JobId, f64);
 
 /// A sorted set that is read in one order.
-struct Ordered {
-    key: String,
-    ascending: bool,
+pub(super) struct Ordered {
+    pub(super) key: String,
+    pub(super) ascending: bool,
 }
 
 impl Ordered {
@@ -251,20 +251,30 @@ impl Store {
             key: self.keys.key(place.suffix()),
             ascending,
         };
-        let Some(last) = last else {
-            return self.by_score(&set, None, (0, count)).await;
-        };
+        match last {
+            Some(last) => self.members_behind(&set, &last, count).await,
+            None => self.by_score(&set, None, (0, count)).await,
+        }
+    }
+
+    /// Reads `count` members that come behind `last`.
+    pub(super) async fn members_behind(
+        &self,
+        set: &Ordered,
+        last: &Member,
+        count: u64,
+    ) -> Result<Vec<Member>> {
         let mut skipped = 0;
         loop {
             let window = (skipped, count);
-            let members = self.by_score(&set, Some(last.1), window).await?;
+            let members = self.by_score(set, Some(last.1), window).await?;
             let full = members.len() as u64 >= count;
-            let behind = set.behind(members, &last);
+            let behind = set.behind(members, last);
             if !behind.is_empty() || !full {
                 return Ok(behind);
             }
             // Very many members have the same score.
-            if let Some(behind) = self.by_rank(&set, &last, count).await? {
+            if let Some(behind) = self.by_rank(set, last, count).await? {
                 return Ok(behind);
             }
             skipped += count;
@@ -337,7 +347,12 @@ impl Store {
         Ok(u64::try_from(reply::int(&count, WHAT)?).unwrap_or(0))
     }
 
-    async fn ranked(&self, set: &Ordered, (from, to): (u64, u64)) -> Result<Vec<Member>> {
+    /// Reads members by their numbers in the order of reading.
+    pub(super) async fn ranked(
+        &self,
+        set: &Ordered,
+        (from, to): (u64, u64),
+    ) -> Result<Vec<Member>> {
         let name = if set.ascending { "ZRANGE" } else { "ZREVRANGE" };
         let command = Command::new(name)
             .arg(&set.key)

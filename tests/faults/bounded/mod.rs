@@ -20,15 +20,41 @@ mod values;
 /// How many of everything there are.
 const MANY: usize = 100_000;
 
-/// What nine in ten calls of an operation may take of the server's processor, in references.
-const USUAL: f64 = 4.0;
+/// What nine in ten calls of an operation may take of the server's processor, in references: about two milliseconds
+/// where a reference takes 1.3. Steps take less than one; the rest is for what the machine does beside.
+const USUAL: f64 = 1.5;
+
+/// Those that may take more, and why.
+const MORE: [(&str, f64, &str); 5] = [
+    (
+        "advance",
+        2.5,
+        "up to 600 ids without a job are passed over in a call",
+    ),
+    (
+        "upsert_scheduler",
+        2.5,
+        "its iteration is looked for in a list of 100,000, and taken out of it",
+    ),
+    (
+        "remove_job",
+        3.0,
+        "a child in a list of 120,000 is looked for, and taken out of its middle",
+    ),
+    ("remove_unprocessed_children", 3.0, "as above"),
+    (
+        "kv/sliding_window",
+        3.5,
+        "a request of cost 1,000 has 1,000 entries, all or none",
+    ),
+];
 
 /// What any call of a script may take, in references. The time of a single call holds whatever the server does
 /// beside it: growing its tables, dropping expired keys for up to 25 ms.
 const ANY: f64 = 15.0;
 
-/// How many commands a script may run.
-const COMMANDS_MAX: u64 = 3_000;
+/// How many commands a script may run: a flow of 200 jobs is added in one call, and has seven or eight a job.
+const COMMANDS_MAX: u64 = 1_700;
 
 /// How often an operation may miss this before it counts: all but one must be the machine's doing.
 const TRIES: usize = 3;
@@ -113,7 +139,9 @@ fn judge(row: &str, costs: Vec<Cost>) -> String {
         );
         println!("{line}");
         let script = name.contains(char::is_lowercase);
-        let too_long = usual > USUAL || script && longest > ANY;
+        let more = MORE.iter().find(|(named, ..)| *named == name);
+        let allowed = more.map_or(USUAL, |(_, allowed, _)| *allowed);
+        let too_long = usual > allowed || script && longest > ANY;
         // The text of a test's own set-up is compiled and costs what it costs.
         if name != "EVAL" && (too_long || commands > COMMANDS_MAX) {
             missed = missed + &line + "\n";

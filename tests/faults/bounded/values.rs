@@ -17,8 +17,13 @@ pub(super) async fn sessions(b: &MeteredQueue) -> TestResult {
             .await
     };
     create("1").await?;
-    b.script("kv/list_sessions", &[index], &["session:", now, "1000"])
-        .await?;
+    let page = async |last: &str, ends: &str| {
+        let args = ["session:", now, "250", last, ends];
+        b.script("kv/list_sessions", &[index], &args).await
+    };
+    let first = page("", "").await?.texts();
+    assert_eq!(first.len(), 3 + 250 * 4);
+    page(&first[1], &first[2]).await?;
     let key = "session:u:99990";
     b.script(
         "kv/touch_session",
@@ -42,11 +47,7 @@ pub(super) async fn sessions(b: &MeteredQueue) -> TestResult {
     b.fill(MANY, all).await?;
     loop {
         let reply = b
-            .script(
-                "kv/destroy_sessions",
-                &[index],
-                &["session:", "u:7", "1000"],
-            )
+            .script("kv/destroy_sessions", &[index], &["session:", "u:7", "250"])
             .await?;
         if reply.items()[1].int() == Some(0) {
             break;

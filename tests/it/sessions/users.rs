@@ -61,8 +61,33 @@ async fn long_index_is_emptied_in_steps() -> TestResult {
         0,
         "there was only the index"
     );
-    assert_eq!(fixture.calls("zcard").await?, 3, "a thousand at a time");
+    assert_eq!(fixture.calls("zcard").await?, 10, "250 at a time");
     assert_eq!(fixture.server.int(&["ZCARD", "session:7"]).await?, 1);
+    Ok(())
+}
+
+/// Very many sessions are listed page by page, each once, those that end last first.
+#[tokio::test]
+async fn many_sessions_are_listed_in_steps() -> TestResult {
+    let (fixture, sessions) = start().await?;
+    let (_, session) = sessions.create(&user("7"), json!(1)).await?;
+    let ends = session.ends().as_millis();
+    let fill = "for i = 1, 699 do local tail = '7:' .. string.rep('A', 39) .. string.format('%04d', i)
+        local ends = tonumber(ARGV[1]) - math.floor(i / 300)
+        redis.call('ZADD', 'session:7', ends, tail) redis.call('HSET', 'session:' .. tail, 'data', 'd', 'version', 'v',
+          'created', 1, 'touched', 1, 'ends', ends) end";
+    fixture
+        .server
+        .cli(&["EVAL", fill, "0", &ends.to_string()])
+        .await?;
+    let listed = sessions.list(&user("7")).await?;
+    let ids: BTreeSet<_> = listed.iter().map(|one| one.id().clone()).collect();
+    assert_eq!((listed.len(), ids.len()), (700, 700));
+    assert!(listed.iter().any(|one| one.id() == session.id()));
+    assert!(listed.is_sorted_by(|one, two| one.ends() >= two.ends()));
+    // Three pages, of which none reads more than 250.
+    assert_eq!(fixture.calls("hmget").await?, 700);
+    assert_eq!(fixture.calls("zrevrange").await?, 1, "of the login");
     Ok(())
 }
 
