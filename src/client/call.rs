@@ -68,8 +68,19 @@ pub(super) enum LostReply {
     Late(Duration),
 }
 
+impl LostReply {
+    /// Says why an answer was lost that had so long to come.
+    pub(super) fn of(lost: Lost, deadline: Duration) -> Self {
+        if lost.late {
+            Self::Late(deadline)
+        } else {
+            lost.into()
+        }
+    }
+}
+
 impl From<Lost> for LostReply {
-    fn from(Lost { cause, sent }: Lost) -> Self {
+    fn from(Lost { cause, sent, .. }: Lost) -> Self {
         if sent {
             Self::Broken(cause)
         } else {

@@ -1,25 +1,25 @@
 //! A connection that comes back: one task owns the socket, reconnects it, and throws it away
 //! when it cannot be trusted any more.
 
-use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use bytes::Bytes;
+use tokio::runtime;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::call::LostReply;
 use super::connect::{self, ConnectError, ConnectionOptions, Settings};
+use super::generation::Generation;
 use super::info::ServerInfo;
 use super::retry::jittered;
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::metrics;
-use crate::resp::{self, Command, Value};
+use crate::resp::Command;
 
 /// A connection that lasted this long worked, even if it was not used.
 const STEADY: Duration = Duration::from_secs(2);
@@ -27,100 +27,6 @@ const STEADY: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often an idle main connection is probed and the clock is measured.
 const CLOCK_PERIOD: Duration = Duration::from_secs(60);
-
-/// One socket's lifetime. Requests that saw it die never touch its successor's replies.
-#[derive(Debug)]
-pub(super) struct Generation {
-    pub(super) connection: resp::Connection,
-    pub(super) server: Arc<ServerInfo>,
-    /// Cancelled when the socket must not be used any more; its owner then closes it.
-    dead: CancellationToken,
-    reason: OnceLock<String>,
-    /// Whether a request was answered: then the next backoff starts from its shortest wait.
-    useful: AtomicBool,
-    /// Whether it was given up for its silence.
-    late: AtomicBool,
-    /// Notified when a caller has stopped waiting for an answer.
-    abandoned: Notify,
-}
-
-/// A request without an answer. Dropped as such, it leaves the suspicion that there is none to come:
-/// callers with little patience must not hide a silent peer from each other.
-struct Unanswered<'a>(&'a Generation);
-
-impl Unanswered<'_> {
-    /// Notes that the answer has come, or will not.
-    fn end(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        self.0.abandoned.notify_one();
-    }
-}
-
-impl Generation {
-    /// Has the socket closed after a lost answer.
-    fn lose(&self, loss: &LostReply) {
-        if matches!(loss, LostReply::Late(_)) {
-            self.late.store(true, Ordering::Relaxed);
-        }
-        self.discard(loss);
-    }
-
-    /// Has the socket closed; the first reason is the one that is logged.
-    pub(super) fn discard(&self, reason: &impl Display) {
-        self.reason.get_or_init(|| reason.to_string());
-        self.dead.cancel();
-    }
-
-    pub(super) fn mark_useful(&self) {
-        // Written once: a shared cache line that every request writes would cost.
-        if !self.useful.load(Ordering::Relaxed) {
-            self.useful.store(true, Ordering::Relaxed);
-        }
-    }
-
-    /// Sends one command; without an answer in time, the connection is thrown away.
-    pub(super) async fn send(
-        &self,
-        command: Bytes,
-        deadline: Duration,
-    ) -> Result<Value, LostReply> {
-        let unanswered = Unanswered(self);
-        let result = match timeout(deadline, self.connection.request(command)).await {
-            Ok(result) => result.map_err(LostReply::from),
-            Err(_) => Err(LostReply::Late(deadline)),
-        };
-        unanswered.end();
-        if matches!(&result, Ok(value) if !matches!(value, Value::ServerError(_))) {
-            self.mark_useful();
-        }
-        result.inspect_err(|loss| self.lose(loss))
-    }
-
-    /// Sends several commands at once, for as many answers.
-    pub(super) async fn send_all(
-        &self,
-        commands: Bytes,
-        answers: usize,
-        deadline: Duration,
-    ) -> Result<Vec<Value>, LostReply> {
-        let unanswered = Unanswered(self);
-        let answers = self.connection.request_all(commands, answers);
-        let result = match timeout(deadline, answers).await {
-            Ok(result) => result.map_err(LostReply::from),
-            Err(_) => Err(LostReply::Late(deadline)),
-        };
-        unanswered.end();
-        if result.is_ok() {
-            self.mark_useful();
-        }
-        result.inspect_err(|loss| self.lose(loss))
-    }
-}
 
 #[derive(Debug, Clone)]
 enum State {
@@ -352,6 +258,8 @@ impl Inner {
         let generation = Arc::new(Generation {
             connection: opened.connection,
             server: opened.server,
+            runtime: runtime::Handle::current().id(),
+            patience: self.deadline(),
             dead: CancellationToken::new(),
             reason: OnceLock::new(),
             useful: AtomicBool::new(false),
@@ -360,7 +268,7 @@ impl Inner {
         });
         self.state.send_replace(State::Up(Arc::clone(&generation)));
         tokio::select! {
-            () = opened.driver => generation.discard(&"closed by the server"),
+            () = opened.driver => generation.closed(),
             () = generation.dead.cancelled() => {}
             () = self.keep_clock(&generation), if self.options.main => {}
             () = self.probe_on_suspicion(&generation) => {}

@@ -11,7 +11,9 @@ mod command;
 mod config;
 mod connect;
 mod env;
+mod generation;
 mod greet;
+mod in_flight;
 mod info;
 mod link;
 mod log;
@@ -47,6 +49,7 @@ pub use crate::resp::{Argument, Command, ServerError, Value};
 pub(crate) use blocking::{BlockedId, BlockingConnection};
 pub(crate) use call::{CallError, is_outage};
 pub(crate) use command::Reply;
+pub(crate) use in_flight::InFlight;
 pub(crate) use link::Connection;
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use log::Throttle;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::call::{CallError, Classified, LostReply, Repeat, classify};
-use super::link::{Connection, Generation};
+use super::generation::Generation;
+use super::link::Connection;
 use super::script::Script;
 use crate::error::{Chain, Error};
 use crate::resp::{Batch, Command, Value, name_of};

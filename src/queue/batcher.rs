@@ -1,12 +1,13 @@
-//! Group commit of adds: jobs that are added while a call is in flight leave with the next one.
+//! Group commit of adds: jobs that are added while a call is in flight leave with the next one. An add
+//! that is alone is its caller's own call, so that no task has to be woken for it.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::client::InFlight;
 use crate::error::{Error, Result};
 use crate::job::Added;
 use crate::metrics;
@@ -23,11 +24,22 @@ struct Order {
 }
 
 /// Turns concurrent adds into batched calls. One task per queue handle owns the calls; it starts with
-/// the first add and ends when the last handle is dropped.
+/// the first add that is not alone and ends when the last handle is dropped.
 #[derive(Debug)]
 pub(super) struct Batcher {
     store: Store,
     orders: Mutex<Option<mpsc::Sender<Order>>>,
+    /// How many callers add.
+    adding: AtomicUsize,
+}
+
+/// A caller that adds.
+struct Adding<'a>(&'a AtomicUsize);
+
+impl Drop for Adding<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Batcher {
@@ -35,11 +47,18 @@ impl Batcher {
         Arc::new(Self {
             store,
             orders: Mutex::new(None),
+            adding: AtomicUsize::new(0),
         })
     }
 
     /// Stores one job, together with others that are being added.
     pub(super) async fn add(&self, job: NewRecord) -> Result<Added> {
+        let others = self.adding.fetch_add(1, Ordering::Relaxed);
+        let _adding = Adding(&self.adding);
+        if others == 0 {
+            metrics::added(self.store.keys().qualified(), 1);
+            return self.store.enqueue_alone(job).await;
+        }
         let (answer, answered) = oneshot::channel();
         let lost = || Error::Indeterminate("the runtime that added the job has ended".into());
         self.orders()?
@@ -66,13 +85,13 @@ impl Batcher {
 
 /// Gathers orders into calls until the last sender is dropped and every call is answered.
 async fn run(store: Store, mut orders: mpsc::Receiver<Order>) {
-    let mut calls = FuturesUnordered::new();
+    let mut calls = InFlight::default();
     let mut arrived = Vec::new();
     let mut waiting = VecDeque::new();
     loop {
         tokio::select! {
             biased;
-            Some(()) = calls.next(), if !calls.is_empty() => {}
+            () = calls.next(), if !calls.is_empty() => {}
             received = orders.recv_many(&mut arrived, BATCH_JOBS), if calls.len() < IN_FLIGHT => {
                 if received == 0 {
                     break;
@@ -91,7 +110,9 @@ async fn run(store: Store, mut orders: mpsc::Receiver<Order>) {
             }
         }
     }
-    while calls.next().await.is_some() {}
+    while !calls.is_empty() {
+        calls.next().await;
+    }
 }
 
 /// Sends one batch and gives each caller its outcome.

@@ -1,38 +1,43 @@
 //! One socket, many callers: requests leave in the order in which they come, and so do answers.
 
-use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, ready};
+mod output;
+mod task;
 
-use bytes::{Buf, Bytes, BytesMut};
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::io::poll_read_buf;
+use tokio::time::Instant;
 
-use super::decode::{Decoder, Malformed};
-use super::value::{ServerError, Value};
+use super::value::Value;
+use task::{End, Line, Task};
 
 /// Requests that may wait for the socket before callers do.
 const QUEUED: usize = 1024;
-/// How many requests are taken at once.
-const TAKEN: usize = 128;
-/// No more requests are taken while this many bytes are to be written.
-const FULL: usize = 64 * 1024;
-/// A request of this size is written from its own buffer when it has the socket for itself.
-const LARGE: usize = 16 * 1024;
-/// Room for one read.
-const READ: usize = 16 * 1024;
 /// A buffer that has grown larger is freed once it is empty.
 const KEPT: usize = 1024 * 1024;
 
 /// Sends requests to the socket that its [`Driver`] owns; clones share it.
-#[derive(Debug, Clone)]
+///
+/// A request leaves with its caller if the socket is free, so that nobody has to be woken for it. Others
+/// are queued: the driver writes all that there are at once.
+#[derive(Clone)]
 pub(crate) struct Connection {
     requests: mpsc::Sender<Request>,
-    cause: Arc<OnceLock<String>>,
+    line: Arc<Mutex<dyn Line>>,
+    end: Arc<OnceLock<End>>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Moves bytes between callers and the socket until it ends. Dropping it closes the socket, and
@@ -46,6 +51,19 @@ pub(crate) struct Lost {
     pub(crate) cause: String,
     /// Whether the socket got any byte of the request; otherwise it was not executed.
     pub(crate) sent: bool,
+    /// Whether the socket was given up because this answer had not come by its deadline.
+    pub(crate) late: bool,
+}
+
+impl Lost {
+    /// The answer had not come in time.
+    pub(crate) fn late() -> Self {
+        Self {
+            cause: End::Late.to_string(),
+            sent: true,
+            late: true,
+        }
+    }
 }
 
 /// Makes a connection of a stream on which nothing is due.
@@ -54,18 +72,40 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (requests, incoming) = mpsc::channel(QUEUED);
-    let cause = Arc::new(OnceLock::new());
-    let task = Task {
-        stream,
-        incoming,
-        taken: Vec::new(),
-        waiting: VecDeque::new(),
-        output: Output::default(),
-        input: BytesMut::new(),
-        decoder: Decoder::default(),
+    let end = Arc::new(OnceLock::new());
+    let task = Arc::new(Mutex::new(Task::new(stream, incoming)));
+    let driving = Driving(Arc::clone(&task));
+    let driver = Box::pin(drive(driving, Arc::clone(&end)));
+    let connection = Connection {
+        requests,
+        line: task,
+        end,
     };
-    let driver = Box::pin(drive(task, Arc::clone(&cause)));
-    (Connection { requests, cause }, driver)
+    (connection, driver)
+}
+
+/// Drives a task, and closes its socket when it is dropped.
+struct Driving<S>(Arc<Mutex<Task<S>>>);
+
+impl<S> Driving<S> {
+    fn task(&self) -> MutexGuard<'_, Task<S>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> Drop for Driving<S> {
+    fn drop(&mut self) {
+        self.task().close();
+    }
+}
+
+async fn drive<S>(driving: Driving<S>, end: Arc<OnceLock<End>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let why = poll_fn(|context| driving.task().poll(context)).await;
+    // Before those who wait learn of it.
+    end.get_or_init(|| why);
 }
 
 impl Connection {
@@ -74,8 +114,18 @@ impl Connection {
     /// # Cancel safety
     /// A dropped call may or may not be executed; no other caller gets its answer.
     pub(crate) async fn request(&self, bytes: Bytes) -> Result<Value, Lost> {
+        self.request_by(bytes, None).await
+    }
+
+    /// The same with a deadline: without an answer by then the driver ends, unless the caller has
+    /// gone. The driver's runtime must be running.
+    pub(crate) async fn request_by(
+        &self,
+        bytes: Bytes,
+        deadline: Option<Instant>,
+    ) -> Result<Value, Lost> {
         let (sender, answer) = oneshot::channel();
-        self.ask(bytes, Waiter::One(sender), answer).await
+        self.ask(bytes, deadline, Waiter::One(sender), answer).await
     }
 
     /// Sends as many encoded commands as there are `answers` in one write, and waits for all of
@@ -88,6 +138,16 @@ impl Connection {
         bytes: Bytes,
         answers: usize,
     ) -> Result<Vec<Value>, Lost> {
+        self.request_all_by(bytes, answers, None).await
+    }
+
+    /// The same with a deadline, as for [`Connection::request_by`].
+    pub(crate) async fn request_all_by(
+        &self,
+        bytes: Bytes,
+        answers: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Vec<Value>, Lost> {
         if answers == 0 {
             return Ok(Vec::new());
         }
@@ -97,30 +157,52 @@ impl Connection {
             left: answers,
             values: Vec::with_capacity(answers),
         };
-        self.ask(bytes, waiter, answer).await
+        self.ask(bytes, deadline, waiter, answer).await
     }
 
     async fn ask<T>(
         &self,
         bytes: Bytes,
+        deadline: Option<Instant>,
         waiter: Waiter,
-        answer: oneshot::Receiver<Result<T, Unsent>>,
+        answer: oneshot::Receiver<Result<T, Failed>>,
     ) -> Result<T, Lost> {
-        if self.requests.send(Request { bytes, waiter }).await.is_err() {
-            return Err(self.lost(false));
+        let request = Request {
+            bytes,
+            deadline,
+            waiter,
+        };
+        if let Some(request) = self.write_now(request)
+            && self.requests.send(request).await.is_err()
+        {
+            return Err(self.lost(Failed::Unsent));
         }
         match answer.await {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(Unsent)) => Err(self.lost(false)),
-            Err(_) => Err(self.lost(true)),
+            Ok(Err(failed)) => Err(self.lost(failed)),
+            Err(_) => Err(self.lost(Failed::Lost)),
         }
     }
 
-    fn lost(&self, sent: bool) -> Lost {
-        let cause = self.cause.get().map_or("it was given up", String::as_str);
+    /// Returns whether the driver has ended because an answer was late.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self.end.get(), Some(End::Late))
+    }
+
+    /// Writes a request unless the socket is in use; then it is given back.
+    fn write_now(&self, request: Request) -> Option<Request> {
+        match self.line.try_lock() {
+            Ok(mut line) => line.write_now(request),
+            Err(_) => Some(request),
+        }
+    }
+
+    fn lost(&self, failed: Failed) -> Lost {
+        let end = self.end.get();
         Lost {
-            cause: cause.to_owned(),
-            sent,
+            cause: end.map_or_else(|| "it was given up".to_owned(), End::to_string),
+            sent: !matches!(failed, Failed::Unsent),
+            late: matches!(failed, Failed::Late),
         }
     }
 }
@@ -129,19 +211,27 @@ impl Connection {
 #[derive(Debug)]
 struct Request {
     bytes: Bytes,
+    deadline: Option<Instant>,
     waiter: Waiter,
 }
 
-/// The request never reached the socket.
-#[derive(Debug)]
-struct Unsent;
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy)]
+enum Failed {
+    /// The request never reached the socket.
+    Unsent,
+    /// It did not come by its deadline.
+    Late,
+    /// The socket has ended.
+    Lost,
+}
 
 /// Whoever waits for an answer, or for several. Dropping it says that the answer is lost.
 #[derive(Debug)]
 enum Waiter {
-    One(oneshot::Sender<Result<Value, Unsent>>),
+    One(oneshot::Sender<Result<Value, Failed>>),
     Many {
-        sender: oneshot::Sender<Result<Vec<Value>, Unsent>>,
+        sender: oneshot::Sender<Result<Vec<Value>, Failed>>,
         left: usize,
         values: Vec<Value>,
     },
@@ -183,216 +273,11 @@ impl Waiter {
         }
     }
 
-    fn fail_unsent(self) {
+    fn fail(self, failed: Failed) {
         match self {
-            Self::One(sender) => drop(sender.send(Err(Unsent))),
-            Self::Many { sender, .. } => drop(sender.send(Err(Unsent))),
+            Self::One(sender) => drop(sender.send(Err(failed))),
+            Self::Many { sender, .. } => drop(sender.send(Err(failed))),
         }
-    }
-}
-
-/// Why a socket ended.
-#[derive(Debug, thiserror::Error)]
-enum End {
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("closed by the server")]
-    Closed,
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("the server sent an answer without a request")]
-    Unasked,
-    #[error("the server ended it: {0}")]
-    Refused(ServerError),
-    #[error("it is not used any more")]
-    Unused,
-}
-
-/// Which requests have been taken.
-#[derive(Debug, Clone, Copy)]
-enum Taken {
-    /// As many as there is room for.
-    UntilFull,
-    /// All that there are; the task is woken for the next.
-    ForNow,
-    /// All that there will ever be.
-    All,
-}
-
-/// What the driver owns.
-struct Task<S> {
-    stream: S,
-    incoming: mpsc::Receiver<Request>,
-    /// Room for requests that have just been taken; empty between steps.
-    taken: Vec<Request>,
-    /// Whose answers are due, in the order of the requests, each with the place in the output at
-    /// which its request begins.
-    waiting: VecDeque<(u64, Waiter)>,
-    output: Output,
-    input: BytesMut,
-    decoder: Decoder,
-}
-
-async fn drive<S: AsyncRead + AsyncWrite + Unpin>(mut task: Task<S>, cause: Arc<OnceLock<String>>) {
-    let end = poll_fn(|context| task.poll(context)).await;
-    // Before those who wait learn of it.
-    cause.get_or_init(|| end.to_string());
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
-    /// Moves bytes for as long as there are any.
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<End> {
-        loop {
-            let taken = self.take(context);
-            if let Poll::Ready(Err(error)) = self.output.poll_write(&mut self.stream, context) {
-                return Poll::Ready(End::Io(error));
-            }
-            match taken {
-                // Nothing wakes us for those left behind.
-                Taken::UntilFull if self.output.len() < FULL => continue,
-                Taken::All if self.waiting.is_empty() && self.output.is_empty() => {
-                    return Poll::Ready(End::Unused);
-                }
-                Taken::UntilFull | Taken::ForNow | Taken::All => {}
-            }
-            if let Err(end) = ready!(self.poll_read(context)) {
-                return Poll::Ready(end);
-            }
-        }
-    }
-
-    /// Takes requests until the output is full.
-    fn take(&mut self, context: &mut Context<'_>) -> Taken {
-        while self.output.len() < FULL {
-            let Poll::Ready(count) = self
-                .incoming
-                .poll_recv_many(context, &mut self.taken, TAKEN)
-            else {
-                return Taken::ForNow;
-            };
-            if count == 0 {
-                return Taken::All;
-            }
-            for Request { bytes, waiter } in self.taken.drain(..) {
-                // Nobody would know whether it was executed.
-                if !waiter.is_gone() {
-                    self.waiting.push_back((self.output.end(), waiter));
-                    self.output.append(bytes);
-                }
-            }
-        }
-        Taken::UntilFull
-    }
-
-    /// Reads once and hands over the answers.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
-        if self.input.is_empty() && self.input.capacity() > KEPT {
-            self.input = BytesMut::new();
-        }
-        self.input.reserve(READ);
-        let read = poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input);
-        if ready!(read).map_err(End::Io)? == 0 {
-            return Poll::Ready(Err(End::Closed));
-        }
-        while let Some(value) = self.decoder.decode(&mut self.input)? {
-            let Some((start, waiter)) = self.waiting.pop_front() else {
-                return Poll::Ready(Err(match value {
-                    Value::ServerError(error) => End::Refused(error),
-                    _ => End::Unasked,
-                }));
-            };
-            if let Some(waiter) = waiter.answer(value) {
-                self.waiting.push_front((start, waiter));
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S> Drop for Task<S> {
-    /// Tells those whose requests never reached the socket; the others learn that their answers
-    /// are lost.
-    fn drop(&mut self) {
-        self.incoming.close();
-        let written = self.output.written;
-        for (start, waiter) in self.waiting.drain(..).rev() {
-            if start < written {
-                break;
-            }
-            waiter.fail_unsent();
-        }
-        while let Ok(request) = self.incoming.try_recv() {
-            request.waiter.fail_unsent();
-        }
-    }
-}
-
-/// Bytes to be written.
-#[derive(Debug, Default)]
-struct Output {
-    bytes: BytesMut,
-    /// Written before `bytes`: a large request that had the socket for itself.
-    large: Bytes,
-    /// How many bytes the stream has taken.
-    written: u64,
-    flushing: bool,
-}
-
-impl Output {
-    fn len(&self) -> usize {
-        self.large.len() + self.bytes.len()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Returns how many bytes there will have been once all are written.
-    fn end(&self) -> u64 {
-        self.written + self.len() as u64
-    }
-
-    fn append(&mut self, bytes: Bytes) {
-        if bytes.len() >= LARGE && self.is_empty() {
-            self.large = bytes;
-        } else {
-            self.bytes.extend_from_slice(&bytes);
-        }
-    }
-
-    /// Writes until all is written or the stream takes no more.
-    fn poll_write<S: AsyncWrite + Unpin>(
-        &mut self,
-        stream: &mut S,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        while !self.is_empty() {
-            let next: &[u8] = if self.large.is_empty() {
-                &self.bytes
-            } else {
-                &self.large
-            };
-            let count = ready!(Pin::new(&mut *stream).poll_write(context, next))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += count as u64;
-            self.flushing = true;
-            if self.large.is_empty() {
-                self.bytes.advance(count);
-            } else {
-                self.large.advance(count);
-            }
-        }
-        if self.flushing {
-            self.large = Bytes::new();
-            if self.bytes.capacity() > KEPT {
-                self.bytes = BytesMut::new();
-            }
-            ready!(Pin::new(stream).poll_flush(context))?;
-            self.flushing = false;
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

@@ -69,6 +69,25 @@ impl Store {
         outcomes
     }
 
+    /// Stores and queues one job, as [`enqueue`](Self::enqueue).
+    pub(crate) async fn enqueue_alone(&self, job: NewRecord) -> Result<Added> {
+        // What is rare has no room in the future of every add.
+        let mut outcomes = if job.is_plain() {
+            let since = earliest_event(self.clock().now());
+            match self.attempt(&EnqueueOne { job: &job }).await {
+                Err(CallError::Unknown(_)) if job.id.is_some() => {
+                    let jobs = std::slice::from_ref(&job);
+                    Box::pin(self.settle(EnqueueReplay { jobs, since })).await?
+                }
+                outcome => return outcome.map_err(Error::from),
+            }
+        } else {
+            Box::pin(self.enqueue(vec![job])).await
+        };
+        let outcome = outcomes.pop();
+        outcome.unwrap_or_else(|| Err(reply::unexpected("enqueue")))
+    }
+
     /// Stores and queues jobs, by the script that costs the server least.
     async fn enqueue_once(&self, jobs: &[NewRecord]) -> Result<Vec<Result<Added>>, CallError> {
         if let [job] = jobs

@@ -129,38 +129,52 @@ impl Caller {
         token: LockToken,
         respect: bool,
     ) -> Report {
-        let mut report = Report::new(token.clone(), take);
         match self.attempt(&results, take, &token, respect, false).await {
-            Ok(advanced) => report.accept(results, advanced),
-            Err(error) => {
-                report.lost_answer = matches!(error, CallError::Unknown(_));
-                let again = report.lost_answer;
-                report.next = Err(error.into());
-                // Both at once: the locks of started jobs are not renewed until they are found.
-                let search = async {
-                    if !again || take == 0 {
-                        return Vec::new();
-                    }
-                    let started = self.reclaim(&token).await;
-                    for record in &started {
-                        self.leases
-                            .hold((record.id.clone(), token.clone()), Canceller::default());
-                    }
-                    started
-                };
-                let settlement = async {
-                    if !results.is_empty() {
-                        self.settle_results(&mut report, results, again, false)
-                            .await;
-                    }
-                };
-                let ((), started) = tokio::join!(settlement, search);
-                if !started.is_empty() {
-                    report.next = Ok(Next::More);
-                }
-                report.started.extend(started);
+            Ok(advanced) => {
+                let mut report = Report::new(token, take);
+                report.accept(results, advanced);
+                report
             }
+            // Large, and rare: calls that are answered have no room for it.
+            Err(error) => Box::pin(self.settle(results, take, token, error)).await,
         }
+    }
+
+    /// Settles a call that failed.
+    async fn settle(
+        &self,
+        results: Vec<Concluded>,
+        take: usize,
+        token: LockToken,
+        error: CallError,
+    ) -> Report {
+        let again = matches!(error, CallError::Unknown(_));
+        let mut report = Report::new(token.clone(), take);
+        report.lost_answer = again;
+        report.next = Err(error.into());
+        // Both at once: the locks of started jobs are not renewed until they are found.
+        let search = async {
+            if !again || take == 0 {
+                return Vec::new();
+            }
+            let started = self.reclaim(&token).await;
+            for record in &started {
+                self.leases
+                    .hold((record.id.clone(), token.clone()), Canceller::default());
+            }
+            started
+        };
+        let settlement = async {
+            if !results.is_empty() {
+                self.settle_results(&mut report, results, again, false)
+                    .await;
+            }
+        };
+        let ((), started) = tokio::join!(settlement, search);
+        if !started.is_empty() {
+            report.next = Ok(Next::More);
+        }
+        report.started.extend(started);
         report
     }
 

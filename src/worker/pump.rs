@@ -206,7 +206,7 @@ impl Pump {
             tokio::task::yield_now().await;
             self.collect_exits();
         }
-        while self.calls.may_advance() {
+        while self.calls.may_advance() && !self.waits_for_company() {
             let results = self.outbox.next_batch();
             let take = self.wanted(!results.is_empty());
             if results.is_empty() && take == 0 {
@@ -214,6 +214,14 @@ impl Pump {
             }
             self.advance(results, take);
         }
+    }
+
+    /// Returns whether the results are better sent with those that are about to come: a call is on its way,
+    /// and most handlers still run. They leave once it has an answer, at the latest.
+    fn waits_for_company(&self) -> bool {
+        self.calls.is_advancing()
+            && !self.outbox.is_empty()
+            && self.outbox.len() < self.running.len()
     }
 
     /// How many jobs the next call asks for; the slots of the results it carries are free for it.

@@ -1,5 +1,7 @@
 //! Answers reach their callers, whatever becomes of socket and callers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -206,5 +208,147 @@ async fn driver_ends_with_the_last_connection() -> TestResult {
     let (connection, driver, _server) = pair(1000);
     drop(connection);
     timeout(SOON, driver).await??;
+    Ok(())
+}
+
+/// A stream that counts what is written to it at once.
+struct Counted(DuplexStream, Arc<AtomicUsize>);
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        room: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, room)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+/// A caller that is alone wakes nobody to have its request written; of many, most share a write.
+#[tokio::test]
+async fn lone_request_is_written_by_its_caller() -> TestResult {
+    let (ours, mut server) = duplex(1 << 16);
+    let writes = Arc::<AtomicUsize>::default();
+    let written = || writes.load(Ordering::Relaxed);
+    let (connection, mut driver) = connect(Counted(ours, Arc::clone(&writes)));
+    assert!(futures::poll!(driver.as_mut()).is_pending());
+    for n in 1..=10 {
+        let mut asked = std::pin::pin!(connection.request(echo("alone")));
+        assert!(futures::poll!(asked.as_mut()).is_pending());
+        assert_eq!(written(), n);
+        read_exactly(&mut server, &echo("alone")).await?;
+        server.write_all(b":1\r\n").await?;
+        assert!(futures::poll!(driver.as_mut()).is_pending());
+        assert_eq!(asked.await, Ok(Value::Int(1)));
+    }
+    let calls = (0..20).map(|_| connection.request(echo("many")));
+    let mut asked = std::pin::pin!(futures::future::join_all(calls));
+    assert!(futures::poll!(asked.as_mut()).is_pending());
+    assert!(futures::poll!(driver.as_mut()).is_pending());
+    assert_eq!(written(), 13, "two by their callers, the others at once");
+    read_exactly(&mut server, &echo("many").repeat(20)).await?;
+    server.write_all(&b":1\r\n".repeat(20)).await?;
+    assert!(futures::poll!(driver.as_mut()).is_pending());
+    assert_eq!(asked.await, vec![Ok(Value::Int(1)); 20]);
+    Ok(())
+}
+
+/// What a caller could not write is written by the driver, in its place.
+#[tokio::test]
+async fn request_that_is_written_in_part_is_completed() -> TestResult {
+    let (ours, mut server) = duplex(8);
+    let (connection, mut driver) = connect(ours);
+    assert!(futures::poll!(driver.as_mut()).is_pending());
+    let mut asked = std::pin::pin!(async {
+        tokio::join!(
+            connection.request(echo("first")),
+            connection.request(echo("second"))
+        )
+    });
+    assert!(futures::poll!(asked.as_mut()).is_pending());
+    tokio::spawn(driver);
+    read_exactly(&mut server, &[echo("first"), echo("second")].concat()).await?;
+    server.write_all(b":1\r\n").await?;
+    server.write_all(b":2\r\n").await?;
+    assert_eq!(
+        timeout(SOON, asked).await?,
+        (Ok(Value::Int(1)), Ok(Value::Int(2)))
+    );
+    Ok(())
+}
+
+/// One timer keeps the deadlines of all: the first that passes ends the socket, and only its caller was
+/// kept waiting for too long.
+#[tokio::test]
+async fn late_answer_ends_the_socket() -> TestResult {
+    let (connection, driver, mut server) = pair(1 << 16);
+    let soon = Instant::now() + Duration::from_millis(50);
+    let far = Instant::now() + SOON * 2;
+    let answered = connection.request_by(echo("a"), Some(far));
+    let (answered, sent) = tokio::join!(timeout(SOON, answered), async {
+        server.write_all(b":1\r\n").await?;
+        read_exactly(&mut server, &echo("a")).await
+    });
+    sent?;
+    assert_eq!(answered?, Ok(Value::Int(1)));
+    let both = async {
+        tokio::join!(
+            connection.request_by(echo("far"), Some(far)),
+            connection.request_by(echo("soon"), Some(soon)),
+        )
+    };
+    let (far, soon) = timeout(SOON, both).await?;
+    assert!(
+        far.clone().is_err_and(|lost| lost.sent && !lost.late),
+        "{far:?}"
+    );
+    assert!(
+        soon.clone().is_err_and(|lost| lost.sent && lost.late),
+        "{soon:?}"
+    );
+    timeout(SOON, driver).await??;
+    assert!(connection.is_late());
+    Ok(())
+}
+
+/// Whoever has stopped waiting does not end the socket of the others.
+#[tokio::test]
+async fn deadline_of_a_caller_that_has_gone_is_nobodys() -> TestResult {
+    let (connection, _driver, mut server) = pair(1 << 16);
+    {
+        let soon = Instant::now() + Duration::from_millis(20);
+        let mut gone = std::pin::pin!(connection.request_by(echo("gone"), Some(soon)));
+        assert!(futures::poll!(gone.as_mut()).is_pending());
+        read_exactly(&mut server, &echo("gone")).await?;
+    }
+    let far = Instant::now() + Duration::from_millis(100);
+    let late = connection.request_by(echo("x"), Some(far));
+    assert!(timeout(SOON, late).await?.is_err_and(|lost| lost.late));
+    assert!(Instant::now() >= far, "it had its time");
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Calls on their way to Redis.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::task::{Context, Poll};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 
+use crate::client::InFlight;
 use crate::store::LockToken;
 
 /// How many `advance` calls may be on their way at once, so that the server never waits for us.
@@ -14,24 +16,18 @@ const ADVANCING_MAX: usize = 2;
 /// Everything that is on its way to the server or waits to be sent there, by what it ends with; the
 /// calls of `advance` are counted and numbered.
 pub(super) struct Calls<T> {
-    pending: FuturesUnordered<BoxFuture<'static, (Kind, T)>>,
-    advancing: usize,
+    advancing: InFlight<T>,
+    others: FuturesUnordered<BoxFuture<'static, T>>,
     made: u64,
     worker: String,
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Advance,
-    Other,
 }
 
 impl<T: Send + 'static> Calls<T> {
     /// `worker` makes the lock tokens unique.
     pub(super) fn new(worker: String) -> Self {
         Self {
-            pending: FuturesUnordered::new(),
-            advancing: 0,
+            advancing: InFlight::default(),
+            others: FuturesUnordered::new(),
             made: 0,
             worker,
         }
@@ -39,12 +35,12 @@ impl<T: Send + 'static> Calls<T> {
 
     /// Returns whether another `advance` may be sent.
     pub(super) fn may_advance(&self) -> bool {
-        self.advancing < ADVANCING_MAX
+        self.advancing.len() < ADVANCING_MAX
     }
 
     /// Returns whether an `advance` is on its way.
     pub(super) fn is_advancing(&self) -> bool {
-        self.advancing > 0
+        !self.advancing.is_empty()
     }
 
     /// How many lock tokens were made, which is how many `advance` calls.
@@ -61,15 +57,12 @@ impl<T: Send + 'static> Calls<T> {
 
     /// Sends an `advance`.
     pub(super) fn advance(&mut self, call: impl Future<Output = T> + Send + 'static) {
-        self.advancing += 1;
-        self.pending
-            .push(Box::pin(async move { (Kind::Advance, call.await) }));
+        self.advancing.push(call);
     }
 
     /// Sends anything else.
     pub(super) fn send(&mut self, call: impl Future<Output = T> + Send + 'static) {
-        self.pending
-            .push(Box::pin(async move { (Kind::Other, call.await) }));
+        self.others.push(Box::pin(call));
     }
 
     /// Waits for the next call that ends; for as long as there is none, forever.
@@ -78,21 +71,23 @@ impl<T: Send + 'static> Calls<T> {
     ///
     /// Nothing is lost when it is dropped.
     pub(super) async fn next(&mut self) -> T {
-        match self.pending.next().await {
-            Some((kind, answer)) => {
-                if matches!(kind, Kind::Advance) {
-                    self.advancing = self.advancing.saturating_sub(1);
-                }
-                answer
-            }
-            None => std::future::pending().await,
+        poll_fn(|context| self.poll_next(context)).await
+    }
+
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<T> {
+        if let Poll::Ready(answer) = self.advancing.poll_next(context) {
+            return Poll::Ready(answer);
+        }
+        match self.others.poll_next_unpin(context) {
+            Poll::Ready(Some(answer)) => Poll::Ready(answer),
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
     }
 
     /// Drops all calls.
     pub(super) fn clear(&mut self) {
-        self.pending.clear();
-        self.advancing = 0;
+        self.advancing.clear();
+        self.others.clear();
     }
 }
 
