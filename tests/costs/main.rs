@@ -59,7 +59,7 @@ fn sleeps(runtime: &Handle) -> u64 {
 fn costs(
     runtime: &Runtime,
     fixture: &Fixture,
-    work: impl AsyncFn(&Fixture) -> TestResult,
+    work: &impl AsyncFn(&Fixture) -> TestResult,
 ) -> TestResult<(u64, u64)> {
     let before = sleeps(runtime.handle());
     let mut result = Ok(());
@@ -88,7 +88,7 @@ fn adds_cost_what_they_may() -> TestResult {
     // The scripts are loaded, and what is made once is made.
     runtime.block_on(add(&fixture))?;
     assert_eq!(runtime.metrics().num_alive_tasks(), tasks);
-    let (allocations, sleeps) = costs(&runtime, &fixture, add)?;
+    let (allocations, sleeps) = costs(&runtime, &fixture, &add)?;
     check(
         "allocations an add",
         allocations / COUNT,
@@ -138,7 +138,7 @@ fn costs_of_processing(runtime: &Runtime, concurrency: usize) -> TestResult<(u64
     runtime.block_on(fill(&fixture))?;
     let calls = || runtime.block_on(fixture.calls("evalsha"));
     let before = calls()?;
-    let (allocations, sleeps) = costs(runtime, &fixture, async |fixture| {
+    let (allocations, sleeps) = costs(runtime, &fixture, &async |fixture: &Fixture| {
         process(fixture, concurrency).await
     })?;
     let calls = calls()? - before;
