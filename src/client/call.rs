@@ -120,6 +120,13 @@ const NOT_SERVING: [&str; 6] = [
 /// Codes of a server that cannot write, or cannot do anything, for now.
 const REFUSING: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 
+/// How the text begins that tells that a command inside a script may not be used: with Redis before 7.2, and
+/// with newer ones and Valkey.
+const DENIED_INSIDE: [&str; 2] = [
+    "The user executing the script can't",
+    "ACL failure in script:",
+];
+
 /// Returns whether an error, or any of its causes, is that Redis was away or unable to write. That
 /// says nothing against what was asked for.
 pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
@@ -147,9 +154,9 @@ pub(crate) fn is_outage(error: &(dyn StdError + 'static)) -> bool {
 
 /// Sorts a server's error `answer` to `command` (its name, for the message).
 pub(super) fn classify(command: &str, answer: &ServerError) -> Classified {
-    let detail = answer.detail();
     let text = message_of(answer);
-    match answer.code() {
+    let (code, detail) = text.split_once(' ').unwrap_or((&text, ""));
+    match code {
         // READONLY on the socket of a demoted master, and a server that is not serving yet.
         code if NOT_SERVING.contains(&code) => Classified::Reconnect(Error::overloaded(text)),
         "NOSCRIPT" => Classified::NoScript(Error::Server(text)),
@@ -157,24 +164,44 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Classified {
         "NOAUTH" | "WRONGPASS" | "NOPERM" => {
             Classified::Refused(Error::Denied(format!("{command}: {text}")))
         }
-        // What a command inside a script may not do, on servers before Redis 7.2.
-        "ERR" if detail.starts_with("The user executing the script can't") => {
+        "ERR" if DENIED_INSIDE.iter().any(|start| detail.starts_with(start)) => {
             Classified::Refused(Error::Denied(format!("{command}: {text}")))
         }
         "ERR" if detail.contains("max number of clients") => {
             Classified::Reconnect(Error::overloaded(text))
         }
-        // Inside a script, older servers wrap the code in a general error.
-        _ if detail.contains("-OOM ") || detail.contains("OOM command not allowed") => {
-            Classified::Refused(Error::overloaded(text))
-        }
         _ => Classified::Refused(Error::Server(text)),
     }
 }
 
-/// Returns the text of a server error without the request arguments that it repeats.
+/// Returns the text of a server error without the request arguments that it repeats. Of an error that
+/// carries another, it is the other's.
 pub(super) fn message_of(answer: &ServerError) -> String {
-    scrub(&answer.to_string())
+    let text = scrub(&answer.to_string());
+    let Some(inner) = carried(&text) else {
+        return text;
+    };
+    let code = inner.split(' ').next().unwrap_or_default();
+    if !code.is_empty() && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        inner.to_owned()
+    } else {
+        format!("ERR {inner}")
+    }
+}
+
+/// Returns the error inside another: that of a command in a script of servers before Redis 7.0, which put the
+/// places in the script before it, and that of a refused EXEC.
+fn carried(text: &str) -> Option<&str> {
+    let inner = if let Some(rest) = text.strip_prefix("ERR Error running script (call to f_") {
+        let mut rest = rest.split_once("): ")?.1;
+        while let Some(place) = rest.strip_prefix("@user_script:") {
+            rest = place.split_once(": ")?.1;
+        }
+        rest
+    } else {
+        text.strip_prefix("EXECABORT Transaction discarded because of: ")?
+    };
+    Some(inner.strip_prefix('-').unwrap_or(inner))
 }
 
 /// Cuts the echo of a request's arguments from a server's text: they are job data or secrets.
@@ -188,6 +215,61 @@ fn scrub(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What four servers say when a command inside a script fails: the same is decided on each.
+    #[test]
+    fn errors_inside_scripts_are_sorted_as_those_of_commands() {
+        const OLD: &str = "ERR Error running script (call to f_59b3): @user_script:1: ";
+        const PLACE: &str = "@user_script: 1: ";
+        const SEVEN: &str = " script: 59b3, on @user_script:1.";
+        const VALKEY: &str = " script: on @user_script:1.";
+        let (readonly, oom) = ("READONLY You can't", "OOM command not allowed");
+        let (masterdown, wrong) = ("MASTERDOWN Link with MASTER", "WRONGTYPE Operation");
+        let (command, key) = (
+            "The user executing the script can't run this command",
+            "The user executing the script can't access at least one of the keys",
+        );
+        let acl = "ERR ACL failure in script: User u has no permissions to run the 'mget' command";
+        for (text, sort) in [
+            (format!("{OLD}{PLACE}-{readonly}"), "reconnect"),
+            (format!("{readonly}{SEVEN}"), "reconnect"),
+            (format!("{readonly}{VALKEY}"), "reconnect"),
+            (
+                format!("EXECABORT Transaction discarded because of: {readonly}"),
+                "reconnect",
+            ),
+            (format!("{OLD}{PLACE}-{masterdown}"), "reconnect"),
+            (format!("{OLD}{PLACE}-{oom}"), "overloaded"),
+            (format!("{oom}{SEVEN}"), "overloaded"),
+            (format!("{OLD}{PLACE}-MISCONF Redis is"), "overloaded"),
+            (format!("{OLD}{PLACE}{command}"), "denied"),
+            (format!("{OLD}{PLACE}{key}"), "denied"),
+            (format!("ERR {command}{SEVEN}"), "denied"),
+            (format!("ERR {key}{SEVEN}"), "denied"),
+            (format!("{acl}{SEVEN}"), "denied"),
+            (format!("{acl}{VALKEY}"), "denied"),
+            (
+                format!("ERR ACL failure in script: No permissions to access a key{VALKEY}"),
+                "denied",
+            ),
+            (format!("{OLD}{wrong}"), "WRONGTYPE"),
+            (format!("{wrong}{SEVEN}"), "WRONGTYPE"),
+            // A script's own words are no error of the server's.
+            (format!("{OLD}user_script:1: x: -OOM hi"), "ERR"),
+            (format!("ERR user_script:1: x: -OOM hi{SEVEN}"), "ERR"),
+        ] {
+            let found = match classify("advance", &ServerError::new(text.as_str())) {
+                Classified::Reconnect(Error::Overloaded(_)) => "reconnect".to_owned(),
+                Classified::Refused(Error::Overloaded(_)) => "overloaded".to_owned(),
+                Classified::Refused(Error::Denied(_)) => "denied".to_owned(),
+                Classified::Refused(Error::Server(text)) => {
+                    text.split(' ').next().unwrap_or_default().to_owned()
+                }
+                other => panic!("{text}: {other:?}"),
+            };
+            assert_eq!(found, sort, "{text}");
+        }
+    }
 
     /// Every settler goes by this table: asking goes on as long as an answer may come.
     #[test]
