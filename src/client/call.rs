@@ -167,6 +167,10 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Classified {
         "ERR" if DENIED_INSIDE.iter().any(|start| detail.starts_with(start)) => {
             Classified::Refused(Error::Denied(format!("{command}: {text}")))
         }
+        // What INFO would have told, had it been allowed.
+        "MOVED" | "ASK" => Classified::Refused(Error::Unsuitable(format!(
+            "{text}: the server is a node of a cluster; write redis+cluster:// instead of redis://"
+        ))),
         "ERR" if detail.contains("max number of clients") => {
             Classified::Reconnect(Error::overloaded(text))
         }

@@ -424,7 +424,7 @@ fn check(
     server: &ServerInfo,
 ) -> Result<(), ConnectError> {
     let config = &settings.config;
-    server.check_kind()?;
+    server.check_mode(&config.topology)?;
     if config.ready_check {
         if server.loading {
             return Err(ConnectError::from(Error::overloaded(

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::config::Topology;
 use crate::error::Error;
 
 /// The implementation behind a connection.
@@ -80,6 +81,19 @@ pub enum Role {
     Replica,
 }
 
+/// What a server is part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub enum Mode {
+    /// It holds all keys, alone or with replicas.
+    Standalone,
+    /// It is a node of a cluster, and holds the keys of some slots.
+    Cluster,
+    /// It watches other servers and holds no data.
+    Sentinel,
+}
+
 /// What a server said at connect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,8 +111,8 @@ pub struct ServerInfo {
     pub role: Role,
     /// Whether it is still reading its data set from disk.
     pub loading: bool,
-    /// Whether it watches other servers and holds no data.
-    sentinel: bool,
+    /// What it is part of.
+    pub mode: Mode,
 }
 
 /// The version assumed of a server that may not be asked.
@@ -118,7 +132,7 @@ impl ServerInfo {
             append_only: None,
             role: Role::Primary,
             loading: false,
-            sentinel: false,
+            mode: Mode::Standalone,
         }
     }
 
@@ -155,21 +169,41 @@ impl ServerInfo {
                 Role::Primary
             },
             loading: field("loading") == Some("1"),
-            sentinel: field("redis_mode") == Some("sentinel"),
+            // Valkey's name for it is the second.
+            mode: match field("redis_mode").or_else(|| field("server_mode")) {
+                Some("sentinel") => Mode::Sentinel,
+                Some("cluster") => Mode::Cluster,
+                _ if field("cluster_enabled") == Some("1") => Mode::Cluster,
+                _ => Mode::Standalone,
+            },
         }
     }
 
-    /// Refuses a peer that speaks the protocol and holds no data.
+    /// Refuses a server that is part of something else than the configuration says.
     ///
     /// # Errors
-    /// [`Error::Unsuitable`], with what to do.
-    pub(super) fn check_kind(&self) -> Result<(), Error> {
-        if self.sentinel {
-            return Err(Error::Unsuitable(
-                "it is a sentinel; connect to the server that it watches".to_owned(),
-            ));
-        }
-        Ok(())
+    /// [`Error::Unsuitable`], with what to write instead.
+    pub(super) fn check_mode(&self, topology: &Topology) -> Result<(), Error> {
+        let text = match (self.mode, topology) {
+            (Mode::Sentinel, Topology::Standalone(_)) => {
+                "it is a sentinel; write redis+sentinel://, with the name of its service behind the \
+                 address, or connect to the server that it watches"
+            }
+            (Mode::Sentinel, _) => "it is a sentinel and holds no keys",
+            // What calls itself so there has all keys on one node.
+            (Mode::Cluster, _) if self.flavor == Flavor::Dragonfly => return Ok(()),
+            (Mode::Cluster, Topology::Standalone(_)) => {
+                "it is a node of a cluster; write redis+cluster:// instead of redis://"
+            }
+            (Mode::Cluster, Topology::Sentinel { .. }) => {
+                "it is a node of a cluster, which has no sentinels; write redis+cluster://"
+            }
+            (Mode::Standalone, Topology::Cluster { .. }) => {
+                "it is not part of a cluster; write redis:// instead of redis+cluster://"
+            }
+            (Mode::Standalone, _) | (Mode::Cluster, Topology::Cluster { .. }) => return Ok(()),
+        };
+        Err(Error::Unsuitable(text.to_owned()))
     }
 
     /// Refuses a server whose scripts or commands are too old.
@@ -266,6 +300,63 @@ mod tests {
         assert_eq!(text(&valkey, ms(1_500)), "1.5");
         assert_eq!(text(&valkey, ms(1)), "0.001");
         assert_eq!(text(&ServerInfo::unknown(), ms(1)), "1");
+    }
+
+    /// Redis and Valkey name the mode differently, and Dragonfly's emulation of a cluster is one server.
+    #[test]
+    fn modes_are_refused_where_they_are_not_meant() {
+        let at = super::super::Address {
+            host: "h".to_owned(),
+            port: 7,
+        };
+        let standalone = Topology::Standalone(at.clone());
+        let cluster = Topology::Cluster { nodes: vec![at] };
+        for (info, alone, clustered) in [
+            (
+                "redis_version:7.0.15\r\nredis_mode:standalone\r\n",
+                true,
+                false,
+            ),
+            (
+                "valkey_version:9.1.2\r\nserver_mode:standalone\r\n",
+                true,
+                false,
+            ),
+            (
+                "redis_version:7.0.15\r\nredis_mode:cluster\r\n",
+                false,
+                true,
+            ),
+            (
+                "valkey_version:9.1.2\r\nserver_mode:cluster\r\n",
+                false,
+                true,
+            ),
+            ("redis_version:7.0.15\r\ncluster_enabled:1\r\n", false, true),
+            (
+                "redis_version:7.0.15\r\nredis_mode:sentinel\r\n",
+                false,
+                false,
+            ),
+            (
+                "valkey_version:9.1.2\r\nserver_mode:sentinel\r\n",
+                false,
+                false,
+            ),
+            (
+                "dragonfly_version:df-v1\r\nredis_mode:cluster\r\n",
+                true,
+                true,
+            ),
+        ] {
+            let info_of = ServerInfo::parse(info);
+            let fits = |topology| info_of.check_mode(topology).is_ok();
+            assert_eq!(
+                (fits(&standalone), fits(&cluster)),
+                (alone, clustered),
+                "{info}"
+            );
+        }
     }
 
     #[test]

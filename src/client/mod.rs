@@ -40,7 +40,7 @@ use tokio_util::task::TaskTracker;
 
 pub use call::Repeat;
 pub use config::{Address, ClientConfig, TlsOptions, Topology};
-pub use info::{Flavor, Role, ServerInfo, Version};
+pub use info::{Flavor, Mode, Role, ServerInfo, Version};
 pub use script::{Script, ScriptCall};
 
 pub use crate::resp::{Argument, Command, ServerError, Value};

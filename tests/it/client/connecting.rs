@@ -90,7 +90,8 @@ async fn connection_errors_name_address_cause_and_remedy() -> TestResult {
     let trusting = TlsOptions::new().roots_pem(std::fs::read(&files.authority)?);
     let stranger = tempfile::tempdir()?;
     let stranger = std::fs::read(TlsFiles::generate(stranger.path())?.authority)?;
-    let sentinel = Fake::with_info("redis_version:7.0.15\r\nredis_mode:sentinel\r\n").await?;
+    let sentinel = RedisServer::builder().sentinel().start().await?;
+    let node = RedisServer::builder().cluster().start().await?;
     let web = raw_server("HTTP/1.1 400 Bad Request\r\n\r\n").await?;
     let shell = raw_server("SSH-2.0-OpenSSH_9.6\r\n").await?;
     let silent = raw_server("").await?;
@@ -134,8 +135,13 @@ async fn connection_errors_name_address_cause_and_remedy() -> TestResult {
         ),
         (
             config(&sentinel.url())?,
-            "sentinel",
-            "the server that it watches",
+            "it is a sentinel",
+            "write redis+sentinel://",
+        ),
+        (
+            config(&node.url())?,
+            "it is a node of a cluster",
+            "write redis+cluster://",
         ),
         (local(web), "HTTP", "check the port"),
         (

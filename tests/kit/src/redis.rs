@@ -32,6 +32,8 @@ pub struct RedisServer {
     binary: PathBuf,
     port: u16,
     tls_port: Option<u16>,
+    /// What follows the configuration file on the command line.
+    arguments: &'static [&'static str],
     login: Option<(String, String)>,
     dir: tempfile::TempDir,
 }
@@ -235,7 +237,7 @@ impl RedisServer {
     /// Starts the process and waits until it serves commands.
     async fn launch(&self) -> Result<()> {
         let lines = lock(&self.config).clone();
-        *self.running() = Some(Process::spawn(&self.binary, self.dir(), &lines)?);
+        *self.running() = Some(Process::spawn(&self.binary, self.dir(), &lines, self.arguments)?);
         if eventually(SERVER_DEADLINE, || self.serves()).await? {
             return Ok(());
         }

@@ -21,6 +21,8 @@ pub struct RedisServerBuilder {
     login: Option<(String, String)>,
     tls: Option<TlsFiles>,
     binary: Option<PathBuf>,
+    sentinel: bool,
+    cluster: bool,
 }
 
 impl RedisServerBuilder {
@@ -91,6 +93,18 @@ impl RedisServerBuilder {
         self
     }
 
+    /// Starts a sentinel instead of a server.
+    pub fn sentinel(mut self) -> Self {
+        self.sentinel = true;
+        self
+    }
+
+    /// Starts a node of a cluster, alone and without slots, whose peers call it failed after a second.
+    pub fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self.configs(&["cluster-enabled yes", "cluster-node-timeout 1000"])
+    }
+
     /// Starts the server and waits until it answers.
     ///
     /// # Errors
@@ -127,6 +141,9 @@ impl RedisServerBuilder {
             "pidfile \"\"".to_owned(),
             format!("dir {}", dir.path().display()),
         ]);
+        if self.cluster {
+            config.push(format!("cluster-port {}", free_port()?));
+        }
         if let Some(acl) = &self.acl {
             let file = dir.path().join("users.acl");
             fs::write(&file, acl)
@@ -149,6 +166,7 @@ impl RedisServerBuilder {
             binary,
             port,
             tls_port,
+            arguments: if self.sentinel { &["--sentinel"] } else { &[] },
             login: self.login.clone(),
             dir,
         })

@@ -20,7 +20,12 @@ pub(super) struct Process {
 
 impl Process {
     /// Writes `redis.conf` into `dir` and starts `binary` with it.
-    pub(super) fn spawn(binary: &Path, dir: &Path, lines: &[String]) -> Result<Self> {
+    pub(super) fn spawn(
+        binary: &Path,
+        dir: &Path,
+        lines: &[String],
+        arguments: &[&str],
+    ) -> Result<Self> {
         let config = dir.join("redis.conf");
         fs::write(&config, lines.join("\n") + "\n")
             .map_err(|error| KitError::because("cannot write redis.conf", error))?;
@@ -31,6 +36,7 @@ impl Process {
             .map_err(|error| KitError::because("cannot open redis.log", error))?;
         let mut child = Command::new(binary)
             .arg(&config)
+            .args(arguments)
             .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(log)
