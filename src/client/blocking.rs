@@ -233,7 +233,7 @@ impl BlockingConnection {
             Err(loss) => {
                 self.failures = self.failures.saturating_add(1);
                 self.settings
-                    .log_lost(&self.options, Some(&loss.to_string()));
+                    .log_lost(&self.options, &socket.0.address, Some(&loss.to_string()));
                 if matches!(loss, LostReply::Late(_)) {
                     self.settings.suspicion.notify_waiters();
                 }

@@ -31,11 +31,11 @@ impl fmt::Display for Address {
 pub enum Topology {
     /// One server.
     Standalone(Address),
-    /// A primary found by asking sentinels. Parsed, but not supported yet.
+    /// A primary that sentinels name: they are asked before every attempt to connect.
     Sentinel {
         /// The name that the sentinels know the primary by.
         service: String,
-        /// The sentinels.
+        /// Some of the sentinels; they name the others.
         sentinels: Vec<Address>,
     },
     /// A cluster, found from some of its nodes. Parsed, but not supported yet.
@@ -80,6 +80,16 @@ impl fmt::Debug for TlsOptions {
             .field("client_certificate", &self.identity.is_some())
             .finish()
     }
+}
+
+/// How the connections to sentinels are encrypted.
+#[derive(Debug, Clone, Default)]
+pub(super) enum SentinelTls {
+    /// As those to the server.
+    #[default]
+    AsServer,
+    Plain,
+    Own(TlsOptions),
 }
 
 /// Text that is never printed.
@@ -137,6 +147,9 @@ pub struct ClientConfig {
     pub(super) strict_eviction: bool,
     pub(super) skip_version_check: bool,
     pub(super) cache: Option<Box<Self>>,
+    pub(super) sentinel_username: Option<String>,
+    pub(super) sentinel_password: Option<Secret>,
+    pub(super) sentinel_tls: SentinelTls,
 }
 
 impl Default for ClientConfig {
@@ -160,6 +173,9 @@ impl Default for ClientConfig {
             strict_eviction: false,
             skip_version_check: false,
             cache: None,
+            sentinel_username: None,
+            sentinel_password: None,
+            sentinel_tls: SentinelTls::AsServer,
         }
     }
 }
@@ -312,6 +328,31 @@ impl ClientConfig {
         self
     }
 
+    /// Sets the user of the sentinels' access list. Default: none, their `default` user.
+    #[must_use]
+    pub fn sentinel_username(mut self, username: impl Into<String>) -> Self {
+        self.sentinel_username = Some(username.into());
+        self
+    }
+
+    /// Sets the password of the sentinels, which have no part of the server's. Default: none.
+    #[must_use]
+    pub fn sentinel_password(mut self, password: impl Into<String>) -> Self {
+        self.sentinel_password = Some(Secret::new(password));
+        self
+    }
+
+    /// Encrypts the connections to sentinels by options of their own; `None` leaves them plain. Default: as
+    /// those to the server.
+    #[must_use]
+    pub fn sentinel_tls(mut self, options: impl Into<Option<TlsOptions>>) -> Self {
+        self.sentinel_tls = match options.into() {
+            Some(options) => SentinelTls::Own(options),
+            None => SentinelTls::Plain,
+        };
+        self
+    }
+
     /// Returns where the server is.
     pub fn topology(&self) -> &Topology {
         &self.topology
@@ -325,18 +366,16 @@ impl ClientConfig {
     }
 
     /// Checks what can be checked without a connection.
-    pub(super) fn validate(&self) -> Result<&Address> {
-        let address = match &self.topology {
-            Topology::Standalone(address) => address,
-            Topology::Sentinel { .. } => {
-                return Err(Error::invalid("topology", "sentinel is not supported yet"));
-            }
+    pub(super) fn validate(&self) -> Result<()> {
+        let (field, addresses) = match &self.topology {
+            Topology::Standalone(address) => ("host", std::slice::from_ref(address)),
+            Topology::Sentinel { sentinels, .. } => ("sentinels", sentinels.as_slice()),
             Topology::Cluster { .. } => {
                 return Err(Error::invalid("topology", "cluster is not supported yet"));
             }
         };
-        if address.host.is_empty() {
-            return Err(Error::invalid("host", "is empty"));
+        if addresses.is_empty() || addresses.iter().any(|address| address.host.is_empty()) {
+            return Err(Error::invalid(field, "is empty"));
         }
         for (field, value) in [
             ("connect_timeout", self.connect_timeout),
@@ -350,7 +389,11 @@ impl ClientConfig {
         if self.username.is_some() && self.password.is_none() {
             return Err(Error::invalid("password", "is missing for the username"));
         }
-        Ok(address)
+        if self.sentinel_username.is_some() && self.sentinel_password.is_none() {
+            let problem = "is missing for the username";
+            return Err(Error::invalid("sentinel_password", problem));
+        }
+        Ok(())
     }
 
     /// Returns the longest wait before reconnect `n`, the first being 1.
@@ -410,6 +453,7 @@ mod tests {
             .username("app")
             .password("hunter2")
             .tls(TlsOptions::new().client_pem("CERT", "hunter2"))
+            .sentinel_password("hunter2")
             .cache(ClientConfig::new().password("hunter2"));
         let shown = format!("{config:?} {config:#?} {config}");
         assert!(!shown.contains("hunter2"), "{shown}");

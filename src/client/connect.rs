@@ -9,15 +9,17 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::call::{Classified, LostReply, classify, message_of};
-use super::config::{Address, ClientConfig};
+use super::call::LostReply;
+use super::config::{Address, ClientConfig, Topology};
 use super::greet::{Step, greet, handshake, refused, silent};
-use super::info::{Role, ServerInfo};
+use super::info::ServerInfo;
 use super::log::Causes;
+use super::login::prepare;
+use super::sentinel::Sentinels;
 use super::tls::Connector;
-use crate::clock::{Clock, Timestamp, after};
+use crate::clock::{Clock, after};
 use crate::error::{BoxError, Chain, Error, Result};
-use crate::resp::{self, Command, Driver, Value};
+use crate::resp::{self, Driver};
 
 /// How long a silent peer keeps a connection: the kernel's probes begin after this.
 const KEEPALIVE: Duration = Duration::from_secs(30);
@@ -26,13 +28,13 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) config: ClientConfig,
-    pub(super) address: Address,
     pub(super) purpose: Purpose,
     pub(super) clock: Clock,
     pub(super) causes: Causes,
     /// Notified when a socket has fallen silent: the others may lead to the same dead peer.
     pub(super) suspicion: Notify,
-    tls: Option<Connector>,
+    pub(super) tls: Option<Connector>,
+    sentinels: Option<Sentinels>,
 }
 
 /// What a server is used for.
@@ -47,24 +49,30 @@ pub(super) enum Purpose {
 impl Settings {
     /// Checks a configuration and prepares what its connections need.
     pub(super) fn new(config: ClientConfig, purpose: Purpose, clock: Clock) -> Result<Self> {
-        let address = config.validate()?.clone();
+        config.validate()?;
         let tls = config.tls.as_ref().map(Connector::new).transpose()?;
+        let sentinels = Sentinels::new(&config)?;
         Ok(Self {
             config,
-            address,
             purpose,
             clock,
             causes: Causes::default(),
             suspicion: Notify::new(),
             tls,
+            sentinels,
         })
     }
 
     /// Logs that a socket was lost, rarely.
-    pub(super) fn log_lost(&self, options: &ConnectionOptions, reason: Option<&String>) {
+    pub(super) fn log_lost(
+        &self,
+        options: &ConnectionOptions,
+        server: &Address,
+        reason: Option<&String>,
+    ) {
         if let Some(suppressed) = self.causes.disconnected.admit() {
             tracing::warn!(
-                server = %self.address,
+                %server,
                 name = options.name.as_deref(),
                 reason,
                 suppressed,
@@ -128,8 +136,23 @@ impl ConnectError {
         }
     }
 
+    /// Returns the same as one that may pass by itself, where it may: sentinels that answered will name
+    /// another server.
+    fn passing(mut self) -> Self {
+        if self.class == Class::Unreachable {
+            self.class = Class::Busy;
+        }
+        self
+    }
+
+    /// Returns the same in other words.
+    pub(super) fn reworded(mut self, text: String) -> Self {
+        self.text = text.into();
+        self
+    }
+
     /// Names the server.
-    fn at(mut self, address: &Address) -> Self {
+    pub(super) fn at(mut self, address: &Address) -> Self {
         self.text = format!("{address}: {}", self.text).into();
         self
     }
@@ -196,6 +219,8 @@ pub(super) struct Opened {
     pub(super) driver: Driver,
     pub(super) server: Arc<ServerInfo>,
     pub(super) client_id: Option<i64>,
+    /// Where it leads.
+    pub(super) address: Address,
 }
 
 /// What a connection is for.
@@ -215,27 +240,58 @@ pub(super) async fn open(
     options: &ConnectionOptions,
 ) -> Result<Opened, ConnectError> {
     // Large, and rare: those who wait for an answer need not have room for it.
-    let opened = Box::pin(attempt(settings, options)).await;
-    opened.map_err(|error| error.at(&settings.address))
+    Box::pin(find(settings, options)).await
 }
 
-async fn attempt(settings: &Settings, options: &ConnectionOptions) -> Result<Opened, ConnectError> {
-    let address = &settings.address;
-    let limit = settings.config.connect_timeout;
-    let until = after(Instant::now(), limit);
+/// Finds the server and connects to it.
+async fn find(settings: &Settings, options: &ConnectionOptions) -> Result<Opened, ConnectError> {
+    if let Topology::Standalone(address) = &settings.config.topology {
+        return attempt(settings, options, address)
+            .await
+            .map_err(|error| error.at(address));
+    }
+    let Some(sentinels) = &settings.sentinels else {
+        return Err(ConnectError::unreachable("it is not known where"));
+    };
+    let found = sentinels.primary(settings).await?;
+    let opened = attempt(settings, options, &found.primary).await;
+    opened.map_err(|error| {
+        // This one may not know it yet.
+        sentinels.distrust(&found.named_by);
+        error.at(&found.primary).passing()
+    })
+}
+
+/// Connects a socket and has it watched by the kernel.
+pub(super) async fn dial(
+    settings: &Settings,
+    address: &Address,
+    until: Instant,
+) -> Result<TcpStream, ConnectError> {
     let connecting = TcpStream::connect((address.host.as_str(), address.port));
     let socket = timeout_at(until, connecting)
         .await
-        .map_err(|_| silent(Step::Connect, limit))?
+        .map_err(|_| silent(Step::Connect, settings.config.connect_timeout))?
         .map_err(|error| refused(&error))?;
     tune(&socket, &settings.config).map_err(|error| refused(&error))?;
+    Ok(socket)
+}
+
+async fn attempt(
+    settings: &Settings,
+    options: &ConnectionOptions,
+    address: &Address,
+) -> Result<Opened, ConnectError> {
+    let limit = settings.config.connect_timeout;
+    let until = after(Instant::now(), limit);
+    let socket = dial(settings, address, until).await?;
     let Some(connector) = &settings.tls else {
-        return Box::pin(login(settings, options, socket, until)).await;
+        return Box::pin(login(settings, options, address, (socket, until))).await;
     };
     let stream = timeout_at(until, handshake(connector, address, socket, limit))
         .await
         .map_err(|_| silent(Step::Handshake, limit))??;
-    Box::pin(login(settings, options, stream, until)).await
+    Box::pin(login(settings, options, address, (stream, until))).await
 }
 
 /// Makes the kernel notice a vanished peer, also while nothing is sent.
@@ -256,8 +312,8 @@ fn tune(socket: &TcpStream, config: &ClientConfig) -> std::io::Result<()> {
 async fn login<S>(
     settings: &Settings,
     options: &ConnectionOptions,
-    mut stream: S,
-    until: Instant,
+    address: &Address,
+    (mut stream, until): (S, Instant),
 ) -> Result<Opened, ConnectError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -269,7 +325,7 @@ where
         .map_err(|_| silent(Step::Greeting { encrypted }, limit))??;
     let (connection, mut driver) = resp::connect(stream);
     let prepared = {
-        let preparing = timeout_at(until, prepare(settings, options, &connection));
+        let preparing = timeout_at(until, prepare(settings, options, address, &connection));
         tokio::pin!(preparing);
         tokio::select! {
             biased;
@@ -290,203 +346,6 @@ where
         driver,
         server: Arc::new(prepared.server),
         client_id: prepared.client_id,
+        address: address.clone(),
     })
-}
-
-struct Prepared {
-    server: ServerInfo,
-    client_id: Option<i64>,
-}
-
-/// Logs in, introduces the connection and asks the server about itself, in one round trip.
-async fn prepare(
-    settings: &Settings,
-    options: &ConnectionOptions,
-    connection: &resp::Connection,
-) -> Result<Prepared, ConnectError> {
-    let config = &settings.config;
-    let ask_info = config.ready_check || !config.skip_version_check;
-    let sent = Instant::now();
-    // Each command of its own, so that one that is cut off does not take the answers of those
-    // before it along. They are written in this order.
-    let (auth, select, ping, time, id, info, _, _, _) = tokio::join!(
-        biased;
-        ask(connection, auth_command(config)),
-        ask(connection, (config.db != 0).then(|| Command::new("SELECT").arg(config.db))),
-        ask(connection, Some(Command::new("PING"))),
-        ask(connection, options.main.then(|| Command::new("TIME"))),
-        ask(connection, Some(Command::new("CLIENT").arg("ID"))),
-        ask(connection, ask_info.then(|| Command::new("INFO"))),
-        ask(connection, options.name.as_deref().map(|name| Command::new("CLIENT").arg("SETNAME").arg(name))),
-        ask(connection, Some(set_info("LIB-NAME", env!("CARGO_PKG_NAME")))),
-        ask(connection, Some(set_info("LIB-VER", env!("CARGO_PKG_VERSION")))),
-    );
-    let round_trip = sent.elapsed();
-    check_login(settings, &auth?)?;
-    check_database(config.db, &select?)?;
-    match ping? {
-        // A user without PING is fine; one that is not logged in is not.
-        Value::ServerError(error) if error.code() == "NOAUTH" => {
-            return Err(ConnectError::from(Error::Denied(
-                "it asks for a password, and none is set here".to_owned(),
-            )));
-        }
-        Value::ServerError(error) if error.code() != "NOPERM" => {
-            return Err(ConnectError::from(classify("PING", &error).into_error()));
-        }
-        _ => {}
-    }
-    if let Some(server) = parse_time(&time?) {
-        settings.clock.align(server, round_trip);
-    }
-    let client_id = match id? {
-        Value::Int(id) => Some(id),
-        _ => None,
-    };
-    let server = match info? {
-        Value::BulkString(text) => ServerInfo::parse(&String::from_utf8_lossy(&text)),
-        Value::ServerError(error) if error.code() != "NOPERM" => {
-            return Err(ConnectError::from(classify("INFO", &error).into_error()));
-        }
-        _ => ServerInfo::unknown(),
-    };
-    check(settings, options, &server)?;
-    Ok(Prepared { server, client_id })
-}
-
-fn set_info(attribute: &str, value: &str) -> Command {
-    Command::new("CLIENT")
-        .arg("SETINFO")
-        .arg(attribute)
-        .arg(value)
-}
-
-fn auth_command(config: &ClientConfig) -> Option<Command> {
-    let password = config.password.as_ref()?.reveal();
-    let auth = Command::new("AUTH");
-    Some(match &config.username {
-        Some(username) => auth.arg(username).arg(password),
-        None => auth.arg(password),
-    })
-}
-
-/// Sends a command, if there is one.
-async fn ask(connection: &resp::Connection, command: Option<Command>) -> Result<Value, LostReply> {
-    match command {
-        Some(command) => Ok(connection.request(command.encode()).await?),
-        None => Ok(Value::Nil),
-    }
-}
-
-/// Decides on the answer to AUTH, or its absence.
-fn check_login(settings: &Settings, answer: &Value) -> Result<(), ConnectError> {
-    let Value::ServerError(error) = answer else {
-        return Ok(());
-    };
-    if error.detail().contains("without any password configured") {
-        if settings.causes.warned.admit().is_some() {
-            tracing::warn!(
-                server = %settings.address,
-                "a password is set here, but the server asks for none"
-            );
-        }
-        return Ok(());
-    }
-    Err(ConnectError::from(match classify("AUTH", error) {
-        Classified::Reconnect(error) => error,
-        // Old servers have no code of their own for a wrong password.
-        _ => Error::Denied(format!(
-            "{}; check user name and password",
-            message_of(error)
-        )),
-    }))
-}
-
-/// Decides on the answer to SELECT, or its absence.
-fn check_database(db: u32, answer: &Value) -> Result<(), ConnectError> {
-    let Value::ServerError(error) = answer else {
-        return Ok(());
-    };
-    Err(ConnectError::from(match classify("SELECT", error) {
-        // Not logged in: PING says so, too, in a shorter text.
-        _ if error.code() == "NOAUTH" => return Ok(()),
-        Classified::Refused(Error::Server(text)) => {
-            Error::Unsuitable(format!("it gives no database {db}: {text}"))
-        }
-        classified => classified.into_error(),
-    }))
-}
-
-/// Decides whether the server is ready and suitable.
-fn check(
-    settings: &Settings,
-    options: &ConnectionOptions,
-    server: &ServerInfo,
-) -> Result<(), ConnectError> {
-    let config = &settings.config;
-    server.check_mode(&config.topology)?;
-    if config.ready_check {
-        if server.loading {
-            return Err(ConnectError::from(Error::overloaded(
-                "the server is loading its data set",
-            )));
-        }
-        if server.role == Role::Replica {
-            return Err(ConnectError::from(Error::overloaded(
-                "the server is a replica and refuses writes",
-            )));
-        }
-    }
-    if config.skip_version_check {
-        return Ok(());
-    }
-    server.check_version()?;
-    if settings.purpose == Purpose::Cache {
-        return Ok(());
-    }
-    let evicts = server.evicts();
-    if let Some(policy) = evicts
-        && config.strict_eviction
-    {
-        return Err(ConnectError::from(Error::Unsuitable(format!(
-            "its memory policy {policy} deletes keys of queues, it should be noeviction"
-        ))));
-    }
-    if !options.main || (evicts.is_none() && !server.is_dated()) {
-        return Ok(());
-    }
-    if settings.causes.warned.admit().is_some() {
-        if let Some(policy) = evicts {
-            tracing::warn!(
-                server = %settings.address,
-                policy,
-                "IMPORTANT! the server's memory policy can delete keys of queues and so lose \
-                 jobs; it should be noeviction"
-            );
-        }
-        if server.is_dated() {
-            tracing::warn!(
-                server = %settings.address,
-                version = %server.version,
-                "the server is old, at least 6.2.0 is recommended"
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Decodes the answer of TIME.
-pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
-    let Value::Array(parts) = value else {
-        return None;
-    };
-    match parts.as_slice() {
-        [seconds, micros] => Some(Timestamp::from_millis(
-            seconds
-                .as_int()?
-                .checked_mul(1000)?
-                .checked_add(micros.as_int()? / 1000)?,
-        )),
-        _ => None,
-    }
 }

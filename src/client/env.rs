@@ -16,6 +16,14 @@ pub(super) fn read(
         Some(text) => url::parse("REDIS_URL", &text)?,
         None => single(get)?,
     };
+    config.sentinel_username = get("REDIS_SENTINEL_USERNAME")?;
+    config.sentinel_password = get("REDIS_SENTINEL_PASSWORD")?.map(Secret::new);
+    if config.sentinel_username.is_some() && config.sentinel_password.is_none() {
+        return Err(Error::invalid(
+            "REDIS_SENTINEL_PASSWORD",
+            "is missing for REDIS_SENTINEL_USERNAME",
+        ));
+    }
     if let Some(text) = get("REDIS_CACHE_URL")? {
         config.cache = Some(Box::new(url::parse("REDIS_CACHE_URL", &text)?));
     }

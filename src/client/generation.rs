@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::call::LostReply;
+use super::config::Address;
 use super::info::ServerInfo;
 use crate::clock::after;
 use crate::resp::{self, Lost, Value};
@@ -21,6 +22,7 @@ use crate::resp::{self, Lost, Value};
 pub(super) struct Generation {
     pub(super) connection: resp::Connection,
     pub(super) server: Arc<ServerInfo>,
+    pub(super) address: Address,
     /// The runtime that drives it.
     pub(super) runtime: runtime::Id,
     /// The longest wait for an answer.

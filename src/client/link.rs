@@ -12,9 +12,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::call::LostReply;
+use super::config::Address;
 use super::connect::{self, ConnectError, ConnectionOptions, Settings};
 use super::generation::Generation;
 use super::info::ServerInfo;
+use super::login::parse_time;
 use super::retry::jittered;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -194,7 +196,7 @@ impl Connection {
                     ConnectError::unreachable(format!(
                         "{}: no connection before the deadline, and no attempt has ended; the tokio \
                          runtime on which the client was first used may not be running",
-                        inner.settings.address
+                        inner.settings.config
                     ))
                 });
                 return Err(error.to_error());
@@ -231,7 +233,7 @@ impl Inner {
             match connect::open(&self.settings, &self.options).await {
                 Ok(opened) => {
                     let since = Instant::now();
-                    self.log_connected(&opened.server, unsteady);
+                    self.log_connected(&opened, unsteady);
                     metrics::connected();
                     let useful = self.serve(opened, failures).await;
                     if useful || since.elapsed() >= STEADY {
@@ -260,6 +262,7 @@ impl Inner {
             server: opened.server,
             runtime: runtime::Handle::current().id(),
             patience: self.deadline(),
+            address: opened.address,
             dead: CancellationToken::new(),
             reason: OnceLock::new(),
             useful: AtomicBool::new(false),
@@ -274,7 +277,7 @@ impl Inner {
             () = self.probe_on_suspicion(&generation) => {}
         }
         self.settings
-            .log_lost(&self.options, generation.reason.get());
+            .log_lost(&self.options, &generation.address, generation.reason.get());
         if generation.late.load(Ordering::Relaxed) {
             self.settings.suspicion.notify_waiters();
         }
@@ -326,14 +329,14 @@ impl Inner {
             .map_or(deadline, |own| own.min(deadline))
     }
 
-    fn log_connected(&self, server: &ServerInfo, attempts: u32) {
+    fn log_connected(&self, opened: &connect::Opened, attempts: u32) {
         // The next outage is logged at once.
         self.settings.causes.failed.reset();
         if let Some(suppressed) = self.settings.causes.connected.admit() {
             tracing::info!(
-                server = %self.settings.address,
+                server = %opened.address,
                 name = self.options.name.as_deref(),
-                version = %server.version,
+                version = %opened.server.version,
                 attempts,
                 suppressed,
                 "redis connected"
@@ -383,7 +386,7 @@ pub(super) async fn measure(
     let value = generation
         .send(Command::new("TIME").encode(), deadline)
         .await?;
-    let server = connect::parse_time(&value);
+    let server = parse_time(&value);
     if let Some(server) = server {
         settings.clock.align(server, sent.elapsed());
     }

@@ -5,6 +5,7 @@
 //! wait for jobs (one for each 16 queues), and each adds one to keep its locks. Each [`QueueEvents`](crate::QueueEvents)
 //! adds one, and so does each queue while a caller [waits](crate::Queue::wait_for) for its jobs.
 
+mod ask;
 mod blocking;
 mod call;
 mod command;
@@ -17,10 +18,12 @@ mod in_flight;
 mod info;
 mod link;
 mod log;
+mod login;
 mod lua;
 mod request;
 mod retry;
 mod script;
+mod sentinel;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

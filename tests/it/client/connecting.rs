@@ -329,8 +329,8 @@ async fn peer_that_is_no_redis_is_recognised() -> TestResult {
 
 /// Forms that are not supported yet are refused by name, before anything is sent.
 #[tokio::test]
-async fn sentinel_and_cluster_are_refused_for_now() -> TestResult {
-    for url in ["redis+sentinel://a,b/main", "redis+cluster://a,b"] {
+async fn cluster_is_refused_for_now() -> TestResult {
+    for url in ["redis+cluster://a,b"] {
         let error = Client::connect(ClientConfig::from_url(url)?)
             .await
             .unwrap_err();

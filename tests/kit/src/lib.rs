@@ -11,6 +11,7 @@ mod proxy;
 mod redis;
 mod resp;
 mod result;
+mod sentinels;
 mod wait;
 mod watchdog;
 
@@ -20,4 +21,5 @@ pub use proxy::{Command, Direction, Proxy, ProxyStats, Rule, RuleHandle};
 pub use redis::{RedisServer, RedisServerBuilder, TlsFiles};
 pub use resp::{Connection, Value};
 pub use result::TestResult;
+pub use sentinels::SentinelGroup;
 pub use wait::{DEADLINE, Progress, eventually, free_port, unique};

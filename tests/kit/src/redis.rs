@@ -237,7 +237,12 @@ impl RedisServer {
     /// Starts the process and waits until it serves commands.
     async fn launch(&self) -> Result<()> {
         let lines = lock(&self.config).clone();
-        *self.running() = Some(Process::spawn(&self.binary, self.dir(), &lines, self.arguments)?);
+        *self.running() = Some(Process::spawn(
+            &self.binary,
+            self.dir(),
+            &lines,
+            self.arguments,
+        )?);
         if eventually(SERVER_DEADLINE, || self.serves()).await? {
             return Ok(());
         }

@@ -1,0 +1,5 @@
+//! Redis that is more than one server: sentinels and clusters of real servers, whose nodes are killed, frozen
+//! and brought back.
+
+mod load;
+mod sentinel;
