@@ -1,13 +1,14 @@
 //! Blocking reads: each on a socket of its own that dies with the call that waits on it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{Classified, LostReply, classify};
+use super::config::Address;
 use super::connect::{self, ConnectionOptions, Opened, Settings};
 use super::info::seconds;
 use super::retry::jittered;
@@ -30,16 +31,28 @@ pub(crate) struct BlockingConnection {
     open: Option<Socket>,
     failures: u32,
     id: BlockedId,
+    /// The slot of the keys that it waits for, on a cluster, and whether its node has to be looked up again.
+    slot: Option<u16>,
+    misled: bool,
 }
 
 /// Tells which of the server's clients a blocking connection is; follows its reconnects.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BlockedId(Arc<AtomicI64>);
+pub(crate) struct BlockedId(Arc<(AtomicI64, Mutex<Option<Address>>)>);
 
 impl BlockedId {
     /// Returns the server's id of the connection while it is open and known.
     pub(crate) fn get(&self) -> Option<i64> {
-        Some(self.0.load(Ordering::Acquire)).filter(|id| *id != 0)
+        Some(self.0.0.load(Ordering::Acquire)).filter(|id| *id != 0)
+    }
+
+    /// Returns the node of a cluster that it is a client of.
+    pub(super) fn node(&self) -> Option<Address> {
+        self.place().clone()
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Address>> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -53,14 +66,14 @@ impl std::fmt::Debug for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.1.0.store(0, Ordering::Release);
+        self.1.0.0.store(0, Ordering::Release);
     }
 }
 
 impl BlockingConnection {
     pub(super) fn new(
         settings: Arc<Settings>,
-        name: Option<&str>,
+        (name, slot): (Option<&str>, Option<u16>),
         stop: CancellationToken,
     ) -> Self {
         Self {
@@ -69,11 +82,14 @@ impl BlockingConnection {
                 name: name.map(str::to_owned),
                 main: false,
                 timeout: None,
+                node: None,
             },
             stop,
             open: None,
             failures: 0,
             id: BlockedId::default(),
+            slot,
+            misled: false,
         }
     }
 
@@ -216,21 +232,35 @@ impl BlockingConnection {
         };
         match answer {
             Ok(values) => match refusal(&batch, &values) {
+                Some(Classified::Elsewhere(redirect, error)) => {
+                    self.failures = self.failures.saturating_add(1);
+                    let to = redirect.to(&socket.0.address);
+                    if let (Some(slots), Some((true, slot, address))) = (&self.settings.slots, to) {
+                        slots.learn(slot, address);
+                    } else {
+                        self.misled = true;
+                    }
+                    Err(error)
+                }
                 Some(Classified::Reconnect(error)) => {
+                    self.misled = true;
                     self.failures = self.failures.saturating_add(1);
                     Err(error)
                 }
                 Some(classified) => {
+                    self.misled = false;
                     self.open = Some(socket);
                     Err(classified.into_error())
                 }
                 None => {
                     self.failures = 0;
+                    self.misled = false;
                     self.open = Some(socket);
                     Ok(values)
                 }
             },
             Err(loss) => {
+                self.misled = true;
                 self.failures = self.failures.saturating_add(1);
                 self.settings
                     .log_lost(&self.options, &socket.0.address, Some(&loss.to_string()));
@@ -251,13 +281,24 @@ impl BlockingConnection {
         if self.failures > 0 {
             self.wait().await;
         }
+        if let (Some(slots), Some(slot)) = (&self.settings.slots, self.slot) {
+            if (self.misled || slots.owner(slot).is_none())
+                && let Err(error) = slots.refresh(&self.settings).await
+            {
+                self.failures = self.failures.saturating_add(1);
+                return Err(error.to_error());
+            }
+            self.options.node = slots.owner(slot);
+        }
         match connect::open(&self.settings, &self.options).await {
             Ok(opened) => {
                 let id = opened.client_id.unwrap_or(0);
-                self.id.0.store(id, Ordering::Release);
+                self.id.place().clone_from(&self.options.node);
+                self.id.0.0.store(id, Ordering::Release);
                 Ok(Socket(opened, self.id.clone()))
             }
             Err(error) => {
+                self.misled = true;
                 self.failures = self.failures.saturating_add(1);
                 self.settings.log_failed(&self.options, &error);
                 Err(error.to_error())

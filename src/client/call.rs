@@ -3,7 +3,9 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
+use super::config::Address;
 use super::connect::ConnectError;
+use super::slots::redirection;
 use crate::error::{Error, Outage, links};
 use crate::resp::{Lost, ServerError};
 
@@ -96,27 +98,51 @@ pub(super) enum Classified {
     Reconnect(Error),
     /// The script is not in the server's cache.
     NoScript(Error),
+    /// A node of a cluster does not have the key, or not yet, and did not execute the request.
+    Elsewhere(Redirect, Error),
     /// The request is refused.
     Refused(Error),
+}
+
+/// What a node of a cluster says about a key that it does not serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Redirect {
+    /// Another node has the slot: which, as the node says it.
+    Moved(String),
+    /// The slot is on its way to another node.
+    Ask(String),
+    /// Some of the keys are on their way.
+    Wait,
+    /// Slots have no node.
+    Down,
+}
+
+impl Redirect {
+    /// Returns whether it is for good, the slot and the other node, if one was named.
+    pub(super) fn to(&self, from: &Address) -> Option<(bool, u16, Address)> {
+        let (for_good, detail) = match self {
+            Self::Moved(detail) => (true, detail),
+            Self::Ask(detail) => (false, detail),
+            Self::Wait | Self::Down => return None,
+        };
+        let (slot, address) = redirection(detail, from)?;
+        Some((for_good, slot, address))
+    }
 }
 
 impl Classified {
     /// Returns the error, whatever should be done about it.
     pub(super) fn into_error(self) -> Error {
-        let (Self::Reconnect(error) | Self::NoScript(error) | Self::Refused(error)) = self;
+        let (Self::Reconnect(error)
+        | Self::NoScript(error)
+        | Self::Elsewhere(_, error)
+        | Self::Refused(error)) = self;
         error
     }
 }
 
 /// Codes of a server that does not serve requests as a whole, or not this connection.
-const NOT_SERVING: [&str; 6] = [
-    "READONLY",
-    "LOADING",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "UNBLOCKED",
-    "TRYAGAIN",
-];
+const NOT_SERVING: [&str; 4] = ["READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED"];
 /// Codes of a server that cannot write, or cannot do anything, for now.
 const REFUSING: [&str; 4] = ["OOM", "MISCONF", "NOREPLICAS", "BUSY"];
 
@@ -167,15 +193,19 @@ pub(super) fn classify(command: &str, answer: &ServerError) -> Classified {
         "ERR" if DENIED_INSIDE.iter().any(|start| detail.starts_with(start)) => {
             Classified::Refused(Error::Denied(format!("{command}: {text}")))
         }
-        // What INFO would have told, had it been allowed.
-        "MOVED" | "ASK" => Classified::Refused(Error::Unsuitable(format!(
-            "{text}: the server is a node of a cluster; write redis+cluster:// instead of redis://"
-        ))),
+        "MOVED" => elsewhere(Redirect::Moved(detail.to_owned()), text),
+        "ASK" => elsewhere(Redirect::Ask(detail.to_owned()), text),
+        "TRYAGAIN" => elsewhere(Redirect::Wait, text),
+        "CLUSTERDOWN" => elsewhere(Redirect::Down, text),
         "ERR" if detail.contains("max number of clients") => {
             Classified::Reconnect(Error::overloaded(text))
         }
         _ => Classified::Refused(Error::Server(text)),
     }
+}
+
+fn elsewhere(redirect: Redirect, text: String) -> Classified {
+    Classified::Elsewhere(redirect, Error::overloaded(text))
 }
 
 /// Returns the text of a server error without the request arguments that it repeats. Of an error that

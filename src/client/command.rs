@@ -131,11 +131,16 @@ impl Connection {
         &self.settings().clock
     }
 
-    /// Sends a PING and waits within `deadline`.
+    /// Sends a PING, on a cluster to every node that has slots, and waits within `deadline`.
     pub(crate) async fn health(&self, deadline: Duration) -> Health {
         let started = Instant::now();
-        let ping = Command::new("PING");
-        let error = match timeout(deadline, self.call(ping, Repeat::Safe)).await {
+        let asked = timeout(deadline, async {
+            for node in self.each().await? {
+                node.call(Command::new("PING"), Repeat::Safe).await?;
+            }
+            Ok::<_, Error>(())
+        });
+        let error = match asked.await {
             Ok(result) => result.err(),
             Err(_) => Some(Error::Timeout(deadline)),
         };

@@ -38,9 +38,9 @@ pub enum Topology {
         /// Some of the sentinels; they name the others.
         sentinels: Vec<Address>,
     },
-    /// A cluster, found from some of its nodes. Parsed, but not supported yet.
+    /// A cluster, whose keys are spread over its nodes.
     Cluster {
-        /// Nodes to ask for the others.
+        /// Some of the nodes; they name the others.
         nodes: Vec<Address>,
     },
 }
@@ -370,9 +370,10 @@ impl ClientConfig {
         let (field, addresses) = match &self.topology {
             Topology::Standalone(address) => ("host", std::slice::from_ref(address)),
             Topology::Sentinel { sentinels, .. } => ("sentinels", sentinels.as_slice()),
-            Topology::Cluster { .. } => {
-                return Err(Error::invalid("topology", "cluster is not supported yet"));
+            Topology::Cluster { .. } if self.db != 0 => {
+                return Err(Error::invalid("db", "must be 0: a cluster has no other"));
             }
+            Topology::Cluster { nodes } => ("nodes", nodes.as_slice()),
         };
         if addresses.is_empty() || addresses.iter().any(|address| address.host.is_empty()) {
             return Err(Error::invalid(field, "is empty"));

@@ -16,6 +16,7 @@ use super::info::ServerInfo;
 use super::log::Causes;
 use super::login::prepare;
 use super::sentinel::Sentinels;
+use super::slots::SlotMap;
 use super::tls::Connector;
 use crate::clock::{Clock, after};
 use crate::error::{BoxError, Chain, Error, Result};
@@ -35,6 +36,7 @@ pub(super) struct Settings {
     pub(super) suspicion: Notify,
     pub(super) tls: Option<Connector>,
     sentinels: Option<Sentinels>,
+    pub(super) slots: Option<SlotMap>,
 }
 
 /// What a server is used for.
@@ -52,6 +54,7 @@ impl Settings {
         config.validate()?;
         let tls = config.tls.as_ref().map(Connector::new).transpose()?;
         let sentinels = Sentinels::new(&config)?;
+        let slots = SlotMap::new(&config.topology);
         Ok(Self {
             config,
             purpose,
@@ -60,7 +63,15 @@ impl Settings {
             suspicion: Notify::new(),
             tls,
             sentinels,
+            slots,
         })
+    }
+
+    /// Returns whether the clock is measured over a connection: on a cluster, over that to the node of the
+    /// first slot, so that all processes follow the same one.
+    pub(super) fn keeps_clock(&self, options: &ConnectionOptions) -> bool {
+        let keeper = self.slots.as_ref().map(|slots| slots.owner(0));
+        options.main && keeper.is_none_or(|keeper| keeper == options.node)
     }
 
     /// Logs that a socket was lost, rarely.
@@ -232,6 +243,8 @@ pub(super) struct ConnectionOptions {
     pub(super) main: bool,
     /// The longest wait for an answer, where it is shorter than the configuration's.
     pub(super) timeout: Option<Duration>,
+    /// The node of a cluster that it leads to.
+    pub(super) node: Option<Address>,
 }
 
 /// Connects once, within the connect timeout. The error names the address.
@@ -245,10 +258,13 @@ pub(super) async fn open(
 
 /// Finds the server and connects to it.
 async fn find(settings: &Settings, options: &ConnectionOptions) -> Result<Opened, ConnectError> {
-    if let Topology::Standalone(address) = &settings.config.topology {
-        return attempt(settings, options, address)
-            .await
-            .map_err(|error| error.at(address));
+    let known = match &settings.config.topology {
+        Topology::Standalone(address) => Some(address),
+        Topology::Sentinel { .. } | Topology::Cluster { .. } => options.node.as_ref(),
+    };
+    if let Some(address) = known {
+        let opened = attempt(settings, options, address).await;
+        return opened.map_err(|error| error.at(address));
     }
     let Some(sentinels) = &settings.sentinels else {
         return Err(ConnectError::unreachable("it is not known where"));

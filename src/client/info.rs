@@ -115,6 +115,9 @@ pub struct ServerInfo {
     pub mode: Mode,
 }
 
+/// What to do where the configuration means a cluster, and the server is none.
+pub(super) const NO_CLUSTER: &str =
+    "it is not part of a cluster; write redis:// instead of redis+cluster://";
 /// The version assumed of a server that may not be asked.
 const UNASKED: Version = Version::new(5, 0, 0);
 /// Older servers lack what the scripts need.
@@ -198,9 +201,7 @@ impl ServerInfo {
             (Mode::Cluster, Topology::Sentinel { .. }) => {
                 "it is a node of a cluster, which has no sentinels; write redis+cluster://"
             }
-            (Mode::Standalone, Topology::Cluster { .. }) => {
-                "it is not part of a cluster; write redis:// instead of redis+cluster://"
-            }
+            (Mode::Standalone, Topology::Cluster { .. }) => NO_CLUSTER,
             (Mode::Standalone, _) | (Mode::Cluster, Topology::Cluster { .. }) => return Ok(()),
         };
         Err(Error::Unsuitable(text.to_owned()))

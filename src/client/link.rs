@@ -12,13 +12,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::call::LostReply;
+use super::cluster::Cluster;
 use super::config::Address;
 use super::connect::{self, ConnectError, ConnectionOptions, Settings};
 use super::generation::Generation;
 use super::info::ServerInfo;
-use super::login::parse_time;
+use super::login::measure;
 use super::retry::jittered;
-use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::metrics;
 use crate::resp::Command;
@@ -46,6 +46,8 @@ enum State {
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     handle: Arc<Handle>,
+    /// The nodes, where it leads to a cluster: then it has no socket of its own.
+    cluster: Option<Arc<Cluster>>,
     /// The longest wait of this clone's requests, where it is shorter than the connection's.
     timeout: Option<Duration>,
 }
@@ -80,6 +82,7 @@ impl Connection {
         stop: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
+        let cluster = Cluster::new(&settings, &options, &stop, &tasks);
         let inner = Inner {
             settings,
             options,
@@ -95,6 +98,7 @@ impl Connection {
             handle: Arc::new(Handle {
                 inner: Arc::new(inner),
             }),
+            cluster,
             timeout: None,
         }
     }
@@ -104,25 +108,32 @@ impl Connection {
     pub(crate) fn within(&self, timeout: Duration) -> Self {
         Self {
             handle: Arc::clone(&self.handle),
+            cluster: self.cluster.clone(),
             timeout: Some(timeout),
         }
     }
 
-    /// Waits until the connection is open.
-    ///
-    /// # Errors
-    /// Why it is not, once this time has passed.
-    pub(crate) async fn open(&self, within: Duration) -> Result<(), Error> {
-        self.generation(within).await.map(drop)
-    }
-
     /// Waits until there is a usable connection and returns it.
     pub(super) async fn generation(&self, within: Duration) -> Result<Arc<Generation>, Error> {
-        self.live(Instant::now() + within, None).await
+        let until = Instant::now() + within;
+        match &self.cluster {
+            None => self.live(until, None).await,
+            Some(cluster) => Ok(cluster.live(0, until).await?.1),
+        }
+    }
+
+    /// Returns the nodes, where it leads to a cluster.
+    pub(super) fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
     }
 
     pub(super) fn settings(&self) -> &Settings {
         &self.handle.inner.settings
+    }
+
+    #[cfg(test)]
+    pub(super) fn options(&self) -> &ConnectionOptions {
+        &self.handle.inner.options
     }
 
     /// Returns the longest wait for one answer to this clone.
@@ -143,6 +154,9 @@ impl Connection {
 
     /// Returns the socket in use, if there is one.
     pub(super) fn current(&self) -> Option<Arc<Generation>> {
+        if let Some(cluster) = &self.cluster {
+            return cluster.current();
+        }
         match &*self.handle.inner.state.borrow() {
             State::Up(generation) => Some(Arc::clone(generation)),
             State::Down { .. } | State::Closed => None,
@@ -294,7 +308,10 @@ impl Inner {
             sleep(CLOCK_PERIOD).await;
             let deadline = self.settings.config.command_deadline;
             // A late answer discards the connection.
-            if measure(&self.settings, generation, deadline).await.is_err() {
+            if measure(&self.settings, &self.options, generation, deadline)
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -374,21 +391,4 @@ impl Drop for Ended<'_> {
         });
         self.0.running.store(false, Ordering::Release);
     }
-}
-
-/// Asks for the server's time and aligns the client's clock with it.
-pub(super) async fn measure(
-    settings: &Settings,
-    generation: &Generation,
-    deadline: Duration,
-) -> Result<Option<Timestamp>, LostReply> {
-    let sent = Instant::now();
-    let value = generation
-        .send(Command::new("TIME").encode(), deadline)
-        .await?;
-    let server = parse_time(&value);
-    if let Some(server) = server {
-        settings.clock.align(server, sent.elapsed());
-    }
-    Ok(server)
 }

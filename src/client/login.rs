@@ -1,11 +1,14 @@
 //! What is asked on a new connection: login, introduction, and whether the server is fit for its use.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::call::{Classified, LostReply, classify, message_of};
 use super::config::{Address, Secret, Topology};
 use super::connect::{ConnectError, ConnectionOptions, Purpose, Settings};
 use super::info::{Role, ServerInfo};
+use super::link::Generation;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::resp::{self, Command, Value};
@@ -34,7 +37,7 @@ pub(super) async fn prepare(
         ask(connection, auth_command(config.username.as_deref(), config.password.as_ref())),
         ask(connection, (config.db != 0).then(|| Command::new("SELECT").arg(config.db))),
         ask(connection, Some(Command::new("PING"))),
-        ask(connection, options.main.then(|| Command::new("TIME"))),
+        ask(connection, settings.keeps_clock(options).then(|| Command::new("TIME"))),
         ask(connection, Some(Command::new("CLIENT").arg("ID"))),
         ask(connection, ask_info.then(|| Command::new("INFO"))),
         ask(connection, options.name.as_deref().map(|name| Command::new("CLIENT").arg("SETNAME").arg(name))),
@@ -200,7 +203,7 @@ fn check(
 }
 
 /// Decodes the answer of TIME.
-pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
+fn parse_time(value: &Value) -> Option<Timestamp> {
     let Value::Array(parts) = value else {
         return None;
     };
@@ -213,4 +216,24 @@ pub(super) fn parse_time(value: &Value) -> Option<Timestamp> {
         )),
         _ => None,
     }
+}
+
+/// Asks for the server's time and aligns the client's clock with it.
+pub(super) async fn measure(
+    settings: &Settings,
+    options: &ConnectionOptions,
+    generation: &Generation,
+    deadline: Duration,
+) -> Result<Option<Timestamp>, LostReply> {
+    let sent = Instant::now();
+    let value = generation
+        .send(Command::new("TIME").encode(), deadline)
+        .await?;
+    let server = parse_time(&value);
+    if let Some(server) = server
+        && settings.keeps_clock(options)
+    {
+        settings.clock.align(server, sent.elapsed());
+    }
+    Ok(server)
 }

@@ -13,7 +13,7 @@ macro_rules! lua {
         $(, rarely: { $($group:ident: [$($rare:literal),* $(,)?] => [$($function:ident),* $(,)?]),* $(,)? })?
         $(,)?
     ) => {
-        $crate::client::Script::new($name, concat!(
+        $crate::client::Script::deriving($name, concat!(
             $($(
                 "local ", stringify!($group), ", made_", stringify!($group), "\n",
             )*)?

@@ -2,12 +2,15 @@
 //!
 //! A [`Client`] opens **one** connection, shared by all its clones. A cache server of its own
 //! ([`ClientConfig::cache`]) adds one when it is first used. All workers of a client share one to
-//! wait for jobs (one for each 16 queues), and each adds one to keep its locks. Each [`QueueEvents`](crate::QueueEvents)
-//! adds one, and so does each queue while a caller [waits](crate::Queue::wait_for) for its jobs.
+//! wait for jobs (one for each 16 queues), and each adds one to keep its locks. Each
+//! [`QueueEvents`](crate::QueueEvents) adds one, and so does each queue while a caller
+//! [waits](crate::Queue::wait_for) for its jobs. To a cluster, there is one where one is named here for each node
+//! that is used, and for waiting one for each slot.
 
 mod ask;
 mod blocking;
 mod call;
+mod cluster;
 mod command;
 mod config;
 mod connect;
@@ -24,6 +27,7 @@ mod request;
 mod retry;
 mod script;
 mod sentinel;
+mod slots;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]
@@ -58,6 +62,7 @@ pub(crate) use link::Connection;
 pub(crate) use log::Throttle;
 pub(crate) use lua::lua;
 pub(crate) use retry::Waits;
+pub(crate) use slots::hash_tag;
 
 use crate::clock::Clock;
 use crate::error::{Chain, Error, Result};
@@ -131,6 +136,7 @@ impl Client {
                 name: None,
                 main: true,
                 timeout: None,
+                node: None,
             },
             stop.child_token(),
             tasks.clone(),
@@ -172,6 +178,7 @@ impl Client {
             name: None,
             main: true,
             timeout: None,
+            node: None,
         };
         let main = Connection::new(
             Arc::clone(&settings),
@@ -349,6 +356,7 @@ impl Client {
                     name: None,
                     main: true,
                     timeout: None,
+                    node: None,
                 },
                 self.shared.stop.child_token(),
                 self.shared.tasks.clone(),
@@ -367,6 +375,7 @@ impl Client {
                 name: name.map(str::to_owned),
                 main: false,
                 timeout: Some(timeout),
+                node: None,
             },
             self.shared.stop.child_token(),
             self.shared.tasks.clone(),
@@ -374,10 +383,12 @@ impl Client {
     }
 
     /// Prepares a connection for reads that wait at the server.
-    pub(crate) fn blocking(&self, name: Option<&str>) -> BlockingConnection {
+    ///
+    /// On a cluster it leads to the node of `slot`, and follows it.
+    pub(crate) fn blocking(&self, name: Option<&str>, slot: Option<u16>) -> BlockingConnection {
         BlockingConnection::new(
             Arc::clone(&self.shared.settings),
-            name,
+            (name, slot),
             self.shared.stop.child_token(),
         )
     }
@@ -387,11 +398,12 @@ impl Client {
     /// # Errors
     /// As for every request; a user without the permission gets `Ok(false)`.
     pub(crate) async fn unblock(&self, id: &BlockedId) -> Result<bool> {
+        let node = self.shared.main.at(id.node().as_ref());
         let Some(id) = id.get() else {
             return Ok(false);
         };
         let command = Command::new("CLIENT").arg("UNBLOCK").arg(id).arg("TIMEOUT");
-        match self.shared.main.request(command, Repeat::Safe).await {
+        match node.request(command, Repeat::Safe).await {
             Ok(value) => Ok(matches!(value, Value::Int(1))),
             Err(CallError::Answered(Error::Denied(_))) => Ok(false),
             Err(error) => Err(error.into()),
@@ -404,7 +416,7 @@ impl Client {
         let settings = &self.shared.settings;
         let within = settings.config.command_deadline;
         let generation = self.shared.main.generation(within).await?;
-        link::measure(settings, &generation, within)
+        login::measure(settings, self.shared.main.options(), &generation, within)
             .await
             .map(drop)
             .map_err(|loss| Error::Unreachable(loss.into()))

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::call::{CallError, Classified, LostReply, Repeat, classify};
+use super::call::{CallError, Classified, LostReply, Redirect, Repeat, classify};
+use super::cluster::Route;
 use super::generation::Generation;
 use super::link::Connection;
 use super::script::Script;
@@ -25,12 +27,16 @@ impl Connection {
     ) -> Result<Value, CallError> {
         let command = command.encode();
         let mut attempt = RequestAttempt::new(self, safety);
+        attempt.route = self.cluster().map(|nodes| Route::of(nodes, &command, true));
         loop {
             let generation = attempt.live().await?;
-            match generation.send(command.clone(), attempt.deadline).await {
+            match attempt.send(&generation, &command).await {
                 Err(loss) => attempt.lost(loss)?,
                 Ok(Value::ServerError(error)) => match classify(name_of(&command), &error) {
-                    Classified::Reconnect(error) => attempt.rejected(&generation, error)?,
+                    Classified::Reconnect(error) => attempt.rejected(&generation, error).await?,
+                    Classified::Elsewhere(redirect, error) => {
+                        attempt.follow(&generation, &redirect, error).await?;
+                    }
                     classified => return Err(attempt.answered(classified.into_error())),
                 },
                 Ok(value) => return Ok(value),
@@ -46,6 +52,9 @@ impl Connection {
         batch: &Batch,
         safety: Repeat,
     ) -> Result<Vec<Result<Value, Error>>, CallError> {
+        if let Some(cluster) = self.cluster() {
+            return self.pipeline_over(cluster, batch, safety).await;
+        }
         let bytes = batch.encode();
         let mut attempt = RequestAttempt::new(self, safety);
         loop {
@@ -63,7 +72,7 @@ impl Connection {
             for (value, name) in values.into_iter().zip(batch.names()) {
                 answers.push(match value {
                     Value::ServerError(error) => match classify(name, &error) {
-                        Classified::Reconnect(error) => {
+                        Classified::Reconnect(error) | Classified::Elsewhere(_, error) => {
                             unserved = Some(Chain(&error).to_string());
                             Err(error)
                         }
@@ -74,7 +83,9 @@ impl Connection {
             }
             match unserved {
                 Some(text) if safety == Repeat::Safe && attempt.may_repeat() => {
-                    attempt.rejected(&generation, Error::overloaded(text))?;
+                    attempt
+                        .rejected(&generation, Error::overloaded(text))
+                        .await?;
                 }
                 Some(text) => {
                     generation.discard(&text);
@@ -101,13 +112,20 @@ impl Connection {
         };
         let mut command = encode("EVALSHA", script.hash());
         let mut attempt = RequestAttempt::new(self, safety);
+        let names_all = script.names_all_keys();
+        attempt.route = self
+            .cluster()
+            .map(|nodes| Route::of(nodes, &command, names_all));
         let mut by_text = false;
         loop {
             let generation = attempt.live().await?;
-            match generation.send(command.clone(), attempt.deadline).await {
+            match attempt.send(&generation, &command).await {
                 Err(loss) => attempt.lost(loss)?,
                 Ok(Value::ServerError(error)) => match classify(script.name(), &error) {
-                    Classified::Reconnect(error) => attempt.rejected(&generation, error)?,
+                    Classified::Reconnect(error) => attempt.rejected(&generation, error).await?,
+                    Classified::Elsewhere(redirect, error) => {
+                        attempt.follow(&generation, &redirect, error).await?;
+                    }
                     Classified::NoScript(_) if !by_text => {
                         by_text = true;
                         command = encode("EVAL", script.source());
@@ -121,7 +139,7 @@ impl Connection {
 }
 
 /// One request, which may be sent several times.
-struct RequestAttempt<'a> {
+pub(super) struct RequestAttempt<'a> {
     connection: &'a Connection,
     safety: Repeat,
     deadline: Duration,
@@ -129,10 +147,12 @@ struct RequestAttempt<'a> {
     left: u32,
     /// Whether an earlier sending may have been executed.
     ambiguous: bool,
+    /// To which node of a cluster.
+    pub(super) route: Option<Route<'a>>,
 }
 
 impl<'a> RequestAttempt<'a> {
-    fn new(connection: &'a Connection, safety: Repeat) -> Self {
+    pub(super) fn new(connection: &'a Connection, safety: Repeat) -> Self {
         Self {
             connection,
             safety,
@@ -140,6 +160,7 @@ impl<'a> RequestAttempt<'a> {
             start: Instant::now(),
             left: connection.settings().config.retries,
             ambiguous: false,
+            route: None,
         }
     }
 
@@ -148,16 +169,65 @@ impl<'a> RequestAttempt<'a> {
     }
 
     /// Waits for a connection: as long as for an answer, and as long again after a loss.
-    async fn live(&mut self) -> Result<Arc<Generation>, CallError> {
-        let waits = if self.ambiguous { 2 } else { 1 };
-        self.connection
-            .live(self.start + self.deadline * waits, Some(self.left))
-            .await
-            .map_err(|error| self.unsent(error))
+    pub(super) async fn live(&mut self) -> Result<Arc<Generation>, CallError> {
+        let until = self.until();
+        let live = match &mut self.route {
+            None => self.connection.live(until, Some(self.left)).await,
+            Some(route) => route.live(until).await,
+        };
+        live.map_err(|error| self.unsent(error))
+    }
+
+    /// How long it may take to find a connection.
+    fn until(&self) -> Instant {
+        self.start + self.deadline * if self.ambiguous { 2 } else { 1 }
+    }
+
+    async fn send(&mut self, at: &Generation, command: &Bytes) -> Result<Value, LostReply> {
+        match &mut self.route {
+            None => at.send(command.clone(), self.deadline).await,
+            Some(route) => route.send(at, command.clone(), self.deadline).await,
+        }
+    }
+
+    /// Sends several commands to a node of a cluster.
+    pub(super) async fn send_all(
+        &mut self,
+        at: &Generation,
+        commands: &[Bytes],
+    ) -> Result<Vec<Value>, LostReply> {
+        match &mut self.route {
+            None => {
+                at.send_all(commands.concat().into(), commands.len(), self.deadline)
+                    .await
+            }
+            Some(route) => route.send_all(at, commands, self.deadline).await,
+        }
+    }
+
+    /// Goes where an answer says, or waits as it says.
+    pub(super) async fn follow(
+        &mut self,
+        generation: &Generation,
+        redirect: &Redirect,
+        error: Error,
+    ) -> Result<(), CallError> {
+        let until = self.until();
+        let Some(route) = &mut self.route else {
+            let text = format!(
+                "{}: the server is a node of a cluster; write redis+cluster:// instead of redis://",
+                Chain(&error)
+            );
+            return Err(self.answered(Error::Unsuitable(text)));
+        };
+        if route.follow(redirect, &generation.address, until).await {
+            return Ok(());
+        }
+        Err(self.unsent(error))
     }
 
     /// Decides after a lost answer: repeat, or give up with the outcome unknown.
-    fn lost(&mut self, loss: LostReply) -> Result<(), CallError> {
+    pub(super) fn lost(&mut self, loss: LostReply) -> Result<(), CallError> {
         if matches!(loss, LostReply::Unsent(_)) {
             // As if there had been no connection.
             if self.left == 0 {
@@ -180,8 +250,16 @@ impl<'a> RequestAttempt<'a> {
     }
 
     /// Decides after an answer that says this server cannot serve: look for another connection.
-    fn rejected(&mut self, generation: &Generation, error: Error) -> Result<(), CallError> {
+    pub(super) async fn rejected(
+        &mut self,
+        generation: &Generation,
+        error: Error,
+    ) -> Result<(), CallError> {
         generation.discard(&Chain(&error));
+        let until = self.until();
+        if let Some(route) = &mut self.route {
+            route.suspect(until).await;
+        }
         if self.left == 0 {
             return Err(self.unsent(error));
         }

@@ -29,17 +29,35 @@ use crate::resp::{Argument, Arguments, Command};
 pub struct Script {
     name: &'static str,
     source: &'static str,
+    names_all_keys: bool,
     hash: OnceLock<String>,
 }
 
 impl Script {
-    /// Names a script, for error messages, and gives its text.
+    /// Names a script, for error messages, and gives its text. On a cluster, calls declare every key that it
+    /// touches.
     pub const fn new(name: &'static str, source: &'static str) -> Self {
         Self {
             name,
             source,
+            names_all_keys: true,
             hash: OnceLock::new(),
         }
+    }
+
+    /// As [`new`](Self::new), for a script that computes keys from those that it is given.
+    pub(crate) const fn deriving(name: &'static str, source: &'static str) -> Self {
+        Self {
+            name,
+            source,
+            names_all_keys: false,
+            hash: OnceLock::new(),
+        }
+    }
+
+    /// Returns whether the script touches only the keys that a call declares.
+    pub(crate) fn names_all_keys(&self) -> bool {
+        self.names_all_keys
     }
 
     /// Starts a call, without keys and arguments.

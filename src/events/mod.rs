@@ -162,12 +162,7 @@ impl QueueEventsBuilder {
     pub async fn open(self) -> Result<QueueEvents> {
         let name = QueueName::new(&self.name)?;
         let prefix = Prefix::new(&self.prefix)?;
-        let store = Store::new(
-            self.client.connection().clone(),
-            &prefix,
-            &name,
-            self.client.clock().clone(),
-        );
+        let store = Store::open(&self.client, &prefix, &name)?;
         let reader = EventReader::open(&self.client, &store, self.start).await?;
         let last = reader.position();
         let (sender, batches) = mpsc::channel(BUFFERED);

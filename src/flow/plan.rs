@@ -70,8 +70,11 @@ impl Plan {
             let queue = *match numbers.entry((prefix.as_str(), turn.job.queue.as_str())) {
                 std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
                 std::collections::hash_map::Entry::Vacant(entry) => {
-                    plan.queues
-                        .push(open(&producer.client, prefix, &turn.job.queue)?);
+                    let store = open(&producer.client, prefix, &turn.job.queue)?;
+                    if let Some(first) = plan.queues.first() {
+                        first.check_neighbour("flow", store.keys().base())?;
+                    }
+                    plan.queues.push(store);
                     entry.insert(plan.queues.len() - 1)
                 }
             };
@@ -150,12 +153,7 @@ impl Plan {
 }
 
 fn open(client: &Client, prefix: &str, name: &str) -> Result<Store> {
-    Ok(Store::new(
-        client.connection().clone(),
-        &Prefix::new(prefix)?,
-        &QueueName::new(name)?,
-        client.clock().clone(),
-    ))
+    Store::open(client, &Prefix::new(prefix)?, &QueueName::new(name)?)
 }
 
 /// Checks and encodes one job, which carries the context of `span`. Returns how many children it has besides.

@@ -291,7 +291,10 @@ impl Kv {
         confirmation.check(self.connection.db())?;
         // Not repeated after a loss: it would take what was written in between.
         let command = Command::new("FLUSHDB").arg("ASYNC");
-        self.connection.call(command, Repeat::Once).await.map(drop)
+        for node in self.connection.each().await? {
+            node.call(command.clone(), Repeat::Once).await?;
+        }
+        Ok(())
     }
 
     /// Pings the server, and returns within `deadline` whether and how fast it answered.

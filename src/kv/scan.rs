@@ -13,13 +13,16 @@ const PAGE: u64 = 500;
 /// A walk over the keys that match a pattern.
 ///
 /// A key that is there for the whole walk is found at least once, and possibly more than once;
-/// a key that comes or goes meanwhile may or may not be found.
+/// a key that comes or goes meanwhile may or may not be found. On a cluster it goes over one node after
+/// the other, and may miss or find twice what moves between them meanwhile.
 #[derive(Debug)]
 pub struct Scan {
     connection: Connection,
+    /// The nodes that are left, once they are known; the last one is being walked over.
+    nodes: Option<Vec<Connection>>,
     pattern: String,
-    /// Where the next page starts; `None` when there is none.
-    cursor: Option<u64>,
+    /// Where the next page starts; 0 at the start of a node.
+    cursor: u64,
     page: VecDeque<Vec<u8>>,
 }
 
@@ -27,8 +30,9 @@ impl Scan {
     pub(super) fn new(connection: Connection, pattern: &str) -> Self {
         Self {
             connection,
+            nodes: None,
             pattern: pattern.to_owned(),
-            cursor: Some(0),
+            cursor: 0,
             page: VecDeque::new(),
         }
     }
@@ -49,21 +53,38 @@ impl Scan {
                     source: "not valid UTF-8".into(),
                 }));
             }
+            let node = match self.node().await {
+                Ok(node) => node?,
+                Err(error) => return Some(Err(error)),
+            };
             let command = Command::new("SCAN")
-                .int(self.cursor?)
+                .int(self.cursor)
                 .arg("MATCH")
                 .arg(&self.pattern)
                 .arg("COUNT")
                 .int(PAGE);
-            let reply = self.connection.call(command, Repeat::Safe).await;
+            let reply = node.call(command, Repeat::Safe).await;
             match reply.and_then(crate::client::Reply::page) {
                 Ok((cursor, page)) => {
-                    self.cursor = Some(cursor).filter(|cursor| *cursor != 0);
+                    self.cursor = cursor;
+                    if cursor == 0
+                        && let Some(nodes) = &mut self.nodes
+                    {
+                        nodes.pop();
+                    }
                     self.page = page.into();
                 }
                 Err(error) => return Some(Err(error)),
             }
         }
+    }
+
+    /// Returns the node to walk over; `None` at the end.
+    async fn node(&mut self) -> Result<Option<Connection>> {
+        if self.nodes.is_none() {
+            self.nodes = Some(self.connection.each().await?);
+        }
+        Ok(self.nodes.as_ref().and_then(|nodes| nodes.last().cloned()))
     }
 
     /// Turns the walk into a stream of keys.

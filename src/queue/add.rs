@@ -137,6 +137,9 @@ impl<D> Queue<D> {
     {
         let mut options = options.or(self.default_options());
         options.check()?;
+        if let Some(parent) = &options.parent {
+            self.store().check_neighbour("parent", &parent.queue)?;
+        }
         telemetry::carry(span, &mut options);
         let data = Self::encode_data(&name, data, &options)?;
         Ok(NewRecord::new(

@@ -80,12 +80,7 @@ impl<D> QueueBuilder<D> {
             ..self.defaults
         };
         defaults.check()?;
-        let store = Store::new(
-            self.client.connection().clone(),
-            &prefix,
-            &name,
-            self.client.clock().clone(),
-        );
+        let store = Store::open(&self.client, &prefix, &name)?;
         if self.update_settings {
             store.write_meta(self.max_events, VERSION).await?;
         }

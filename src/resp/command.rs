@@ -130,6 +130,11 @@ impl Batch {
         Bytes::from(all)
     }
 
+    /// Returns the commands.
+    pub(crate) fn commands(&self) -> &[Command] {
+        &self.commands
+    }
+
     /// Returns the same commands between MULTI and EXEC.
     pub(crate) fn transaction(&self) -> Self {
         let mut commands = Vec::with_capacity(self.len() + 2);

@@ -6,9 +6,11 @@
 mod command;
 mod connection;
 mod decode;
+mod key;
 mod value;
 
 pub use command::{Argument, Command};
 pub(crate) use command::{Arguments, Batch, name_of};
 pub(crate) use connection::{Connection, Driver, Lost, connect};
+pub(crate) use key::key_of;
 pub use value::{ServerError, Value};

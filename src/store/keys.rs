@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::client::hash_tag;
 use crate::job::{JobId, Prefix, QueueName};
 
 /// The keys of one queue.
@@ -25,6 +26,11 @@ impl QueueKeys {
     /// Returns what every key of the queue begins with, the trailing colon included.
     pub(crate) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Returns whether all keys of the queue are in one slot of a cluster: the hash tag ends before they differ.
+    pub(crate) fn share_a_slot(&self) -> bool {
+        hash_tag(self.base.as_bytes()).is_some()
     }
 
     /// Returns the qualified queue name, as references to parents use it.
@@ -70,6 +76,17 @@ impl QueueKeys {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A brace that a job's id may close, or a pair with nothing in it, holds nothing together.
+    #[test]
+    fn hash_tag_is_in_the_prefix_or_the_name() {
+        let share = |prefix: &str, queue: &str| {
+            let prefix = Prefix::new(prefix).unwrap();
+            QueueKeys::new(&prefix, &QueueName::new(queue).unwrap()).share_a_slot()
+        };
+        assert!(share("bull", "{mail}") && share("{bull}", "mail") && share("a{b}", "c{d}"));
+        assert!(!share("bull", "mail") && !share("bull", "{mail") && !share("bull", "{}mail"));
+    }
 
     #[test]
     fn names_are_those_of_the_protocol() {

@@ -17,7 +17,7 @@ mod transitions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::{CallError, Connection, Repeat, Script};
+use crate::client::{CallError, Client, Connection, Repeat, Script};
 use crate::clock::Clock;
 use crate::error::{Error, Refusal, Result};
 use crate::job::{JobId, Prefix, QueueName};
@@ -153,18 +153,57 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Names a queue on a connection.
-    pub(crate) fn new(
-        connection: Connection,
-        prefix: &Prefix,
-        queue: &QueueName,
-        clock: Clock,
-    ) -> Self {
-        Self {
-            connection,
+    /// Names a queue of a client's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] on a cluster where the queue's keys would fall into several slots.
+    pub(crate) fn open(client: &Client, prefix: &Prefix, queue: &QueueName) -> Result<Self> {
+        let store = Self {
+            connection: client.connection().clone(),
             keys: Arc::new(QueueKeys::new(prefix, queue)),
-            clock,
+            clock: client.clock().clone(),
+        };
+        if store.slot().is_some() && !store.keys.share_a_slot() {
+            return Err(Error::invalid(
+                "queue",
+                format!(
+                    "needs a hash tag on a cluster, which keeps its keys together: name it {{{queue}}}, or \
+                     set the prefix {{{prefix}}} for all queues of a slot"
+                ),
+            ));
         }
+        Ok(store)
+    }
+
+    /// Returns the slot of the queue's keys on a cluster.
+    pub(crate) fn slot(&self) -> Option<u16> {
+        self.connection.slot(self.keys.base())
+    }
+
+    /// Refuses another queue, by its qualified name, whose keys are in another slot of a cluster than this one's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`], which names `field`.
+    pub(crate) fn check_neighbour(&self, field: &'static str, queue: &str) -> Result<()> {
+        if self.connection.slot(queue) == self.slot() {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            field,
+            "is in another slot of the cluster: queues that work together share a hash tag, such as the prefix \
+             {bull}",
+        ))
+    }
+
+    /// Waits until the connection is open.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not, once this time has passed.
+    pub(crate) async fn connect(&self, within: Duration) -> Result<()> {
+        self.connection.open_for(self.keys.base(), within).await
     }
 
     /// Returns the same queue on another connection.

@@ -84,7 +84,7 @@ impl EventReader {
             }
         };
         Ok(Self {
-            connection: client.blocking(Some(&store.keys().events_client_name())),
+            connection: client.blocking(Some(&store.keys().events_client_name()), store.slot()),
             key: store.keys().key("events"),
             store: store.clone(),
             position,

@@ -381,12 +381,7 @@ impl WorkerBuilder<(), ()> {
         }
         let options = Arc::new(options);
         let client = self.client;
-        let store = Store::new(
-            client.connection().clone(),
-            &options.prefix,
-            &options.queue,
-            client.clock().clone(),
-        );
+        let store = Store::open(&client, &options.prefix, &options.queue)?;
         let service = self
             .layers
             .into_iter()

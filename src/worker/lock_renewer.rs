@@ -225,7 +225,7 @@ impl Task {
 
     /// Opens the connection, which listings of workers show whatever the worker does with it.
     async fn open(&self, opened: oneshot::Sender<()>) {
-        if let Err(error) = self.store.connection().open(OPEN_WITHIN).await {
+        if let Err(error) = self.store.connect(OPEN_WITHIN).await {
             self.report("the worker's own connection is not open yet", &error);
         }
         // Whoever starts the worker may have stopped waiting.

@@ -105,12 +105,7 @@ impl ManualWorker {
             client: client.clone(),
             meter: Meter::new(Arc::clone(&named)),
             queue: named,
-            store: Store::new(
-                client.connection().clone(),
-                &prefix,
-                &queue,
-                client.clock().clone(),
-            ),
+            store: Store::open(client, &prefix, &queue)?,
             name: None,
             lock_duration: Duration::from_secs(30),
             limit: None,

@@ -43,9 +43,15 @@ struct Hubs(Mutex<Vec<Arc<Markers>>>);
 /// A blocking read that the workers of one client share.
 #[derive(Debug, Default)]
 pub(super) struct Markers {
+    /// Whose keys these are on a cluster, where no read may name keys of several slots.
+    slot: Option<u16>,
     state: Mutex<State>,
     changed: Notify,
 }
+
+/// The reads of a client: one, or on a cluster one for each slot that its workers' queues are in.
+#[derive(Debug, Default)]
+struct Hubs(Mutex<HashMap<Option<u16>, Arc<Markers>>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -97,21 +103,28 @@ impl Wakeup {
 impl Markers {
     /// Joins a read of a client: that of its queue, one with room, or a new one.
     pub(super) fn join(client: &Client, store: &Store) -> Member {
-        let key = store.keys().key("marker");
+        let (key, slot) = (store.keys().key("marker"), store.slot());
         let hubs = client.extension(Hubs::default);
         let mut hubs = hubs.0.lock().unwrap_or_else(PoisonError::into_inner);
         hubs.retain(|hub| !hub.state().members.is_empty());
+        let has_room = |hub: &&Arc<Self>| {
+            hub.slot == slot && hub.state().members.len() < QUEUES_MAX
+        };
         let found = hubs
             .iter()
             .find(|hub| hub.state().members.contains_key(&key))
-            .or_else(|| {
-                hubs.iter()
-                    .find(|hub| hub.state().members.len() < QUEUES_MAX)
-            });
-        let hub = found.map_or_else(Arc::default, Arc::clone);
-        if found.is_none() {
-            hubs.push(Arc::clone(&hub));
-        }
+            .or_else(|| hubs.iter().find(has_room));
+        let hub = match found {
+            Some(hub) => Arc::clone(hub),
+            None => {
+                let hub = Arc::new(Self {
+                    slot,
+                    ..Self::default()
+                });
+                hubs.push(Arc::clone(&hub));
+                hub
+            }
+        };
         *hub.state().members.entry(key.clone()).or_default() += 1;
         Member {
             hub,
@@ -187,7 +200,7 @@ impl Drop for Running {
 
 async fn run(hub: Arc<Markers>, client: Client) {
     let _running = Running(Arc::clone(&hub));
-    let mut connection = client.blocking(None);
+    let mut connection = client.blocking(None, hub.slot);
     loop {
         let keys = {
             let mut state = hub.state();

@@ -107,6 +107,8 @@ async fn odd_settings_and_names_are_refused() -> TestResult {
             matches!(UserId::new(odd), Err(Error::Invalid { .. })),
             "{odd:?}"
         );
+        // A hash tag keeps all sessions on one node of a cluster.
+        let odd = if odd == "{a}" { "{a}{" } else { odd };
         assert!(
             sealed(&fixture.client).prefix(odd).build().is_err(),
             "{odd:?}"

@@ -7,7 +7,7 @@ use super::*;
 async fn blocking_read_returns_what_ends_it() -> TestResult {
     let server = RedisServer::start().await?;
     let client = client_of(&server.url()).await?;
-    let mut blocking = client.blocking(Some("bull:cQ=="));
+    let mut blocking = client.blocking(Some("bull:cQ=="), None);
 
     server.cli(&["ZADD", "b", "7.5", "m"]).await?;
     let popped = blocking.bzpopmin(&["a", "b"], SOON).await?;
@@ -43,7 +43,7 @@ async fn blocking_read_returns_what_ends_it() -> TestResult {
 async fn dropped_blocking_read_closes_its_connection() -> TestResult {
     let server = RedisServer::start().await?;
     let client = client_of(&server.url()).await?;
-    let mut blocking = client.blocking(Some("reader"));
+    let mut blocking = client.blocking(Some("reader"), None);
     let blocked = || async { server.info("clients").await.unwrap()["blocked_clients"] == "1" };
     tokio::select! {
         read = blocking.bzpopmin(&["z"], SOON) => panic!("{read:?}"),
@@ -67,7 +67,7 @@ async fn blocking_read_on_a_dead_link_ends() -> TestResult {
     let server = RedisServer::start().await?;
     let proxy = Proxy::start(server.port()).await?;
     let client = client_of(&proxy.url()).await?;
-    let mut blocking = client.blocking(None);
+    let mut blocking = client.blocking(None, None);
     blocking.bzpopmin(&["z"], Duration::from_millis(1)).await?;
     proxy.blackhole(Direction::Both);
     let lost = blocking.bzpopmin(&["z"], Duration::from_millis(1)).await;
@@ -85,7 +85,7 @@ async fn blocking_read_on_a_dead_link_ends() -> TestResult {
 async fn killed_blocking_connection_comes_back() -> TestResult {
     let server = RedisServer::start().await?;
     let client = client_of(&server.url()).await?;
-    let mut blocking = client.blocking(Some("reader"));
+    let mut blocking = client.blocking(Some("reader"), None);
     let kill = || async {
         let list = clients(&server).await;
         let waiting = list
@@ -107,7 +107,7 @@ async fn killed_blocking_connection_comes_back() -> TestResult {
 async fn close_ends_blocking_reads() -> TestResult {
     let server = RedisServer::start().await?;
     let client = client_of(&server.url()).await?;
-    let mut blocking = client.blocking(None);
+    let mut blocking = client.blocking(None, None);
     let blocked = || async { server.info("clients").await.unwrap()["blocked_clients"] == "1" };
     let (read, closed) = tokio::join!(blocking.bzpopmin(&["z"], SOON), async {
         eventually(SOON, blocked).await?;
@@ -129,7 +129,7 @@ async fn unblock_without_permission_is_tolerated() -> TestResult {
         .await?;
     let client = client_of(&server.url()).await?;
     assert_eq!(client.server().version, Version::new(5, 0, 0));
-    let mut blocking = client.blocking(Some("reader"));
+    let mut blocking = client.blocking(Some("reader"), None);
     blocking.bzpopmin(&["z"], Duration::from_millis(1)).await?;
     assert!(blocking.id().get().is_some());
     assert!(!client.unblock(&blocking.id()).await?);

@@ -10,7 +10,7 @@ use super::remote::Remote;
 use super::service::CacheService;
 use super::single_flight::SingleFlight;
 use super::stats::{CacheStats, Counters};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kv::{Kv, check_id};
 
 /// A [`tower::Layer`] that answers requests with earlier responses, kept in Redis.
@@ -74,10 +74,18 @@ impl CacheLayer {
     /// Makes a cache on a server, usually that of [`Client::cache`](crate::Client::cache).
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::Error::Invalid) for an option out of its bounds.
+    /// [`Error::Invalid`](crate::Error::Invalid) for an option out of its bounds, and for a cluster, over which
+    /// the entries that Node.js shares would be spread.
     pub fn new(kv: &Kv, options: CacheOptions) -> Result<Self> {
         options.check()?;
         let connection = kv.connection().clone();
+        if connection.slot("api:").is_some() {
+            return Err(Error::invalid(
+                "kv",
+                "is a cluster, over which the entries and tags that Node.js shares would be spread: give the cache \
+                 a server of its own (ClientConfig::cache, REDIS_CACHE_URL)",
+            ));
+        }
         let remote = Remote::new(connection, options.deadline, options.lease);
         Ok(Self {
             shared: Arc::new(Shared {

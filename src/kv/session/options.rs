@@ -95,7 +95,7 @@ impl SessionsBuilder {
         self
     }
 
-    /// Sets the first part of every key. Default: `session`.
+    /// Sets the first part of every key; on a cluster it is a hash tag, such as `{session}`. Default: `session`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -147,7 +147,16 @@ impl SessionsBuilder {
     /// between 1 s and 10 years, `touch_every` is not shorter than `idle`, or a user may have more
     /// than 1,000 sessions.
     pub fn build(self) -> Result<Sessions> {
-        check_id("prefix", &self.prefix)?;
+        let tag = self.prefix.strip_prefix('{');
+        let tag = tag.and_then(|rest| rest.strip_suffix('}'));
+        check_id("prefix", tag.unwrap_or(&self.prefix))?;
+        if tag.is_none() && self.connection.slot(&self.prefix).is_some() {
+            return Err(Error::invalid(
+                "prefix",
+                "must be a hash tag on a cluster, such as {session}: a session and the index of its user are \
+                 changed together",
+            ));
+        }
         let protection = self.protection.ok_or_else(|| {
             Error::invalid("keyring", "is missing: choose sealed_with or unsealed")
         })?;

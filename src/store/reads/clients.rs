@@ -25,14 +25,16 @@ pub(crate) struct Connected {
 impl Store {
     /// Lists the connections of workers and listeners of the queue.
     pub(crate) async fn connected(&self) -> Result<Vec<Connected>> {
-        let command = Command::new("CLIENT").arg("LIST");
-        let answer = self.connection.request(command, Repeat::Safe).await?;
-        let list = reply::text(answer, "the connected clients")?;
         let base = self.keys.worker_client_name(None);
-        Ok(list
-            .lines()
-            .filter_map(|line| connected(line, &base))
-            .collect())
+        let mut found = Vec::new();
+        // On a cluster, workers are connected to the node of their queue, or were to one that had it before.
+        for node in self.connection.each().await? {
+            let command = Command::new("CLIENT").arg("LIST");
+            let answer = node.request(command, Repeat::Safe).await?;
+            let list = reply::text(answer, "the connected clients")?;
+            found.extend(list.lines().filter_map(|line| connected(line, &base)));
+        }
+        Ok(found)
     }
 }
 

@@ -326,19 +326,3 @@ async fn peer_that_is_no_redis_is_recognised() -> TestResult {
     );
     Ok(())
 }
-
-/// Forms that are not supported yet are refused by name, before anything is sent.
-#[tokio::test]
-async fn cluster_is_refused_for_now() -> TestResult {
-    for url in ["redis+cluster://a,b"] {
-        let error = Client::connect(ClientConfig::from_url(url)?)
-            .await
-            .unwrap_err();
-        assert!(
-            matches!(&error, Error::Invalid { field: "topology", problem, .. }
-                if problem.contains("not supported yet")),
-            "{error:?}"
-        );
-    }
-    Ok(())
-}

@@ -5,6 +5,7 @@
 //! for it. Everything started here ends with the value that owns it, and also when the test
 //! process is killed.
 
+mod cluster;
 mod error;
 mod node;
 mod proxy;
@@ -15,6 +16,7 @@ mod sentinels;
 mod wait;
 mod watchdog;
 
+pub use cluster::RedisCluster;
 pub use error::{KitError, Result};
 pub use node::{BullMq, NodePeer, NodePeerBuilder, PeerError, interop_dir};
 pub use proxy::{Command, Direction, Proxy, ProxyStats, Rule, RuleHandle};
