@@ -11,12 +11,9 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::call::LostReply;
 use super::cluster::Cluster;
-use super::config::Address;
 use super::connect::{self, ConnectError, ConnectionOptions, Settings};
 use super::generation::Generation;
-use super::info::ServerInfo;
 use super::login::measure;
 use super::retry::jittered;
 use crate::error::Error;

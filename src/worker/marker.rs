@@ -36,7 +36,7 @@ pub(super) enum Wakeup {
     Due(f64),
 }
 
-/// All reads of a client.
+/// All reads of a client; on a cluster none is of queues in several slots.
 #[derive(Debug, Default)]
 struct Hubs(Mutex<Vec<Arc<Markers>>>);
 
@@ -48,10 +48,6 @@ pub(super) struct Markers {
     state: Mutex<State>,
     changed: Notify,
 }
-
-/// The reads of a client: one, or on a cluster one for each slot that its workers' queues are in.
-#[derive(Debug, Default)]
-struct Hubs(Mutex<HashMap<Option<u16>, Arc<Markers>>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -107,9 +103,8 @@ impl Markers {
         let hubs = client.extension(Hubs::default);
         let mut hubs = hubs.0.lock().unwrap_or_else(PoisonError::into_inner);
         hubs.retain(|hub| !hub.state().members.is_empty());
-        let has_room = |hub: &&Arc<Self>| {
-            hub.slot == slot && hub.state().members.len() < QUEUES_MAX
-        };
+        let has_room =
+            |hub: &&Arc<Self>| hub.slot == slot && hub.state().members.len() < QUEUES_MAX;
         let found = hubs
             .iter()
             .find(|hub| hub.state().members.contains_key(&key))
