@@ -16,6 +16,7 @@ mod metrics;
 mod policy;
 mod queue;
 mod resp;
+mod state;
 mod store;
 mod telemetry;
 #[cfg(feature = "testing")]

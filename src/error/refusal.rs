@@ -2,6 +2,8 @@
 
 use serde::{Serialize, Serializer};
 
+use crate::state::JobState;
+
 /// What a script declined to do, with the code BullMQ uses for it (`docs/protocol.md#refusals`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
@@ -13,8 +15,16 @@ pub enum Refusal {
     #[error("the job's lock is gone")]
     LockMissing,
     /// -3: the job is not in the state that the change starts from.
-    #[error("the job is not in the required state")]
-    WrongState,
+    #[error("the job is {}not {needed}", is(.found))]
+    #[non_exhaustive]
+    WrongState {
+        /// The state that the job was in; `None` when it was in none, in a list behind more than
+        /// 20,000 others, or when it was not looked for, as in
+        /// [`WorkerEvent::Refused`](crate::WorkerEvent::Refused).
+        found: Option<JobState>,
+        /// The state that it must be in.
+        needed: JobState,
+    },
     /// -4: the job still waits for children.
     #[error("the job has pending dependencies")]
     PendingDependencies,
@@ -53,6 +63,11 @@ pub enum Refusal {
     Unknown(i64),
 }
 
+/// What a job is, in front of what it is not.
+fn is(found: &Option<JobState>) -> String {
+    found.map_or_else(String::new, |found| format!("{found}, "))
+}
+
 /// The message.
 impl Serialize for Refusal {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -72,7 +87,7 @@ impl Refusal {
         match self {
             Self::JobMissing => -1,
             Self::LockMissing => -2,
-            Self::WrongState => -3,
+            Self::WrongState { .. } => -3,
             Self::PendingDependencies => -4,
             Self::ParentMissing => -5,
             Self::LockLost => -6,
@@ -88,12 +103,16 @@ impl Refusal {
         }
     }
 
-    /// Decodes a script's code; `lua/lib/codes.lua` has the same numbers.
+    /// Decodes a script's code; `lua/lib/codes.lua` has the same numbers. Of a job in the wrong state
+    /// only results of attempts answer with the code alone: they need it to be active.
     pub(crate) fn from_code(code: i64) -> Self {
         match code {
             -1 => Self::JobMissing,
             -2 => Self::LockMissing,
-            -3 => Self::WrongState,
+            -3 => Self::WrongState {
+                found: None,
+                needed: JobState::Active,
+            },
             -4 => Self::PendingDependencies,
             -5 => Self::ParentMissing,
             -6 => Self::LockLost,
@@ -122,5 +141,16 @@ mod tests {
             assert_eq!(Refusal::from_code(code).code(), code);
         }
         assert_eq!(Refusal::from_code(-99), Refusal::Unknown(-99));
+    }
+
+    #[test]
+    fn a_wrong_state_is_named_beside_the_right_one() {
+        let refusal = |found| Refusal::WrongState {
+            found,
+            needed: JobState::Failed,
+        };
+        let known = refusal(Some(JobState::WaitingChildren)).to_string();
+        assert_eq!(known, "the job is waiting-children, not failed");
+        assert_eq!(refusal(None).to_string(), "the job is not failed");
     }
 }

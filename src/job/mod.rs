@@ -24,6 +24,7 @@ mod state;
 mod telemetry;
 
 pub use crate::id::JobId;
+pub use crate::state::JobState;
 pub use active::Job;
 pub(crate) use active::{Action, Actions};
 pub use added::{AddOutcome, Added};
@@ -47,5 +48,4 @@ pub use record::{JobRecord, ParentLink};
 pub use retention::Retention;
 pub use schedule::{CatchUp, Overlap, Recurrence, Schedule};
 pub use scheduler::SchedulerRecord;
-pub use state::JobState;
 pub use telemetry::Telemetry;

@@ -42,7 +42,7 @@ pub(crate) fn after_refusal(
         Refusal::JobMissing
         | Refusal::LockMissing
         | Refusal::LockLost
-        | Refusal::WrongState
+        | Refusal::WrongState { .. }
         | Refusal::ParentMissing
         | Refusal::ParentConflict
         | Refusal::SchedulerOwned
@@ -96,7 +96,7 @@ mod tests {
             Refusal::JobMissing,
             Refusal::LockMissing,
             Refusal::LockLost,
-            Refusal::WrongState,
+            Refusal::from_code(-3),
         ] {
             assert_eq!(failed(&complete, gone), None, "{gone}");
         }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use crate::client::{CallError, Client, Connection, Repeat, Script};
 use crate::clock::Clock;
-use crate::error::{Error, Refusal, Result};
+use crate::error::{Error, Result};
 use crate::job::{JobId, Prefix, QueueName};
 use crate::resp::{Argument, Command, Value};
 
@@ -99,7 +99,7 @@ pub(crate) trait Transition {
     /// Appends ARGV in the order of the script's header.
     fn write(&self, call: &mut Call<'_>);
 
-    /// Reads the reply; a bare negative number has been turned into a refusal before.
+    /// Reads the reply; a refusal has been taken out before when the transition names a [`job`](Self::job).
     fn read(&self, reply: Value) -> Result<Self::Reply>;
 
     /// The job that a refusal is about.
@@ -252,10 +252,12 @@ impl Store {
                 T::SAFETY,
             )
             .await?;
-        if let (Value::Int(code @ ..=-1), Some(job)) = (&reply, transition.job()) {
+        if let Some(job) = transition.job()
+            && let Some(source) = reply::refusal(&reply)
+        {
             return Err(CallError::Answered(Error::Refused {
                 job: job.clone(),
-                source: Refusal::from_code(*code),
+                source,
             }));
         }
         transition.read(reply).map_err(CallError::Answered)

@@ -1,13 +1,32 @@
 //! Decoding the replies of scripts and commands.
 
 use crate::clock::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::job::JobId;
 use crate::resp::Value;
 
 /// Returns the error for a reply of another shape than its script's header promises.
 pub(crate) fn unexpected(what: &str) -> Error {
     Error::Protocol(format!("{what} has an unexpected shape"))
+}
+
+/// Reads a refusal: a code below zero, or {WRONG_STATE, the state needed, the job's}.
+pub(crate) fn refusal(reply: &Value) -> Option<Refusal> {
+    let state = |value: &Value| match value {
+        Value::BulkString(name) => std::str::from_utf8(name).ok()?.parse().ok(),
+        _ => None,
+    };
+    match reply {
+        Value::Int(code @ ..=-1) => Some(Refusal::from_code(*code)),
+        Value::Array(items) => match items.as_slice() {
+            [Value::Int(-3), needed, found] => Some(Refusal::WrongState {
+                found: state(found),
+                needed: state(needed)?,
+            }),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Returns the items of an array.

@@ -371,11 +371,13 @@ impl ManualWorker {
             }
         }
         for (result, code) in results.iter().zip(&advanced.codes) {
-            if let SettlementReply::Refused(source) = code {
-                return Err(Error::Refused {
-                    job: result.job.clone(),
-                    source: *source,
-                });
+            if let SettlementReply::Refused(mut source) = *code {
+                let job = result.job.clone();
+                if let Refusal::WrongState { found, needed } = &mut source {
+                    let now = self.store.state(&job).await.unwrap_or(None);
+                    *found = now.filter(|now| now != needed);
+                }
+                return Err(Error::Refused { job, source });
             }
         }
         let next = match advanced.next {

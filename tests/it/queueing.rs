@@ -220,6 +220,63 @@ async fn child_joins_its_parent() -> TestResult {
     Ok(())
 }
 
+/// A refusal names the state that the job is in and the one that it must be in, also where no state has the job.
+#[tokio::test]
+async fn refusals_name_both_states() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let (queue, server) = (&fixture.queue, &fixture.server);
+    let worker = ManualWorker::new(&fixture.client, "q")?;
+    let states = |refused: oxbull::Result<()>| match refused {
+        Err(Error::Refused {
+            source: Refusal::WrongState { found, needed, .. },
+            ..
+        }) => Ok((found, needed)),
+        other => Err(format!("{other:?}")),
+    };
+    let id = JobId::existing("x");
+    fixture.add("x", JobOptions::new().id(&id)).await?;
+    let job = worker.fetch("t").await?.ok_or("no job")?;
+    server.cli(&["LREM", "bull:q:active", "0", "x"]).await?;
+    for state in [None].into_iter().chain(JobState::ALL.map(Some)) {
+        let (key, list) = match state {
+            None => (None, false),
+            Some(JobState::Waiting) => (Some("wait"), true),
+            Some(JobState::Active) => (Some("active"), true),
+            Some(state) => (Some(state.as_str()), false),
+        };
+        let key = key.map(|key| format!("bull:q:{key}"));
+        match &key {
+            Some(key) if list => server.cli(&["LPUSH", key, "x"]).await?,
+            Some(key) => server.cli(&["ZADD", key, "1", "x"]).await?,
+            None => server.cli(&["PING"]).await?,
+        };
+        if state != Some(JobState::Failed) {
+            let refused = states(queue.retry(&id, RetryOptions::new()).await)?;
+            assert_eq!(refused, (state, JobState::Failed));
+        }
+        if state != Some(JobState::Completed) {
+            let refused = states(queue.rerun(&id, RetryOptions::new()).await)?;
+            assert_eq!(refused, (state, JobState::Completed));
+        }
+        if state != Some(JobState::Delayed) {
+            for refused in [
+                queue.promote(&id).await,
+                queue.change_delay(&id, Duration::ZERO).await,
+            ] {
+                assert_eq!(states(refused)?, (state, JobState::Delayed));
+            }
+        }
+        if state != Some(JobState::Active) {
+            let refused = worker.finish(&job, "t", Ok(Outcome::Done(()))).await;
+            assert_eq!(states(refused)?, (state, JobState::Active));
+        }
+        if let Some(key) = key {
+            server.cli(&["DEL", &key]).await?;
+        }
+    }
+    Ok(())
+}
+
 /// What an operator can do with a job.
 #[tokio::test]
 async fn jobs_can_be_changed() -> TestResult {
@@ -237,7 +294,11 @@ async fn jobs_can_be_changed() -> TestResult {
     assert!(matches!(
         again,
         Err(Error::Refused {
-            source: Refusal::WrongState,
+            source: Refusal::WrongState {
+                found: Some(JobState::Waiting),
+                needed: JobState::Delayed,
+                ..
+            },
             ..
         })
     ));

@@ -172,7 +172,9 @@ fn codes_of_scripts_are_those_of_refusals() {
     let refusals: BTreeMap<i64, String> = read("src/error/refusal.rs")
         .lines()
         .filter_map(|line| line.trim().split_once(" => Self::"))
-        .filter_map(|(code, name)| Some((code.parse().ok()?, name.trim_end_matches(','))))
+        .filter_map(|(code, name)| {
+            Some((code.parse().ok()?, name.trim_end_matches([',', ' ', '{'])))
+        })
         .map(|(code, name)| (code, shouted(name)))
         .collect();
     assert!(codes.len() > 5, "{codes:?}");

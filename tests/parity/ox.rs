@@ -411,7 +411,7 @@ fn declined(error: Error) -> TestResult<Value> {
         Refusal::Locked => locked(),
         Refusal::JobMissing => refused(-1),
         Refusal::LockMissing => refused(-2),
-        Refusal::WrongState => refused(-3),
+        Refusal::WrongState { .. } => refused(-3),
         Refusal::PendingDependencies => refused(-4),
         Refusal::ParentMissing => refused(-5),
         Refusal::LockLost => refused(-6),

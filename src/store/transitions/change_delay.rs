@@ -10,7 +10,8 @@ use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::{Call, Transition};
 
-static SCRIPT: Script = lua!("change_delay", uses: ["codes", "events", "gate", "marker", "place"]);
+static SCRIPT: Script =
+    lua!("change_delay", uses: ["codes", "found", "events", "gate", "marker", "place"]);
 
 /// Gives a delayed job another due time.
 pub(crate) struct ChangeDelay<'a> {

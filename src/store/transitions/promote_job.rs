@@ -8,7 +8,7 @@ use crate::resp::Value;
 use crate::store::{Call, Transition};
 
 static SCRIPT: Script =
-    lua!("promote_job", uses: ["codes", "events", "gate", "marker", "place", "job"]);
+    lua!("promote_job", uses: ["codes", "found", "events", "gate", "marker", "place", "job"]);
 
 /// Lets a delayed job run now.
 pub(crate) struct PromoteJob<'a> {

@@ -7,7 +7,7 @@ use crate::job::JobId;
 use crate::resp::Value;
 use crate::store::{Call, Transition};
 
-static SCRIPT: Script = lua!("retry_job", uses: ["codes", "events", "gate", "marker", "place", "job", "parent", "retry"]);
+static SCRIPT: Script = lua!("retry_job", uses: ["codes", "found", "events", "gate", "marker", "place", "job", "parent", "retry"]);
 
 /// Runs a finished job again.
 pub(crate) struct RetryJob<'a> {
