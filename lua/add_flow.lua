@@ -27,14 +27,14 @@
           then, with `again`, the keys of jobs that the events report as added
   Returns {} when more events came after an `after` than one call reads: nothing has changed. Else
           for `whole` and `check`, when a job is refused:
-            PARENT_MISSING or PARENT_CONFLICT, number of the job (from 1)
+            PARENT_MISSING, PARENT_CONFLICT or WAITS_FOR_ITSELF, number of the job (from 1)
           and otherwise, not for `check`, per job:
             0 stored, now or by an earlier execution, and not queued if it is held
             1 an existing job
-            PARENT_MISSING or PARENT_CONFLICT: nothing was changed for it
+            one of these refusals: nothing was changed for it
   Emits   added, then waiting, delayed or waiting-children; duplicated for an existing id; waiting or delayed for
           a parent that is released
-  Uses    codes, events, gate, marker, place, job, parent, insert, replay
+  Uses    codes, events, gate, marker, place, job, parent, insert, replay; rarely ancestors
 ]]
 local step, again, now = ARGV[1], ARGV[2] == '1', tonumber(ARGV[3])
 local ADDED, DUPLICATE = 0, 1
@@ -105,7 +105,7 @@ local function refuse(job)
   return nil
 end
 
-local jobs, refused = {}, nil
+local jobs, refused, links, joining = {}, nil, {}, {}
 local total = tonumber(ARGV[at + 1])
 at = at + 1
 for i = 1, total do
@@ -116,7 +116,24 @@ for i = 1, total do
   if not job.code and step ~= 'check' then
     exists_of[job.key] = true
   end
+  local ended = job.exists and redis.call('ZSCORE', job.queue.base .. 'completed', job.id)
+  if not job.code and job.parent_key and not ended then
+    links[job.key] = job.parent_key
+    if job.exists and not job.ours then
+      joining[#joining + 1] = i
+    end
+  end
   at = at + (job.parent_key and 13 or 11)
+end
+if #joining > 0 and step ~= 'store' then
+  local circles = ancestry()
+  local way = circles.new_ascent(links)
+  for _, i in ipairs(joining) do
+    if circles.waits_for_itself(way, jobs[i].key) then
+      jobs[i].code = WAITS_FOR_ITSELF
+      refused = math.min(refused or i, i)
+    end
+  end
 end
 local parents_at = at + 1
 at = parents_at + 2 * tonumber(ARGV[parents_at])

@@ -21,12 +21,12 @@
           2 deduplicated, nothing stored: the owner of the deduplication id
           3 added in place of a delayed job: the job, the job deleted
           4 kept as the last add to run after an active job: that job, the id it will have
-          or a refusal: PARENT_MISSING, PARENT_CONFLICT
+          or a refusal: PARENT_MISSING, PARENT_CONFLICT, WAITS_FOR_ITSELF
   Emits   added, then waiting, delayed or waiting-children; duplicated for an existing id;
           deduplicated, then delayed for an owner that is rescheduled; removed and deduplicated
           before the added of a job that replaces another; waiting or delayed, for a parent that is
           released
-  Uses    codes, events, gate, marker, place, job, parent, insert, dedup, dedup_add, replay
+  Uses    codes, events, gate, marker, place, job, parent, insert, dedup, dedup_add, replay; rarely ancestors
 ]]
 local B = KEYS[1]
 local after = ARGV[1]
@@ -70,6 +70,17 @@ if again then
   end
 end
 
+-- Whether an existing job, which has not completed, would wait for itself below this parent.
+local way
+local function closes_circle(job_key, parent_key)
+  local circles = ancestry()
+  local next_way = circles.new_ascent({ [job_key] = parent_key })
+  next_way.left = way and way.left or next_way.left
+  way = next_way
+  return circles.waits_for_itself(way, job_key)
+    and not redis.call('ZSCORE', B .. 'completed', string.sub(job_key, #B + 1))
+end
+
 -- Finds what an earlier call did about a job with an id of its own: code, id and another id; nothing
 -- when the job is still to be added.
 local function find_earlier(at, id, parent_key, dedup)
@@ -100,6 +111,8 @@ local function find_earlier(at, id, parent_key, dedup)
       return ADDED, id
     elseif parent_key and old and old ~= '' and old ~= parent_key and redis.call('EXISTS', old) == 1 then
       return PARENT_CONFLICT, id
+    elseif parent_key and closes_circle(job_key, parent_key) then
+      return WAITS_FOR_ITSELF, id
     end
   end
   return DUPLICATE, id

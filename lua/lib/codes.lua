@@ -13,3 +13,4 @@ local OCCURRENCES_TAKEN = -11
 local LOCKED = -20
 local ACTIVE_JOBS = -21
 local NOT_PAUSED = -22
+local WAITS_FOR_ITSELF = -23

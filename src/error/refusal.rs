@@ -58,6 +58,9 @@ pub enum Refusal {
     /// -22: the queue is not paused; it was resumed while it was being deleted.
     #[error("the queue is not paused")]
     NotPaused,
+    /// -23: the job is an ancestor of the parent that it was to have: both would wait for ever.
+    #[error("the job would wait for itself")]
+    WaitsForItself,
     /// A code this version does not know.
     #[error("unknown code {0}")]
     Unknown(i64),
@@ -99,6 +102,7 @@ impl Refusal {
             Self::Locked => -20,
             Self::ActiveJobs => -21,
             Self::NotPaused => -22,
+            Self::WaitsForItself => -23,
             Self::Unknown(code) => code,
         }
     }
@@ -124,6 +128,7 @@ impl Refusal {
             -20 => Self::Locked,
             -21 => Self::ActiveJobs,
             -22 => Self::NotPaused,
+            -23 => Self::WaitsForItself,
             other => Self::Unknown(other),
         }
     }
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn codes_of_refusals_are_those_that_are_decoded() {
         for code in [
-            -1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -20, -21, -22, -99,
+            -1, -2, -3, -4, -5, -6, -7, -8, -9, -10, -11, -20, -21, -22, -23, -99,
         ] {
             assert_eq!(Refusal::from_code(code).code(), code);
         }

@@ -94,7 +94,8 @@ impl FlowProducer {
     /// # Errors
     ///
     /// [`Error::Invalid`] or [`Error::Encode`] before anything is sent. [`Error::Refused`] when nothing was
-    /// added: the parent of the root does not exist, or a job belongs to another, living parent. Connection
+    /// added: the parent of the root does not exist, a job belongs to another, living parent, or it is an
+    /// ancestor of its parent and would wait for itself. Connection
     /// errors, as for [`Queue::add_with`](crate::Queue::add_with); after a lost answer the
     /// add is repeated until its outcome is known, so that [`Error::Indeterminate`] is rare.
     ///

@@ -51,6 +51,7 @@ pub(crate) fn after_refusal(
         | Refusal::Locked
         | Refusal::ActiveJobs
         | Refusal::NotPaused
+        | Refusal::WaitsForItself
         | Refusal::Unknown(_) => AfterRefusal::Lost,
     }
 }

@@ -68,7 +68,8 @@ impl<D> Queue<D> {
     /// # Errors
     ///
     /// [`Error::Invalid`](crate::Error::Invalid) or [`Error::Encode`](crate::Error::Encode) before anything is sent; [`Error::Refused`](crate::Error::Refused) when
-    /// the parent does not exist or cannot be replaced; [`Error::Overloaded`](crate::Error::Overloaded),
+    /// the parent does not exist, cannot be replaced, or waits for this job
+    /// ([`WaitsForItself`](crate::Refusal::WaitsForItself)); [`Error::Overloaded`](crate::Error::Overloaded),
     /// [`Error::Unreachable`](crate::Error::Unreachable) and the like when nothing changed. [`Error::Indeterminate`](crate::Error::Indeterminate) when
     /// the answer was lost: the job may have been added. The add of a job with an
     /// [id](JobOptions::id) is repeated until its outcome is known, which almost always succeeds; see

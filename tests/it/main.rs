@@ -4,6 +4,7 @@ mod attempts;
 mod backlog;
 mod budget;
 mod children;
+mod circles;
 mod claims;
 mod client;
 mod deduplication;

@@ -15,7 +15,8 @@ static SCRIPT: Script = lua!(
     "add_flow",
     uses: [
         "codes", "events", "gate", "marker", "place", "job", "parent", "insert", "replay"
-    ]
+    ],
+    rarely: { ancestry: ["ancestors"] => [new_ascent, waits_for_itself] },
 );
 
 /// A job of a flow as it is sent to be stored.

@@ -13,7 +13,8 @@ static SCRIPT: Script = lua!(
     uses: [
         "codes", "events", "gate", "marker", "place", "job", "parent", "insert", "dedup",
         "dedup_add", "replay"
-    ]
+    ],
+    rarely: { ancestry: ["ancestors"] => [new_ascent, waits_for_itself] },
 );
 
 /// Stores and queues jobs.
