@@ -19,7 +19,6 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use oxbull::inspect::{JobOrder, Search};
 use oxbull::{
     BoxError, Client, FlowLimits, JobState, Operation, OperationReport, Queue, RetryOptions,
@@ -81,8 +80,8 @@ async fn main() -> Result<(), BoxError> {
                 search = search.name(*name);
             }
             let mut found = queue.search(search)?;
-            while let Some(listed) = found.try_next().await? {
-                println!("{}", json!(listed));
+            while let Some(listed) = found.next().await {
+                println!("{}", json!(listed?));
             }
         }
         ["clean", state, seconds, dry_run @ ..] => {

@@ -5,7 +5,6 @@
 //! ```
 #![allow(clippy::print_stdout, reason = "an example shows what happens")]
 
-use futures::TryStreamExt;
 use oxbull::{Client, Job, Queue, QueueEvent};
 
 async fn double(job: Job<u32>) -> Result<u32, &'static str> {
@@ -24,8 +23,8 @@ async fn main() -> oxbull::Result<()> {
     numbers.add("double", &u32::MAX).await?;
 
     let mut ended = 0;
-    while let Some(entry) = events.try_next().await? {
-        match entry.event {
+    while let Some(entry) = events.next().await {
+        match entry?.event {
             QueueEvent::Added { job, name, .. } => println!("{name} {job} was added"),
             QueueEvent::Active { job, .. } => println!("{job} was started"),
             QueueEvent::Completed {
@@ -52,8 +51,8 @@ async fn main() -> oxbull::Result<()> {
 
     numbers.add("double", &4).await?;
     let mut later = numbers.events().after(place).open().await?;
-    while let Some(entry) = later.try_next().await? {
-        if let QueueEvent::Completed { job, .. } = entry.event {
+    while let Some(entry) = later.next().await {
+        if let QueueEvent::Completed { job, .. } = entry?.event {
             println!("{job} completed meanwhile");
             break;
         }

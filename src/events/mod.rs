@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -36,7 +36,6 @@ const BUFFERED: usize = 1;
 ///
 /// ```no_run
 /// # async fn run() -> oxbull::Result<()> {
-/// use futures::StreamExt;
 /// use oxbull::{Client, QueueEvent, QueueEvents};
 ///
 /// let client = Client::from_env().await?;
@@ -225,6 +224,19 @@ impl QueueEvents {
         }
     }
 
+    /// Waits for the next item; `None` after an error.
+    ///
+    /// # Errors
+    ///
+    /// Those that end the stream: see [`QueueEvents`].
+    ///
+    /// # Cancel safety
+    ///
+    /// No item is lost when the call is dropped.
+    pub async fn next(&mut self) -> Option<Result<EventEntry>> {
+        StreamExt::next(self).await
+    }
+
     /// Returns the id of the last item that was returned, or where reading began. A process
     /// that stores it can be followed by another that begins [after](QueueEventsBuilder::after)
     /// it.
@@ -244,8 +256,6 @@ impl<D> Queue<D> {
     ///
     /// ```no_run
     /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
-    /// use futures::StreamExt;
-    ///
     /// let mut events = queue.events().open().await?;
     /// while let Some(entry) = events.next().await {
     ///     println!("{:?}", entry?.event);

@@ -50,14 +50,14 @@ impl DependencyKind {
 #[non_exhaustive]
 pub struct Dependency {
     /// The child.
-    pub child: JobKey,
+    pub key: JobKey,
     /// What became of it.
     pub state: DependencyState,
 }
 
 impl Dependency {
-    pub(crate) fn new(child: JobKey, state: DependencyState) -> Self {
-        Self { child, state }
+    pub(crate) fn new(key: JobKey, state: DependencyState) -> Self {
+        Self { key, state }
     }
 
     /// Decodes the result of a child that completed; `None` for others.
@@ -67,7 +67,7 @@ impl Dependency {
     /// [`Error::Decode`], which names the child, when the stored text is not JSON of type `R`.
     pub fn result<R: DeserializeOwned>(&self) -> Result<Option<R>> {
         match &self.state {
-            DependencyState::Processed(text) => decode(&self.child, text).map(Some),
+            DependencyState::Processed(text) => decode(&self.key, text).map(Some),
             DependencyState::Unprocessed
             | DependencyState::Failed(_)
             | DependencyState::Ignored(_) => Ok(None),
@@ -79,7 +79,7 @@ impl Dependency {
 impl fmt::Debug for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dependency")
-            .field("child", &self.child)
+            .field("key", &self.key)
             .field("kind", &self.state.kind())
             .finish_non_exhaustive()
     }
@@ -232,7 +232,7 @@ pub(crate) trait ReadDependencies: Send + Sync {
 ///
 /// let mut pending = queue.dependencies("report-7", DependencyKind::Unprocessed)?;
 /// while let Some(dependency) = pending.next().await {
-///     println!("still to come: {}", dependency?.child);
+///     println!("still to come: {}", dependency?.key);
 /// }
 /// # Ok(())
 /// # }
@@ -305,7 +305,7 @@ impl Dependencies {
     ) -> Result<BTreeMap<JobKey, T>> {
         let mut all = BTreeMap::new();
         while let Some(found) = self.next().await {
-            let Dependency { child, state } = found?;
+            let Dependency { key: child, state } = found?;
             if let Some(taken) = take(&child, state) {
                 all.insert(child, taken);
             }

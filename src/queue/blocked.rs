@@ -139,7 +139,7 @@ async fn look_at(store: &Store, id: &JobId, pending: u64) -> Result<Option<Block
         let page = store.dependency_page(id, request).await?;
         from = page.next;
         let children = page.dependencies.into_iter();
-        let children: Vec<JobKey> = children.map(|dependency| dependency.child).collect();
+        let children: Vec<JobKey> = children.map(|dependency| dependency.key).collect();
         let states = store.pending_children(id, &children).await?;
         for (key, state) in children.into_iter().zip(states) {
             let reason = match state {

@@ -187,7 +187,7 @@ impl<D> Queue<D> {
                         children
                             .into_iter()
                             .take(shown)
-                            .map(|child| (child.child, Some(child.state.kind()), Some(at))),
+                            .map(|child| (child.key, Some(child.state.kind()), Some(at))),
                     );
                     planned += below.len() - before;
                     let node = FlowNode {

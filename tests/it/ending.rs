@@ -4,7 +4,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use oxbull::{
     Client, ClientConfig, Context, Job, JobOptions, JobResult, ManualWorker, Outcome, Queue,
     QueueEvents, Worker,

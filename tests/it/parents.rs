@@ -191,7 +191,7 @@ async fn pages_find_every_child_of_every_kind() -> TestResult {
                 .dependency_page("par", kind, cursor, 50)
                 .await?;
             assert!(page.dependencies.len() < 150, "{}", page.dependencies.len());
-            seen.extend(page.dependencies.into_iter().map(|found| found.child));
+            seen.extend(page.dependencies.into_iter().map(|found| found.key));
             (from, pages) = (page.next, pages + 1);
         }
         assert!(
@@ -201,7 +201,7 @@ async fn pages_find_every_child_of_every_kind() -> TestResult {
         );
         let walk = fixture.queue.dependencies("par", kind)?.into_stream();
         let walked: BTreeSet<_> = walk
-            .map(|found| found.map(|f| f.child))
+            .map(|found| found.map(|f| f.key))
             .collect::<Vec<_>>()
             .await
             .into_iter()

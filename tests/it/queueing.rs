@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::join_all;
 use oxbull::{
     AddOutcome, Backoff, ChildPolicy, Deduplication, DrainScope, Error, Job, JobError, JobId,

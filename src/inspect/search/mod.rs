@@ -27,7 +27,6 @@ pub(super) use filter::Filter;
 ///
 /// ```no_run
 /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
-/// use futures::TryStreamExt;
 /// use oxbull::JobState;
 /// use oxbull::inspect::Search;
 ///
@@ -38,9 +37,9 @@ pub(super) use filter::Filter;
 ///     .data(r#"$.account == "42""#.parse()?)
 ///     .ignore_case();
 /// let mut found = queue.search(search)?;
-/// while let Some(listed) = found.try_next().await? {
+/// while let Some(listed) = found.next().await {
 ///     let progress = found.progress();
-///     println!("{} ({} of {})", listed.job.id, progress.scanned, progress.total);
+///     println!("{} ({} of {})", listed?.job.id, progress.scanned, progress.total);
 /// }
 /// # Ok(())
 /// # }
@@ -197,13 +196,12 @@ impl<D> Queue<D> {
     ///
     /// ```no_run
     /// # async fn run(queue: oxbull::Queue) -> oxbull::Result<()> {
-    /// use futures::TryStreamExt;
     /// use oxbull::JobState;
     /// use oxbull::inspect::JobOrder;
     ///
     /// let mut jobs = queue.all_jobs([JobState::Completed], JobOrder::Ascending);
-    /// while let Some(listed) = jobs.try_next().await? {
-    ///     println!("{}", serde_json::json!(listed));
+    /// while let Some(listed) = jobs.next().await {
+    ///     println!("{}", serde_json::json!(listed?));
     /// }
     /// # Ok(())
     /// # }

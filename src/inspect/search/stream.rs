@@ -5,8 +5,8 @@ use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::{Stream, StreamExt};
 
 use super::{Cursor, Progress};
 use crate::error::Result;
@@ -50,6 +50,19 @@ impl JobStream {
             ready: VecDeque::new(),
             failed: false,
         }
+    }
+
+    /// Returns the next job; `None` at the end and after an error.
+    ///
+    /// # Errors
+    ///
+    /// Connection errors, after which a new search [resumes](super::Search::resume) at the [cursor](Self::cursor).
+    ///
+    /// # Cancel safety
+    ///
+    /// A dropped call skips nothing.
+    pub async fn next(&mut self) -> Option<Result<ListedJob>> {
+        StreamExt::next(self).await
     }
 
     /// Returns how far the stream has come. Before the first item is asked for, nothing is counted.

@@ -76,7 +76,8 @@ pub enum QueueEvent {
         #[serde(rename = "jobId")]
         job: JobId,
         /// What it reported.
-        data: RawJson,
+        #[serde(rename = "data")]
+        progress: RawJson,
     },
     /// A job completed.
     #[non_exhaustive]
@@ -289,7 +290,7 @@ impl QueueEvent {
             },
             "progress" => Self::Progress {
                 job: fields.job()?,
-                data: fields.json("data")?,
+                progress: fields.json("data")?,
             },
             "completed" => Self::Completed {
                 job: fields.job()?,

@@ -1,6 +1,5 @@
 //! The event stream: nothing is lost unnoticed, whatever happens between reader and server.
 
-use futures::StreamExt as _;
 use oxbull::{Client, ClientConfig, EventEntry, Queue, QueueEvent, QueueEvents};
 use oxbull_testkit::{DEADLINE, Proxy, RedisServer, Rule, TestResult, eventually};
 use serde_json::{Value, json};

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use oxbull::{Error, EventId, JobOptions, Queue, QueueEvent, QueueEvents, Worker};
 use oxbull_fixture::{Fixture, scripted};
 use oxbull_testkit::{DEADLINE, TestResult, eventually};
@@ -76,7 +75,9 @@ async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
         names.push(entry.event.name().to_owned());
         match entry.event {
             QueueEvent::Drained => break,
-            QueueEvent::Progress { data, .. } => assert_eq!(data.decode::<Value>()?["at"], 5),
+            QueueEvent::Progress { progress, .. } => {
+                assert_eq!(progress.decode::<Value>()?["at"], 5)
+            }
             QueueEvent::Completed {
                 job: id,
                 return_value,

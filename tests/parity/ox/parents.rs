@@ -44,13 +44,13 @@ async fn children(queue: &Queue, id: &JobId) -> TestResult<Value> {
         while let Some(dependency) = walk.next().await {
             found.push(dependency?);
         }
-        let keys = found.iter().map(|found| json!(found.child));
+        let keys = found.iter().map(|found| json!(found.key));
         let keys = sorted(keys.collect());
         let all_of = match kind {
             DependencyKind::Processed => {
                 let results = found.iter().map(|found| {
                     let result = found.result::<Value>()?.unwrap_or_default();
-                    Ok((found.child.to_string(), result))
+                    Ok((found.key.to_string(), result))
                 });
                 json!(results.collect::<oxbull::Result<BTreeMap<_, _>>>()?)
             }

@@ -120,11 +120,11 @@ fn broken_events_are_unknown_and_whole() {
 #[test]
 fn bad_json_is_an_error_of_its_reader_only() {
     let event = decode(&[("event", "progress"), ("jobId", "1"), ("data", "{x")]);
-    let QueueEvent::Progress { data, .. } = event else {
+    let QueueEvent::Progress { progress, .. } = event else {
         panic!("{event:?}");
     };
-    assert_eq!(data.as_str(), "{x");
-    assert!(data.decode::<serde_json::Value>().is_err());
+    assert_eq!(progress.as_str(), "{x");
+    assert!(progress.decode::<serde_json::Value>().is_err());
 }
 
 /// Half a surrogate pair in an event's text costs neither the event nor its bytes.
@@ -226,7 +226,7 @@ fn parts(event: &QueueEvent, rest: &EventFields) -> Vec<(Vec<u8>, Vec<u8>)> {
     match event {
         QueueEvent::Added { name, .. } => add("name", name),
         QueueEvent::Delayed { until, .. } => add("delay", &until.to_string()),
-        QueueEvent::Progress { data, .. } => add("data", data.as_str()),
+        QueueEvent::Progress { progress, .. } => add("data", progress.as_str()),
         QueueEvent::Completed { return_value, .. } => {
             add("returnvalue", return_value.as_str());
         }

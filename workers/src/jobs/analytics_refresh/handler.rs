@@ -16,10 +16,9 @@ use crate::notify::{Notifier, reconnect_claim};
 /// The options of these jobs: 5 attempts, starting 30 s apart. Ten thousand
 /// a day do not pile up: the last 2,000 are kept for 6 hours, failed ones for a week.
 pub fn options() -> JobOptions {
-    let kept = |count, hours: u64| Retention::Bounded {
-        count: Some(count),
-        age: Some(Duration::from_secs(hours * 3600)),
-        limit: None,
+    let kept = |count, hours: u64| {
+        let age = Duration::from_secs(hours * 3600);
+        Retention::bounded().count(count).age(age)
     };
     JobOptions::new()
         .attempts(5)

@@ -39,11 +39,7 @@ const DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 /// The options of these jobs: 5 attempts, starting 1 s apart, since all a job needs is Redis.
 /// The newest 10,000 are kept, done ones for an hour and failed ones for a week.
 pub fn options() -> JobOptions {
-    let keep = |age| Retention::Bounded {
-        count: Some(10_000),
-        age: Some(age),
-        limit: None,
-    };
+    let keep = |age| Retention::bounded().count(10_000).age(age);
     JobOptions::new()
         .attempts(5)
         .backoff(Backoff::exponential(Duration::from_secs(1)))
