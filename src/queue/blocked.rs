@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::job::{DependencyCursor, DependencyKind, JobId, JobKey, PageRequest, ReadDependencies};
 use crate::queue::Queue;
-use crate::store::{PendingChild, Store};
+use crate::store::{ListedJobs, PendingChild, Store};
 
 /// About how many parents and children one step reads.
 const STEP: u32 = 100;
@@ -27,7 +27,8 @@ const CHILDREN_MAX: usize = 100;
 pub struct BlockedParent {
     /// The parent.
     pub id: JobId,
-    /// How many children it waits for, these included. 0: it waits for nothing, and was never released.
+    /// How many children it waits for, these included. 0: it waits for nothing, and was never released, or what it waits for
+    /// cannot be read.
     pub pending: u64,
     /// The children that keep it waiting, up to a hundred.
     pub children: Vec<BlockingChild>,
@@ -57,6 +58,9 @@ pub enum BlockingReason {
     Completed,
     /// Its hash does not exist.
     Missing,
+    /// It exists, but in no state, so that no worker starts it.
+    /// [`remove_orphaned_jobs`](Queue::remove_orphaned_jobs) of its queue removes it, which frees the parent.
+    Stateless,
 }
 
 /// A walk over the parents of a queue that nothing will release: see [`Queue::blocked_parents`].
@@ -67,6 +71,8 @@ pub struct BlockedParents {
     cursor: Option<u64>,
     /// Parents to look at, with how many children they wait for.
     page: VecDeque<(JobId, u64)>,
+    /// The jobs in the lists of the children's queues.
+    listed: ListedJobs,
 }
 
 impl BlockedParents {
@@ -82,7 +88,7 @@ impl BlockedParents {
     pub async fn next(&mut self) -> Option<Result<BlockedParent>> {
         loop {
             let looked_at = match self.page.front() {
-                Some((id, pending)) => look_at(&self.store, id, *pending).await,
+                Some((id, pending)) => look_at(&self.store, id, *pending, &mut self.listed).await,
                 None => match self.turn_page(self.cursor?).await {
                     Ok(()) => continue,
                     Err(error) => return Some(Err(error)),
@@ -121,7 +127,12 @@ impl BlockedParents {
 }
 
 /// Looks for children that block a parent; `None` when there are none.
-async fn look_at(store: &Store, id: &JobId, pending: u64) -> Result<Option<BlockedParent>> {
+async fn look_at(
+    store: &Store,
+    id: &JobId,
+    pending: u64,
+    listed: &mut ListedJobs,
+) -> Result<Option<BlockedParent>> {
     let mut blocked = BlockedParent {
         id: id.clone(),
         pending,
@@ -140,13 +151,14 @@ async fn look_at(store: &Store, id: &JobId, pending: u64) -> Result<Option<Block
         from = page.next;
         let children = page.dependencies.into_iter();
         let children: Vec<JobKey> = children.map(|dependency| dependency.key).collect();
-        let states = store.pending_children(id, &children).await?;
+        let states = store.pending_children(id, &children, listed).await?;
         for (key, state) in children.into_iter().zip(states) {
             let reason = match state {
                 PendingChild::Alive => continue,
                 PendingChild::Missing => BlockingReason::Missing,
                 PendingChild::Failed => BlockingReason::Failed,
                 PendingChild::Completed => BlockingReason::Completed,
+                PendingChild::Stateless => BlockingReason::Stateless,
             };
             blocked.children.push(BlockingChild { key, reason });
         }
@@ -161,12 +173,10 @@ async fn look_at(store: &Store, id: &JobId, pending: u64) -> Result<Option<Block
 
 impl<D> Queue<D> {
     /// Walks over the jobs that wait for children of which some will not end by themselves: children that
-    /// have failed without a [policy](crate::ChildPolicy) or are missing. Nothing is changed.
+    /// have failed without a [policy](crate::ChildPolicy), are missing, or are in no state. Nothing is changed.
     ///
-    /// A child that exists in no state is not noticed: see
-    /// [`remove_orphaned_jobs`](Self::remove_orphaned_jobs), which releases its parent.
-    ///
-    /// Goes in bounded steps; each child is judged at one moment. A parent that is blocked for the whole
+    /// Goes in bounded steps; each child is judged at one moment. The lists of queues with such children are read once a
+    /// walk, a thousand ids at a time: a child in no state is one that is in none of them. A parent that is blocked for the whole
     /// walk is found at least once, and possibly more than once.
     ///
     /// # Examples
@@ -188,6 +198,7 @@ impl<D> Queue<D> {
             store: self.store().clone(),
             cursor: Some(0),
             page: VecDeque::new(),
+            listed: ListedJobs::default(),
         }
     }
 }

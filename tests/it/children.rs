@@ -1,11 +1,12 @@
 //! Children that have failed, that are removed, or that cannot be read.
 
+use futures::TryStreamExt as _;
 use oxbull::{
-    AddOutcome, ChildPolicy, Error, FlowJob, FlowLimits, FlowProducer, JobId, JobKey, JobOptions,
-    JobResult, JobState, ManualWorker, Outcome, Parent,
+    AddOutcome, BlockingReason, ChildPolicy, Error, FlowJob, FlowLimits, FlowProducer, JobId,
+    JobKey, JobOptions, JobResult, JobState, ManualWorker, Outcome, Parent,
 };
 use oxbull_fixture::Fixture;
-use oxbull_testkit::TestResult;
+use oxbull_testkit::{DEADLINE, TestResult};
 use serde_json::json;
 
 fn job(id: &str) -> FlowJob {
@@ -151,5 +152,132 @@ async fn flows_and_blocked_parents_serialize() -> TestResult {
     let child = json!({ "key": "bull:q:kid", "reason": "missing" });
     let expected = json!({ "id": "par", "pending": 1, "children": [child], "truncated": false });
     assert_eq!(json!(blocked), expected);
+    Ok(())
+}
+
+/// A child that is in no state never ends: it blocks its parent as a missing one does. Those in any other place do not.
+#[tokio::test]
+async fn children_in_no_state_block_their_parents() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let waits = |id: &str| JobOptions::new().id(id);
+    let flow = job("par")
+        .children(
+            ChildPolicy::Wait,
+            [
+                "lost",
+                "in-active",
+                "in-wait",
+                "in-paused",
+                "kept",
+                "broken",
+            ]
+            .map(job),
+        )
+        .child(
+            ChildPolicy::Wait,
+            FlowJob::new("q", "n", &1).options(waits("in-prioritized").priority(1)),
+        )
+        .child(
+            ChildPolicy::Wait,
+            FlowJob::new("q", "n", &1).options(waits("in-delayed").delay(DEADLINE)),
+        )
+        .child(
+            ChildPolicy::Wait,
+            FlowJob::new("other", "n", &1).options(waits("away")),
+        )
+        .child(
+            ChildPolicy::Wait,
+            FlowJob::new("other", "n", &1).options(waits("lost")),
+        )
+        .child(
+            ChildPolicy::Wait,
+            job("inner").child(ChildPolicy::Wait, job("low")),
+        );
+    FlowProducer::new(&fixture.client).add(&flow).await?;
+    for id in ["lost", "in-active", "in-paused", "kept", "broken"] {
+        fixture
+            .server
+            .cli(&["LREM", "bull:q:wait", "1", id])
+            .await?;
+    }
+    fixture
+        .server
+        .cli(&["LREM", "bull:other:wait", "1", "lost"])
+        .await?;
+    fixture
+        .server
+        .cli(&["LPUSH", "bull:q:active", "in-active"])
+        .await?;
+    fixture
+        .server
+        .cli(&["LPUSH", "bull:q:paused", "in-paused"])
+        .await?;
+    // A producer that is adding a flow holds one; another died long ago.
+    let now = fixture.client.clock().now().as_millis().to_string();
+    fixture
+        .server
+        .cli(&["HSET", "bull:q:kept", "hold", &now])
+        .await?;
+    fixture
+        .server
+        .cli(&["HSET", "bull:q:broken", "hold", "1"])
+        .await?;
+    let blocked = fixture.queue.blocked_parents().into_stream();
+    let blocked: Vec<_> = blocked.try_collect().await?;
+    assert_eq!(blocked.len(), 1, "{blocked:?}");
+    assert_eq!((blocked[0].id.as_str(), blocked[0].pending), ("par", 11));
+    let mut lost: Vec<_> = blocked[0].children.iter().collect();
+    lost.sort_by(|a, b| a.key.cmp(&b.key));
+    let shown: Vec<_> = lost
+        .iter()
+        .map(|child| (child.key.as_str(), child.reason))
+        .collect();
+    let reason = BlockingReason::Stateless;
+    assert_eq!(
+        shown,
+        [
+            ("bull:other:lost", reason),
+            ("bull:q:broken", reason),
+            ("bull:q:lost", reason)
+        ]
+    );
+    Ok(())
+}
+
+/// One parent that cannot be read costs the walk no other.
+#[tokio::test]
+async fn parents_that_cannot_be_read_hide_no_other() -> TestResult {
+    let fixture = Fixture::start().await?;
+    for (parent, child) in [("a", "a1"), ("b", "b1"), ("c", "c1")] {
+        let child = FlowJob::new(child, "n", &1).options(JobOptions::new().id(child));
+        let flow = job(parent).child(ChildPolicy::Wait, child);
+        FlowProducer::new(&fixture.client).add(&flow).await?;
+    }
+    for command in [
+        vec!["SET", "bull:q:a:dependencies", "odd"],
+        vec!["DEL", "bull:b1:wait"],
+        vec!["SET", "bull:b1:failed", "odd"],
+        vec!["SET", "bull:b1:wait", "odd"],
+        vec!["DEL", "bull:c1:c1"],
+    ] {
+        fixture.server.cli(&command).await?;
+    }
+    let blocked = fixture.queue.blocked_parents().into_stream();
+    let blocked: Vec<_> = blocked.try_collect().await?;
+    let mut shown: Vec<_> = blocked
+        .iter()
+        .map(|parent| {
+            (
+                parent.id.as_str(),
+                parent.children.first().map(|child| child.reason),
+            )
+        })
+        .collect();
+    shown.sort_by_key(|(id, _)| *id);
+    let (lost, missing) = (BlockingReason::Stateless, BlockingReason::Missing);
+    assert_eq!(
+        shown,
+        [("a", None), ("b", Some(lost)), ("c", Some(missing))]
+    );
     Ok(())
 }

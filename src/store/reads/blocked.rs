@@ -1,12 +1,35 @@
 //! Parents that nothing will release (`docs/protocol.md#blocked-parents`).
 
+use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
+use std::time::Duration;
+
 use crate::client::Repeat;
-use crate::error::Result;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
 use crate::job::{JobId, JobKey};
 use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 
 const WHAT: &str = "the parents that wait for children";
+
+/// The sets of a queue that have jobs; a child in the first two has ended.
+const SETS: [&str; 5] = [
+    "failed",
+    "completed",
+    "delayed",
+    "prioritized",
+    "waiting-children",
+];
+/// The lists that have jobs.
+const LISTS: [&str; 3] = ["active", "wait", "paused"];
+/// How many questions [`Store::ask_about`] asks.
+const QUESTIONS: usize = 3 + SETS.len();
+/// How many ids of a list are read at once.
+const IDS_MAX: usize = 1_000;
+/// How long a flow that is being added may hold its jobs (`lua/remove_orphans.lua`).
+const HOLD_MAX: Duration = Duration::from_secs(3600);
 
 /// What is known of a child that a parent waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +42,8 @@ pub(crate) enum PendingChild {
     Failed,
     /// It is in `completed`.
     Completed,
+    /// It is in no state.
+    Stateless,
 }
 
 impl Store {
@@ -46,69 +71,108 @@ impl Store {
         Ok((ids, (next != 0).then_some(next)))
     }
 
-    /// Counts the children that each of these jobs waits for; `None` for one that does not wait any more.
+    /// Counts the children that each of these jobs waits for; `None` for one that does not wait any more. What is no
+    /// set of children counts as none.
     pub(crate) async fn pending_counts(&self, parents: &[JobId]) -> Result<Vec<Option<u64>>> {
         let mut batch = Batch::new();
         for parent in parents {
             batch.push(self.waits(parent));
-            let key = [&self.keys.job(parent), b":dependencies".as_slice()].concat();
-            batch.push(Command::new("SCARD").arg(key));
+            batch.push(Command::new("SCARD").arg(self.pending(parent)));
         }
-        let mut answers = self.snapshot(&batch, WHAT).await?.into_iter();
+        let mut answers = self.moment(&batch, WHAT).await?.into_iter();
         let mut counts = Vec::with_capacity(parents.len());
         while let (Some(waits), Some(count)) = (answers.next(), answers.next()) {
-            let count = u64::try_from(reply::int(&count, WHAT)?).unwrap_or(0);
-            counts.push((waits != Value::Nil).then_some(count));
+            let count = reply::int(&count, WHAT).unwrap_or(0);
+            counts.push(is_there(&waits).then(|| u64::try_from(count).unwrap_or(0)));
         }
         Ok(counts)
     }
 
-    /// Finds out about children that a parent waits for, all at one moment.
+    /// Finds out about children that a parent waits for, all at one moment but for those that seem to be in no state.
     pub(crate) async fn pending_children(
         &self,
         parent: &JobId,
         children: &[JobKey],
+        listed: &mut ListedJobs,
     ) -> Result<Vec<PendingChild>> {
-        let pending = [&self.keys.job(parent), b":dependencies".as_slice()].concat();
         let mut batch = Batch::new();
         batch.push(self.waits(parent));
         for child in children {
-            let id = child.id();
-            batch.push(
-                Command::new("SISMEMBER")
-                    .arg(&pending)
-                    .arg(child.as_bytes()),
-            );
-            batch.push(Command::new("EXISTS").arg(child.as_bytes()));
-            for set in ["failed", "completed"] {
-                let own = child.as_bytes().strip_suffix(id.as_bytes());
-                let key = [own.unwrap_or_default(), set.as_bytes()].concat();
-                batch.push(Command::new("ZSCORE").arg(key).arg(id.as_bytes()));
-            }
+            self.ask_about(&mut batch, parent, child);
         }
-        let mut answers = self.snapshot(&batch, WHAT).await?.into_iter();
-        let waits = answers.next() != Some(Value::Nil);
+        let mut answers = self.moment(&batch, WHAT).await?.into_iter();
+        let waits = answers.next().is_some_and(|waits| is_there(&waits));
+        let answers: Vec<_> = answers.collect();
         let mut found = Vec::with_capacity(children.len());
-        while let (Some(pending), Some(exists), Some(failed), Some(completed)) = (
-            answers.next(),
-            answers.next(),
-            answers.next(),
-            answers.next(),
-        ) {
-            let pending = waits && reply::int(&pending, WHAT)? == 1;
-            found.push(if !pending {
-                PendingChild::Alive
-            } else if reply::int(&exists, WHAT)? == 0 {
-                PendingChild::Missing
-            } else if failed != Value::Nil {
-                PendingChild::Failed
-            } else if completed != Value::Nil {
-                PendingChild::Completed
-            } else {
-                PendingChild::Alive
-            });
+        for (child, answers) in children.iter().zip(answers.chunks(QUESTIONS)) {
+            let mut state = self.judge(waits, answers);
+            if state == PendingChild::Stateless
+                && (listed.has(self, child).await? || !self.is_stateless(parent, child).await?)
+            {
+                state = PendingChild::Alive;
+            }
+            found.push(state);
         }
         Ok(found)
+    }
+
+    /// Appends the questions about a child, but for the lists, where an id is searched for.
+    fn ask_about(&self, batch: &mut Batch, parent: &JobId, child: &JobKey) {
+        let pending = Command::new("SISMEMBER").arg(self.pending(parent));
+        batch.push(pending.arg(child.as_bytes()));
+        batch.push(Command::new("EXISTS").arg(child.as_bytes()));
+        batch.push(Command::new("HGET").arg(child.as_bytes()).arg("hold"));
+        for set in SETS {
+            let key = sibling(child, set);
+            batch.push(Command::new("ZSCORE").arg(key).arg(child.id().as_bytes()));
+        }
+    }
+
+    /// Judges a child by the answers. Whether a list has a [`Stateless`](PendingChild::Stateless) one is open.
+    fn judge(&self, waits: bool, answers: &[Value]) -> PendingChild {
+        let [pending, exists, hold, sets @ ..] = answers else {
+            return PendingChild::Alive;
+        };
+        let hour = |since: Timestamp| self.clock.now().since(since) < HOLD_MAX;
+        let since = reply::int(hold, WHAT).map(Timestamp::from_millis);
+        if !waits || *pending != Value::Int(1) {
+            PendingChild::Alive
+        } else if *exists == Value::Int(0) {
+            PendingChild::Missing
+        } else {
+            match sets.iter().position(is_there) {
+                Some(0) => PendingChild::Failed,
+                Some(1) => PendingChild::Completed,
+                Some(_) => PendingChild::Alive,
+                // A flow that is being added has jobs in no state.
+                None if since.is_ok_and(hour) => PendingChild::Alive,
+                None => PendingChild::Stateless,
+            }
+        }
+    }
+
+    /// Looks for a child everywhere at one moment.
+    async fn is_stateless(&self, parent: &JobId, child: &JobKey) -> Result<bool> {
+        let mut batch = Batch::new();
+        batch.push(self.waits(parent));
+        for list in LISTS {
+            let key = sibling(child, list);
+            batch.push(Command::new("LPOS").arg(key).arg(child.id().as_bytes()));
+        }
+        self.ask_about(&mut batch, parent, child);
+        let answers = self.moment(&batch, WHAT).await?;
+        let [waits, answers @ ..] = answers.as_slice() else {
+            return Err(reply::unexpected(WHAT));
+        };
+        let (lists, answers) = answers.split_at(LISTS.len().min(answers.len()));
+        let is_listed = lists.iter().any(is_there);
+        let state = self.judge(is_there(waits), answers);
+        Ok(!is_listed && state == PendingChild::Stateless)
+    }
+
+    /// The key of the children that a job waits for.
+    fn pending(&self, parent: &JobId) -> Vec<u8> {
+        [&self.keys.job(parent), b":dependencies".as_slice()].concat()
     }
 
     /// The command that says whether a job waits for children.
@@ -116,5 +180,64 @@ impl Store {
         Command::new("ZSCORE")
             .arg(self.keys.key("waiting-children"))
             .arg(parent.as_bytes())
+    }
+}
+
+/// Whether a job was found. A key of the wrong type holds none.
+fn is_there(answer: &Value) -> bool {
+    !matches!(answer, Value::Nil | Value::ServerError(_))
+}
+
+/// A key of the queue of a job.
+fn sibling(job: &JobKey, name: &str) -> Vec<u8> {
+    let id = job.id();
+    let base = job.as_bytes().strip_suffix(id.as_bytes());
+    [base.unwrap_or_default(), name.as_bytes()].concat()
+}
+
+/// The jobs that lists of queues had when they were first asked for, hashed: to search for each child by itself would
+/// cost as much as the list is long. Who is not found here may have come since.
+#[derive(Debug, Default)]
+pub(crate) struct ListedJobs {
+    by_queue: HashMap<Vec<u8>, HashSet<u64>>,
+    hasher: RandomState,
+}
+
+impl ListedJobs {
+    async fn has(&mut self, store: &Store, job: &JobKey) -> Result<bool> {
+        let base = sibling(job, "");
+        if !self.by_queue.contains_key(&base) {
+            let mut ids = HashSet::new();
+            for list in LISTS {
+                self.read(store, sibling(job, list), &mut ids).await?;
+            }
+            self.by_queue.insert(base.clone(), ids);
+        }
+        let id = self.hasher.hash_one(job.id().as_bytes());
+        Ok(self
+            .by_queue
+            .get(&base)
+            .is_some_and(|ids| ids.contains(&id)))
+    }
+
+    async fn read(&self, store: &Store, list: Vec<u8>, ids: &mut HashSet<u64>) -> Result<()> {
+        for from in (0_u64..).step_by(IDS_MAX) {
+            let command = Command::new("LRANGE").arg(&list).arg(from);
+            let command = command.arg(from + IDS_MAX as u64 - 1);
+            let answer = store.connection.request(command, Repeat::Safe).await;
+            let page = match answer.map_err(Error::from) {
+                // A key of another type lists no job.
+                Err(Error::Server(_)) => return Ok(()),
+                answer => reply::items(answer?, WHAT)?,
+            };
+            let last = page.len() < IDS_MAX;
+            for id in page {
+                ids.insert(self.hasher.hash_one(reply::bytes(id, WHAT)?.as_slice()));
+            }
+            if last {
+                break;
+            }
+        }
+        Ok(())
     }
 }

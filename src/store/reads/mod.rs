@@ -15,7 +15,7 @@ mod state;
 
 use std::time::Duration;
 
-pub(crate) use blocked::PendingChild;
+pub(crate) use blocked::{ListedJobs, PendingChild};
 pub(crate) use flow::FlowMember;
 
 use crate::client::Repeat;
@@ -36,30 +36,34 @@ impl Store {
     /// A server that is out of memory refuses transactions but not reads: they are then sent
     /// one by one, because they show what fills the server.
     async fn snapshot(&self, reads: &Batch, what: &str) -> Result<Vec<Value>> {
+        let values = self.moment(reads, what).await?.into_iter();
+        values
+            .map(|value| match value {
+                Value::ServerError(error) => Err(Error::Server(format!("{what}: {error}"))),
+                value => Ok(value),
+            })
+            .collect()
+    }
+
+    /// As [`snapshot`](Self::snapshot), with the errors of single reads among the answers.
+    async fn moment(&self, reads: &Batch, what: &str) -> Result<Vec<Value>> {
         let framed = reads.transaction();
         let mut answers = self.connection.pipeline(&framed, Repeat::Safe).await?;
         if answers.len() != reads.len() + 2 {
             return Err(reply::unexpected(what));
         }
         let last = answers.pop().ok_or_else(|| reply::unexpected(what))?;
-        let values = match last {
-            Ok(values) => reply::items(values, what)?,
+        match last {
+            Ok(values) => reply::items(values, what),
             // A command that was refused inside the transaction names the reason; EXEC does not.
             Err(error) => match answers.into_iter().find_map(Result::err).unwrap_or(error) {
                 Error::Overloaded(_) => {
                     let answers = self.connection.pipeline(reads, Repeat::Safe).await?;
-                    return answers.into_iter().collect();
+                    answers.into_iter().collect()
                 }
-                error => return Err(error),
+                error => Err(error),
             },
-        };
-        values
-            .into_iter()
-            .map(|value| match value {
-                Value::ServerError(error) => Err(Error::Server(format!("{what}: {error}"))),
-                value => Ok(value),
-            })
-            .collect()
+        }
     }
 
     /// Reads a job.
