@@ -378,3 +378,73 @@ async fn odd_keys_stop_a_flow_before_it_begins() -> TestResult {
     }
     Ok(())
 }
+
+/// Ids of every alphabet, as long as may be, in queues of other prefixes: each child finds its parent, and is read by it.
+#[tokio::test]
+async fn odd_ids_and_prefixes_run_through() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let long = "ü".repeat(256);
+    let ids = [
+        "٣",
+        "0x10",
+        "1e3",
+        "-1",
+        "007",
+        "1.0",
+        "a b",
+        "a{b}c",
+        "%3A",
+        "\\",
+        "'\"",
+        "🦀",
+        "null",
+        long.as_str(),
+    ];
+    let prefixes = ["bull", "{tag}", "b:u:ll", "ü", "a b"];
+    for (at, id) in ids.iter().enumerate() {
+        let prefix = prefixes[at % prefixes.len()];
+        let child = FlowJob::new("kids", "n", &1).options(JobOptions::new().id(*id));
+        let flow = job(id).child(ChildPolicy::Wait, child.prefix(prefix));
+        let added = producer(&fixture).add(&flow).await;
+        let added = added.map_err(|error| format!("{id}: {error:?}"))?;
+        assert_eq!(added.children[0].queue, format!("{prefix}:kids"));
+        let worker = ManualWorker::with_prefix(&fixture.client, prefix, "kids")?;
+        let kid = worker.fetch("t").await?.ok_or("no child")?;
+        assert_eq!(kid.id, **id);
+        let parent = kid.parent.as_ref().ok_or("no parent")?;
+        assert_eq!(
+            (parent.queue.as_str(), &parent.id),
+            ("bull:q", &JobId::existing(*id))
+        );
+        worker.finish(&kid, "t", Ok(Outcome::Done(at))).await?;
+        let values = fixture
+            .queue
+            .children_values::<usize>(*id)
+            .await?
+            .into_map()?;
+        let key = oxbull::JobKey::new(format!("{prefix}:kids"), &JobId::existing(*id));
+        assert_eq!(values.get(&key), Some(&at), "{values:?}");
+        let read = fixture.queue.flow(*id, oxbull::FlowLimits::new()).await?;
+        let read = read.ok_or("no flow")?;
+        assert_eq!(
+            (&read.children[0].key, read.children[0].job.is_some()),
+            (&key, true)
+        );
+        run(&fixture, id).await?;
+    }
+    // Those that the counter may give, or that are too long, are refused by name.
+    for id in ["7", "18446744073709551616", "", "a:b", &"x".repeat(513)] {
+        let flow = job("fine").child(ChildPolicy::Wait, job(id));
+        let refused = producer(&fixture).add(&flow).await;
+        let named = matches!(
+            &refused,
+            Err(Error::Invalid {
+                field: "job id",
+                ..
+            })
+        );
+        assert!(named, "{id}: {refused:?}");
+    }
+    assert_eq!(fixture.queue.state("fine").await?, None);
+    Ok(())
+}

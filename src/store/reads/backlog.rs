@@ -2,7 +2,7 @@
 
 use crate::client::Repeat;
 use crate::clock::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::job::{JobId, JobRecord};
 use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
@@ -61,10 +61,15 @@ impl Store {
         Ok(waited)
     }
 
-    /// Reads when a job was added and was to run; `None` if the job has just been removed.
+    /// Reads when a job was added and was to run; `None` if the job has just been removed, or is none.
     async fn times(&self, id: JobId) -> Result<Option<JobRecord>> {
         let command = Command::new("HMGET").arg(self.keys.job(&id)).args(FIELDS);
-        let value = self.connection.request(command, Repeat::Safe).await?;
+        let value = self.connection.request(command, Repeat::Safe).await;
+        let value = match value.map_err(Error::from) {
+            // A key of another type is no job, and must not hide the backlog.
+            Err(Error::Server(_)) => return Ok(None),
+            value => value?,
+        };
         let mut fields = Vec::new();
         for (name, value) in FIELDS.iter().zip(reply::items(value, WHAT)?) {
             if let Value::BulkString(value) = value {

@@ -5,6 +5,7 @@ mod exporting;
 mod latencies;
 mod listing;
 mod searching;
+mod spoiled;
 mod walking;
 mod workers;
 

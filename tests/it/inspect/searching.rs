@@ -239,3 +239,71 @@ fn searches_are_not_shown() -> TestResult {
     assert!(!format!("{search:?} {condition:?}").contains("hunter2"));
     Ok(())
 }
+
+/// Data that JavaScript stores or a hand has spoiled: each condition holds for what the text says, and what says
+/// nothing is counted and costs no other job its place among the matches.
+#[tokio::test]
+async fn odd_data_is_judged_by_what_it_says() -> TestResult {
+    let fixture = Fixture::start().await?;
+    let deep = format!("{{\"a\":1,\"b\":{}{}}}", "[".repeat(500), "]".repeat(500));
+    let odd: [(&str, &[u8], &str); 13] = [
+        ("twice", br#"{"a":1,"a":2}"#, "$.a == 2"),
+        (
+            "big",
+            br#"{"a":123456789012345678901234567890}"#,
+            "$.a > 9007199254740993",
+        ),
+        (
+            "long",
+            br#"{"a":9007199254740993}"#,
+            "$.a == 9007199254740993",
+        ),
+        ("minus", br#"{"a":-0.0}"#, "$.a == 0"),
+        ("bytes", b"{\"a\":\"\xff\"}", "$.a == \"\u{fffd}\""),
+        ("half", br#"{"a":"\ud83d"}"#, "$.a == \"\u{fffd}\""),
+        (
+            "names",
+            br#"{"a.b":{"\"q\"":[{"\u00e9":1}]}}"#,
+            r#"$["a.b"]["\"q\""][0].é == 1"#,
+        ),
+        ("empty", br#"{"":{"":[[1]]}}"#, r#"$[""][""][0][0] == 1"#),
+        ("digits", br#"{"0":"x"}"#, r#"$["0"] == "x""#),
+        ("null", b"null", "$ == null"),
+        ("text", b"\"plain\"", "$ contains \"lai\""),
+        ("number", b" 7 ", "$ == 7.0"),
+        ("list", b"[1,[2,{\"a\":3}]]", "$[1][1].a == 3"),
+    ];
+    let unreadable: [(&str, &[u8]); 6] = [
+        ("none", b""),
+        ("nan", b"{\"a\":NaN}"),
+        ("huge", b"{\"a\":1e999}"),
+        ("open", b"{\"a\":2"),
+        ("more", b"{\"a\":2} x"),
+        ("deep", deep.as_bytes()),
+    ];
+    let all_jobs = odd.iter().map(|(id, data, _)| (id, data));
+    for (id, data) in all_jobs.chain(unreadable.iter().map(|(id, data)| (id, data))) {
+        fixture.add(id, JobOptions::new().id(*id)).await?;
+        let key = format!("bull:q:{id}");
+        let command: [&[u8]; 4] = [b"HSET", key.as_bytes(), b"data", data];
+        fixture.server.cli(&command).await?;
+    }
+    for (id, _, condition) in odd {
+        let mut stream = fixture.queue.search(data(condition)?)?;
+        let mut found = Vec::new();
+        while let Some(one) = stream.next().await {
+            found.push(one?.job.id.as_str().to_owned());
+        }
+        assert!(found.contains(&id.to_owned()), "{condition}: {found:?}");
+        let same = ["bytes", "half"].contains(&id) || found.len() == 1;
+        let progress = stream.progress();
+        assert!(same, "{condition}: {found:?}");
+        // Nothing is BullMQ's text for `undefined`, and reads as null.
+        assert!(
+            (5..=6).contains(&progress.unreadable),
+            "{condition}: {progress:?}"
+        );
+        assert_eq!((progress.scanned, progress.missing), (19, 0));
+    }
+    Ok(())
+}
