@@ -13,6 +13,9 @@ const EVERY_ROLE: &[&str] = &[
     "client|id",
 ];
 
+/// What clients ask of servers that know it (7.2 and later), to be told apart by name.
+const SETINFO: &str = "client|setinfo";
+
 /// Plays `story` as a user who has these commands on these keys, and then without each of them.
 pub(crate) async fn suffices_and_is_least(
     keys: &str,
@@ -21,11 +24,14 @@ pub(crate) async fn suffices_and_is_least(
 ) -> TestResult {
     let server = RedisServer::start().await?;
     let url = format!("redis://web:pw@127.0.0.1:{}", server.port());
+    let help = server.cli(&["CLIENT", "HELP"]).await?.texts();
+    let setinfo = help.iter().any(|line| line.starts_with("SETINFO"));
+    let setinfo = setinfo.then_some(&SETINFO);
     let play = async |commands: &[&str]| -> TestResult<TestResult> {
         server.cli(&["SCRIPT", "FLUSH"]).await?;
         let user = ["ACL", "SETUSER", "web", "reset", "on", ">pw", keys];
         let user = user.into_iter().map(str::to_owned);
-        let rights = EVERY_ROLE.iter().chain(commands);
+        let rights = EVERY_ROLE.iter().chain(setinfo).chain(commands);
         let rights = rights.map(|command| format!("+{command}"));
         server.cli(&user.chain(rights).collect::<Vec<_>>()).await?;
         let client = Client::connect(ClientConfig::from_url(&url)?).await?;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
 use oxbull::client::Client;
 use oxbull::{
     BoxError, Error, EventEntry, EventId, JobId, JobRecord, JobState, Queue, QueueEvent,

@@ -1,8 +1,9 @@
 //! The work of producers.
 
 use oxbull::{
-    Client, Deduplication, Error, JobId, JobOptions, ManualWorker, NewJob, Outcome, Parent, Queue,
-    QueueEvents, QueuePosition, Schedule, SchedulerOrder,
+    ChildPolicy, Client, Deduplication, Error, FlowJob, FlowProducer, JobId, JobOptions,
+    ManualWorker, NewJob, Outcome, Parent, Queue, QueueEvents, QueuePosition, Schedule,
+    SchedulerOrder,
 };
 use oxbull_testkit::{NodePeer, TestResult};
 use serde_json::{Value, json};
@@ -69,6 +70,17 @@ pub(super) async fn rust_produces(client: &Client, done: &JobId) -> TestResult {
     }
     let parent = JobOptions::new().parent(Parent::new("bull:post-publishing", once.clone()));
     queue.add_with("part", &data, parent).await?;
+
+    // A flow whose child exists joins it to its parent; one below it would close a circle.
+    let job = |id: &str| FlowJob::new(POSTS, "step", &data).options(later.clone().id(id));
+    let flow = job("whole").child(ChildPolicy::Wait, job("half"));
+    let flows = FlowProducer::new(client);
+    flows.add(&flow).await?;
+    flows.add(&flow).await?;
+    let circle = job("low").child(ChildPolicy::Wait, job("whole"));
+    let circle = circle.under(ChildPolicy::Wait, "bull:post-publishing", "half");
+    let refused = flows.add(&circle).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })), "{refused:?}");
 
     let owned = |of: Deduplication| later.clone().deduplication(of);
     for of in [

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use oxbull::{
-    Client, Context, Job, JobError, JobRateLimit, JobResult, ManualWorker, NewJob, Outcome, Queue,
-    Retention, Schedule, Worker,
+    ChildPolicy, Client, Context, DependencyCursor, DependencyKind, Job, JobError, JobOptions,
+    JobRateLimit, JobResult, ManualWorker, NewJob, Outcome, Queue, Retention, Schedule, Worker,
 };
-use oxbull_testkit::{NodePeer, TestResult};
+use oxbull_testkit::{DEADLINE, NodePeer, TestResult};
 use serde_json::{Value, json};
 
 use super::{MOMENT, POSTS, call};
@@ -189,6 +189,7 @@ pub(super) async fn rust_works(fixture: &ShippedRedis, client: &Client) -> TestR
         .await?;
     fixture.holds("bull:rust:completed", "last").await?;
     worker.close().await;
+    rust_raises(client).await?;
     // Two that wait for work share one read, which is begun anew for the second.
     let one = Worker::builder(client, "idle").start(obey).await?;
     fixture.is_blocked().await?;
@@ -197,6 +198,67 @@ pub(super) async fn rust_works(fixture: &ShippedRedis, client: &Client) -> TestR
     one.close().await;
     other.close().await;
     Ok(())
+}
+
+/// A parent whose handler adds children, waits for them and looks at them in every way.
+async fn rust_raises(client: &Client) -> TestResult {
+    let queue: Queue<Value> = Queue::open(client, "family").await?;
+    let worker = queue.worker().state(queue.clone());
+    let worker = worker.concurrency(2).start(raise).await?;
+    // Its answer may be lost, and it is asked for again.
+    let id = queue
+        .add_once("parent", &json!({}), JobOptions::new())
+        .await?
+        .id;
+    queue.wait_for::<Value>(&id, DEADLINE).await?;
+    worker.close().await;
+    Ok(())
+}
+
+async fn raise(job: Job<Value>, context: Context<Queue<Value>>) -> JobResult<Value> {
+    if job.name() != "parent" {
+        return match job.name() {
+            "fails" => Err(JobError::fatal("as it should")),
+            _ => Ok(Outcome::Done(json!(1))),
+        };
+    }
+    let queue = context.state();
+    let named = |name: &str| JobOptions::new().id(format!("{}-{name}", job.id()));
+    if job.attempts_started() == 1 {
+        let as_ever = named("child");
+        job.add_child(
+            queue,
+            ChildPolicy::Wait,
+            "child",
+            &json!({}),
+            as_ever.clone(),
+        )
+        .await?;
+        let fails = named("fails");
+        job.add_child(queue, ChildPolicy::Ignore, "fails", &json!({}), fails)
+            .await?;
+        job.update_progress(&1).await?;
+        return Ok(Outcome::WaitForChildren);
+    }
+    // Added again: one that has ended, and one that has failed.
+    for name in ["child", "fails"] {
+        job.add_child(queue, ChildPolicy::Ignore, name, &json!({}), named(name))
+            .await?;
+    }
+    job.children_values::<Value>().await?.into_map()?;
+    job.ignored_failures().await?;
+    job.failed_children().await?;
+    job.dependency_counts().await?;
+    for kind in DependencyKind::ALL {
+        job.dependency_page(kind, DependencyCursor::START, 10)
+            .await?;
+    }
+    let later = named("later").delay(Duration::from_secs(3600));
+    job.add_child(queue, ChildPolicy::Wait, "later", &json!({}), later)
+        .await?;
+    job.remove_unprocessed_children().await?;
+    job.limit_rate(Duration::from_millis(1)).await?;
+    Ok(Outcome::Done(json!(1)))
 }
 
 pub(super) async fn node_works(fixture: &ShippedRedis, node: &NodePeer) -> TestResult {
