@@ -109,16 +109,15 @@ impl Markers {
             .iter()
             .find(|hub| hub.state().members.contains_key(&key))
             .or_else(|| hubs.iter().find(has_room));
-        let hub = match found {
-            Some(hub) => Arc::clone(hub),
-            None => {
-                let hub = Arc::new(Self {
-                    slot,
-                    ..Self::default()
-                });
-                hubs.push(Arc::clone(&hub));
-                hub
-            }
+        let hub = if let Some(hub) = found {
+            Arc::clone(hub)
+        } else {
+            let hub = Arc::new(Self {
+                slot,
+                ..Self::default()
+            });
+            hubs.push(Arc::clone(&hub));
+            hub
         };
         *hub.state().members.entry(key.clone()).or_default() += 1;
         Member {
