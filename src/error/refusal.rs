@@ -15,7 +15,7 @@ pub enum Refusal {
     #[error("the job's lock is gone")]
     LockMissing,
     /// -3: the job is not in the state that the change starts from.
-    #[error("the job is {}not {needed}", is(.found))]
+    #[error("the job is {}not {needed}", is(*.found))]
     #[non_exhaustive]
     WrongState {
         /// The state that the job was in; `None` when it was in none, in a list behind more than
@@ -67,7 +67,7 @@ pub enum Refusal {
 }
 
 /// What a job is, in front of what it is not.
-fn is(found: &Option<JobState>) -> String {
+fn is(found: Option<JobState>) -> String {
     found.map_or_else(String::new, |found| format!("{found}, "))
 }
 

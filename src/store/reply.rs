@@ -10,7 +10,7 @@ pub(crate) fn unexpected(what: &str) -> Error {
     Error::Protocol(format!("{what} has an unexpected shape"))
 }
 
-/// Reads a refusal: a code below zero, or {WRONG_STATE, the state needed, the job's}.
+/// Reads a refusal: a code below zero, or {`WRONG_STATE`, the state needed, the job's}.
 pub(crate) fn refusal(reply: &Value) -> Option<Refusal> {
     let state = |value: &Value| match value {
         Value::BulkString(name) => std::str::from_utf8(name).ok()?.parse().ok(),

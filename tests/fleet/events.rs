@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use oxbull::{
     EventEntry, Job, JobId, JobOptions, JobOutcome, ManualWorker, Outcome, QueueEvent, QueueEvents,
     RetryOptions,

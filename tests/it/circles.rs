@@ -38,14 +38,14 @@ fn circle<T: std::fmt::Debug>(result: &oxbull::Result<T>) -> Option<&JobId> {
 
 /// All that Redis has.
 async fn all(fixture: &Fixture) -> TestResult<String> {
-    let mut all = String::new();
+    let mut all = Vec::new();
     let mut keys = fixture.server.cli(&["KEYS", "bull:*"]).await?.texts();
     keys.sort();
     for key in keys {
         let dump = fixture.server.cli(&["DUMP", &key]).await?;
-        all += &format!("{key} {dump:?}\n");
+        all.push(format!("{key} {dump:?}"));
     }
-    Ok(all)
+    Ok(all.join("\n"))
 }
 
 /// The circle may close over one level or several, over the parent of the root, by the root itself, and over two flows

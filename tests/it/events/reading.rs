@@ -76,7 +76,7 @@ async fn events_of_a_job_come_typed_and_in_order() -> TestResult {
         match entry.event {
             QueueEvent::Drained => break,
             QueueEvent::Progress { progress, .. } => {
-                assert_eq!(progress.decode::<Value>()?["at"], 5)
+                assert_eq!(progress.decode::<Value>()?["at"], 5);
             }
             QueueEvent::Completed {
                 job: id,
