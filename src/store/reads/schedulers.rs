@@ -48,7 +48,7 @@ impl Store {
         for listed in listed.chunks(HASHES_MAX) {
             let mut batch = Batch::new();
             for (id, _) in listed {
-                let key = self.keys.scheduler(&id.to_string());
+                let key = self.keys.scheduler(id.as_ref());
                 batch.push(Command::new("HGETALL").arg(key));
             }
             let definitions = self.connection.pipeline(&batch, Repeat::Safe).await?;
@@ -93,9 +93,10 @@ impl Store {
         }
         // The earliest first: one that is advanced meanwhile comes again, and none is passed over.
         let last = total.unsigned_abs().saturating_sub(1);
-        let (from, to) = match latest_first {
-            true => (last.saturating_sub(to), last.saturating_sub(from)),
-            false => (from, to),
+        let (from, to) = if latest_first {
+            (last.saturating_sub(to), last.saturating_sub(from))
+        } else {
+            (from, to)
         };
         set.ascending = true;
         let mut listed = self.ranked(&set, (from, from + IDS_MAX - 1)).await?;

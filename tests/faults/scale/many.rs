@@ -34,7 +34,7 @@ async fn in_parts(make: impl Fn() -> Operation) -> TestResult<Vec<JobId>> {
             }
         };
         let report = make().run_with(watch).await?;
-        assert_eq!(report.jobs as usize, told.len() - before);
+        assert_eq!(report.jobs, (told.len() - before) as u64);
         assert!(!report.at_least);
         if report.complete {
             assert!(part > 1, "it was never stopped");
