@@ -1,7 +1,7 @@
 -- What the end of a job means for the deduplication id it was added under (docs/protocol.md#deduplication).
 
 -- A job (id, deid) completed or failed for good: frees its deduplication id, then queues the add that waited.
-local function end_deduplication(B, job, settings, now)
+local function end_deduplication(B, job, now)
   local ended, dedup_id = job.id, job.deid
 
   -- Queues the add that waited for the owner to end, as a new owner.
@@ -40,7 +40,7 @@ local function end_deduplication(B, job, settings, now)
       else
         redis.call(opts.lifo and opts.lifo ~= cjson.null and 'RPUSH' or 'LPUSH', B .. 'wait', id)
       end
-      wake_unless_blocked(B, settings)
+      wake_unless_blocked(B, read_settings(B))
       emit(B, 'waiting', 'jobId', id)
     end
     if f[7] and f[7] ~= '' then

@@ -1,4 +1,4 @@
--- Ending attempts in every way (docs/protocol.md#ends-of-attempts), for `advance`, which stores the usual end itself. A
+-- Ending attempts in every way (docs/protocol.md#ends-of-attempts), for `results`, which stores the usual end itself. A
 -- result is number `i` of the batch and named by the place `at` of its arguments: ARGV[at] is its verb, and what follows
 -- is in the header of advance.
 
@@ -11,7 +11,7 @@ local UNKNOWN = 2
 local TRY_AGAIN = 3
 
 -- Fields of a job's hash, in the order in which they are read.
-local ATS, ATM, PARENT, PARENT_KEY, DEID = 1, 2, 3, 4, 5
+local ATS, ATM = 1, 2
 
 -- Reads one value of each key that an end other than the usual writes: a key of the wrong type fails here, before
 -- the first write. `child_keys`: where jobs have their children.
@@ -35,7 +35,7 @@ end
 local function judge_repeat(batch, i, at, refusal)
   local counts = redis.call('HMGET', batch.keys[i], 'stc', 'stf')
   local ats, stc = number_or_zero(batch.hashes[i][ATS]), number_or_zero(counts[1])
-  local starts, stalls = tonumber(ARGV[at + 5]) - (is_counted(ARGV[at]) and 0 or 1), tonumber(ARGV[at + 6])
+  local starts, stalls = tonumber(ARGV[at + 7]) - (is_counted(ARGV[at]) and 0 or 1), tonumber(ARGV[at + 8])
   if starts <= number_or_zero(counts[2]) then
     return UNKNOWN
   end
@@ -51,7 +51,7 @@ end
 
 -- Appends the fields that a failed attempt leaves in the hash.
 local function failure_fields(fields, at)
-  local traces = ARGV[at + 7]
+  local traces = ARGV[at + 5]
   if traces ~= '' then
     local n = #fields
     fields[n + 1], fields[n + 2] = 'failedReason', ARGV[at + 3]
@@ -65,11 +65,7 @@ end
 local function keep_or_delete(batch, i, at, set)
   local keep = ARGV[at + 4]
   if keep == '0' then
-    local key, hash = batch.keys[i], batch.hashes[i]
-    delete_job_keys(key)
-    if hash[PARENT] or hash[PARENT_KEY] then
-      pcall(flows().unlink_from_parent, hash[PARENT], hash[PARENT_KEY], key)
-    end
+    delete_ended(batch.keys[i], batch.hashes[i])
     return false
   elseif keep ~= '' then
     batch.rules[set .. ':' .. keep] = true
@@ -80,26 +76,11 @@ local function keep_or_delete(batch, i, at, set)
   return true
 end
 
--- Tells those who wait for a job's end for good: the next add of its deduplication id, and its parent. These are
--- keys of other jobs, unchecked until now: if they are unusable, this job ends all the same.
-local function end_for_others(batch, i, at)
-  local key, hash, value, flow = batch.keys[i], batch.hashes[i], ARGV[at + 3], nil
-  if hash[DEID] then
-    pcall(dedups().end_deduplication, batch.B, { id = ARGV[at + 1], deid = hash[DEID] }, batch.settings, batch.now)
-  end
-  if hash[PARENT] or hash[PARENT_KEY] then
-    flow = flows()
-    local parent = flow.find_parent(hash[PARENT], hash[PARENT_KEY])
-    if parent then
-      pcall(ARGV[at] == 'fail' and flow.parent_of_failed or flow.parent_of_completed, parent, key, value, batch.now)
-    end
-  end
-end
-
 -- The job completed or failed for good; `made` counts its attempts.
 local function end_job(batch, i, at, made)
   local key, failed = batch.keys[i], ARGV[at] == 'fail'
-  end_for_others(batch, i, at)
+  local job = { id = ARGV[at + 1], key = key, fields = batch.hashes[i], failed = failed, value = ARGV[at + 3] }
+  end_for_others(batch.B, job)
   if keep_or_delete(batch, i, at, failed and 'failed' or 'completed') then
     if failed then
       local fields = { 'failedReason', ARGV[at + 3], 'finishedOn', ARGV[1], 'atm', made }
@@ -109,7 +90,7 @@ local function end_job(batch, i, at, made)
       redis.call('HSET', key, 'returnvalue', ARGV[at + 3], 'finishedOn', ARGV[1], 'atm', made)
     end
   end
-  if failed and tonumber(made) >= tonumber(ARGV[at + 8]) then
+  if failed and tonumber(made) >= tonumber(ARGV[at + 6]) then
     batch.exhausted = batch.exhausted or {}
     batch.exhausted[at] = made
   end
@@ -168,7 +149,7 @@ local function finish_one(batch, i, at)
   end
   if token ~= '0' and batch.locks[i] ~= token then
     local refusal = batch.locks[i] and LOCK_LOST or LOCK_MISSING
-    return ARGV[8] == '1' and judge_repeat(batch, i, at, refusal) or refusal
+    return options and options.again and judge_repeat(batch, i, at, refusal) or refusal
   end
   if redis.call('LREM', B .. 'active', '-1', id) == 0 then
     return WRONG_STATE

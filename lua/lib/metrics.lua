@@ -21,16 +21,12 @@ local function count_finished(key, n, points, now)
   redis.call('HSET', key, 'prevCount', count, 'prevTS', now)
 end
 
--- Counts jobs that have ended, as ARGV of advance says: all that completed or failed, among them those of `batch`,
--- which alone may have failed.
-local function count_ended(B, ended, batch)
-  local failed = 0
-  for _, at in ipairs(batch and batch.ended or {}) do
-    failed = failed + (ARGV[at] == 'fail' and 1 or 0)
-  end
-  for set, total in pairs({ completed = ended - failed, failed = failed }) do
+-- Counts jobs that have ended, as the options of advance say. Numbers that others have spoiled must not fail results
+-- that are stored.
+local function count_ended(B, completed, failed)
+  for set, total in pairs({ completed = completed, failed = failed }) do
     if total > 0 then
-      count_finished(B .. 'metrics:' .. set, total, tonumber(ARGV[7]), tonumber(ARGV[1]))
+      pcall(count_finished, B .. 'metrics:' .. set, total, options.points, tonumber(ARGV[1]))
     end
   end
 end

@@ -79,16 +79,17 @@ local function take_ready(B, want)
 end
 
 -- Reads what holds starts back, and a value of each key that they write: a key of the wrong type fails here, before the
--- first write. meta: paused, concurrency, max and duration of the queue's settings.
+-- first write. meta: paused, concurrency and max of the queue's settings.
 local function read_limits(B, meta)
   check_places(B)
   local concurrency, max, window = tonumber(meta[2] or ''), tonumber(meta[3] or ''), nil
   -- The global limit's number counts before the worker's, the worker's window before the global one.
   -- Without any window nothing can be counted, because the count would never expire.
-  window = max and tonumber(meta[4] or '')
-  if ARGV[6] ~= '' then
-    local own_max, own_window = string.match(ARGV[6], '^(%d+):?(%d*)$')
-    max, window = max or tonumber(own_max), tonumber(own_window) or window
+  if max then
+    window = tonumber(redis.call('HGET', B .. 'meta', 'duration') or '')
+  end
+  if options and options.max then
+    max, window = max or options.max, options.window or window
   end
   local limits = { paused = meta[1] and true or false, concurrency = concurrency, max = max, window = window }
   limits.counter = max and redis.call('GET', B .. 'limiter')
@@ -99,6 +100,7 @@ end
 -- Starts up to `want` jobs, due ones included. Puts the first three values and the jobs into advance's reply. Returns
 -- how many were started.
 local function start_jobs(B, want, limits, reply)
+  want = tonumber(want)
   local promoted = promote_due(B, limits, tonumber(ARGV[1]))
   local allowed, wait = want, 0
   if limits.max then

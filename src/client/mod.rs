@@ -60,7 +60,7 @@ pub(crate) use in_flight::InFlight;
 pub(crate) use link::Connection;
 #[allow(unused_imports, reason = "used by queues and workers")]
 pub(crate) use log::Throttle;
-pub(crate) use lua::lua;
+pub(crate) use lua::{lua, lua_groups, lua_names, lua_part};
 pub(crate) use retry::Waits;
 pub(crate) use slots::hash_tag;
 

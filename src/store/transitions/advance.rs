@@ -16,17 +16,20 @@ use crate::wire;
 
 static SCRIPT: Script = lua!(
     "advance",
-    uses: ["events", "start"],
+    uses: ["options", "events", "start"],
     rarely: {
-        finish: ["codes", "gate", "marker", "place", "job", "promote", "finish"]
-            => [check_keys, emit_ended, finish_one],
-        flows: ["gate", "marker", "place", "job", "parent", "child"]
-            => [find_parent, parent_of_completed, parent_of_failed, unlink_from_parent],
-        dedups: ["gate", "marker", "place", "job", "dedup", "dedup_end"] => [end_deduplication],
-        retention: ["job", "unlinking", "retention", "retention_rules"] => [apply_rules, delete_job_keys],
-        minutes: ["job", "metrics"] => [count_ended],
-        taking: ["gate", "marker", "place", "job", "promote", "rate", "take"]
-            => [read_limits, start_jobs, wake_others],
+        rest: {
+            finish: ["codes", "gate", "marker", "place", "promote", "finish"]
+                => [check_keys, emit_ended, finish_one],
+            flows: ["gate", "marker", "place", "parent", "child"]
+                => [find_parent, parent_of_completed, parent_of_failed, release_if_free, unlink_from_parent],
+            dedups: ["gate", "marker", "place", "dedup", "dedup_end"] => [end_deduplication],
+            retention: ["retention", "retention_rules"] => [apply_rules],
+            minutes: ["metrics"] => [count_ended],
+            taking: ["gate", "marker", "place", "promote", "rate", "take"]
+                => [read_limits, start_jobs, wake_others],
+        } ["job", "unlinking", "others", "results"]
+            => [delete_ended, end_all, end_for_others, flows, minutes, retention, taking],
     },
 );
 
@@ -128,18 +131,11 @@ impl Transition for Advance<'_> {
             .arg(self.take)
             .arg(self.token.as_str())
             .millis(self.lock_duration)
-            .arg(self.worker_name.unwrap_or(""));
-        match self.limit {
-            Some(limit) => call.arg(format!("{}:{}", limit.max, limit.window_millis())),
-            None if self.respect_imposed => call.arg(IMPOSED),
-            None => call.arg(""),
-        }
-        .arg(self.metrics)
-        .flag(self.again)
-        .arg(self.results.len());
+            .arg(self.options())
+            .arg(self.results.len());
         let in_full = self.again || !self.results.iter().all(|result| is_complete(result));
         for result in self.results {
-            write_result(call, result, in_full);
+            self.write_result(call, result, in_full);
         }
     }
 
@@ -196,61 +192,78 @@ impl Transition for Advance<'_> {
     }
 }
 
-fn is_complete(result: &AttemptResult) -> bool {
-    matches!(result.conclusion, Conclusion::Complete { .. })
+impl Advance<'_> {
+    /// What is asked for besides, in the form of the script's header: nothing, by most calls.
+    fn options(&self) -> String {
+        let limit = match self.limit {
+            Some(limit) => format!("{}:{}", limit.max, limit.window_millis()),
+            None if self.respect_imposed => format!("{IMPOSED}:"),
+            None if !self.again && self.metrics == 0 && self.worker_name.is_none() => {
+                return String::new();
+            }
+            None => ":".to_owned(),
+        };
+        let (again, name) = (u8::from(self.again), self.worker_name.unwrap_or(""));
+        format!("{again}:{}:{limit}:{name}", self.metrics)
+    }
+
+    /// Appends one result, in the order of the script's header: five values, or seven `in_full`, and two more when it is
+    /// sent again.
+    fn write_result(&self, call: &mut Call<'_>, result: &AttemptResult, in_full: bool) {
+        let mut traces = "";
+        let mut attempts = 0;
+        let (verb, value, detail) = match &result.conclusion {
+            Conclusion::Complete { value, keep } => ("complete", value.as_str(), kept(*keep)),
+            Conclusion::Skip { value, keep } => ("skip", value.as_str(), kept(*keep)),
+            Conclusion::Fail {
+                reason,
+                traces: stack,
+                keep,
+                attempts: made,
+            } => {
+                attempts = *made;
+                traces = stack;
+                ("fail", reason.as_str(), kept(*keep))
+            }
+            Conclusion::Retry {
+                reason,
+                traces: stack,
+                lifo,
+            } => {
+                traces = stack;
+                let verb = if *lifo { "retry_next" } else { "retry" };
+                (verb, reason.as_str(), Cow::Borrowed(""))
+            }
+            Conclusion::Backoff {
+                reason,
+                traces: stack,
+                delay,
+            } => {
+                traces = stack;
+                ("backoff", reason.as_str(), delayed(*delay))
+            }
+            Conclusion::Park { delay } => ("park", "", delayed(*delay)),
+            Conclusion::Postpone { delay, .. } => ("postpone", "", delayed(*delay)),
+            Conclusion::Release => ("release", "", Cow::Borrowed("")),
+            Conclusion::WaitForChildren => ("children", "", Cow::Borrowed("")),
+            Conclusion::Return => ("return", "", Cow::Borrowed("")),
+        };
+        call.arg(verb)
+            .arg(result.job.as_bytes())
+            .arg(result.token.as_str())
+            .arg(value)
+            .arg(&*detail);
+        if in_full {
+            call.arg(traces).arg(attempts);
+        }
+        if self.again {
+            call.arg(result.starts).arg(result.stalls);
+        }
+    }
 }
 
-/// Appends one result, in the order of the script's header: five values, or nine `in_full`.
-fn write_result(call: &mut Call<'_>, result: &AttemptResult, in_full: bool) {
-    let mut traces = "";
-    let mut attempts = 0;
-    let (verb, value, detail) = match &result.conclusion {
-        Conclusion::Complete { value, keep } => ("complete", value.as_str(), kept(*keep)),
-        Conclusion::Skip { value, keep } => ("skip", value.as_str(), kept(*keep)),
-        Conclusion::Fail {
-            reason,
-            traces: stack,
-            keep,
-            attempts: made,
-        } => {
-            attempts = *made;
-            traces = stack;
-            ("fail", reason.as_str(), kept(*keep))
-        }
-        Conclusion::Retry {
-            reason,
-            traces: stack,
-            lifo,
-        } => {
-            traces = stack;
-            let verb = if *lifo { "retry_next" } else { "retry" };
-            (verb, reason.as_str(), Cow::Borrowed(""))
-        }
-        Conclusion::Backoff {
-            reason,
-            traces: stack,
-            delay,
-        } => {
-            traces = stack;
-            ("backoff", reason.as_str(), delayed(*delay))
-        }
-        Conclusion::Park { delay } => ("park", "", delayed(*delay)),
-        Conclusion::Postpone { delay, .. } => ("postpone", "", delayed(*delay)),
-        Conclusion::Release => ("release", "", Cow::Borrowed("")),
-        Conclusion::WaitForChildren => ("children", "", Cow::Borrowed("")),
-        Conclusion::Return => ("return", "", Cow::Borrowed("")),
-    };
-    call.arg(verb)
-        .arg(result.job.as_bytes())
-        .arg(result.token.as_str())
-        .arg(value)
-        .arg(&*detail);
-    if in_full {
-        call.arg(result.starts)
-            .arg(result.stalls)
-            .arg(traces)
-            .arg(attempts);
-    }
+fn is_complete(result: &AttemptResult) -> bool {
+    matches!(result.conclusion, Conclusion::Complete { .. })
 }
 
 /// Encodes what to keep of a finished set, in the form of the script's header.
