@@ -229,7 +229,7 @@ async fn replacement_does_not_replace_its_successor() -> TestResult {
     setup.add("owner", delayed(key())).await?;
     let replace = || delayed(key().replace());
     let successor = async { setup.add("newer", replace()).await.map(drop) };
-    let added = setup.lose(replace(), successor).await?;
+    let added = Box::pin(setup.lose(replace(), successor)).await?;
     let job = id("owner");
     assert_eq!(
         (added.id.as_str(), added.outcome),
@@ -283,7 +283,7 @@ async fn kept_add_does_not_displace_a_newer_one() -> TestResult {
     setup.add("owner", keep()).await?;
     setup.begin("owner").await?;
     let newer = async { setup.add("newer", keep()).await.map(drop) };
-    let added = setup.lose(keep(), newer).await?;
+    let added = Box::pin(setup.lose(keep(), newer)).await?;
     assert_eq!(
         (added.id.as_str(), added.outcome),
         ("owner", AddOutcome::Deduplicated)
