@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use oxbull::client::{Client, ClientConfig};
 use oxbull::{
     ChildPolicy, Error, FlowJob, FlowProducer, JobOptions, JobOutcome, Parent, Queue, QueueEvents,
