@@ -388,7 +388,6 @@ async fn odd_ids_and_prefixes_run_through() -> TestResult {
         "٣",
         "0x10",
         "1e3",
-        "-1",
         "007",
         "1.0",
         "a b",
@@ -433,7 +432,7 @@ async fn odd_ids_and_prefixes_run_through() -> TestResult {
         run(&fixture, id).await?;
     }
     // Those that the counter may give, or that are too long, are refused by name.
-    for id in ["7", "18446744073709551616", "", "a:b", &"x".repeat(513)] {
+    for id in ["7", "-1", "9007199254740991", "", "a:b", &"x".repeat(513)] {
         let flow = job("fine").child(ChildPolicy::Wait, job(id));
         let refused = producer(&fixture).add(&flow).await;
         let named = matches!(
