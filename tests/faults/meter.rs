@@ -277,28 +277,42 @@ fn sources() -> TestResult<BTreeMap<String, String>> {
             let none = Uses::default();
             let uses = uses.get(&name).unwrap_or(&none);
             let mut text = Vec::new();
-            for Group { name, .. } in &uses.rarely {
-                text.push(format!("local {name}, made_{name}\n"));
-            }
+            declare(&uses.rarely, &mut text);
             for part in &uses.parts {
                 text.push(part_of(root, &format!("lib/{part}"))?);
             }
-            for Group { name, parts, made } in &uses.rarely {
-                text.push(format!(
-                    "function {name}()\nif made_{name} then return made_{name} end\n"
-                ));
-                for part in parts {
-                    text.push(part_of(root, &format!("lib/{part}"))?);
-                }
-                text.push(format!("made_{name} = {{"));
-                text.extend(made.iter().map(|made| format!("{made} = {made},")));
-                text.push(format!("}}\nreturn made_{name}\nend\n"));
-            }
+            define(root, &uses.rarely, &mut text)?;
             text.push(part_of(root, &name)?);
             all.insert(name, text.concat());
         }
     }
     Ok(all)
+}
+
+/// Declares groups, so that what is before them may call them.
+fn declare(groups: &[Group], text: &mut Vec<String>) {
+    for Group { name, .. } in groups {
+        text.push(format!("local {name}, made_{name}\n"));
+    }
+}
+
+/// The functions that make groups.
+fn define(root: &Path, groups: &[Group], text: &mut Vec<String>) -> io::Result<()> {
+    for group in groups {
+        let name = &group.name;
+        text.push(format!(
+            "function {name}()\nif made_{name} then return made_{name} end\n"
+        ));
+        declare(&group.inner, text);
+        for part in &group.parts {
+            text.push(part_of(root, &format!("lib/{part}"))?);
+        }
+        define(root, &group.inner, text)?;
+        text.push(format!("made_{name} = {{"));
+        text.extend(group.made.iter().map(|made| format!("{made} = {made},")));
+        text.push(format!("}}\nreturn made_{name}\nend\n"));
+    }
+    Ok(())
 }
 
 fn part_of(root: &Path, name: &str) -> io::Result<String> {
@@ -313,9 +327,10 @@ struct Uses {
     rarely: Vec<Group>,
 }
 
-/// Fragments whose functions are made when they are used.
+/// Fragments whose functions are made when they are used, and groups for these to call.
 struct Group {
     name: String,
+    inner: Vec<Group>,
     parts: Vec<String>,
     made: Vec<String>,
 }
@@ -347,19 +362,8 @@ fn wrappers(folder: &Path) -> TestResult<BTreeMap<String, Uses>> {
                 let name = call.split('"').nth(1).unwrap_or_default();
                 let call = call.split(");").next().unwrap_or_default();
                 let (_, uses) = call.split_once("uses: ").unwrap_or_default();
-                let (_, rarely) = call.split_once("rarely: {").unwrap_or_default();
-                let rarely = rarely.split_once('}').unwrap_or_default().0;
-                let mut groups = Vec::new();
-                let mut rest = rarely;
-                while let Some((group, lists)) = rest.split_once(": ") {
-                    let (parts, made) = lists.split_once("=>").unwrap_or_default();
-                    rest = made.split_once(']').unwrap_or_default().1;
-                    groups.push(Group {
-                        name: group.trim_matches([',', ' ', '\n']).to_owned(),
-                        parts: items(parts),
-                        made: items(made),
-                    });
-                }
+                let (_, mut rarely) = call.split_once("rarely: {").unwrap_or_default();
+                let groups = groups(&mut rarely);
                 let uses = Uses {
                     parts: items(uses),
                     rarely: groups,
@@ -369,6 +373,33 @@ fn wrappers(folder: &Path) -> TestResult<BTreeMap<String, Uses>> {
         }
     }
     Ok(all)
+}
+
+/// Reads `group: {group: ...} [...] => [...], ...` up to the brace that ends it; the inner groups may be missing.
+fn groups(text: &mut &str) -> Vec<Group> {
+    let mut all = Vec::new();
+    while let Some((name, rest)) = text.split_once(':').filter(|(name, _)| !name.contains('}')) {
+        let name = name.trim_matches(|c: char| c == ',' || c.is_whitespace());
+        *text = rest.trim_start();
+        let inner = match text.strip_prefix('{') {
+            Some(within) => {
+                *text = within;
+                groups(text)
+            }
+            None => Vec::new(),
+        };
+        let (parts, rest) = text.split_once("=>").unwrap_or_default();
+        let (made, rest) = rest.split_once(']').unwrap_or_default();
+        *text = rest;
+        all.push(Group {
+            name: name.to_owned(),
+            inner,
+            parts: items(parts),
+            made: items(made),
+        });
+    }
+    *text = text.split_once('}').unwrap_or_default().1;
+    all
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

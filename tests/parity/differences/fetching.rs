@@ -33,7 +33,7 @@ async fn due_jobs_move_in_bounded_steps(q: &mut Driver) -> TestResult {
             break;
         }
     }
-    assert_eq!(left, [250, 50, 0, 0]);
+    assert_eq!(left, [350, 250, 150, 50]);
     for (id, _) in jobs.iter().skip(4) {
         q.fetch_job("t", id).await?;
     }
