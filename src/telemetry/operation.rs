@@ -72,7 +72,7 @@ impl Operation {
         #[cfg(feature = "opentelemetry")]
         bridge::value(&self.0, key, value.try_into().unwrap_or(i64::MAX));
         #[cfg(not(feature = "opentelemetry"))]
-        drop((key, value));
+        drop((self, key, value));
     }
 
     /// Names the job that was fetched, and makes the span a part of its trace.
