@@ -53,11 +53,10 @@ local function behind_equals(B, floor, score, count)
   return floor + own * step
 end
 
--- Adds `id` to `prioritized`, behind the jobs of the same priority. An unusable counter is reset: the job
--- has left its old place, so this must not fail.
-local function place_prioritized(B, id, priority)
-  local count = redis.pcall('INCR', B .. 'pc')
-  if type(count) ~= 'number' then
+-- Adds `id` to `prioritized`, behind the jobs of the same priority. count: what the counter of such adds is now; when it is
+-- unusable (false), it is reset: the job has left its old place, so this must not fail.
+local function place_counted(B, id, priority, count)
+  if not count then
     count = 1
     redis.call('SET', B .. 'pc', count)
   end
@@ -71,6 +70,12 @@ local function place_prioritized(B, id, priority)
     score = behind
   end
   redis.call('ZADD', B .. 'prioritized', score, id)
+end
+
+-- Counts a job, and adds it as above.
+local function place_prioritized(B, id, priority)
+  local count = redis.pcall('INCR', B .. 'pc')
+  place_counted(B, id, priority, type(count) == 'number' and count)
 end
 
 -- Adds `id` to `prioritized`, before the jobs of the same priority.

@@ -46,7 +46,6 @@ pub(crate) use transitions::clean::Clean;
 pub(crate) use transitions::clear_logs::ClearLogs;
 pub(crate) use transitions::drain::Drain;
 pub(crate) use transitions::enqueue::Enqueue;
-pub(crate) use transitions::enqueue_one::EnqueueOne;
 pub(crate) use transitions::events::{FindEnds, PublishEvent, StoredEnd, TrimEvents};
 pub(crate) use transitions::extend_locks::ExtendLocks;
 pub(crate) use transitions::limit_rate::{LiftLimit, LimitRate};

@@ -59,15 +59,31 @@ impl NewRecord {
         self.name.len() + self.data.len() + self.options.len() + 64
     }
 
-    /// Returns whether neither a parent nor a deduplication id has a say in the add.
-    pub(super) fn is_plain(&self) -> bool {
-        self.parent.is_none() && self.deduplication.is_none()
+    /// Returns whether the job waits behind the others, and nothing else has a say in the add.
+    fn is_usual(&self) -> bool {
+        self.parent.is_none()
+            && self.deduplication.is_none()
+            && self.placement == Placement::Wait
+            && self.delay == 0
+            && self.priority == 0
     }
 
     /// Appends the job's arguments, in the order of the header of `lua/enqueue.lua`.
-    /// Without its `body`, its data and options are empty.
+    pub(super) fn write_usual(&self, call: &mut Call<'_>) {
+        if self.is_usual() {
+            self.write_content(call, true);
+            call.arg(self.placement.as_str());
+        } else {
+            self.write(call, true);
+        }
+    }
+
+    /// Appends the job's arguments in full. Without its `body`, its data and options are empty.
     pub(super) fn write(&self, call: &mut Call<'_>, body: bool) {
-        self.write_plain(call, body);
+        self.write_content(call, body);
+        call.arg(self.delay)
+            .arg(self.priority)
+            .arg(self.placement.as_str());
         match (&self.parent, &self.deduplication) {
             (Some((key, link)), _) => call.arg("parent").arg(key.as_slice()).arg(link.as_slice()),
             (None, Some(deduplication)) => call.arg("dedup").arg(argument(deduplication)),
@@ -75,8 +91,7 @@ impl NewRecord {
         };
     }
 
-    /// Appends the arguments that every job has.
-    pub(super) fn write_plain(&self, call: &mut Call<'_>, body: bool) {
+    fn write_content(&self, call: &mut Call<'_>, body: bool) {
         let (data, options) = if body {
             (self.data.as_str(), self.options.as_str())
         } else {
@@ -86,10 +101,7 @@ impl NewRecord {
             .arg(self.name.as_str())
             .arg(data)
             .arg(options)
-            .arg(self.timestamp.as_millis())
-            .arg(self.delay)
-            .arg(self.priority)
-            .arg(self.placement.as_str());
+            .arg(self.timestamp.as_millis());
     }
 }
 

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::error::{Error, Result, SharedError};
 use crate::job::{Added, JobId};
 use crate::store::replay::{EnqueueReplay, UpsertReplay};
-use crate::store::{Enqueue, EnqueueOne, NewRecord, Store, UpsertScheduler, reply};
+use crate::store::{Enqueue, NewRecord, Store, UpsertScheduler, reply};
 
 /// How long a call is repeated: Redis comes back from a restart or a failover in that time, and a
 /// caller waits no longer.
@@ -71,30 +71,22 @@ impl Store {
 
     /// Stores and queues one job, as [`enqueue`](Self::enqueue).
     pub(crate) async fn enqueue_alone(&self, job: NewRecord) -> Result<Added> {
-        // What is rare has no room in the future of every add.
-        let mut outcomes = if job.is_plain() {
-            let since = earliest_event(self.clock().now());
-            match self.attempt(&EnqueueOne { job: &job }).await {
-                Err(CallError::Unknown(_)) if job.id.is_some() => {
-                    let jobs = std::slice::from_ref(&job);
-                    Box::pin(self.settle(EnqueueReplay { jobs, since })).await?
-                }
-                outcome => return outcome.map_err(Error::from),
+        let since = earliest_event(self.clock().now());
+        let jobs = std::slice::from_ref(&job);
+        let mut outcomes = match self.enqueue_once(jobs).await {
+            Ok(outcomes) => outcomes,
+            // What is rare has no room in the future of every add.
+            Err(CallError::Unknown(_)) if job.id.is_some() => {
+                Box::pin(self.settle(EnqueueReplay { jobs, since })).await?
             }
-        } else {
-            Box::pin(self.enqueue(vec![job])).await
+            Err(error) => return Err(error.into()),
         };
         let outcome = outcomes.pop();
         outcome.unwrap_or_else(|| Err(reply::unexpected("enqueue")))
     }
 
-    /// Stores and queues jobs, by the script that costs the server least.
+    /// Stores and queues jobs.
     async fn enqueue_once(&self, jobs: &[NewRecord]) -> Result<Vec<Result<Added>>, CallError> {
-        if let [job] = jobs
-            && job.is_plain()
-        {
-            return Ok(vec![Ok(self.attempt(&EnqueueOne { job }).await?)]);
-        }
         let call = Enqueue {
             jobs,
             history: None,

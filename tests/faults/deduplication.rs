@@ -54,7 +54,7 @@ impl LostReply {
         meanwhile: impl Future<Output = TestResult>,
     ) -> TestResult<Added> {
         // A call that may have been executed before says since when.
-        let again = |command: &Command| runs("enqueue")(command) && !command.text(4).is_empty();
+        let again = |command: &Command| runs("enqueue")(command) && command.text(4).contains(':');
         let over = Arc::new(AtomicBool::new(false));
         let waits = Arc::clone(&over);
         let proxy = self.fixture.proxy();

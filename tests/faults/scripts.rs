@@ -37,7 +37,7 @@ pub(crate) fn script_of(command: &Command) -> Option<String> {
 
 /// Accepts the commands that add jobs, alone or together.
 pub(crate) fn adds(command: &Command) -> bool {
-    runs("enqueue")(command) || runs("enqueue_one")(command)
+    runs("enqueue")(command)
 }
 
 /// Accepts the commands that run a script.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use oxbull::{Context, Job, JobOptions, JobResult, NewJob, Outcome, Worker};
+use oxbull::{Context, Deduplication, Job, JobOptions, JobResult, NewJob, Outcome, Parent, Worker};
 use oxbull_fixture::Fixture;
 use oxbull_testkit::{RedisServer, TestResult};
 use serde_json::{Value, json};
@@ -20,6 +20,9 @@ struct Budget {
 }
 
 const ADD_ONE: Budget = Budget { call: 0, job: 10 };
+const ADD_CHILD: Budget = Budget { call: 0, job: 13 };
+const ADD_OWNER: Budget = Budget { call: 0, job: 12 };
+const ADD_DEDUPLICATED: Budget = Budget { call: 0, job: 8 };
 /// At most 100 jobs a call.
 const ADD_BULK: Budget = Budget { call: 9, job: 3 };
 const PROCESS_ONE: Budget = Budget { call: 14, job: 8 };
@@ -92,6 +95,34 @@ async fn adds_cost_what_they_may() -> TestResult {
     })
     .await?;
     costs(&fixture.server, &ADD_BULK, 1000, fill(&fixture, 1000)).await
+}
+
+/// An add with a parent or a deduplication id that is alone in its call.
+#[tokio::test]
+async fn adds_with_others_cost_what_they_may() -> TestResult {
+    let fixture = Fixture::start().await?;
+    // The first add writes the length of the event stream.
+    fixture.add("p", JobOptions::new().id("p")).await?;
+    let child = || JobOptions::new().parent(Parent::new("bull:q", "p"));
+    let under = |n: u64| JobOptions::new().deduplication(Deduplication::new(n.to_string()));
+    costs(&fixture.server, &ADD_CHILD, 100, async {
+        for _ in 0..100 {
+            fixture.add("job", child()).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    for budget in [&ADD_OWNER, &ADD_DEDUPLICATED] {
+        costs(&fixture.server, budget, 100, async {
+            for n in 0..100 {
+                fixture.add("job", under(n)).await?;
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    assert_eq!(fixture.queue.counts().await?.waiting, 201);
+    Ok(())
 }
 
 /// What the handlers of a run share: each waits for as many others as run at once, so that their results leave together.

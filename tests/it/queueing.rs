@@ -439,14 +439,12 @@ async fn keys_of_the_wrong_type_fail_an_add_before_it_writes() -> TestResult {
         (["SET", "bull:q:delayed", "odd"], late()),
         (["SET", "bull:q:prioritized", "odd"], first()),
         (["RPUSH", "bull:q:de:k", "odd"], alone()),
-        (["SET", "bull:q:dn:k", "odd"], alone()),
-        (["SET", "bull:q:failed", "odd"], alone()),
     ] {
         fixture.server.cli(&["DEL", "bull:q:meta"]).await?;
         fixture.server.cli(&spoil).await?;
         let jobs = [plain(), options.clone()].map(|o| NewJob::new("job", json!(1)).options(o));
         let together = fixture.queue.add_bulk(jobs).await?;
-        // A job alone has a script of its own.
+        // A job alone has a path of its own.
         let alone = fixture.queue.add_with("job", &json!(1), options).await;
         for added in together.into_iter().chain([alone]) {
             assert!(
@@ -457,6 +455,33 @@ async fn keys_of_the_wrong_type_fail_an_add_before_it_writes() -> TestResult {
         let left = fixture.server.cli(&["KEYS", "*"]).await?;
         assert_eq!(left.texts(), [spoil[1]]);
         fixture.server.cli(&["DEL", spoil[1]]).await?;
+    }
+    Ok(())
+}
+
+/// What the first add under a deduplication id does not touch keeps it from nothing, when it is alone; a batch looks at all
+/// that deduplication may write.
+#[tokio::test]
+async fn keys_that_a_lone_add_leaves_alone_may_be_of_the_wrong_type() -> TestResult {
+    for key in ["bull:q:dn:k", "bull:q:failed"] {
+        let fixture = Fixture::start().await?;
+        fixture.server.cli(&["DEL", "bull:q:meta"]).await?;
+        fixture.server.cli(&["SET", key, "odd"]).await?;
+        let options = || JobOptions::new().deduplication(Deduplication::new("k"));
+        let jobs = [JobOptions::new(), options()].map(|o| NewJob::new("job", json!(1)).options(o));
+        for added in fixture.queue.add_bulk(jobs).await? {
+            assert!(matches!(added, Err(Error::Server(_))), "{key}: {added:?}");
+        }
+        assert_eq!(fixture.server.cli(&["KEYS", "*"]).await?.texts(), [key]);
+        let added = fixture.queue.add_with("job", &json!(1), options()).await?;
+        assert_eq!(added.outcome, AddOutcome::Added);
+        for read in [
+            vec!["MGET", "bull:q:de:k"],
+            vec!["LRANGE", "bull:q:wait", "0", "-1"],
+        ] {
+            let found = fixture.server.cli(&read).await?.texts();
+            assert_eq!(found, [added.id.as_str()], "{key}: {read:?}");
+        }
     }
     Ok(())
 }

@@ -3,18 +3,20 @@
 use crate::client::lua;
 use crate::client::{Repeat, Script};
 use crate::error::{Error, Refusal, Result};
-use crate::job::{AddOutcome, Added};
+use crate::job::{AddOutcome, Added, JobId};
 use crate::resp::Value;
 use crate::store::reply;
 use crate::store::{AddHistory, Call, NewRecord, PastAdd, Transition};
 
 static SCRIPT: Script = lua!(
     "enqueue",
-    uses: [
-        "codes", "events", "gate", "marker", "place", "job", "parent", "insert", "dedup",
-        "dedup_add", "replay"
-    ],
-    rarely: { ancestry: ["ancestors"] => [new_ascent, waits_for_itself] },
+    uses: ["events"],
+    rarely: {
+        rest: { ancestry: ["ancestors"] => [new_ascent, waits_for_itself] } [
+            "codes", "gate", "marker", "place", "job", "parent", "insert", "dedup", "dedup_add", "replay",
+            "adds",
+        ] => [add_all, place_counted],
+    },
 );
 
 /// Stores and queues jobs.
@@ -33,10 +35,12 @@ impl Transition for Enqueue<'_> {
     type Reply = Option<Vec<Result<Added>>>;
 
     fn write(&self, call: &mut Call<'_>) {
-        call.optional(self.history.map(|history| history.read_to.to_string()))
-            .arg(self.jobs.len());
+        match self.history {
+            Some(history) => call.arg(format!("{}:{}", self.jobs.len(), history.read_to)),
+            None => call.arg(self.jobs.len()),
+        };
         for job in self.jobs {
-            job.write(call, true);
+            job.write_usual(call);
         }
         for (id, add) in self.history.iter().flat_map(|history| &history.adds) {
             match add {
@@ -55,6 +59,13 @@ impl Transition for Enqueue<'_> {
 
     fn read(&self, reply: Value) -> Result<Option<Vec<Result<Added>>>> {
         const WHAT: &str = "enqueue";
+        if let ([job], Value::Int(number)) = (self.jobs, &reply) {
+            let id = job.id.clone();
+            return Ok(Some(vec![Ok(Added {
+                id: id.unwrap_or_else(|| JobId::existing(number.to_string())),
+                outcome: AddOutcome::Added,
+            })]));
+        }
         let parts = reply::items(reply, WHAT)?;
         if parts.is_empty() && self.history.is_some() {
             return Ok(None);

@@ -11,7 +11,6 @@ pub(crate) mod clean;
 pub(crate) mod clear_logs;
 pub(crate) mod drain;
 pub(crate) mod enqueue;
-pub(crate) mod enqueue_one;
 pub(crate) mod events;
 pub(crate) mod extend_locks;
 pub(crate) mod limit_rate;

@@ -94,7 +94,7 @@ pub(super) async fn crowded(b: &MeteredQueue) -> TestResult {
         added?;
     }
     // An answer is lost: the events show what became of the add.
-    let hash = b.meter.hashes["enqueue_one"].clone();
+    let hash = b.meter.hashes["enqueue"].clone();
     b.fill(
         9_000,
         "redis.call('XADD', B .. 'events', '*', 'event', 'added', 'jobId', i, 'name', 'n')",
