@@ -330,7 +330,7 @@ struct Uses {
 /// Fragments whose functions are made when they are used, and groups for these to call.
 struct Group {
     name: String,
-    inner: Vec<Group>,
+    inner: Vec<Self>,
     parts: Vec<String>,
     made: Vec<String>,
 }
