@@ -7,6 +7,7 @@ use super::call::{LostReply, classify};
 use super::config::Address;
 use super::connect::{ConnectError, Settings, dial};
 use super::greet::{Step, greet, handshake, silent};
+use super::login::asks_for_none;
 use super::tls::Connector;
 use crate::error::Error;
 use crate::resp::{self, Batch, Command, Value};
@@ -64,9 +65,7 @@ where
     let mut last = Value::Nil;
     for (name, answer) in batch.names().zip(answers.map_err(LostReply::from)?) {
         match answer {
-            // A password that is not asked for does no harm.
-            Value::ServerError(error)
-                if name == "AUTH" && error.detail().contains("without any password") => {}
+            Value::ServerError(error) if name == "AUTH" && asks_for_none(&error) => {}
             Value::ServerError(error) if name == "AUTH" || error.code() == "NOAUTH" => {
                 return Err(ConnectError::from(Error::Denied(error.to_string())));
             }

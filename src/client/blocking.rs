@@ -1,6 +1,5 @@
 //! Blocking reads: each on a socket of its own that dies with the call that waits on it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,23 +35,22 @@ pub(crate) struct BlockingConnection {
     misled: bool,
 }
 
-/// Tells which of the server's clients a blocking connection is; follows its reconnects.
+/// Tells which of the server's clients a blocking connection is, and of which node of a cluster; follows its
+/// reconnects.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BlockedId(Arc<(AtomicI64, Mutex<Option<Address>>)>);
+pub(crate) struct BlockedId(Arc<Mutex<Option<Seat>>>);
+
+/// The id, and the node of a cluster.
+type Seat = (i64, Option<Address>);
 
 impl BlockedId {
-    /// Returns the server's id of the connection while it is open and known.
-    pub(crate) fn get(&self) -> Option<i64> {
-        Some(self.0.0.load(Ordering::Acquire)).filter(|id| *id != 0)
+    /// Returns the server's id of the connection while it is open and known, and its node.
+    pub(super) fn get(&self) -> Option<Seat> {
+        self.seat().clone()
     }
 
-    /// Returns the node of a cluster that it is a client of.
-    pub(super) fn node(&self) -> Option<Address> {
-        self.place().clone()
-    }
-
-    fn place(&self) -> MutexGuard<'_, Option<Address>> {
-        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seat(&self) -> MutexGuard<'_, Option<Seat>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -66,23 +64,22 @@ impl std::fmt::Debug for Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        self.1.0.0.store(0, Ordering::Release);
+        *self.1.seat() = None;
     }
 }
 
 impl BlockingConnection {
     pub(super) fn new(
         settings: Arc<Settings>,
-        (name, slot): (Option<&str>, Option<u16>),
+        name: Option<&str>,
+        slot: Option<u16>,
         stop: CancellationToken,
     ) -> Self {
         Self {
             settings,
             options: ConnectionOptions {
                 name: name.map(str::to_owned),
-                main: false,
-                timeout: None,
-                node: None,
+                ..ConnectionOptions::default()
             },
             stop,
             open: None,
@@ -292,9 +289,8 @@ impl BlockingConnection {
         }
         match connect::open(&self.settings, &self.options).await {
             Ok(opened) => {
-                let id = opened.client_id.unwrap_or(0);
-                self.id.place().clone_from(&self.options.node);
-                self.id.0.0.store(id, Ordering::Release);
+                let node = &self.options.node;
+                *self.id.seat() = opened.client_id.map(|id| (id, node.clone()));
                 Ok(Socket(opened, self.id.clone()))
             }
             Err(error) => {

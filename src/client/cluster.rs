@@ -41,7 +41,7 @@ const WAIT: Duration = Duration::from_millis(50);
 pub(super) struct Cluster {
     settings: Arc<Settings>,
     options: ConnectionOptions,
-    nodes: Mutex<HashMap<String, Connection>>,
+    nodes: Mutex<HashMap<Address, Connection>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -80,7 +80,7 @@ impl Cluster {
             )
         };
         self.nodes()
-            .entry(address.to_string())
+            .entry(address.clone())
             .or_insert_with(make)
             .clone()
     }
@@ -95,7 +95,7 @@ impl Cluster {
     /// Returns the socket to the node that keeps the clock, if it is open.
     pub(super) fn current(&self) -> Option<Arc<Generation>> {
         let address = self.slots()?.owner(0)?;
-        let node = self.nodes().get(&address.to_string()).cloned();
+        let node = self.nodes().get(&address).cloned();
         node?.current()
     }
 
@@ -153,7 +153,7 @@ impl Cluster {
             .refresh(&self.settings)
             .await
             .map_err(|error| error.to_error())?;
-        let owners: Vec<String> = slots.owners().iter().map(ToString::to_string).collect();
+        let owners = slots.owners();
         self.nodes().retain(|address, _| owners.contains(address));
         if self.options.main
             && let Some(keeper) = slots.owner(0)
@@ -178,7 +178,7 @@ impl Cluster {
         self.settings.slots.as_ref()
     }
 
-    fn nodes(&self) -> MutexGuard<'_, HashMap<String, Connection>> {
+    fn nodes(&self) -> MutexGuard<'_, HashMap<Address, Connection>> {
         self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -236,6 +236,9 @@ impl<'a> Route<'a> {
         command: Bytes,
         deadline: Duration,
     ) -> Result<Value, LostReply> {
+        if self.asking.is_none() {
+            return generation.send(command, deadline).await;
+        }
         let mut answers = self.send_all(generation, &[command], deadline).await?;
         answers
             .pop()
@@ -249,17 +252,16 @@ impl<'a> Route<'a> {
         commands: &[Bytes],
         deadline: Duration,
     ) -> Result<Vec<Value>, LostReply> {
-        let asking = self.asking.take().is_some();
+        let step = if self.asking.take().is_some() { 2 } else { 1 };
         let mut bytes = BytesMut::new();
         for command in commands {
-            if asking {
+            if step == 2 {
                 bytes.extend_from_slice(&Command::new("ASKING").encode());
             }
             bytes.extend_from_slice(command);
         }
-        let count = commands.len() * if asking { 2 } else { 1 };
+        let count = commands.len() * step;
         let answers = generation.send_all(bytes.freeze(), count, deadline).await?;
-        let step = if asking { 2 } else { 1 };
         Ok(answers.into_iter().skip(step - 1).step_by(step).collect())
     }
 
@@ -372,7 +374,8 @@ impl Connection {
         while let Some(next) = answers.iter().position(Option::is_none) {
             let slot = slots.get(next).copied().unwrap_or(first);
             let mut attempt = RequestAttempt::new(self, safety);
-            attempt.route = Some(Route::to(cluster, slot, !whole));
+            let route = || Route::to(cluster, slot, !whole);
+            attempt.route = Some(route());
             loop {
                 let left: Vec<usize> = (0..commands.len())
                     .filter(|&n| slots.get(n) == Some(&slot))
@@ -386,7 +389,8 @@ impl Connection {
                     .filter_map(|&n| commands.get(n).cloned())
                     .collect();
                 let generation = attempt.live().await?;
-                let values = match attempt.send_all(&generation, &part).await {
+                let route = attempt.route.get_or_insert_with(route);
+                let values = match route.send_all(&generation, &part, self.deadline()).await {
                     Ok(values) => values,
                     Err(loss) => {
                         attempt.lost(loss)?;

@@ -7,7 +7,7 @@ use super::{env, url};
 use crate::error::{Error, Result};
 
 /// A host and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     /// A name or an IP address, without brackets.
     pub host: String,

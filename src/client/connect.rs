@@ -156,10 +156,15 @@ impl ConnectError {
         self
     }
 
-    /// Returns the same in other words.
-    pub(super) fn reworded(mut self, text: String) -> Self {
-        self.text = text.into();
-        self
+    /// Sums up why each of several peers failed, of which one would have been enough. If one refused, so does the
+    /// whole: that stays until somebody changes something.
+    pub(super) fn of_all(what: &str, failures: Vec<Self>) -> Self {
+        let texts: Vec<&str> = failures.iter().map(|failure| &*failure.text).collect();
+        let text: Arc<str> = format!("{what}: {}", texts.join("; ")).into();
+        match failures.into_iter().find(Self::is_fatal) {
+            Some(Self { class, .. }) => Self { class, text },
+            None => Self::unreachable(text),
+        }
     }
 
     /// Names the server.
@@ -245,6 +250,16 @@ pub(super) struct ConnectionOptions {
     pub(super) timeout: Option<Duration>,
     /// The node of a cluster that it leads to.
     pub(super) node: Option<Address>,
+}
+
+impl ConnectionOptions {
+    /// The connection that all requests share.
+    pub(super) fn main() -> Self {
+        Self {
+            main: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// Connects once, within the connect timeout. The error names the address.

@@ -11,7 +11,7 @@ use super::generation::Generation;
 use super::info::{Role, ServerInfo};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::resp::{self, Command, Value};
+use crate::resp::{self, Command, ServerError, Value};
 
 /// What is known of a server that a connection was made to.
 pub(super) struct Prepared {
@@ -94,6 +94,11 @@ pub(super) fn auth_command(username: Option<&str>, password: Option<&Secret>) ->
     })
 }
 
+/// Returns whether AUTH was refused because no password is needed, which does no harm.
+pub(super) fn asks_for_none(error: &ServerError) -> bool {
+    error.detail().contains("without any password configured")
+}
+
 /// Sends a command, if there is one.
 async fn ask(connection: &resp::Connection, command: Option<Command>) -> Result<Value, LostReply> {
     match command {
@@ -107,7 +112,7 @@ fn check_login(settings: &Settings, address: &Address, answer: &Value) -> Result
     let Value::ServerError(error) = answer else {
         return Ok(());
     };
-    if error.detail().contains("without any password configured") {
+    if asks_for_none(error) {
         if settings.causes.warned.admit().is_some() {
             tracing::warn!(
                 server = %address,

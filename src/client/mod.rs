@@ -132,12 +132,7 @@ impl Client {
         let tasks = TaskTracker::new();
         let main = Connection::new(
             Arc::clone(&settings),
-            ConnectionOptions {
-                name: None,
-                main: true,
-                timeout: None,
-                node: None,
-            },
+            ConnectionOptions::main(),
             stop.child_token(),
             tasks.clone(),
         );
@@ -174,12 +169,7 @@ impl Client {
         let settings = Arc::new(settings);
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let options = ConnectionOptions {
-            name: None,
-            main: true,
-            timeout: None,
-            node: None,
-        };
+        let options = ConnectionOptions::main();
         let main = Connection::new(
             Arc::clone(&settings),
             options,
@@ -352,12 +342,7 @@ impl Client {
         self.shared.cache.get_or_init(|| {
             Connection::new(
                 Arc::clone(settings),
-                ConnectionOptions {
-                    name: None,
-                    main: true,
-                    timeout: None,
-                    node: None,
-                },
+                ConnectionOptions::main(),
                 self.shared.stop.child_token(),
                 self.shared.tasks.clone(),
             )
@@ -373,9 +358,8 @@ impl Client {
             Arc::clone(&self.shared.settings),
             ConnectionOptions {
                 name: name.map(str::to_owned),
-                main: false,
                 timeout: Some(timeout),
-                node: None,
+                ..ConnectionOptions::default()
             },
             self.shared.stop.child_token(),
             self.shared.tasks.clone(),
@@ -388,7 +372,8 @@ impl Client {
     pub(crate) fn blocking(&self, name: Option<&str>, slot: Option<u16>) -> BlockingConnection {
         BlockingConnection::new(
             Arc::clone(&self.shared.settings),
-            (name, slot),
+            name,
+            slot,
             self.shared.stop.child_token(),
         )
     }
@@ -398,10 +383,10 @@ impl Client {
     /// # Errors
     /// As for every request; a user without the permission gets `Ok(false)`.
     pub(crate) async fn unblock(&self, id: &BlockedId) -> Result<bool> {
-        let node = self.shared.main.at(id.node().as_ref());
-        let Some(id) = id.get() else {
+        let Some((id, node)) = id.get() else {
             return Ok(false);
         };
+        let node = self.shared.main.at(node.as_ref());
         let command = Command::new("CLIENT").arg("UNBLOCK").arg(id).arg("TIMEOUT");
         match node.request(command, Repeat::Safe).await {
             Ok(value) => Ok(matches!(value, Value::Int(1))),

@@ -190,21 +190,6 @@ impl<'a> RequestAttempt<'a> {
         }
     }
 
-    /// Sends several commands to a node of a cluster.
-    pub(super) async fn send_all(
-        &mut self,
-        at: &Generation,
-        commands: &[Bytes],
-    ) -> Result<Vec<Value>, LostReply> {
-        match &mut self.route {
-            None => {
-                at.send_all(commands.concat().into(), commands.len(), self.deadline)
-                    .await
-            }
-            Some(route) => route.send_all(at, commands, self.deadline).await,
-        }
-    }
-
     /// Goes where an answer says, or waits as it says.
     pub(super) async fn follow(
         &mut self,

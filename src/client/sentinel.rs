@@ -78,13 +78,10 @@ impl Sentinels {
                 Err(error) => failures.push(error),
             }
         }
-        let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
-        let text = format!("no sentinel names a primary: {}", texts.join("; "));
-        // A refusal stays until somebody changes something; it counts if no other reason may pass.
-        Err(match failures.into_iter().find(ConnectError::is_fatal) {
-            Some(error) => error.reworded(text),
-            None => ConnectError::unreachable(text),
-        })
+        Err(ConnectError::of_all(
+            "no sentinel names a primary",
+            failures,
+        ))
     }
 
     /// Has a sentinel asked last: it named a server that is no primary.

@@ -147,15 +147,8 @@ impl SlotMap {
                 Err(error) => failures.push(error),
             }
         }
-        let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
-        let text = format!(
-            "no node of the cluster tells its slots: {}",
-            texts.join("; ")
-        );
-        Err(match failures.into_iter().find(ConnectError::is_fatal) {
-            Some(error) => error.reworded(text),
-            None => ConnectError::unreachable(text),
-        })
+        let what = "no node of the cluster tells its slots";
+        Err(ConnectError::of_all(what, failures))
     }
 
     /// The nodes in the order in which they are asked, which is another one the next time.

@@ -29,8 +29,8 @@ pub(crate) use history::{AddHistory, PastAdd, Starts};
 pub(crate) use keys::QueueKeys;
 pub(crate) use new_record::NewRecord;
 pub(crate) use reads::{
-    Connected, Counts, FlowMember, Found, ListedJobs, PendingChild, Place, StoredMetrics, Window,
-    is_signal,
+    Connected, Counts, FlowMember, Found, IdHashes, ListedJobs, PendingChild, Place, StoredMetrics,
+    Window, is_signal, lists_of,
 };
 pub(crate) use stream::{EventBatch, EventReader, RawEvent, StreamStart};
 pub(crate) use transitions::add_flow::FlowRecord;

@@ -29,44 +29,14 @@ pub(crate) enum JobEnd {
 
 #[cfg(feature = "opentelemetry")]
 impl JobEnd {
-    /// The ends with the metric of each, what that says, and how the attribute names the end.
-    const ALL: [(Self, &'static str, &'static str, &'static str); 6] = [
-        (
-            Self::Completed,
-            "bullmq.jobs.completed",
-            "Number of jobs completed",
-            "completed",
-        ),
-        (
-            Self::Failed,
-            "bullmq.jobs.failed",
-            "Number of jobs failed",
-            "failed",
-        ),
-        (
-            Self::Retried,
-            "bullmq.jobs.retried",
-            "Number of jobs retried",
-            "retried",
-        ),
-        (
-            Self::Delayed,
-            "bullmq.jobs.delayed",
-            "Number of jobs delayed",
-            "delayed",
-        ),
-        (
-            Self::Waiting,
-            "bullmq.jobs.waiting",
-            "Number of jobs waiting",
-            "waiting",
-        ),
-        (
-            Self::WaitingChildren,
-            "bullmq.jobs.waiting_children",
-            "Number of jobs waiting-children",
-            "waiting-children",
-        ),
+    /// The ends, as their attribute names them.
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Completed, "completed"),
+        (Self::Failed, "failed"),
+        (Self::Retried, "retried"),
+        (Self::Delayed, "delayed"),
+        (Self::Waiting, "waiting"),
+        (Self::WaitingChildren, "waiting-children"),
     ];
 }
 
@@ -86,12 +56,11 @@ impl Meter {
         #[cfg(feature = "opentelemetry")]
         {
             let meter = global::meter("oxbull");
-            let ends = JobEnd::ALL.iter().map(|(_, metric, description, _)| {
-                let counter = meter.u64_counter(*metric);
-                counter
-                    .with_description(*description)
-                    .with_unit("1")
-                    .build()
+            let ends = JobEnd::ALL.iter().map(|(_, state)| {
+                let metric = format!("bullmq.jobs.{}", state.replace('-', "_"));
+                let counter = meter.u64_counter(metric).with_unit("1");
+                let description = format!("Number of jobs {state}");
+                counter.with_description(description).build()
             });
             let duration = meter.f64_histogram("bullmq.job.duration");
             let duration = duration
@@ -115,8 +84,7 @@ impl Meter {
         #[cfg(feature = "opentelemetry")]
         {
             let all = JobEnd::ALL.iter().zip(&self.ends);
-            let Some(((_, _, _, state), counter)) = all.into_iter().find(|(of, _)| of.0 == end)
-            else {
+            let Some(((_, state), counter)) = all.into_iter().find(|(of, _)| of.0 == end) else {
                 return;
             };
             let attributes = [

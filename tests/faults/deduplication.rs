@@ -12,7 +12,7 @@ use oxbull_testkit::{Command, DEADLINE, Rule, TestResult};
 use std::time::Duration;
 
 use crate::fixture::{Fixture, Work};
-use crate::scripts::{adds, runs};
+use crate::scripts::runs;
 
 /// A queue through a proxy that loses answers, and the same queue past it.
 struct LostReply {
@@ -27,7 +27,9 @@ impl LostReply {
         let direct = fixture.other_client().await?;
         // Server and test know both scripts from here on: the first answer lost is that of an
         // execution.
-        fixture.proxy().add(Rule::delay(Duration::ZERO, adds));
+        fixture
+            .proxy()
+            .add(Rule::delay(Duration::ZERO, runs("enqueue")));
         let other: Queue<Work> = Queue::open(&fixture.client, "other").await?;
         other.add("first", &Work { ms: 0 }).await?;
         let alone = JobOptions::new().deduplication(Deduplication::new("k"));
@@ -58,7 +60,7 @@ impl LostReply {
         let over = Arc::new(AtomicBool::new(false));
         let waits = Arc::clone(&over);
         let proxy = self.fixture.proxy();
-        let lost = proxy.add(Rule::drop_reply(move |c| adds(c) && !again(c)).nth(1));
+        let lost = proxy.add(Rule::drop_reply(move |c| runs("enqueue")(c) && !again(c)).nth(1));
         let asked = proxy.add(Rule::reset_before(move |c| {
             again(c) && !waits.load(Ordering::SeqCst)
         }));
@@ -338,7 +340,9 @@ async fn odd_events_do_not_keep_an_add_unsettled() -> TestResult {
 async fn lost_answers_among_bursts_leave_one_job_an_id() -> TestResult {
     let setup = LostReply::start().await?;
     let fixture = &setup.fixture;
-    let lost = fixture.proxy().add(Rule::drop_reply(adds).every(4));
+    let lost = fixture
+        .proxy()
+        .add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut added = Vec::new();
     for _ in 0..20 {
         let adds = (0..30).map(|n| {

@@ -7,7 +7,7 @@ use oxbull_testkit::{DEADLINE, Rule, TestResult};
 
 use crate::check::{Allow, check_queue};
 use crate::fixture::{Fixture, Work, work};
-use crate::scripts::{adds, runs};
+use crate::scripts::runs;
 
 /// B4, B5: the answer to every third advance is lost while 200 jobs run. Each runs once, and no
 /// recovery is counted: the started jobs are found by the call's token, the results recognised.
@@ -104,7 +104,9 @@ async fn starts_in_a_lost_answer_count_against_the_limit() -> TestResult {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult {
     let fixture = Fixture::proxied().await?;
-    let lost = fixture.proxy().add(Rule::drop_reply(adds).every(4));
+    let lost = fixture
+        .proxy()
+        .add(Rule::drop_reply(runs("enqueue")).every(4));
     let mut ids = Vec::new();
     for _ in 0..50 {
         let adds = (0..10).map(|_| {
@@ -134,7 +136,9 @@ async fn five_hundred_acknowledged_adds_leave_five_hundred_jobs() -> TestResult 
 async fn plain_add_reports_a_lost_answer() -> TestResult {
     let fixture = Fixture::proxied().await?;
     let mut ids = fixture.add(1, 0).await?;
-    let lost = fixture.proxy().add(Rule::drop_reply(adds).nth(1));
+    let lost = fixture
+        .proxy()
+        .add(Rule::drop_reply(runs("enqueue")).nth(1));
     let added = fixture.queue.add("work", &Work { ms: 0 }).await;
     assert!(matches!(added, Err(Error::Indeterminate(_))), "{added:?}");
     assert_eq!(lost.fired(), 1);

@@ -35,11 +35,6 @@ pub(crate) fn script_of(command: &Command) -> Option<String> {
     Some(name)
 }
 
-/// Accepts the commands that add jobs, alone or together.
-pub(crate) fn adds(command: &Command) -> bool {
-    runs("enqueue")(command)
-}
-
 /// Accepts the commands that run a script.
 pub(crate) fn runs(name: &'static str) -> impl Fn(&Command) -> bool + Send + Sync + 'static {
     move |command| script_of(command).as_deref() == Some(name)

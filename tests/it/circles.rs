@@ -36,6 +36,15 @@ fn circle<T: std::fmt::Debug>(result: &oxbull::Result<T>) -> Option<&JobId> {
     }
 }
 
+/// A job `a` that waits for its child `b`, and a worker for both.
+async fn parent_and_child() -> TestResult<(Fixture, ManualWorker)> {
+    let fixture = Fixture::start().await?;
+    let flow = job("a").child(ChildPolicy::Wait, job("b"));
+    FlowProducer::new(&fixture.client).add(&flow).await?;
+    let worker = ManualWorker::new(&fixture.client, "q")?;
+    Ok((fixture, worker))
+}
+
 /// All that Redis has.
 async fn all(fixture: &Fixture) -> TestResult<String> {
     let mut all = Vec::new();
@@ -108,12 +117,7 @@ async fn ancestor_is_no_child() -> TestResult {
 /// A running job cannot wait for the job that waits for it.
 #[tokio::test]
 async fn running_job_does_not_adopt_its_parent() -> TestResult {
-    let fixture = Fixture::start().await?;
-    let producer = FlowProducer::new(&fixture.client);
-    producer
-        .add(&job("a").child(ChildPolicy::Wait, job("b")))
-        .await?;
-    let worker = ManualWorker::new(&fixture.client, "q")?;
+    let (fixture, worker) = parent_and_child().await?;
     let b = worker.fetch("t").await?.ok_or("nothing to start")?;
     let options = parent("b").id(JobId::existing("a"));
     let result = fixture.queue.add_with("n", &json!(1), options).await;
@@ -131,12 +135,7 @@ async fn running_job_does_not_adopt_its_parent() -> TestResult {
 /// A link alone waits for nothing: not below a child that has ended, nor above a job that has.
 #[tokio::test]
 async fn links_that_nobody_waits_for_close_no_circle() -> TestResult {
-    let fixture = Fixture::start().await?;
-    let producer = FlowProducer::new(&fixture.client);
-    producer
-        .add(&job("a").child(ChildPolicy::Wait, job("b")))
-        .await?;
-    let worker = ManualWorker::new(&fixture.client, "q")?;
+    let (fixture, worker) = parent_and_child().await?;
     let run = async |id: &str| -> TestResult {
         let job = worker.fetch("t").await?.ok_or("nothing to start")?;
         assert_eq!(job.id, *id);
@@ -148,6 +147,7 @@ async fn links_that_nobody_waits_for_close_no_circle() -> TestResult {
         let flow = job(id).child(ChildPolicy::Wait, job("a"));
         flow.under(ChildPolicy::Wait, "bull:q", "b")
     };
+    let producer = FlowProducer::new(&fixture.client);
     let added = producer.add(&below("p")).await?;
     assert_eq!(added.children[0].outcome, AddOutcome::Duplicate);
     run("a").await?;

@@ -4,50 +4,17 @@
 //! holds: those are left out here, because to look an id up in a long list costs the server a search. Whether an
 //! id that is left is in no state is decided by the script, at one moment.
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeSet, HashSet};
-use std::hash::{Hash, Hasher};
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use crate::error::Result;
 use crate::job::JobId;
 use crate::queue::operations::OperationStep;
 use crate::queue::operations::run::{Run, Stopped};
-use crate::store::{Place, RemoveOrphans, Store};
+use crate::store::{IdHashes, RemoveOrphans, lists_of};
 
 /// How many ids one call gets.
 const IDS_MAX: usize = 400;
-
-/// The ids of the queue's lists, as hashes. Two ids of one hash only hide an orphan.
-struct Listed(HashSet<u64>);
-
-impl Listed {
-    async fn read(store: &Store) -> Result<Self> {
-        let mut listed = Self(HashSet::new());
-        for list in [Place::Active, Place::Paused, Place::Wait] {
-            let mut skip = 0;
-            loop {
-                let page = store.ids_page(list, skip).await?;
-                if page.is_empty() {
-                    break;
-                }
-                skip += page.len() as u64;
-                listed.0.extend(page.iter().map(|id| hash(id)));
-            }
-        }
-        Ok(listed)
-    }
-
-    fn has(&self, id: &[u8]) -> bool {
-        self.0.contains(&hash(id))
-    }
-}
-
-fn hash(id: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
-}
 
 /// The job that a key belongs to, which is named without the queue's base.
 fn job_of(key: &[u8]) -> Option<JobId> {
@@ -67,16 +34,19 @@ pub(super) async fn remove<F>(run: &mut Run<'_, F>) -> Result<Result<(), Stopped
 where
     F: FnMut(&OperationStep) -> ControlFlow<()> + Send,
 {
-    let listed = Listed::read(run.store).await?;
+    let mut listed = IdHashes::default();
+    for list in lists_of(run.store.keys().base().as_bytes()) {
+        listed.read(run.store, &list).await?;
+    }
     // A dry run leaves what it has found, and the same key may come twice.
-    let mut found = HashSet::new();
+    let mut found = IdHashes::default();
     let mut cursor = Some(b"0".to_vec());
     while let Some(from) = cursor {
         let (keys, next) = run.store.keys_page("", &from).await?;
         let ids: BTreeSet<_> = keys.iter().filter_map(|key| job_of(key)).collect();
         let mut ids: Vec<_> = ids
             .into_iter()
-            .filter(|id| !listed.has(id.as_bytes()) && !found.contains(&hash(id.as_bytes())))
+            .filter(|id| !listed.has(id.as_bytes()) && !found.has(id.as_bytes()))
             .collect();
         while !ids.is_empty() {
             let some = ids.get(..ids.len().min(IDS_MAX)).unwrap_or_default();
@@ -90,7 +60,9 @@ where
                 .await?;
             let looked = usize::try_from(step.looked).unwrap_or(usize::MAX);
             if run.dry {
-                found.extend(step.jobs.iter().map(|id| hash(id.as_bytes())));
+                for id in &step.jobs {
+                    found.insert(id.as_bytes());
+                }
             }
             if let Err(stopped) = run.took(step) {
                 return Ok(Err(stopped));

@@ -1,33 +1,23 @@
 //! Parents that nothing will release (`docs/protocol.md#blocked-parents`).
 
-use std::collections::hash_map::RandomState;
-use std::collections::{HashMap, HashSet};
-use std::hash::BuildHasher;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
+
+use super::listed::{IdHashes, lists_of};
+use super::state::SETS;
 
 use crate::client::Repeat;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::job::{JobId, JobKey};
+use crate::job::{JobId, JobKey, JobState};
 use crate::resp::{Batch, Command, Value};
 use crate::store::{Store, reply};
 
 const WHAT: &str = "the parents that wait for children";
 
-/// The sets of a queue that have jobs; a child in the first two has ended.
-const SETS: [&str; 5] = [
-    "failed",
-    "completed",
-    "delayed",
-    "prioritized",
-    "waiting-children",
-];
-/// The lists that have jobs.
-const LISTS: [&str; 3] = ["active", "wait", "paused"];
 /// How many questions [`Store::ask_about`] asks.
 const QUESTIONS: usize = 3 + SETS.len();
-/// How many ids of a list are read at once.
-const IDS_MAX: usize = 1_000;
 /// How long a flow that is being added may hold its jobs (`lua/remove_orphans.lua`).
 const HOLD_MAX: Duration = Duration::from_secs(3600);
 
@@ -122,7 +112,7 @@ impl Store {
         batch.push(pending.arg(child.as_bytes()));
         batch.push(Command::new("EXISTS").arg(child.as_bytes()));
         batch.push(Command::new("HGET").arg(child.as_bytes()).arg("hold"));
-        for set in SETS {
+        for (set, _) in SETS {
             let key = sibling(child, set);
             batch.push(Command::new("ZSCORE").arg(key).arg(child.id().as_bytes()));
         }
@@ -135,19 +125,23 @@ impl Store {
         };
         let hour = |since: Timestamp| self.clock.now().since(since) < HOLD_MAX;
         let since = reply::int(hold, WHAT).map(Timestamp::from_millis);
+        let is_in = |wanted| {
+            let mut all = SETS.iter().zip(sets);
+            all.any(|((_, state), answer)| *state == wanted && is_there(answer))
+        };
         if !waits || *pending != Value::Int(1) {
             PendingChild::Alive
         } else if *exists == Value::Int(0) {
             PendingChild::Missing
+        } else if is_in(JobState::Failed) {
+            PendingChild::Failed
+        } else if is_in(JobState::Completed) {
+            PendingChild::Completed
+        } else if sets.iter().any(is_there) || since.is_ok_and(hour) {
+            // A flow that is being added has jobs in no state.
+            PendingChild::Alive
         } else {
-            match sets.iter().position(is_there) {
-                Some(0) => PendingChild::Failed,
-                Some(1) => PendingChild::Completed,
-                Some(_) => PendingChild::Alive,
-                // A flow that is being added has jobs in no state.
-                None if since.is_ok_and(hour) => PendingChild::Alive,
-                None => PendingChild::Stateless,
-            }
+            PendingChild::Stateless
         }
     }
 
@@ -155,16 +149,16 @@ impl Store {
     async fn is_stateless(&self, parent: &JobId, child: &JobKey) -> Result<bool> {
         let mut batch = Batch::new();
         batch.push(self.waits(parent));
-        for list in LISTS {
-            let key = sibling(child, list);
+        for key in lists_of(&sibling(child, "")) {
             batch.push(Command::new("LPOS").arg(key).arg(child.id().as_bytes()));
         }
+        let lists = batch.len() - 1;
         self.ask_about(&mut batch, parent, child);
         let answers = self.moment(&batch, WHAT).await?;
         let [waits, answers @ ..] = answers.as_slice() else {
             return Err(reply::unexpected(WHAT));
         };
-        let (lists, answers) = answers.split_at(LISTS.len().min(answers.len()));
+        let (lists, answers) = answers.split_at(lists.min(answers.len()));
         let is_listed = lists.iter().any(is_there);
         let state = self.judge(is_there(waits), answers);
         Ok(!is_listed && state == PendingChild::Stateless)
@@ -195,49 +189,27 @@ fn sibling(job: &JobKey, name: &str) -> Vec<u8> {
     [base.unwrap_or_default(), name.as_bytes()].concat()
 }
 
-/// The jobs that lists of queues had when they were first asked for, hashed: to search for each child by itself would
-/// cost as much as the list is long. Who is not found here may have come since.
+/// The jobs that lists of queues had when they were first asked for. Who is not found here may have come since.
 #[derive(Debug, Default)]
-pub(crate) struct ListedJobs {
-    by_queue: HashMap<Vec<u8>, HashSet<u64>>,
-    hasher: RandomState,
-}
+pub(crate) struct ListedJobs(HashMap<Vec<u8>, IdHashes>);
 
 impl ListedJobs {
     async fn has(&mut self, store: &Store, job: &JobKey) -> Result<bool> {
         let base = sibling(job, "");
-        if !self.by_queue.contains_key(&base) {
-            let mut ids = HashSet::new();
-            for list in LISTS {
-                self.read(store, sibling(job, list), &mut ids).await?;
+        let ids = match self.0.entry(base) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let mut ids = IdHashes::default();
+                for list in lists_of(entry.key()) {
+                    match ids.read(store, &list).await {
+                        // A key of another type lists no job.
+                        Ok(()) | Err(Error::Server(_)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                entry.insert(ids)
             }
-            self.by_queue.insert(base.clone(), ids);
-        }
-        let id = self.hasher.hash_one(job.id().as_bytes());
-        Ok(self
-            .by_queue
-            .get(&base)
-            .is_some_and(|ids| ids.contains(&id)))
-    }
-
-    async fn read(&self, store: &Store, list: Vec<u8>, ids: &mut HashSet<u64>) -> Result<()> {
-        for from in (0_u64..).step_by(IDS_MAX) {
-            let command = Command::new("LRANGE").arg(&list).arg(from);
-            let command = command.arg(from + IDS_MAX as u64 - 1);
-            let answer = store.connection.request(command, Repeat::Safe).await;
-            let page = match answer.map_err(Error::from) {
-                // A key of another type lists no job.
-                Err(Error::Server(_)) => return Ok(()),
-                answer => reply::items(answer?, WHAT)?,
-            };
-            let last = page.len() < IDS_MAX;
-            for id in page {
-                ids.insert(self.hasher.hash_one(reply::bytes(id, WHAT)?.as_slice()));
-            }
-            if last {
-                break;
-            }
-        }
-        Ok(())
+        };
+        Ok(ids.has(job.id().as_bytes()))
     }
 }

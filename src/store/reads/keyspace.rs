@@ -3,7 +3,7 @@
 use crate::client::Repeat;
 use crate::error::Result;
 use crate::resp::Command;
-use crate::store::{Place, Store, reply};
+use crate::store::{Store, reply};
 
 /// How many keys of the server a page goes through: a fraction of a millisecond.
 const KEYS: u32 = 500;
@@ -49,11 +49,11 @@ impl Store {
         Ok((keys.collect(), (next != b"0").then_some(next)))
     }
 
-    /// Reads ids of a list from the `skip`th entry on: a page of them, empty at the end.
-    pub(crate) async fn ids_page(&self, list: Place, skip: u64) -> Result<Vec<Vec<u8>>> {
+    /// Reads ids of a list, by its key, from the `skip`th entry on: a page of them, empty at the end.
+    pub(super) async fn ids_page(&self, list: &[u8], skip: u64) -> Result<Vec<Vec<u8>>> {
         const WHAT: &str = "a page of a list";
         let command = Command::new("LRANGE")
-            .arg(self.keys.key(list.suffix()))
+            .arg(list)
             .arg(skip)
             .arg(skip + IDS - 1);
         let answer = self.connection.request(command, Repeat::Safe).await?;

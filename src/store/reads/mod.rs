@@ -8,6 +8,7 @@ mod dependencies;
 mod flow;
 mod keyspace;
 mod limits;
+mod listed;
 mod places;
 mod rows;
 mod schedulers;
@@ -27,6 +28,7 @@ use crate::wire;
 
 pub(crate) use clients::Connected;
 pub(crate) use counts::Counts;
+pub(crate) use listed::{IdHashes, lists_of};
 pub(crate) use places::{Found, Place, Window, is_signal};
 pub(crate) use rows::StoredMetrics;
 

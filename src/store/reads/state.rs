@@ -9,7 +9,8 @@ use crate::store::{Store, reply};
 
 const WHAT: &str = "the state of a job";
 
-const SETS: [(&str, JobState); 5] = [
+/// The sets that have jobs, with the state of these.
+pub(super) const SETS: [(&str, JobState); 5] = [
     ("completed", JobState::Completed),
     ("failed", JobState::Failed),
     ("delayed", JobState::Delayed),

@@ -10,6 +10,7 @@ use oxbull_testkit::{Connection, RedisServer, TestResult, Value as Reply};
 use serde_json::Value;
 
 use crate::meter::{Cost, Meter};
+pub(crate) use crate::scale::rows::JOB;
 
 mod flows;
 mod jobs;
@@ -214,10 +215,6 @@ impl MeteredQueue {
         Ok(connection.call(&words).await?)
     }
 }
-
-/// Stores the hash of the job `id`.
-pub(crate) const JOB: &str = "redis.call('HSET', B .. id, 'name', 'n', 'data', '{}', 'opts', '{}', 'timestamp', 1, 'delay', 0, \
-    'priority', 0)";
 
 fn id(text: impl Into<String>) -> TestResult<JobId> {
     Ok(JobId::new(text.into())?)

@@ -3,6 +3,6 @@
 
 mod flows;
 mod many;
-mod million;
 mod reads;
+pub(crate) mod rows;
 mod walks;

@@ -8,27 +8,6 @@ use super::*;
 
 const PARENT: &str = "00-11111111111111111111111111111111-2222222222222222-01";
 
-/// Stores a job as another writer might, with this text for its options.
-async fn store(fixture: &Fixture, id: &str, options: &str) -> TestResult {
-    let key = fixture.key(id);
-    let hash = [
-        "HSET",
-        &key,
-        "name",
-        "done",
-        "data",
-        "{}",
-        "opts",
-        options,
-        "timestamp",
-        "1",
-    ];
-    fixture.server.cli(&hash).await?;
-    let wait = fixture.key("wait");
-    fixture.server.cli(&["LPUSH", &wait, id]).await?;
-    Ok(())
-}
-
 /// Jobs run in a trace of their own, and keep what they carry, however it looks.
 #[tokio::test]
 async fn hostile_contexts_are_none() -> TestResult {

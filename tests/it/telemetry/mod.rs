@@ -97,6 +97,27 @@ impl Collector {
     }
 }
 
+/// Stores a job as another writer might, with this text for its options.
+async fn store(fixture: &Fixture, id: &str, options: &str) -> TestResult {
+    let key = fixture.key(id);
+    let hash = [
+        "HSET",
+        &key,
+        "name",
+        "done",
+        "data",
+        "{}",
+        "opts",
+        options,
+        "timestamp",
+        "1",
+    ];
+    fixture.server.cli(&hash).await?;
+    let wait = fixture.key("wait");
+    fixture.server.cli(&["LPUSH", &wait, id]).await?;
+    Ok(())
+}
+
 #[derive(Debug)]
 struct Span(SpanData);
 

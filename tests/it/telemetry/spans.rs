@@ -216,25 +216,8 @@ async fn contexts_that_cannot_be_read_are_none() -> TestResult {
     ];
     let count = contexts.len();
     for (n, context) in contexts.iter().enumerate() {
-        let (key, id) = (fixture.key(&format!("j{n}")), format!("j{n}"));
         let options = json!({ "attempts": 0, "tm": context }).to_string();
-        let hash = [
-            "HSET",
-            &key,
-            "name",
-            "done",
-            "data",
-            "{}",
-            "opts",
-            &options,
-            "timestamp",
-            "1",
-        ];
-        fixture.server.cli(&hash).await?;
-        fixture
-            .server
-            .cli(&["LPUSH", &fixture.key("wait"), &id])
-            .await?;
+        store(&fixture, &format!("j{n}"), &options).await?;
     }
     let worker = scripted_worker(&fixture).await?;
     fixture.ended(u64::try_from(count)?).await?;

@@ -104,6 +104,15 @@ async fn many_slots_fill_in_a_few_calls() -> TestResult {
     Ok(())
 }
 
+/// Waits until so many jobs have completed.
+async fn completed(queue: &Queue<Value>, count: u64) -> TestResult {
+    let all = || async {
+        let counts = queue.counts().await;
+        counts.is_ok_and(|counts| counts.completed == count)
+    };
+    Ok(eventually(DEADLINE, all).await?)
+}
+
 /// An idle worker relies on one blocking read; workers of one client share it.
 #[tokio::test]
 async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
@@ -134,13 +143,7 @@ async fn idle_workers_share_one_blocking_read_and_do_not_poll() -> TestResult {
     for queue in ["q", "r", "s"] {
         let queue: Queue<Value> = Queue::open(&fixture.client, queue).await?;
         queue.add("job", &json!({})).await?;
-        eventually(DEADLINE, || async {
-            queue
-                .counts()
-                .await
-                .is_ok_and(|counts| counts.completed == 1)
-        })
-        .await?;
+        completed(&queue, 1).await?;
     }
     for worker in workers {
         worker.close().await;
@@ -175,13 +178,7 @@ async fn workers_of_many_queues_share_a_few_reads() -> TestResult {
         }
         for name in &names {
             let queue: Queue<Value> = Queue::open(&fixture.client, name).await?;
-            eventually(DEADLINE, || async {
-                queue
-                    .counts()
-                    .await
-                    .is_ok_and(|counts| counts.completed == round)
-            })
-            .await?;
+            completed(&queue, round).await?;
         }
     }
     for worker in workers.split_off(1) {
@@ -190,13 +187,7 @@ async fn workers_of_many_queues_share_a_few_reads() -> TestResult {
     eventually(DEADLINE, || async { reads().await == Some(1) }).await?;
     let queue: Queue<Value> = Queue::open(&fixture.client, "many-0").await?;
     queue.add("job", &json!({})).await?;
-    eventually(DEADLINE, || async {
-        queue
-            .counts()
-            .await
-            .is_ok_and(|counts| counts.completed == 4)
-    })
-    .await?;
+    completed(&queue, 4).await?;
     for worker in workers {
         worker.close().await;
     }

@@ -1,11 +1,24 @@
-//! What looking at a queue costs Redis at a backlog of a million, and what the layout makes dear.
+//! What looking at a queue costs Redis at a backlog of a million, and what the layout makes dear (`docs/performance.md`):
+//! a row for each way to look, with the command whose usual call took longest, as Redis tells it. `OXBULL_SCALE` is how many
+//! jobs there are.
+#![expect(
+    clippy::print_stdout,
+    reason = "a benchmark reports on its standard output"
+)]
+#![expect(
+    clippy::expect_used,
+    reason = "a condition of a search is a constant here"
+)]
 
 use std::time::Instant;
 
 use oxbull::{Client, ClientConfig, Queue, QueuePosition};
 use oxbull_testkit::{RedisServer, TestResult};
 
-use super::reads::{ROWS, Row, filled, lone};
+#[path = "../tests/faults/scale/rows.rs"]
+mod rows;
+
+use rows::{ROWS, Row, filled, lone};
 
 /// What searches a list, because only that shows where an id stands and takes it out.
 const SEARCHES: [(&str, Row); 3] = [
@@ -26,11 +39,15 @@ const SEARCHES: [(&str, Row); 3] = [
     }),
 ];
 
-/// Prints what the dearest command of each row costs at a backlog of a million, as Redis tells it
-/// (`docs/performance.md`).
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fills a server with a million jobs; prints figures and judges nothing"]
-async fn looking_at_a_million() -> TestResult {
+fn main() -> TestResult {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(look())
+}
+
+async fn look() -> TestResult {
     let server = RedisServer::start_with(&[
         "latency-tracking-info-percentiles 50 99 100",
         "slowlog-log-slower-than -1",
